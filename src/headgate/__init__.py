@@ -1,0 +1,70 @@
+"""headgate: exact rate limiting in one round trip, sync and async, shared by any number of processes.
+
+>>> from headgate import Limiter
+>>> limiter = Limiter("2/minute")
+>>> [bool(limiter.try_acquire("user:42")) for _ in range(3)]
+[True, True, False]
+
+This module is the face of the library, and holds no logic.
+"""
+
+from headgate.clock import Clock, ManualClock
+from headgate.decision import Decision
+from headgate.errors import (
+    AcquireTimeout,
+    CostExceedsCapacity,
+    HeadgateError,
+    InvalidCost,
+    InvalidKey,
+    InvalidUse,
+    LimitError,
+    LimitExceeded,
+    LimitOutOfBounds,
+    LimitSyntaxError,
+    MissingExtra,
+    StoreOutage,
+    StoreTimeout,
+    StoreUnavailable,
+    StoreURLError,
+)
+from headgate.grammar import parse_limit
+from headgate.limiter import AsyncLimiter, Limiter
+from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
+from headgate.renewal import Hold
+from headgate.stores import Store
+from headgate.stores.memory import MemoryStore
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AcquireTimeout",
+    "AsyncLimiter",
+    "Clock",
+    "Concurrency",
+    "CostExceedsCapacity",
+    "Decision",
+    "FixedWindow",
+    "HeadgateError",
+    "Hold",
+    "InvalidCost",
+    "InvalidKey",
+    "InvalidUse",
+    "Limit",
+    "LimitError",
+    "LimitExceeded",
+    "LimitOutOfBounds",
+    "LimitSyntaxError",
+    "Limiter",
+    "ManualClock",
+    "MemoryStore",
+    "MissingExtra",
+    "SlidingLog",
+    "SlidingWindow",
+    "Store",
+    "StoreOutage",
+    "StoreTimeout",
+    "StoreURLError",
+    "StoreUnavailable",
+    "TokenBucket",
+    "parse_limit",
+]

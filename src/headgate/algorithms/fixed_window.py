@@ -1,0 +1,119 @@
+"""The fixed window: a count that starts afresh at each boundary. A denial never raises the count.
+
+Windows are aligned to the epoch (`period`) or come from a table of boundaries that the caller computed, such as local
+midnights. The table holds a few windows around the caller's idea of now; a `now` outside it makes `locate` answer
+`None`, and the caller has to come back with a fresh table. Across a boundary, twice the limit may pass in no time: that is
+what a fixed window is.
+
+A stored window that begins later than ours (the clock stepped back, or the limit had shorter windows before) stays in
+force, so that neither opens a fresh count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+Arguments = tuple[int, ...]
+"""`(cost, most, period)`, or `(cost, most, 0, boundary, boundary, boundary, boundary)` in rising order."""
+Facts = tuple[int, int]
+"""`(start, count)`: the window in force, by its first microsecond, and what it holds after the decision."""
+
+BOUNDARIES = 4
+"""How many boundaries a table holds: three windows, of which the middle one should be now's."""
+
+
+class State(NamedTuple):
+    """What a window remembers: its first microsecond and its count."""
+
+    start: int
+    count: int
+
+
+class Judged(NamedTuple):
+    """A hit that was judged but not yet spent."""
+
+    start: int
+    end: int
+    count: int
+    cost: int
+
+
+def locate(now: int, arguments: Arguments) -> tuple[int, int] | None:
+    """The window that `now` is in, or `None` where the table does not say."""
+    period = arguments[2]
+    if period > 0:
+        start = now - now % period
+        return start, start + period
+    boundaries = arguments[3:]
+    for index in range(1, BOUNDARIES):
+        if boundaries[index - 1] <= now < boundaries[index]:
+            return boundaries[index - 1], boundaries[index]
+    return None
+
+
+def settle(state: State | None, now: int, arguments: Arguments) -> tuple[int, int, int]:
+    """The window in force, as `(start, end, count)`."""
+    window = locate(now, arguments)
+    if window is None:
+        raise LookupError(now)
+    start, end = window
+    if state is None or state.start < start:
+        return start, end, 0
+    if state.start >= end:  # the clock stepped back
+        end = state.start + (end - start)
+    return state.start, end, state.count
+
+
+def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) -> tuple[bool, Judged]:
+    """May a hit pass now? A place in a later window cannot be reserved, so `max_wait` does not count."""
+    cost, most = arguments[0], arguments[1]
+    start, end, count = settle(state, now, arguments)
+    return count + cost <= most, Judged(start, end, count, cost)
+
+
+def spend(judged: Judged) -> tuple[State | None, int, Facts]:
+    """Take the cost."""
+    start, end, count, cost = judged
+    return write(start, end, count + cost)
+
+
+def keep(judged: Judged) -> Facts:
+    """Leave everything as it is, and say how it is."""
+    return judged.start, judged.count
+
+
+def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
+    """Return the cost to the window that begins at `receipt`, if that is still the one in force."""
+    start, end, count = settle(state, now, arguments)
+    if start == receipt:
+        count = max(0, count - arguments[0])
+    return write(start, end, count)
+
+
+def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
+    """Charge the cost to the window in force, whatever the limit says."""
+    start, end, count = settle(state, now, arguments)
+    return write(start, end, count + arguments[0])
+
+
+def write(start: int, end: int, count: int) -> tuple[State | None, int, Facts]:
+    """The state as it is kept, until the window ends."""
+    if count == 0:
+        return None, 0, (start, 0)
+    return State(start, count), end, (start, count)
+
+
+def wire(arguments: Arguments) -> tuple[int, ...]:
+    """The arguments as they are."""
+    return arguments
+
+
+def wire_receipt(arguments: Arguments, receipt: int) -> tuple[int, ...]:
+    """The start of the window that was charged."""
+    return (receipt,)
+
+
+def read(take: Callable[[], int], now: int, arguments: Arguments) -> Facts:
+    """The facts of one hit from a reply."""
+    return take(), take()

@@ -1,0 +1,118 @@
+"""The sliding window over two counters: this window's, and the previous one's by the share still in view.
+
+The previous window is taken to have been spent evenly, and its share is rounded up, against the caller. In every interval
+of length t, at most `limit + limit / period * t` tokens pass. Cloudflare describes the idea in "How we built rate limiting
+capable of scaling to millions of domains" (2017); there, denials count, here they do not.
+
+The share is `left / steps`, with `left` the steps that the previous window is still in view for. A step is one
+microsecond, or as many as it takes for `limit * steps` to be exact in a script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+Arguments = tuple[int, int, int, int, int]
+"""`(cost, most, period, step, steps)`."""
+Facts = tuple[int, int, int]
+"""`(start, current, previous)` after the decision."""
+
+
+class State(NamedTuple):
+    """What the two windows remember: the current one's first microsecond, and both counts."""
+
+    start: int
+    current: int
+    previous: int
+
+
+class Judged(NamedTuple):
+    """A hit that was judged but not yet spent."""
+
+    start: int
+    current: int
+    previous: int
+    cost: int
+    period: int
+
+
+def settle(state: State | None, now: int, arguments: Arguments) -> State:
+    """Roll the windows on to `now`. A window that begins later (the clock stepped back) stays."""
+    period = arguments[2]
+    start = now - now % period
+    if state is None or state.start < start - period:
+        return State(start, 0, 0)
+    if state.start < start:
+        return State(start, 0, state.current)
+    return state
+
+
+def in_view(previous: int, start: int, now: int, arguments: Arguments) -> int:
+    """What the previous window still weighs at `now`, rounded up."""
+    _, _, period, step, steps = arguments
+    left = min(steps, max(0, -(-(start + period - now) // step)))
+    previous = min(previous, 2**52 // steps)  # only a limit that was far higher before comes near this
+    return -(-(previous * left) // steps)
+
+
+def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) -> tuple[bool, Judged]:
+    """May a hit pass now? A later place cannot be reserved, so `max_wait` does not count."""
+    cost, most, period, _, _ = arguments
+    start, current, previous = settle(state, now, arguments)
+    used = current + in_view(previous, start, now, arguments)
+    return used + cost <= most, Judged(start, current, previous, cost, period)
+
+
+def spend(judged: Judged) -> tuple[State | None, int, Facts]:
+    """Take the cost."""
+    start, current, previous, cost, period = judged
+    return write(start, current + cost, previous, period)
+
+
+def keep(judged: Judged) -> Facts:
+    """Leave everything as it is, and say how it is."""
+    return judged.start, judged.current, judged.previous
+
+
+def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
+    """Return the cost to the window that begins at `receipt`, if it is still in view."""
+    cost, _, period, _, _ = arguments
+    start, current, previous = settle(state, now, arguments)
+    if start == receipt:
+        current = max(0, current - cost)
+    elif start - period == receipt:
+        previous = max(0, previous - cost)
+    return write(start, current, previous, period)
+
+
+def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
+    """Charge the cost to the current window, whatever the limit says."""
+    cost, _, period, _, _ = arguments
+    start, current, previous = settle(state, now, arguments)
+    return write(start, current + cost, previous, period)
+
+
+def write(start: int, current: int, previous: int, period: int) -> tuple[State | None, int, Facts]:
+    """The state as it is kept: until the current window is out of view, or the previous one where that is all there is."""
+    facts = (start, current, previous)
+    if current > 0:
+        return State(*facts), start + 2 * period, facts
+    if previous > 0:
+        return State(*facts), start + period, facts
+    return None, 0, facts
+
+
+def wire(arguments: Arguments) -> tuple[int, ...]:
+    """The arguments as they are."""
+    return arguments
+
+
+def wire_receipt(arguments: Arguments, receipt: int) -> tuple[int, ...]:
+    """The start of the window that was charged."""
+    return (receipt,)
+
+
+def read(take: Callable[[], int], now: int, arguments: Arguments) -> Facts:
+    """The facts of one hit from a reply."""
+    return take(), take(), take()

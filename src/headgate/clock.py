@@ -1,0 +1,50 @@
+"""Where the time comes from, for stores that have no clock of their own.
+
+A clock is anything that can be called and returns integer microseconds since the Unix epoch. This module
+must not know what the time is used for.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+Clock = Callable[[], int]
+"""Returns the time as integer microseconds since the Unix epoch."""
+
+MICROSECONDS_PER_SECOND = 1_000_000
+
+
+def system_clock() -> int:
+    """The machine's wall clock, in microseconds since the Unix epoch."""
+    return time.time_ns() // 1_000
+
+
+class ManualClock:
+    """A clock that stands still until it is told to move. Safe to share between threads.
+
+    >>> clock = ManualClock(start_us=1_000_000)
+    >>> clock.advance(seconds=2.5)
+    >>> clock()
+    3500000
+    """
+
+    def __init__(self, start_us: int = 1_800_000_000_000_000) -> None:
+        """Start at `start_us` microseconds since the epoch; by default an instant in January 2027."""
+        self._now_us = start_us
+        self._lock = threading.Lock()
+
+    def __call__(self) -> int:
+        """Return the time in microseconds since the epoch."""
+        return self._now_us
+
+    def advance(self, seconds: float = 0, *, microseconds: int = 0) -> None:
+        """Move on (or, with negative numbers, back, as real clocks sometimes do)."""
+        with self._lock:
+            self._now_us += round(seconds * MICROSECONDS_PER_SECOND) + microseconds
+
+    def set(self, now_us: int) -> None:
+        """Jump to an instant, in microseconds since the epoch."""
+        with self._lock:
+            self._now_us = now_us

@@ -1,0 +1,166 @@
+"""The answer to a group of hits: allowed or denied, what binds, what remains, when to come back.
+
+A decision keeps the integers that the store answered and computes what is asked of it when it is asked, exactly. It must not know how it
+was obtained.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Literal
+
+from headgate.algorithms import Facts
+from headgate.errors import InvalidUse
+from headgate.hits import Group, Hit
+from headgate.http.headers import HeaderStyle, render
+
+Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
+"""Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
+
+_SECOND_US = 1_000_000
+_CLAIMS = threading.Lock()
+
+
+class Decision:
+    """The answer to one request. `bool(decision)` is `decision.allowed`. A value: safe to share between threads and tasks."""
+
+    __slots__ = ("_binding", "_is_settled", "allowed", "facts", "group", "now_us", "source")
+
+    def __init__(
+        self, group: Group, now_us: int, allowed: bool, facts: tuple[Facts, ...], source: Source = "store"
+    ) -> None:
+        self.group = group
+        """What was asked."""
+        self.now_us = now_us
+        """When the store decided, by its clock, in microseconds since the epoch."""
+        self.allowed = allowed
+        """May the request go? With a waiting `acquire`: after `wait_us`."""
+        self.facts = facts
+        """What the store answered for each hit; empty if it did not answer."""
+        self.source: Source = source
+        """Who decided."""
+        self._binding = -1
+        self._is_settled = False
+
+    def __bool__(self) -> bool:
+        return self.allowed
+
+    def __repr__(self) -> str:
+        verdict = "allowed" if self.allowed else f"denied, retry_after={self.retry_after:.6f}"
+        origin = "" if self.source == "store" else f", source={self.source}"
+        return (
+            f"<Decision {verdict}, key={self.key!r}, binding={self.binding!r}, "
+            f"remaining={self.remaining}/{self.limit}{origin}>"
+        )
+
+    def _bind(self) -> int:
+        """The index of the hit that denied (the one to wait for longest) or is nearest to denying."""
+        if self._binding < 0:
+            hits = self.group.hits
+            index = 0
+            if len(hits) > 1 and self.facts:
+                if self.allowed:
+                    index = min(range(len(hits)), key=lambda i: self._remaining(i) / hits[i].limit.capacity)
+                else:
+                    index = max(range(len(hits)), key=self._retry_after_us)
+            self._binding = index
+        return self._binding
+
+    def _hit(self) -> Hit:
+        return self.group.hits[self._bind()]
+
+    def _remaining(self, index: int) -> int:
+        return self.group.hits[index].limit.remaining(self.facts[index], self.now_us)
+
+    def _retry_after_us(self, index: int) -> int:
+        hit = self.group.hits[index]
+        return hit.limit.retry_after_us(self.facts[index], self.now_us, hit.cost)
+
+    @property
+    def binding(self) -> str:
+        """The name of the limit that denied or, if allowed, is nearest to denying."""
+        hit = self._hit()
+        return hit.tier or hit.name
+
+    @property
+    def key(self) -> str:
+        """The key that the binding limit was asked for."""
+        return self._hit().key
+
+    @property
+    def cost(self) -> int:
+        """The tokens that the binding limit was asked for."""
+        return self._hit().cost
+
+    @property
+    def limit(self) -> int:
+        """The capacity of the binding limit, in tokens."""
+        return self._hit().limit.capacity
+
+    @property
+    def remaining(self) -> int:
+        """The tokens that the binding limit would still admit at once, after this decision."""
+        if not self.facts:
+            return 0
+        return self._remaining(self._bind())
+
+    @property
+    def retry_after_us(self) -> int:
+        """Microseconds until the same request would be admitted, if nobody else spends; 0 if it was allowed.
+
+        Exact for everything but slots: at this instant by the store's clock it is admitted, one microsecond earlier it is not. An outage has
+        no such instant: a second is a guess then.
+        """
+        if self.allowed:
+            return 0
+        if not self.facts:
+            return _SECOND_US
+        return self._retry_after_us(self._bind())
+
+    @property
+    def retry_after(self) -> float:
+        """`retry_after_us` in seconds."""
+        return self.retry_after_us / _SECOND_US
+
+    @property
+    def reset_after_us(self) -> int:
+        """Microseconds until the binding limit has its whole capacity again, if nobody spends."""
+        if not self.facts:
+            return 0
+        index = self._bind()
+        return self.group.hits[index].limit.reset_after_us(self.facts[index], self.now_us)
+
+    @property
+    def reset_after(self) -> float:
+        """`reset_after_us` in seconds."""
+        return self.reset_after_us / _SECOND_US
+
+    @property
+    def wait_us(self) -> int:
+        """Microseconds until the turn of a request that was admitted into the future; 0 if it may go now."""
+        if not self.allowed or self.group.max_wait_us == 0:
+            return 0
+        return max((self._retry_after_us(index) for index in range(len(self.facts))), default=0)
+
+    def claim(self) -> None:
+        """Say that the tokens of this decision are being refunded or settled, which may happen once. For limiters.
+
+        :raises InvalidUse: if it has happened before.
+        """
+        with _CLAIMS:
+            if self._is_settled:
+                raise InvalidUse("this decision has been refunded or settled before: its tokens can come back only once")
+            self._is_settled = True
+
+    def headers(self, style: HeaderStyle = "legacy") -> dict[str, str]:
+        """HTTP response fields for the binding limit, with `Retry-After` on a denial. See `headgate.http.headers`."""
+        hit = self._hit()
+        return render(
+            style,
+            name=hit.tier or hit.name,
+            quota=hit.limit.capacity,
+            remaining=self.remaining,
+            reset_after_us=self.reset_after_us,
+            retry_after_us=0 if self.allowed else self.retry_after_us,
+            window_us=hit.limit.period_us,
+        )

@@ -1,0 +1,54 @@
+"""One line of JSON on stdout for each request the demo app answers.
+
+An ASGI wrapper. It reads what the app noted in the request's state (`user`, `allowed`, `remaining`) and
+knows nothing of limits or of the routes. Paths are logged without their query, and no header is.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+
+class RequestLog:
+    """Wraps an ASGI app and writes the log."""
+
+    def __init__(self, app: ASGIApp, instance: str) -> None:
+        self.app = app
+        self.instance = instance
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and write its line when it has been answered."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter_ns()
+        status: int | None = None
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        finally:
+            noted = scope.get("state", {})
+            line = {
+                "ts": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "instance": self.instance,
+                "method": scope["method"],
+                "path": scope["path"],
+                "user": noted.get("user"),
+                "allowed": noted.get("allowed"),
+                "remaining": noted.get("remaining"),
+                "status": status,
+                "duration_ms": round((time.perf_counter_ns() - started) / 1e6, 3),
+            }
+            sys.stdout.write(json.dumps(line) + "\n")
+            sys.stdout.flush()

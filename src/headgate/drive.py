@@ -1,0 +1,48 @@
+"""The two drivers: what a plan asks for is sent, blocking or awaited, and the reply handed back.
+
+A plan is a generator that yields commands and receives replies; it does no I/O, reads no clock and starts no thread. What `send` raises is thrown
+into the plan, which may yield one more command (to give tokens back, say) before it lets the exception go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+Command = TypeVar("Command")
+
+Plan = Generator[Command, Any, Result]
+"""What yields commands, receives a reply for each, and returns a result. `Any`: a reply's type follows from its command."""
+
+
+def drive(plan: Plan[Command, Result], send: Callable[[Command], Any]) -> Result:
+    """Run a plan with a blocking `send`."""
+    try:
+        command = next(plan)
+        while True:
+            try:
+                reply = send(command)
+            except BaseException as error:
+                command = plan.throw(error)
+            else:
+                command = plan.send(reply)
+    except StopIteration as done:
+        result: Result = done.value
+        return result
+
+
+async def drive_async(plan: Plan[Command, Result], send: Callable[[Command], Awaitable[Any]]) -> Result:
+    """Run a plan with an awaited `send`."""
+    try:
+        command = next(plan)
+        while True:
+            try:
+                reply = await send(command)
+            except BaseException as error:
+                command = plan.throw(error)
+            else:
+                command = plan.send(reply)
+    except StopIteration as done:
+        result: Result = done.value
+        return result

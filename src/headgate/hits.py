@@ -1,0 +1,47 @@
+"""What a store is asked: hits, groups of hits, and what to do with them. Plain values; no logic, no I/O."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from headgate.limits import Limit
+
+Action = Literal["spend", "peek", "give_back", "take", "renew", "forget"]
+"""What to do with a group.
+
+- `spend`: judge all hits, and take all their costs or none.
+- `peek`: judge, and take nothing.
+- `give_back`: return the cost of an earlier hit, which `receipt` tells.
+- `take`: charge the cost whatever the limit says.
+- `renew`: put off the expiry of a holder's slots (`Concurrency` only); not allowed means that they were lost.
+- `forget`: forget all that is known of the key.
+
+All but `spend` and `peek` go in groups of one hit.
+"""
+
+
+class Hit(NamedTuple):
+    """One (limit, key, cost) to be judged."""
+
+    limit: Limit
+    key: str
+    """Whose share it is."""
+    name: str
+    """The limit's name, part of where its state lives."""
+    cost: int = 1
+    """How many tokens."""
+    holder: str = ""
+    """Who holds the slots (`Concurrency` only): a name that nobody else has."""
+    receipt: Any = None
+    """What an earlier decision told about this hit, for `give_back`."""
+    tier: str = ""
+    """What users call the limit, where that is not its name."""
+
+
+class Group(NamedTuple):
+    """Hits that stand or fall together. Their (key, name) pairs must differ."""
+
+    hits: tuple[Hit, ...]
+    max_wait_us: int = 0
+    """How long the caller can wait for its turn, in microseconds: a token bucket then admits into the future."""
+    action: Action = "spend"

@@ -1,0 +1,1 @@
+"""HTTP: header fields, and (in modules of their own) the frameworks."""

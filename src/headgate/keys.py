@@ -1,0 +1,69 @@
+"""Keys: what is accepted as one, and how it is laid out in a store.
+
+`headgate:{user:42}:api:tb`: prefix, key, the limit's name, the algorithm. The braces are a Redis Cluster hash tag, so that all limits of one
+key share a slot. Parts are escaped, so that no two different pairs of key and name ever share a counter; the algorithm is part of it, so
+that a changed algorithm never meets the other's data. This module must not know what is stored there.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Final
+
+from headgate.errors import InvalidKey
+
+MAX_KEY_BYTES: Final = 1024
+"""The longest key, in bytes of UTF-8. Longer identities are to be hashed."""
+
+
+def check_key(key: str) -> str:
+    """Hand back a usable key.
+
+    :raises InvalidKey: if it is empty, longer than 1,024 bytes, holds a NUL or a lone surrogate, or is not a `str`.
+    """
+    if type(key) is str and key and len(key) <= 256 and key.isascii() and "\0" not in key:  # nearly always
+        return key
+    if not isinstance(key, str):
+        raise InvalidKey(f"a key is a str, not {type(key).__name__}: write str(...) or f'user:{{user_id}}'")
+    if not key:
+        raise InvalidKey("a key must not be empty: for one counter for everybody, use a key such as 'global'")
+    if "\0" in key:
+        raise InvalidKey(f"a key must not hold NUL, as {_shown(key)} does at index {key.index(chr(0))}")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidKey(f"a key must be encodable as UTF-8; {_shown(key)} is not, at index {error.start}") from None
+    if size > MAX_KEY_BYTES:
+        raise InvalidKey(f"a key has at most {MAX_KEY_BYTES} bytes; {_shown(key)} has {size}: store a hash of it instead")
+    return key
+
+
+def storage_key(prefix: str, key: str, name: str, code: str) -> str:
+    """Where the state of one limit for one key lives. Injective: different arguments never meet."""
+    if "{" in key or "}" in key or "%" in key:
+        key = _escape(key)
+    return f"{prefix}:{{{key}}}:{_escaped_name(name)}:{code}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _escaped_name(name: str) -> str:
+    return _escape(name).replace(":", "%3A")
+
+
+def _escape(part: str) -> str:
+    return part.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+
+
+def check_prefix(prefix: str) -> str:
+    """Hand back a usable prefix: no braces, which would move the hash tag.
+
+    :raises InvalidKey: if it is empty or holds a brace or what no key may hold.
+    """
+    check_key(prefix)
+    if "{" in prefix or "}" in prefix:
+        raise InvalidKey(f"a key prefix must not hold braces, as {_shown(prefix)} does")
+    return prefix
+
+
+def _shown(key: str) -> str:
+    return ascii(key if len(key) <= 40 else key[:40] + "...")

@@ -1,0 +1,442 @@
+"""The limiters: what users call. Each method asks the store once, and none of them knows an algorithm.
+
+`Limiter` and `AsyncLimiter` differ in how they ask and sleep, and in nothing else: what to ask is decided in `policy.py` and in
+`plans/waiting.py`, for both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from types import TracebackType
+from typing import Any, Final, ParamSpec, Self, TypeVar
+
+from headgate.decision import Decision
+from headgate.decorate import CostOfCall, KeyOfCall, decorator
+from headgate.drive import drive, drive_async
+from headgate.errors import InvalidUse, StoreOutage
+from headgate.hits import Group
+from headgate.limits import Limit
+from headgate.outage import OnOutage, OutageRule
+from headgate.plans import waiting
+from headgate.policy import (
+    CallLimit,
+    Costs,
+    Keys,
+    Limits,
+    Policy,
+    give_back_groups,
+    renew_groups,
+    settle_groups,
+    wait_bound_us,
+)
+from headgate.renewal import Hold, Renewer, renew
+from headgate.stores import Store
+from headgate.stores.urls import open_store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+OnDecision = Callable[[Decision], None]
+
+logger = logging.getLogger("headgate")
+_MAKING: Final = threading.Lock()
+_finishing: Final[set[asyncio.Task[Any]]] = set()
+"""Tasks that outlive the cancelled ones which started them; a loop holds its tasks only weakly."""
+
+
+class _Front:
+    """What both limiters share: the making, and all that asks nothing of the store."""
+
+    def __init__(
+        self,
+        limit: Limits,
+        *,
+        store: str | Store = "memory://",
+        name: str | None = None,
+        on_outage: OnOutage = "open",
+        on_decision: OnDecision | None = None,
+        timeout: float | None = None,
+        prefix: str | None = None,
+    ) -> None:
+        """Make a limiter. Nothing is connected yet: the store may be down.
+
+        :param limit: a limit, as text or object; a list of limits that all hold for one key; or a dict of named limits (tiers), each with a key of its own.
+        :param store: a URL (`memory://`, `redis://...`, `rediss://...`, `valkey://...`, `unix://...`), or a `Store`, which the limiter then does not close.
+        :param name: the limiter's name, part of where its state lives. Limiters of one name share their counters, and a named limiter's numbers can
+            change without losing state. By default, the limit's text.
+        :param on_outage: what to answer when the store does not: `open` admits, `closed` denies, `raise` raises `StoreOutage`.
+        :param on_decision: called with each decision about a request. What it raises is logged, and changes nothing.
+        :param timeout: the deadline of each call, in seconds, for a store that is given as a URL; 0.25 by default.
+        :param prefix: the first part of every key, for a store that is given as a URL; `headgate` by default.
+        :raises LimitError: if a limit is not understood or not usable.
+        :raises StoreURLError: if the URL is not understood.
+        :raises MissingExtra: if the store's client library is not installed.
+        """
+        self._policy = Policy(limit, name)
+        self._name = name or next(iter(self._policy.limits))
+        self._outage = OutageRule(on_outage, self._name)
+        self._on_decision = on_decision
+        self._owns_store = isinstance(store, str)
+        if isinstance(store, str):
+            given = {"timeout": timeout, "prefix": prefix}
+            self._store = open_store(store, **{key: value for key, value in given.items() if value is not None})
+        elif timeout is not None or prefix is not None:
+            raise InvalidUse("timeout and prefix go with a store URL: set them on the store object itself")
+        elif not isinstance(store, Store):
+            raise InvalidUse(f"store must be a URL or a Store, not {type(store).__name__}: wrap a client, as in RedisStore(client=...)")
+        else:
+            self._store = store
+
+    def __repr__(self) -> str:
+        limits = ", ".join(repr(str(limit)) for limit in self._policy.limits.values())
+        return f"<{type(self).__name__} {limits} on {self._store!r}>"
+
+    @property
+    def limits(self) -> dict[str, Limit]:
+        """The limits by their names."""
+        return self._policy.limits
+
+    def _answered(self, decision: Decision) -> Decision:
+        if self._outage.is_out and decision.source == "store":
+            self._outage.over()
+        if self._on_decision is not None:
+            self._tell(decision)
+        return decision
+
+    def _tell(self, decision: Decision) -> None:
+        assert self._on_decision is not None
+        try:
+            self._on_decision(decision)
+        except Exception:  # a callback of the user's; whatever it does, the decision stands
+            logger.exception("headgate: on_decision of limiter %r failed; the decision stands", self._name)
+
+    def _settled(self, decision: Decision, actual: Sequence[int], told: dict[int, Decision]) -> Decision:
+        """The decision as it would have been for the actual costs, with what is known now."""
+        hits = tuple(hit._replace(cost=cost) for hit, cost in zip(decision.group.hits, actual, strict=True))
+        facts = tuple(
+            told[index].facts[0] if index in told and told[index].facts else facts
+            for index, facts in enumerate(decision.facts)
+        )
+        latest = max((answer.now_us for answer in told.values()), default=decision.now_us)
+        settled = Decision(Group(hits), max(latest, decision.now_us), decision.allowed, facts, decision.source)
+        settled.claim()
+        return settled
+
+
+class Limiter(_Front):
+    """Decides whether a request may go now, and if not, when. Safe to share between threads, and with forked processes.
+
+    A context manager; it closes what it opened itself.
+    """
+
+    _renewer: Renewer | None = None
+
+    def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+        """Ask whether a request may go now, and spend its cost if so. One round trip; never waits for a turn.
+
+        :param key: whose share it is; for tiers, a dict with the key of each.
+        :param cost: how many tokens it takes; 0 asks without spending. For tiers, optionally a dict.
+        :param limit: a limit for this call, such as the caller's own tier, in place of the limiter's.
+        :raises InvalidKey: if the key is not usable.
+        :raises InvalidCost: if the cost is not an integer of at least 0; `CostExceedsCapacity` if it can never be admitted.
+        :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
+        """
+        return self._ask(self._policy.group(key, cost, limit))
+
+    def acquire(
+        self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
+    ) -> Decision:
+        """Wait for the request's turn, at most `timeout` seconds (None: as long as it takes).
+
+        A token bucket reserves the place: waiters of all processes are served in order, with one round trip each. Whatever interrupts the sleep (a
+        signal's exception, say) gives the tokens back.
+
+        :raises AcquireTimeout: at once, if the turn would come later than that. Nothing is spent.
+        :raises InvalidKey, InvalidCost, StoreOutage: as `try_acquire` does.
+        """
+        timeout_us = wait_bound_us(timeout)
+        plan = waiting.acquire(self._policy.group(key, cost, limit), timeout_us, timeout, random.random)
+        return drive(plan, self._send)
+
+    @contextmanager
+    def hold(
+        self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
+    ) -> Iterator[Hold]:
+        """Wait for the turn as `acquire` does, and hold the slots of `Concurrency` limits for the time of the block.
+
+        Slots are renewed while held, and released at exit; after a crash they expire by themselves. Tokens of other limits are spent, as always.
+
+        :raises AcquireTimeout, InvalidKey, InvalidCost, StoreOutage: as `acquire` does.
+        """
+        with self.holding(self.acquire(key, cost, timeout=timeout, limit=limit)) as hold:
+            yield hold
+
+    @contextmanager
+    def holding(self, decision: Decision) -> Iterator[Hold]:
+        """Hold the slots that an allowed decision took, for the time of the block: what `hold` does once it has them."""
+        hold = Hold(decision)
+        if not renew_groups(decision):
+            yield hold
+            return
+        renewer = self._renewing()
+        renewer.add(hold)
+        try:
+            yield hold
+        finally:
+            renewer.discard(hold)
+            self._release(decision)
+
+    def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+        """What `try_acquire` would answer now. Spends nothing; `remaining` is what is there before such a spend."""
+        return self._ask(self._policy.group(key, cost, limit, "peek"))
+
+    def refund(self, decision: Decision) -> None:
+        """Give back what an allowed decision took, slots included. Nothing happens for a denied one, or one that the store did not make.
+
+        Tokens that the bucket has earned again since do not count twice, and those of a window that is over have gone with it.
+
+        :raises InvalidUse: if the decision has been refunded or settled before.
+        :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
+        """
+        decision.claim()
+        groups = give_back_groups(decision)
+        if groups:
+            self._ask_leniently(groups)
+
+    def settle(self, decision: Decision, actual: Costs) -> Decision:
+        """Replace the estimated cost of an allowed decision by the actual one: give back, or charge, the difference.
+
+        A charge is made whatever the limit says, as the truth is. Slots are left alone. Returns how things stand; that decision cannot be settled again.
+
+        :raises InvalidUse: if the decision has been refunded or settled before.
+        :raises InvalidCost: if `actual` is not an integer of at least 0.
+        :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
+        """
+        costs = self._policy.actual(decision, actual)
+        decision.claim()
+        groups = settle_groups(decision, costs)
+        answers = self._ask_leniently([group for _, group in groups]) if groups else []
+        return self._settled(decision, costs, dict(zip([index for index, _ in groups], answers, strict=False)))
+
+    def reset(self, key: Keys, *, limit: CallLimit = None) -> None:
+        """Forget all that is known of a key, in all limits: it starts afresh.
+
+        :raises StoreOutage: if the store does not answer, whatever `on_outage` says.
+        """
+        group = self._policy.group(key, 0, limit)
+        self._ask_store([Group((hit,), 0, "forget") for hit in group.hits])
+
+    def limit(
+        self, key: KeyOfCall, cost: CostOfCall = 1, *, timeout: float | None = 0.0, limit: CallLimit = None
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """Decorate a function, blocking or async: it runs only when the limit admits the call.
+
+        :param key: a key, or a callable that gets the call's arguments and returns it. `cost` likewise.
+        :param timeout: how long a call may wait for its turn, in seconds; 0 (the default) means not at all, None as long as it takes.
+        :raises LimitExceeded: from the call, if it is denied and does not wait.
+        :raises AcquireTimeout: from the call, if its turn would come too late.
+
+        `Concurrency` slots are held while the function runs.
+        """
+        return decorator(self, _twin(self, AsyncLimiter), key, cost, timeout, limit)
+
+    def close(self) -> None:
+        """Close what this limiter opened itself."""
+        if self._owns_store:
+            self._store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, group: Group) -> Decision:
+        try:
+            decision = self._store.decide((group,))[0]
+        except StoreOutage as outage:
+            decision = self._outage.decide(group, outage)
+        return self._answered(decision)
+
+    def _ask_store(self, groups: list[Group]) -> list[Decision]:
+        return self._store.decide(groups)
+
+    def _ask_leniently(self, groups: list[Group]) -> list[Decision]:
+        """Ask what is no request: an outage is logged and answered by the rule, or raised."""
+        try:
+            return self._ask_store(groups)
+        except StoreOutage as outage:
+            return [self._outage.decide(group, outage) for group in groups]
+
+    def _renewing(self) -> Renewer:
+        with _MAKING:
+            if self._renewer is None:
+                self._renewer = Renewer(self._ask_store)
+            return self._renewer
+
+    def _release(self, decision: Decision) -> None:
+        try:
+            self._ask_store(give_back_groups(decision, only_slots=True))
+        except StoreOutage as outage:
+            logger.warning("headgate: could not release a slot, it will expire: %s", outage)
+
+    def _pause(self, duration_us: int) -> int:
+        started = time.monotonic_ns()
+        time.sleep(duration_us / 1_000_000)
+        return (time.monotonic_ns() - started) // 1_000
+
+    def _send(self, command: waiting.Ask | waiting.Pause) -> Any:
+        if isinstance(command, waiting.Pause):
+            return self._pause(command.duration_us)
+        if command.groups and command.groups[0].action == "spend":
+            return [self._ask(group) for group in command.groups]
+        return self._ask_leniently(command.groups)
+
+
+class AsyncLimiter(_Front):
+    """Decides whether a request may go now, and if not, when. Safe to share between tasks and event loops.
+
+    An async context manager; it closes what it opened itself.
+    """
+
+    async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+        """As `Limiter.try_acquire`."""
+        return await self._ask(self._policy.group(key, cost, limit))
+
+    async def acquire(
+        self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
+    ) -> Decision:
+        """As `Limiter.acquire`. A task that is cancelled while it waits gives its tokens back before it ends."""
+        timeout_us = wait_bound_us(timeout)
+        plan = waiting.acquire(self._policy.group(key, cost, limit), timeout_us, timeout, random.random)
+        return await drive_async(plan, self._send)
+
+    @asynccontextmanager
+    async def hold(
+        self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
+    ) -> AsyncIterator[Hold]:
+        """As `Limiter.hold`."""
+        async with self.holding(await self.acquire(key, cost, timeout=timeout, limit=limit)) as hold:
+            yield hold
+
+    @asynccontextmanager
+    async def holding(self, decision: Decision) -> AsyncIterator[Hold]:
+        """As `Limiter.holding`."""
+        hold = Hold(decision)
+        if not renew_groups(decision):
+            yield hold
+            return
+        renewal = asyncio.create_task(renew(hold, self._ask_store), name="headgate-renewal")
+        try:
+            yield hold
+        finally:
+            renewal.cancel()
+            await _finish(self._release(decision))
+
+    async def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+        """As `Limiter.peek`."""
+        return await self._ask(self._policy.group(key, cost, limit, "peek"))
+
+    async def refund(self, decision: Decision) -> None:
+        """As `Limiter.refund`."""
+        decision.claim()
+        groups = give_back_groups(decision)
+        if groups:
+            await self._ask_leniently(groups)
+
+    async def settle(self, decision: Decision, actual: Costs) -> Decision:
+        """As `Limiter.settle`."""
+        costs = self._policy.actual(decision, actual)
+        decision.claim()
+        groups = settle_groups(decision, costs)
+        answers = await self._ask_leniently([group for _, group in groups]) if groups else []
+        return self._settled(decision, costs, dict(zip([index for index, _ in groups], answers, strict=False)))
+
+    async def reset(self, key: Keys, *, limit: CallLimit = None) -> None:
+        """As `Limiter.reset`."""
+        group = self._policy.group(key, 0, limit)
+        await self._ask_store([Group((hit,), 0, "forget") for hit in group.hits])
+
+    def limit(
+        self, key: KeyOfCall, cost: CostOfCall = 1, *, timeout: float | None = 0.0, limit: CallLimit = None
+    ) -> Callable[[Callable[P, R]], Callable[P, R]]:
+        """As `Limiter.limit`. A blocking function that is decorated asks blocking, in whatever thread it is called."""
+        return decorator(_twin(self, Limiter), self, key, cost, timeout, limit)
+
+    async def aclose(self) -> None:
+        """Close what this limiter opened itself."""
+        if self._owns_store:
+            await self._store.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def _ask(self, group: Group) -> Decision:
+        try:
+            decision = (await self._store.decide_async((group,)))[0]
+        except StoreOutage as outage:
+            decision = self._outage.decide(group, outage)
+        return self._answered(decision)
+
+    async def _ask_store(self, groups: list[Group]) -> list[Decision]:
+        return await self._store.decide_async(groups)
+
+    async def _ask_leniently(self, groups: list[Group]) -> list[Decision]:
+        try:
+            return await self._ask_store(groups)
+        except StoreOutage as outage:
+            return [self._outage.decide(group, outage) for group in groups]
+
+    async def _release(self, decision: Decision) -> None:
+        try:
+            await self._ask_store(give_back_groups(decision, only_slots=True))
+        except StoreOutage as outage:
+            logger.warning("headgate: could not release a slot, it will expire: %s", outage)
+
+    async def _pause(self, duration_us: int) -> int:
+        started = time.monotonic_ns()
+        await asyncio.sleep(duration_us / 1_000_000)
+        return (time.monotonic_ns() - started) // 1_000
+
+    async def _send(self, command: waiting.Ask | waiting.Pause) -> Any:
+        if isinstance(command, waiting.Pause):
+            return await self._pause(command.duration_us)
+        if command.groups and command.groups[0].action == "spend":
+            return [await self._ask(group) for group in command.groups]
+        return await _finish(self._ask_leniently(command.groups))
+
+
+Front = TypeVar("Front", Limiter, AsyncLimiter)
+
+
+def _twin(limiter: _Front, kind: type[Front]) -> Front:
+    """The same limiter in the other colour: the same policy, store and outage rule."""
+    twin = kind.__new__(kind)
+    vars(twin).update({name: value for name, value in vars(limiter).items() if name != "_renewer"})
+    twin._owns_store = False
+    return twin
+
+
+async def _finish(work: Coroutine[Any, Any, R]) -> R:
+    """Do `work` to its end even if the caller is cancelled meanwhile: it gives back what the caller took."""
+    task = asyncio.create_task(work)
+    _finishing.add(task)
+    task.add_done_callback(_finishing.discard)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait([task])
+        raise

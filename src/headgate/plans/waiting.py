@@ -1,0 +1,78 @@
+"""The plan of `acquire`: ask, and if the answer is "not now", wait for the turn.
+
+Asks for `Ask` and `Pause` commands. A token bucket is asked once: it admits into the future, and the plan sleeps until the turn. Windows and slots cannot
+be reserved: the plan comes back when they say, and asks again. Whatever interrupts a sleep gives the place back before it goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from headgate.decision import Decision
+from headgate.drive import Plan
+from headgate.errors import AcquireTimeout
+from headgate.hits import Group
+from headgate.limits import Concurrency
+from headgate.policy import give_back_groups
+
+FIRST_POLL_US: Final = 5_000
+"""How soon a full set of slots is asked again; it doubles, up to `LAST_POLL_US`, since nobody knows when a slot is released."""
+LAST_POLL_US: Final = 250_000
+MAX_JITTER_US: Final = 50_000
+"""Waiters for the same window come back spread over this, or over a tenth of their wait if that is less."""
+
+
+class Ask(NamedTuple):
+    """Put groups to the store. The reply is a list of decisions."""
+
+    groups: list[Group]
+
+
+class Pause(NamedTuple):
+    """Sleep. The reply is how long it really took, in microseconds."""
+
+    duration_us: int
+
+
+def acquire(
+    group: Group, timeout_us: int, timeout: float | None, jitter: Callable[[], float]
+) -> Plan[Ask | Pause, Decision]:
+    """Wait for the turn of `group`, at most `timeout_us`. `jitter` returns a random float from 0 to 1.
+
+    :raises AcquireTimeout: as soon as it is known that the turn would come too late.
+    """
+    left_us = timeout_us
+    poll_us = FIRST_POLL_US
+    while True:
+        decision: Decision = (yield Ask([group._replace(max_wait_us=left_us)]))[0]
+        if decision.allowed:
+            if decision.wait_us > 0:
+                try:
+                    yield Pause(decision.wait_us)
+                except BaseException:
+                    decision.claim()
+                    yield Ask(give_back_groups(decision))
+                    raise
+            return decision
+        known_us = _known_wait_us(decision)
+        if known_us > left_us or left_us == 0:
+            raise AcquireTimeout(decision, timeout or 0.0)
+        if known_us > 0:
+            pause_us = known_us + int(jitter() * min(MAX_JITTER_US, known_us // 10))
+        else:
+            pause_us = int(poll_us * (0.5 + jitter() / 2))
+            poll_us = min(2 * poll_us, LAST_POLL_US)
+        slept_us: int = yield Pause(min(pause_us, max(left_us, 1)))
+        left_us = max(0, left_us - slept_us)
+
+
+def _known_wait_us(decision: Decision) -> int:
+    """How long a denied group has to wait at least; 0 where only slots are missing, which may be released at any time."""
+    if not decision.facts:
+        return decision.retry_after_us
+    return max(
+        hit.limit.retry_after_us(facts, decision.now_us, hit.cost)
+        for hit, facts in zip(decision.group.hits, decision.facts, strict=True)
+        if not isinstance(hit.limit, Concurrency)
+    ) if any(not isinstance(hit.limit, Concurrency) for hit in decision.group.hits) else 0

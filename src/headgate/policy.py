@@ -1,0 +1,207 @@
+"""What a limiter is made of, apart from its store: named limits, and how a request becomes a group of hits.
+
+A policy checks what callers say (keys, costs, limits of this call) and builds groups. It must not know a store, a clock or a thread.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS
+from headgate.decision import Decision
+from headgate.errors import CostExceedsCapacity, InvalidCost, InvalidUse, LimitSyntaxError
+from headgate.grammar import parse_limit
+from headgate.hits import Action, Group, Hit
+from headgate.keys import check_key
+from headgate.limits import Concurrency, Limit
+
+LimitLike = str | Limit
+Limits = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike]
+"""One limit, several limits on one key, or named limits (tiers) that each have a key of their own."""
+Keys = str | Mapping[str, str]
+"""A key, or for tiers a key by tier."""
+Costs = int | Mapping[str, int]
+"""Tokens, or for tiers tokens by tier."""
+CallLimit = LimitLike | Mapping[str, LimitLike] | None
+"""A limit for this call only, in place of the limiter's own; for tiers, by tier."""
+
+MAX_LIMITS: Final = 32
+
+
+class Policy:
+    """Named limits. `name` is part of where state lives: give one, and the numbers can change without losing state."""
+
+    def __init__(self, limits: Limits, name: str | None = None) -> None:
+        if name is not None:
+            check_key(name)
+        self.is_tiered = isinstance(limits, Mapping)
+        self._tiers: tuple[str, ...] = ()
+        if isinstance(limits, Mapping):
+            self._tiers = tuple(check_key(tier) for tier in limits)
+            self._limits = tuple(parse_limit(limit) for limit in limits.values())
+            self._names = tuple(
+                f"{name}.{tier}" if name else f"{tier}={limit}"
+                for tier, limit in zip(self._tiers, self._limits, strict=True)
+            )
+        elif isinstance(limits, (str, Limit)):
+            self._limits = (parse_limit(limits),)
+            self._names = (name or str(self._limits[0]),)
+        elif isinstance(limits, Sequence):
+            self._limits = tuple(parse_limit(limit) for limit in limits)
+            self._names = tuple(f"{name}.{limit.label}" if name else str(limit) for limit in self._limits)
+        else:
+            raise LimitSyntaxError(repr(limits), 0, f"a limit is a text or a Limit, not {type(limits).__name__}")
+        if not 1 <= len(self._limits) <= MAX_LIMITS:
+            raise InvalidUse(f"a limiter has 1 to {MAX_LIMITS} limits, not {len(self._limits)}")
+        if len(set(self._names)) < len(self._names):
+            raise InvalidUse(f"two limits would share the name {_twice(self._names)!r}: give them as a dict, with names of their own")
+        self._first, self._first_name = self._limits[0], self._names[0]
+        self._is_single = len(self._limits) == 1 and not self.is_tiered
+        self.has_slots = any(isinstance(limit, Concurrency) for limit in self._limits)
+
+    @property
+    def limits(self) -> dict[str, Limit]:
+        """The limits by their names, in order."""
+        return dict(zip(self._names, self._limits, strict=True))
+
+    def group(
+        self, key: Keys, cost: Costs = 1, limit: CallLimit = None, action: Action = "spend", max_wait_us: int = 0
+    ) -> Group:
+        """The hits of one request.
+
+        :raises InvalidKey: if a key is not usable.
+        :raises InvalidCost: if a cost is not an integer of at least 0.
+        :raises CostExceedsCapacity: if a cost can never be admitted.
+        :raises InvalidUse: if keys, costs or limits do not fit the limiter's shape.
+        """
+        if self._is_single and limit is None and type(cost) is int and type(key) is str:  # nearly always
+            if cost < 0 or cost > self._first.capacity:
+                _check_cost(cost, self._first, self._first_name)
+            holder = secrets.token_hex(8) if self.has_slots else ""
+            return Group((Hit(self._first, check_key(key), self._first_name, cost, holder),), max_wait_us, action)
+        keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
+        hits = []
+        tiers = self._tiers or self._names
+        for limit_here, name, key_here, cost_here, tier in zip(limits, self._names, keys, costs, tiers, strict=True):
+            _check_cost(cost_here, limit_here, name)
+            holder = secrets.token_hex(8) if isinstance(limit_here, Concurrency) else ""
+            hits.append(Hit(limit_here, key_here, name, cost_here, holder, None, tier))
+        return Group(tuple(hits), max_wait_us, action)
+
+    def actual(self, decision: Decision, actual: Costs) -> list[int]:
+        """What a request really cost, for each hit of its decision.
+
+        :raises InvalidCost: if a cost is not an integer of at least 0.
+        """
+        costs = self._costs(actual) if self.is_tiered else [actual] * len(decision.group.hits)
+        for cost in costs:
+            if isinstance(cost, bool) or not isinstance(cost, int) or not 0 <= cost <= MAX_TOKENS:
+                raise InvalidCost(f"an actual cost is an integer of at least 0, not {cost!r}")
+        return [cost for cost in costs if isinstance(cost, int)]
+
+    def _keys(self, key: Keys) -> Sequence[str]:
+        if not self.is_tiered:
+            if isinstance(key, Mapping):
+                raise InvalidUse("this limiter has one key: give it as a str; keys by tier go with Limiter({...})")
+            return [check_key(key)] * len(self._limits)
+        if not isinstance(key, Mapping):
+            raise InvalidUse(f"this limiter has tiers: give a dict with a key for each of {', '.join(self._tiers)}")
+        self._match(key, "key")
+        return [check_key(key[tier]) for tier in self._tiers]
+
+    def _costs(self, cost: Costs) -> Sequence[int]:
+        if isinstance(cost, Mapping):
+            if not self.is_tiered:
+                raise InvalidUse("costs by tier go with Limiter({...}): give this limiter one int")
+            self._match(cost, "cost")
+            return [cost[tier] for tier in self._tiers]
+        if len(self._limits) == 1 or not self.has_slots or type(cost) is not int:
+            return [cost] * len(self._limits)
+        # Beside other limits, one request takes one slot, whatever its cost in tokens.
+        return [min(cost, 1) if isinstance(limit, Concurrency) else cost for limit in self._limits]
+
+    def _limits_of_call(self, limit: CallLimit) -> Sequence[Limit]:
+        if limit is None:
+            return self._limits
+        if isinstance(limit, Mapping):
+            if not self.is_tiered:
+                raise InvalidUse("limits by tier go with Limiter({...}): give this limiter one limit")
+            for tier in limit:
+                if tier not in self._tiers:
+                    raise InvalidUse(f"there is no tier {tier!r}; there are {', '.join(self._tiers)}")
+            return [
+                parse_limit(limit[tier]) if tier in limit else own
+                for tier, own in zip(self._tiers, self._limits, strict=True)
+            ]
+        if not self._is_single:
+            raise InvalidUse("this limiter has several limits: to replace some for a call, name them in a dict of tiers")
+        return [parse_limit(limit)]
+
+    def _match(self, given: Mapping[str, object], what: str) -> None:
+        for tier in self._tiers:
+            if tier not in given:
+                raise InvalidUse(f"there is no {what} for the tier {tier!r}: a tier is never left out in silence")
+        for tier in given:
+            if tier not in self._tiers:
+                raise InvalidUse(f"there is no tier {tier!r}; there are {', '.join(self._tiers)}")
+
+
+def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Group]:
+    """What returns all that an allowed decision took (or only its slots)."""
+    groups = []
+    for hit, facts in zip(decision.group.hits, decision.facts, strict=False):
+        if decision.allowed and hit.cost > 0 and (not only_slots or isinstance(hit.limit, Concurrency)):
+            receipt = hit.limit.receipt(facts, hit.cost)
+            groups.append(Group((hit._replace(receipt=receipt),), 0, "give_back"))
+    return groups
+
+
+def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, Group]]:
+    """What turns the estimates of an allowed decision into the `actual` costs, with the index of the hit that each is for."""
+    groups = []
+    for index, (hit, facts) in enumerate(zip(decision.group.hits, decision.facts, strict=False)):
+        difference = actual[index] - hit.cost
+        if isinstance(hit.limit, Concurrency) or difference == 0 or not decision.allowed:
+            continue
+        if difference < 0:
+            receipt = hit.limit.receipt(facts, hit.cost)
+            groups.append((index, Group((hit._replace(cost=-difference, receipt=receipt),), 0, "give_back")))
+        else:
+            groups.append((index, Group((hit._replace(cost=difference),), 0, "take")))
+    return groups
+
+
+def renew_groups(decision: Decision) -> list[Group]:
+    """What puts off the expiry of the slots that an allowed decision took."""
+    return [
+        Group((hit,), 0, "renew")
+        for hit in decision.group.hits
+        if isinstance(hit.limit, Concurrency) and hit.cost > 0 and decision.facts
+    ]
+
+
+def wait_bound_us(timeout: float | None) -> int:
+    """A timeout in seconds as whole microseconds; None is as long as can be (35 years).
+
+    :raises InvalidUse: if it is negative or not a number.
+    """
+    if timeout is None:
+        return MAX_SPAN_US
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise InvalidUse(f"a timeout is a number of seconds of at least 0, or None, not {timeout!r}")
+    return MAX_SPAN_US if timeout >= MAX_SPAN_US // 1_000_000 else int(timeout * 1_000_000)
+
+
+def _check_cost(cost: int, limit: Limit, name: str) -> None:
+    if isinstance(cost, bool) or not isinstance(cost, int):
+        raise InvalidCost(f"a cost is an integer, not {cost!r}")
+    if cost < 0:
+        raise InvalidCost(f"a cost is at least 0, not {cost}: to give tokens back, use refund(decision)")
+    if cost > limit.capacity:
+        raise CostExceedsCapacity(cost, limit.capacity, name)
+
+
+def _twice(names: Sequence[str]) -> str:
+    return next(name for index, name in enumerate(names) if name in names[:index])

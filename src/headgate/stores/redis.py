@@ -1,0 +1,260 @@
+"""The Redis and Valkey store: one script call for a batch, by the server's clock. Redis 6.2 or later, any Valkey.
+
+This module must not know any algorithm: it carries the plan's commands to the server. It uses redis-py's connections and pools, but not its
+`execute_command`, which may send a command again after a failure: a spend that timed out may have been counted, and is never repeated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import weakref
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+try:
+    import redis
+    import redis.asyncio
+    from redis import exceptions
+except ImportError as error:  # pragma: no cover - the suite always has it
+    from headgate.errors import MissingExtra
+
+    raise MissingExtra("redis-py", "redis") from error
+
+from headgate.clock import Clock, system_clock
+from headgate.decision import Decision
+from headgate.drive import drive, drive_async
+from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable, StoreURLError
+from headgate.hits import Group
+from headgate.keys import check_prefix
+from headgate.plans import redis as plans
+
+SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
+"""The URL schemes that are understood, and what redis-py calls them."""
+
+_Loop = asyncio.AbstractEventLoop
+
+
+class RedisStore:
+    """State in Redis or Valkey, shared by everyone who asks the same server with the same prefix.
+
+    :param url: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path/to/socket?db=0`; `valkey://` and `valkeys://` mean the same. What
+        redis-py understands as a query parameter is understood here.
+    :param client: your own `redis.Redis` or `redis.asyncio.Redis`, in place of a URL; it is used, and never closed. A blocking client serves `Limiter`, an
+        asyncio one `AsyncLimiter`.
+    :param prefix: the first part of every key.
+    :param timeout: the deadline of a call, in seconds. Connecting has one of its own.
+    :param max_connections: the size of each pool; callers wait for a free connection, within the deadline. None: no bound.
+    :param options: anything else that redis-py's connections take: `password`, `username`, `db`, `ssl_ca_certs`, ...
+    :raises StoreURLError: if the URL is not understood.
+
+    Making a store does not connect: the server may be down. Safe to share between threads, tasks, event loops and forked processes.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: redis.Redis | redis.asyncio.Redis | None = None,
+        prefix: str = "headgate",
+        timeout: float = 0.25,
+        max_connections: int | None = None,
+        **options: Any,
+    ) -> None:
+        if timeout <= 0:
+            raise ValueError(f"timeout must be above 0 s, not {timeout}")
+        if client is not None and (url is not None or max_connections is not None or options):
+            raise InvalidUse("a store takes a client or a URL with its options, not both")
+        self.timeout = timeout
+        self._prefix = check_prefix(prefix)
+        self._skew_us = 0
+        self._now: Clock | None = None
+        """Replaces the server's clock, in tests."""
+        self._pool: redis.ConnectionPool | None = None
+        self._their_pool: redis.asyncio.ConnectionPool | None = None
+        self._loop_pools: weakref.WeakKeyDictionary[_Loop, redis.asyncio.ConnectionPool] = weakref.WeakKeyDictionary()
+        self._url, self._options = "", options
+        self._max_connections = max_connections
+        if client is None:
+            self._url = _translate(url or "redis://localhost:6379/0")
+            self._pool = self._own_pool(redis.ConnectionPool, redis.BlockingConnectionPool, timeout)
+        elif isinstance(client, redis.asyncio.Redis):
+            self._their_pool = client.connection_pool
+        elif isinstance(client, redis.Redis):
+            self._pool = client.connection_pool
+        else:
+            raise InvalidUse(f"client must be a redis.Redis or a redis.asyncio.Redis, not {type(client).__name__}")
+        self._is_own = client is None
+        self.name = _describe(self._pool or self._their_pool)
+        """Where the server is, without a password."""
+
+    def __repr__(self) -> str:
+        return f"<RedisStore {self.name}>"
+
+    def decide(self, groups: Sequence[Group], /) -> list[Decision]:
+        """Judge a batch in one trip, blocking.
+
+        :raises StoreOutage: if the server cannot be asked.
+        """
+        if self._pool is None:
+            raise InvalidUse("this store was made from an asyncio client: it serves AsyncLimiter only")
+        return self._learn(drive(self._plan(groups), self.send))
+
+    async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
+        """Judge a batch in one trip.
+
+        :raises StoreOutage: if the server cannot be asked.
+        """
+        if self._their_pool is None and not self._is_own:
+            raise InvalidUse("this store was made from a blocking client: it serves Limiter only")
+        return self._learn(await drive_async(self._plan(groups), self.send_async))
+
+    def send(self, script: plans.Script) -> list[int] | plans.ScriptMissing:
+        """Run a script, blocking."""
+        pool = self._pool
+        assert pool is not None  # decide() has looked
+        try:
+            connection = pool.get_connection()
+            try:
+                if not self._is_own:
+                    _hurry(connection, self.timeout)
+                connection.send_command(*_words(script))
+                reply: list[int] = connection.read_response()
+                return reply
+            finally:
+                pool.release(connection)
+        except exceptions.NoScriptError:
+            return plans.ScriptMissing()
+        except (exceptions.RedisError, OSError) as error:
+            raise self._outage(error) from error
+
+    async def send_async(self, script: plans.Script) -> list[int] | plans.ScriptMissing:
+        """Run a script."""
+        pool = self._their_pool or self._pool_of_loop()
+        try:
+            async with asyncio.timeout(self.timeout):
+                connection = await pool.get_connection()
+                try:
+                    await connection.send_command(*_words(script))
+                    reply: list[int] = await connection.read_response()
+                    return reply
+                except exceptions.ResponseError:
+                    raise
+                except BaseException:  # cancelled in the middle: what comes next on this connection is not ours
+                    await connection.disconnect(nowait=True)
+                    raise
+                finally:
+                    await pool.release(connection)
+        except exceptions.NoScriptError:
+            return plans.ScriptMissing()
+        except (exceptions.RedisError, OSError) as error:  # TimeoutError is an OSError
+            raise self._outage(error) from error
+
+    def close(self) -> None:
+        """Close the connections that this store opened for threads, and drop those of event loops."""
+        if self._is_own:
+            if self._pool is not None:
+                self._pool.disconnect()
+            self._loop_pools.clear()
+
+    async def aclose(self) -> None:
+        """Close the connections that this store opened for this event loop, and for threads."""
+        if self._is_own:
+            pool = self._loop_pools.pop(asyncio.get_running_loop(), None)
+            if pool is not None:
+                await pool.disconnect()
+            self.close()
+
+    def _plan(self, groups: Sequence[Group]) -> Any:
+        now_us = None if self._now is None else self._now()
+        near_us = system_clock() + self._skew_us if now_us is None else now_us
+        return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us)
+
+    def _learn(self, decisions: list[Decision]) -> list[Decision]:
+        """Remember how far the server's clock is from ours: it is used to guess calendar windows, never to decide."""
+        if decisions and self._now is None:
+            skew_us = decisions[0].now_us - system_clock()
+            if abs(skew_us - self._skew_us) > 1_000_000:
+                self._skew_us = skew_us
+        return decisions
+
+    def _own_pool(self, free: Any, bounded: Any, timeout: float | None) -> Any:
+        options = {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": self.timeout,
+            "protocol": 2,  # flat lists of integers are all we read; spares a trip on connecting
+            **self._options,
+        }
+        try:
+            if self._max_connections is None:
+                return free.from_url(self._url, **options)
+            return bounded.from_url(self._url, max_connections=self._max_connections, timeout=self.timeout, **options)
+        except (ValueError, TypeError) as error:
+            raise StoreURLError(f"store URL {_shown(self._url)}: {error}") from None
+
+    def _pool_of_loop(self) -> redis.asyncio.ConnectionPool:
+        loop = asyncio.get_running_loop()
+        pool = self._loop_pools.get(loop)
+        if pool is None:
+            # The deadline is one for the whole call, and set around it.
+            pool = self._own_pool(redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool, None)
+            self._loop_pools[loop] = pool
+        return pool
+
+    def _outage(self, error: Exception) -> StoreOutage:
+        text = str(error)
+        if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
+            return StoreTimeout(self.name, f"no answer within {self.timeout:g} s: is the server up and near?")
+        if isinstance(error, exceptions.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+            return StoreUnavailable(
+                self.name, "it refuses the user name or password: check them, and that the user may run EVALSHA, EVAL and TIME"
+            )
+        if "DB index" in text:
+            return StoreUnavailable(self.name, "it has no database of this number: check the URL's path")
+        if isinstance(error, exceptions.ResponseError):
+            return StoreUnavailable(self.name, f"it answered with an error: {text}")
+        return StoreUnavailable(self.name, f"it cannot be reached: check the address, and that it runs ({text})")
+
+
+def _words(script: plans.Script) -> tuple[str | int, ...]:
+    command, body = ("EVAL", script.text) if script.is_whole else ("EVALSHA", script.sha)
+    return (command, body, len(script.keys), *script.keys, *script.arguments)
+
+
+def _hurry(connection: Any, timeout: float) -> None:
+    """Put our deadline on a connection of somebody else's pool, unless it has a shorter one."""
+    current = connection.socket_timeout
+    if current is None or current > timeout:
+        connection.socket_timeout = timeout
+        sock = connection._sock
+        if sock is not None:
+            sock.settimeout(timeout)
+
+
+def _translate(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.lower() not in SCHEMES:
+        raise StoreURLError(
+            f"store URL {_shown(url)} is not understood: it starts with one of {', '.join(f'{name}://' for name in SCHEMES)}"
+        )
+    return f"{SCHEMES[scheme.lower()]}://{rest}"
+
+
+def _shown(url: str) -> str:
+    """The URL without what is secret in it: no user information, no query."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        return repr(f"{parts.scheme}://{host}{parts.path}")
+    except ValueError:
+        return repr(re.sub(r"//.*@", "//...@", url).partition("?")[0])
+
+
+def _describe(pool: Any) -> str:
+    options = pool.connection_kwargs
+    db = options.get("db") or 0
+    if "path" in options:
+        return f"unix://{options['path']}?db={db}"
+    scheme = "rediss" if "SSL" in pool.connection_class.__name__ else "redis"
+    return f"{scheme}://{options.get('host', 'localhost')}:{options.get('port', 6379)}/{db}"

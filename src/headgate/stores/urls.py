@@ -1,0 +1,34 @@
+"""From a store's URL to the store. Client libraries are imported when a URL asks for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headgate.errors import StoreURLError
+from headgate.stores import Store
+from headgate.stores.memory import MemoryStore
+
+_REDIS = ("redis", "rediss", "valkey", "valkeys", "unix")
+
+
+def open_store(url: str, **options: Any) -> Store:
+    """Make the store that a URL names: `memory://`, or what `RedisStore` understands. Does not connect.
+
+    :param options: passed on to the store, such as `prefix`, `timeout`, `max_connections`.
+    :raises StoreURLError: if the URL is not understood.
+    :raises MissingExtra: if the store's client library is not installed.
+    """
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
+    if separator and scheme == "memory":
+        if rest:
+            raise StoreURLError(f"memory:// takes nothing behind it, not {len(rest)} characters")
+        return MemoryStore()
+    if separator and scheme in _REDIS:
+        from headgate.stores.redis import RedisStore  # only here, so that the core needs no client library
+
+        return RedisStore(url, **options)
+    shown = f"{scheme}://..." if separator else "without a scheme"
+    raise StoreURLError(
+        f"store URL {shown} is not understood: it starts with one of memory://, {', '.join(f'{name}://' for name in _REDIS)}"
+    )
