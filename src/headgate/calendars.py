@@ -1,7 +1,7 @@
 """Windows of the calendar: the hour, day, week, month or year around an instant, in a time zone, DST included.
 
-Pure functions from instants to instants, in integer microseconds since the epoch. This module must not know what is counted
-in a window.
+Pure functions from instants to instants, in integer microseconds since the epoch. This module must not know what is
+counted in a window.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ _HOUR_US = 3_600_000_000
 def window(unit: str, zone: ZoneInfo, at_us: int) -> tuple[int, int]:
     """The `unit` that contains the instant `at_us`: its first microsecond, and the next window's.
 
-    A day on which the clocks change has 23 or 25 hours; a midnight that does not exist is the moment of the change. An hour is
-    3,600 s long, counted from the full hour of the local clock.
+    A day on which the clocks change has 23 or 25 hours; a midnight that does not exist is the moment of the change.
+    An hour is 3,600 s long, counted from the full hour of the local clock.
     """
     local = (_EPOCH + timedelta(microseconds=at_us)).astimezone(zone)
     if unit == "hour":
         into = local.minute * 60_000_000 + local.second * 1_000_000 + local.microsecond
         return at_us - into, at_us - into + _HOUR_US
-    first, following = _FLOORS[unit](datetime(local.year, local.month, local.day))
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
+    first, following = _FLOORS[unit](midnight)
     return _instant(first, zone), _instant(following, zone)
 
 

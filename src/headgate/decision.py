@@ -1,46 +1,58 @@
 """The answer to a group of hits: allowed or denied, what binds, what remains, when to come back.
 
-A decision keeps the integers that the store answered and computes what is asked of it when it is asked, exactly. It must not know how it
-was obtained.
+A decision keeps the integers that the store answered and computes what is asked of it when it is asked, exactly. It
+must not know how it was obtained.
 """
 
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Literal
 
 from headgate.algorithms import Facts
 from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
 from headgate.http.headers import HeaderStyle, render
+from headgate.limits import Limit
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
 """Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
 
 _SECOND_US = 1_000_000
-_CLAIMS = threading.Lock()
+_claiming = threading.Lock()
+_claimed: weakref.WeakSet[Decision] = weakref.WeakSet()
+"""Decisions whose tokens have been returned or settled. Kept here, since few decisions ever are."""
 
 
 class Decision:
-    """The answer to one request. `bool(decision)` is `decision.allowed`. A value: safe to share between threads and tasks."""
+    """The answer to one request. `bool(decision)` is `decision.allowed`.
 
-    __slots__ = ("_binding", "_is_settled", "allowed", "facts", "group", "now_us", "source")
+    A value: safe to share between threads and tasks.
+    """
 
-    def __init__(
-        self, group: Group, now_us: int, allowed: bool, facts: tuple[Facts, ...], source: Source = "store"
-    ) -> None:
-        self.group = group
-        """What was asked."""
+    __slots__ = ("__weakref__", "_facts", "_group", "allowed", "now_us")
+
+    source: Source = "store"
+    """Who decided."""
+
+    def __init__(self, group: Group, now_us: int, allowed: bool, facts: tuple[Facts, ...]) -> None:
+        self._group = group
         self.now_us = now_us
         """When the store decided, by its clock, in microseconds since the epoch."""
         self.allowed = allowed
         """May the request go? With a waiting `acquire`: after `wait_us`."""
-        self.facts = facts
+        self._facts = facts
+
+    @property
+    def group(self) -> Group:
+        """What was asked."""
+        return self._group
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
         """What the store answered for each hit; empty if it did not answer."""
-        self.source: Source = source
-        """Who decided."""
-        self._binding = -1
-        self._is_settled = False
+        return self._facts
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -55,16 +67,12 @@ class Decision:
 
     def _bind(self) -> int:
         """The index of the hit that denied (the one to wait for longest) or is nearest to denying."""
-        if self._binding < 0:
-            hits = self.group.hits
-            index = 0
-            if len(hits) > 1 and self.facts:
-                if self.allowed:
-                    index = min(range(len(hits)), key=lambda i: self._remaining(i) / hits[i].limit.capacity)
-                else:
-                    index = max(range(len(hits)), key=self._retry_after_us)
-            self._binding = index
-        return self._binding
+        hits = self.group.hits
+        if len(hits) == 1 or not self.facts:
+            return 0
+        if self.allowed:
+            return min(range(len(hits)), key=lambda i: self._remaining(i) / hits[i].limit.capacity)
+        return max(range(len(hits)), key=self._retry_after_us)
 
     def _hit(self) -> Hit:
         return self.group.hits[self._bind()]
@@ -108,8 +116,8 @@ class Decision:
     def retry_after_us(self) -> int:
         """Microseconds until the same request would be admitted, if nobody else spends; 0 if it was allowed.
 
-        Exact for everything but slots: at this instant by the store's clock it is admitted, one microsecond earlier it is not. An outage has
-        no such instant: a second is a guess then.
+        Exact for everything but slots: at this instant by the store's clock it is admitted, one microsecond earlier
+        it is not. An outage has no such instant: a second is a guess then.
         """
         if self.allowed:
             return 0
@@ -147,13 +155,17 @@ class Decision:
 
         :raises InvalidUse: if it has happened before.
         """
-        with _CLAIMS:
-            if self._is_settled:
-                raise InvalidUse("this decision has been refunded or settled before: its tokens can come back only once")
-            self._is_settled = True
+        with _claiming:
+            if self in _claimed:
+                raise InvalidUse(
+                    "this decision has been refunded or settled before: its tokens can come back only once"
+                )
+            _claimed.add(self)
 
     def headers(self, style: HeaderStyle = "legacy") -> dict[str, str]:
-        """HTTP response fields for the binding limit, with `Retry-After` on a denial. See `headgate.http.headers`."""
+        """HTTP response fields for the binding limit, with `Retry-After` on a denial. See
+        `headgate.http.headers`.
+        """
         hit = self._hit()
         return render(
             style,
@@ -164,3 +176,32 @@ class Decision:
             retry_after_us=0 if self.allowed else self.retry_after_us,
             window_us=hit.limit.period_us,
         )
+
+
+class SourcedDecision(Decision):
+    """A decision that somebody else made than the store."""
+
+    __slots__ = ("source",)
+
+    def __init__(self, asked: Group, now_us: int, allowed: bool, facts: tuple[Facts, ...], source: Source) -> None:
+        super().__init__(asked, now_us, allowed, facts)
+        self.source = source
+
+
+class LoneDecision(Decision):
+    """A lone hit that a token bucket admitted at once. It makes a group and facts of what it was told on demand."""
+
+    __slots__ = ("told",)
+
+    told: tuple[Limit, str, str, int, int, int]
+    """`(limit, key, name, cost, debt, place)`, the last two as `token_bucket.Facts` has them."""
+
+    @property
+    def group(self) -> Group:
+        """What was asked."""
+        return Group((Hit(*self.told[:4]),))
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        """What the store answered."""
+        return ((self.told[4], 0, self.told[5]),)

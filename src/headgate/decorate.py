@@ -1,6 +1,7 @@
 """The decorator behind `Limiter.limit` and `AsyncLimiter.limit`, for blocking and for async functions.
 
-It must not know how a limiter decides: it calls `try_acquire`, `acquire` or `hold`, and the function only after those let it.
+It must not know how a limiter decides: it calls `try_acquire`, `acquire` or `hold`, and the function only after
+those let it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def decorator(
     limit: CallLimit,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """What `limit(...)` returns: blocking functions ask `blocking`, async ones `awaiting`."""
+
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise InvalidUse(f"{function.__qualname__} is a generator: limit what it calls, or what calls it")

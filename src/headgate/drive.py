@@ -1,7 +1,8 @@
 """The two drivers: what a plan asks for is sent, blocking or awaited, and the reply handed back.
 
-A plan is a generator that yields commands and receives replies; it does no I/O, reads no clock and starts no thread. What `send` raises is thrown
-into the plan, which may yield one more command (to give tokens back, say) before it lets the exception go on.
+A plan is a generator that yields commands and receives replies; it does no I/O, reads no clock and starts no
+thread. What `send` raises is thrown into the plan, which may yield one more command (to give tokens back, say)
+before it lets the exception go on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ Result = TypeVar("Result")
 Command = TypeVar("Command")
 
 Plan = Generator[Command, Any, Result]
-"""What yields commands, receives a reply for each, and returns a result. `Any`: a reply's type follows from its command."""
+"""What yields commands, receives a reply for each, and returns a result. `Any`: a reply's type follows from its
+command."""
 
 
 def drive(plan: Plan[Command, Result], send: Callable[[Command], Any]) -> Result:

@@ -117,9 +117,7 @@ class LimitExceeded(HeadgateError):
 
     def __init__(self, decision: Decision) -> None:
         self.decision = decision
-        super().__init__(
-            f"{decision.binding!r} denies {decision.key!r}; retry in {decision.retry_after:.6f} s"
-        )
+        super().__init__(f"{decision.binding!r} denies {decision.key!r}; retry in {decision.retry_after:.6f} s")
 
 
 class StoreOutage(HeadgateError, ConnectionError):

@@ -1,14 +1,16 @@
-"""Limits in words: `100/minute; burst=20`, `sliding-log 5/300s`, `fixed-window 1000/day; tz=Europe/Berlin`, `concurrency 50`.
+"""Limits in words: `100/minute; burst=20`, `sliding-log 5/300s`, `fixed-window 1000/day; tz=Europe/Berlin`,
+`concurrency 50`.
 
 ::
 
-    limit     = [ algorithm ] count [ ("/" | "per") [ number ] unit ] *( ";" option "=" value )
-    algorithm = "token-bucket" | "fixed-window" | "sliding-window" | "sliding-log" | "concurrency"
-    unit      = us | ms | s | m | h | d | w, or a word: second, minute, hour, day, week (and month, year for fixed windows)
-    option    = "burst" (token-bucket) | "tz" (fixed-window) | "ttl" (concurrency)
+    limit     = [ algorithm ] count [ ("/" | "per") [ number ] unit ] *( ";" option "=" value ) algorithm =
+    "token-bucket" | "fixed-window" | "sliding-window" | "sliding-log" | "concurrency" unit      = us | ms | s | m |
+    h | d | w, or a word: second, minute, hour, day, week (and month, year for fixed windows) option    = "burst"
+    (token-bucket) | "tz" (fixed-window) | "ttl" (concurrency)
 
-Case and spaces do not matter, and `_` may stand in long numbers. A text that is not understood raises `LimitSyntaxError` with a caret under
-the place; it is never dropped, and never means "unlimited". This module must not know what the limits do.
+Case and spaces do not matter, and `_` may stand in long numbers. A text that is not understood raises
+`LimitSyntaxError` with a caret under the place; it is never dropped, and never means "unlimited". This module must
+not know what the limits do.
 """
 
 from __future__ import annotations
@@ -93,7 +95,9 @@ class _Reader:
         count = self._count()
         if algorithm == "concurrency":
             options = self._options(algorithm)
-            return self._make(lambda: Concurrency(count, ttl=Decimal(options.get("ttl", 60_000_000)) / 1_000_000), count_at)
+            return self._make(
+                lambda: Concurrency(count, ttl=Decimal(options.get("ttl", 60_000_000)) / 1_000_000), count_at
+            )
         self._separator()
         period_us, calendar = self._period(algorithm)
         options = self._options(algorithm)
@@ -153,7 +157,9 @@ class _Reader:
                 self._fail(f"a {word} has no fixed length: write 30d or 365d, or 'fixed-window N/month'", unit_at)
             return UNITS_US["d"], calendar
         if unit not in _UNITS:
-            self._fail(f"unknown unit of time {word!r}; there are us, ms, s, m, h, d, w, and words such as minute", unit_at)
+            self._fail(
+                f"unknown unit of time {word!r}; there are us, ms, s, m, h, d, w, and words such as minute", unit_at
+            )
         exact = Decimal((number or "1").replace("_", "")) * UNITS_US[_UNITS[unit]]
         if exact != int(exact):
             self._fail("a period must be a whole number of microseconds", at)

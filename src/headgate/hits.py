@@ -1,9 +1,10 @@
-"""What a store is asked: hits, groups of hits, and what to do with them. Plain values; no logic, no I/O."""
+"""What a store is asked: hits, groups of hits, and what to do with them. Plain values; no I/O."""
 
 from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
+from headgate.errors import CostExceedsCapacity, InvalidCost
 from headgate.limits import Limit
 
 Action = Literal["spend", "peek", "give_back", "take", "renew", "forget"]
@@ -45,3 +46,17 @@ class Group(NamedTuple):
     max_wait_us: int = 0
     """How long the caller can wait for its turn, in microseconds: a token bucket then admits into the future."""
     action: Action = "spend"
+
+
+def check_cost(cost: int, limit: Limit, name: str) -> None:
+    """Refuse what is no cost for `limit`.
+
+    :raises InvalidCost: if it is not an integer of at least 0.
+    :raises CostExceedsCapacity: if it can never be admitted.
+    """
+    if isinstance(cost, bool) or not isinstance(cost, int):
+        raise InvalidCost(f"a cost is an integer, not {cost!r}")
+    if cost < 0:
+        raise InvalidCost(f"a cost is at least 0, not {cost}: to give tokens back, use refund(decision)")
+    if cost > limit.capacity:
+        raise CostExceedsCapacity(cost, limit.capacity, name)

@@ -1,8 +1,9 @@
 """Keys: what is accepted as one, and how it is laid out in a store.
 
-`headgate:{user:42}:api:tb`: prefix, key, the limit's name, the algorithm. The braces are a Redis Cluster hash tag, so that all limits of one
-key share a slot. Parts are escaped, so that no two different pairs of key and name ever share a counter; the algorithm is part of it, so
-that a changed algorithm never meets the other's data. This module must not know what is stored there.
+`headgate:{user:42}:api:tb`: prefix, key, the limit's name, the algorithm. The braces are a Redis Cluster hash tag,
+so that all limits of one key share a slot. Parts are escaped, so that no two different pairs of key and name ever
+share a counter; the algorithm is part of it, so that a changed algorithm never meets the other's data. This module
+must not know what is stored there.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def check_key(key: str) -> str:
     except UnicodeEncodeError as error:
         raise InvalidKey(f"a key must be encodable as UTF-8; {_shown(key)} is not, at index {error.start}") from None
     if size > MAX_KEY_BYTES:
-        raise InvalidKey(f"a key has at most {MAX_KEY_BYTES} bytes; {_shown(key)} has {size}: store a hash of it instead")
+        raise InvalidKey(
+            f"a key has at most {MAX_KEY_BYTES} bytes; {_shown(key)} has {size}: store a hash of it instead"
+        )
     return key
 
 

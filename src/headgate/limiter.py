@@ -1,7 +1,7 @@
 """The limiters: what users call. Each method asks the store once, and none of them knows an algorithm.
 
-`Limiter` and `AsyncLimiter` differ in how they ask and sleep, and in nothing else: what to ask is decided in `policy.py` and in
-`plans/waiting.py`, for both.
+`Limiter` and `AsyncLimiter` differ in how they ask and sleep, and in nothing else: what to ask is decided in
+`policy.py` and in `plans/waiting.py`, for both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
-from headgate.decision import Decision
+from headgate.decision import Decision, SourcedDecision
 from headgate.decorate import CostOfCall, KeyOfCall, decorator
 from headgate.drive import drive, drive_async
 from headgate.errors import InvalidUse, StoreOutage
@@ -37,11 +37,14 @@ from headgate.policy import (
 )
 from headgate.renewal import Hold, Renewer, renew
 from headgate.stores import Store
+from headgate.stores.memory import MemoryStore
 from headgate.stores.urls import open_store
 
 P = ParamSpec("P")
 R = TypeVar("R")
 OnDecision = Callable[[Decision], None]
+Lone = Callable[[Any, Any], Decision]
+"""Decides on one hit of one limit without the detour of a batch. Only memory is near enough for that to count."""
 
 logger = logging.getLogger("headgate")
 _MAKING: Final = threading.Lock()
@@ -65,12 +68,16 @@ class _Front:
     ) -> None:
         """Make a limiter. Nothing is connected yet: the store may be down.
 
-        :param limit: a limit, as text or object; a list of limits that all hold for one key; or a dict of named limits (tiers), each with a key of its own.
-        :param store: a URL (`memory://`, `redis://...`, `rediss://...`, `valkey://...`, `unix://...`), or a `Store`, which the limiter then does not close.
-        :param name: the limiter's name, part of where its state lives. Limiters of one name share their counters, and a named limiter's numbers can
-            change without losing state. By default, the limit's text.
-        :param on_outage: what to answer when the store does not: `open` admits, `closed` denies, `raise` raises `StoreOutage`.
-        :param on_decision: called with each decision about a request. What it raises is logged, and changes nothing.
+        :param limit: a limit, as text or object; a list of limits that all hold for one key; or a dict of named
+            limits (tiers), each with a key of its own.
+        :param store: a URL (`memory://`, `redis://...`, `rediss://...`, `valkey://...`, `unix://...`), or a
+            `Store`, which the limiter then does not close.
+        :param name: the limiter's name, part of where its state lives. Limiters of one name share their counters,
+            and a named limiter's numbers can change without losing state. By default, the limit's text.
+        :param on_outage: what to answer when the store does not: `open` admits, `closed` denies, `raise` raises
+            `StoreOutage`.
+        :param on_decision: called with each decision about a request. What it raises is logged, and changes
+            nothing.
         :param timeout: the deadline of each call, in seconds, for a store that is given as a URL; 0.25 by default.
         :param prefix: the first part of every key, for a store that is given as a URL; `headgate` by default.
         :raises LimitError: if a limit is not understood or not usable.
@@ -81,6 +88,7 @@ class _Front:
         self._name = name or next(iter(self._policy.limits))
         self._outage = OutageRule(on_outage, self._name)
         self._on_decision = on_decision
+        self._lone: Lone | None = None
         self._owns_store = isinstance(store, str)
         if isinstance(store, str):
             given = {"timeout": timeout, "prefix": prefix}
@@ -88,9 +96,13 @@ class _Front:
         elif timeout is not None or prefix is not None:
             raise InvalidUse("timeout and prefix go with a store URL: set them on the store object itself")
         elif not isinstance(store, Store):
-            raise InvalidUse(f"store must be a URL or a Store, not {type(store).__name__}: wrap a client, as in RedisStore(client=...)")
+            raise InvalidUse(
+                f"store must be a URL or a Store, not {type(store).__name__}: wrap a client in RedisStore(client=...)"
+            )
         else:
             self._store = store
+        if isinstance(self._store, MemoryStore) and on_decision is None:
+            self._lone = self._policy.lone(self._store.lone)
 
     def __repr__(self) -> str:
         limits = ", ".join(repr(str(limit)) for limit in self._policy.limits.values())
@@ -123,13 +135,14 @@ class _Front:
             for index, facts in enumerate(decision.facts)
         )
         latest = max((answer.now_us for answer in told.values()), default=decision.now_us)
-        settled = Decision(Group(hits), max(latest, decision.now_us), decision.allowed, facts, decision.source)
+        settled = SourcedDecision(Group(hits), max(latest, decision.now_us), decision.allowed, facts, decision.source)
         settled.claim()
         return settled
 
 
 class Limiter(_Front):
-    """Decides whether a request may go now, and if not, when. Safe to share between threads, and with forked processes.
+    """Decides whether a request may go now, and if not, when. Safe to share between threads, and with forked
+    processes.
 
     A context manager; it closes what it opened itself.
     """
@@ -143,18 +156,19 @@ class Limiter(_Front):
         :param cost: how many tokens it takes; 0 asks without spending. For tiers, optionally a dict.
         :param limit: a limit for this call, such as the caller's own tier, in place of the limiter's.
         :raises InvalidKey: if the key is not usable.
-        :raises InvalidCost: if the cost is not an integer of at least 0; `CostExceedsCapacity` if it can never be admitted.
+        :raises InvalidCost: if the cost is not an integer of at least 0; `CostExceedsCapacity` if it can never be
+            admitted.
         :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
         """
+        if limit is None and self._lone is not None:
+            return self._lone(key, cost)
         return self._ask(self._policy.group(key, cost, limit))
 
-    def acquire(
-        self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
-    ) -> Decision:
+    def acquire(self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None) -> Decision:
         """Wait for the request's turn, at most `timeout` seconds (None: as long as it takes).
 
-        A token bucket reserves the place: waiters of all processes are served in order, with one round trip each. Whatever interrupts the sleep (a
-        signal's exception, say) gives the tokens back.
+        A token bucket reserves the place: waiters of all processes are served in order, with one round trip each.
+        Whatever interrupts the sleep (a signal's exception, say) gives the tokens back.
 
         :raises AcquireTimeout: at once, if the turn would come later than that. Nothing is spent.
         :raises InvalidKey, InvalidCost, StoreOutage: as `try_acquire` does.
@@ -167,9 +181,11 @@ class Limiter(_Front):
     def hold(
         self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
     ) -> Iterator[Hold]:
-        """Wait for the turn as `acquire` does, and hold the slots of `Concurrency` limits for the time of the block.
+        """Wait for the turn as `acquire` does, and hold the slots of `Concurrency` limits for the time of the
+        block.
 
-        Slots are renewed while held, and released at exit; after a crash they expire by themselves. Tokens of other limits are spent, as always.
+        Slots are renewed while held, and released at exit; after a crash they expire by themselves. Tokens of other
+        limits are spent, as always.
 
         :raises AcquireTimeout, InvalidKey, InvalidCost, StoreOutage: as `acquire` does.
         """
@@ -178,7 +194,9 @@ class Limiter(_Front):
 
     @contextmanager
     def holding(self, decision: Decision) -> Iterator[Hold]:
-        """Hold the slots that an allowed decision took, for the time of the block: what `hold` does once it has them."""
+        """Hold the slots that an allowed decision took, for the time of the block: what `hold` does once it has
+        them.
+        """
         hold = Hold(decision)
         if not renew_groups(decision):
             yield hold
@@ -196,9 +214,11 @@ class Limiter(_Front):
         return self._ask(self._policy.group(key, cost, limit, "peek"))
 
     def refund(self, decision: Decision) -> None:
-        """Give back what an allowed decision took, slots included. Nothing happens for a denied one, or one that the store did not make.
+        """Give back what an allowed decision took, slots included. Nothing happens for a denied one, or one that
+        the store did not make.
 
-        Tokens that the bucket has earned again since do not count twice, and those of a window that is over have gone with it.
+        Tokens that the bucket has earned again since do not count twice, and those of a window that is over have
+        gone with it.
 
         :raises InvalidUse: if the decision has been refunded or settled before.
         :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
@@ -209,9 +229,11 @@ class Limiter(_Front):
             self._ask_leniently(groups)
 
     def settle(self, decision: Decision, actual: Costs) -> Decision:
-        """Replace the estimated cost of an allowed decision by the actual one: give back, or charge, the difference.
+        """Replace the estimated cost of an allowed decision by the actual one: give back, or charge, the
+        difference.
 
-        A charge is made whatever the limit says, as the truth is. Slots are left alone. Returns how things stand; that decision cannot be settled again.
+        A charge is made whatever the limit says, as the truth is. Slots are left alone. Returns how things stand;
+        that decision cannot be settled again.
 
         :raises InvalidUse: if the decision has been refunded or settled before.
         :raises InvalidCost: if `actual` is not an integer of at least 0.
@@ -237,7 +259,8 @@ class Limiter(_Front):
         """Decorate a function, blocking or async: it runs only when the limit admits the call.
 
         :param key: a key, or a callable that gets the call's arguments and returns it. `cost` likewise.
-        :param timeout: how long a call may wait for its turn, in seconds; 0 (the default) means not at all, None as long as it takes.
+        :param timeout: how long a call may wait for its turn, in seconds; 0 (the default) means not at all, None as
+            long as it takes.
         :raises LimitExceeded: from the call, if it is denied and does not wait.
         :raises AcquireTimeout: from the call, if its turn would come too late.
 
@@ -308,6 +331,8 @@ class AsyncLimiter(_Front):
 
     async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """As `Limiter.try_acquire`."""
+        if limit is None and self._lone is not None:
+            return self._lone(key, cost)
         return await self._ask(self._policy.group(key, cost, limit))
 
     async def acquire(
@@ -367,7 +392,9 @@ class AsyncLimiter(_Front):
     def limit(
         self, key: KeyOfCall, cost: CostOfCall = 1, *, timeout: float | None = 0.0, limit: CallLimit = None
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-        """As `Limiter.limit`. A blocking function that is decorated asks blocking, in whatever thread it is called."""
+        """As `Limiter.limit`. A blocking function that is decorated asks blocking, in whatever thread it is
+        called.
+        """
         return decorator(_twin(self, Limiter), self, key, cost, timeout, limit)
 
     async def aclose(self) -> None:

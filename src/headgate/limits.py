@@ -1,8 +1,8 @@
 """The limits: rules with numbers, as frozen values.
 
-A limit knows its numbers, turns a cost into the arguments of its algorithm, and says what the facts of a decision mean
-(`remaining`, `retry_after_us`, `reset_after_us`). It must not know keys, stores or clocks. The grammar that limits are read from
-is in `grammar.py`; here they only print themselves in it.
+A limit knows its numbers, turns a cost into the arguments of its algorithm, and says what the facts of a decision
+mean (`remaining`, `retry_after_us`, `reset_after_us`). It must not know keys, stores or clocks. The grammar that
+limits are read from is in `grammar.py`; here they only print themselves in it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from math import gcd
 from typing import Any, ClassVar, Final
 from zoneinfo import ZoneInfo
 
@@ -52,12 +53,14 @@ class Limit(ABC):
     code: ClassVar[str]
     """The algorithm's part of a storage key."""
     algorithm: ClassVar[Algorithm]
-
     rate: int
     period_us: int
     capacity: int
+    is_plain: bool
+    """Do the arguments depend on the cost alone, not on the time or the holder?"""
+    _text: str
 
-    __slots__ = ("_text", "capacity", "period_us", "rate")
+    __slots__ = ("_text", "capacity", "is_plain", "period_us", "rate")
 
     def _freeze(self, **values: Any) -> None:
         for name, value in values.items():
@@ -93,7 +96,9 @@ class Limit(ABC):
 
     @abstractmethod
     def arguments(self, cost: int, now_us: int, holder: str) -> tuple[Any, ...]:
-        """What the algorithm needs to judge `cost` tokens. `now_us` may be a guess; it only chooses calendar windows."""
+        """What the algorithm needs to judge `cost` tokens. `now_us` may be a guess; it only chooses calendar
+        windows.
+        """
 
     @abstractmethod
     def receipt(self, facts: Facts, cost: int) -> Any:
@@ -115,8 +120,8 @@ class Limit(ABC):
 class TokenBucket(Limit):
     """`rate` tokens are earned per period, continuously, and up to `burst` of them are kept.
 
-    `TokenBucket(100, per=60)` admits 100 at once and one more each 0.6 s; with `burst=10` it admits 10 at once. In every interval of
-    length t, at most `burst + rate / per * t` tokens are admitted. The default choice.
+    `TokenBucket(100, per=60)` admits 100 at once and one more each 0.6 s; with `burst=10` it admits 10 at once. In
+    every interval of length t, at most `burst + rate / per * t` tokens are admitted. The default choice.
 
     :param rate: tokens per period, an integer of at least 1.
     :param per: the period, in seconds or as a `timedelta`.
@@ -125,46 +130,49 @@ class TokenBucket(Limit):
     """
 
     code = "tb"
-    algorithm = token_bucket
+    algorithm: ClassVar[Algorithm] = token_bucket
     burst: int
-    __slots__ = ("_tolerance", "burst")
+    __slots__ = ("_parts", "_token", "_tolerance", "burst")
+    _token: int
+    _parts: int
     _tolerance: int
 
     def __init__(self, rate: int, per: Duration = 1, burst: int | None = None) -> None:
         rate, period_us = _count("rate", rate), _period(per)
         capacity = rate if burst is None else _count("burst", burst)
-        tolerance = capacity * period_us
-        if tolerance > MAX_SPAN_US * rate:
+        shared = gcd(rate, period_us)  # a token is period / rate microseconds; in lowest terms, numbers stay small
+        token, parts = period_us // shared, rate // shared
+        if capacity * token > MAX_SPAN_US * parts:
             raise LimitOutOfBounds(
-                f"a bucket of {capacity} tokens at {rate} per {_period_text(period_us)} takes more than 35 years to fill: "
+                f"a bucket of {capacity} tokens at {rate}/{_period_text(period_us)} takes more than 35 years to fill: "
                 "lower the burst, or raise the rate"
             )
         text = f"{rate}/{_period_text(period_us)}" + (f"; burst={capacity}" if capacity != rate else "")
-        self._freeze(
-            rate=rate, period_us=period_us, capacity=capacity, burst=capacity, _tolerance=tolerance, _text=text
-        )
+        self._freeze(rate=rate, period_us=period_us, capacity=capacity, burst=capacity, is_plain=True, _text=text)
+        self._freeze(_token=token, _parts=parts, _tolerance=capacity * token)
 
     def arguments(self, cost: int, now_us: int, holder: str) -> token_bucket.Arguments:
-        return cost * self.period_us, self._tolerance, self.rate
+        return cost * self._token, self._tolerance, self._parts
 
     def receipt(self, facts: Facts, cost: int) -> int:
         return facts[2]
 
     def remaining(self, facts: Facts, now_us: int) -> int:
-        return max(0, (self._tolerance - facts[0]) // self.period_us)
+        return max(0, (self._tolerance - facts[0]) // self._token)
 
     def retry_after_us(self, facts: Facts, now_us: int, cost: int) -> int:
         return facts[1]
 
     def reset_after_us(self, facts: Facts, now_us: int) -> int:
-        return -(-facts[0] // self.rate)
+        return -(-facts[0] // self._parts)
 
 
 class FixedWindow(Limit):
     """At most `rate` tokens in each window. Windows lie on the epoch's grid, or on the calendar's.
 
-    `FixedWindow(1000, per=3600)` counts by the hour; `FixedWindow(1000, per="day", tz="Europe/Berlin")` from one Berlin midnight to the next,
-    and `per="month"` from the first to the first. Around a boundary, up to twice the limit can pass in no time.
+    `FixedWindow(1000, per=3600)` counts by the hour; `FixedWindow(1000, per="day", tz="Europe/Berlin")` from one
+    Berlin midnight to the next, and `per="month"` from the first to the first. Around a boundary, up to twice the
+    limit can pass in no time.
 
     :param rate: tokens per window, an integer of at least 1.
     :param per: seconds, a `timedelta`, or one of `hour`, `day`, `week` (from Monday), `month`, `year`.
@@ -173,7 +181,7 @@ class FixedWindow(Limit):
     """
 
     code = "fw"
-    algorithm = fixed_window
+    algorithm: ClassVar[Algorithm] = fixed_window
     unit: str | None
     tz: str | None
     __slots__ = ("_zone", "tz", "unit")
@@ -198,7 +206,8 @@ class FixedWindow(Limit):
             period_us = _period(per)
         text = f"fixed-window {rate}/{unit or _period_text(period_us, weeks=False)}"
         text += f"; tz={tz}" if tz not in (None, "UTC") else ""
-        self._freeze(rate=rate, period_us=period_us, capacity=rate, unit=unit, tz=tz, _zone=zone, _text=text)
+        self._freeze(rate=rate, period_us=period_us, capacity=rate, unit=unit, tz=tz, _zone=zone)
+        self._freeze(is_plain=unit is None, _text=text)
 
     @property
     def label(self) -> str:
@@ -232,8 +241,8 @@ class FixedWindow(Limit):
 class SlidingWindow(Limit):
     """At most `rate` tokens per period, over a window that slides: two counters, whatever the rate.
 
-    The previous period weighs by the share that is still in view, as if it had been spent evenly, rounded against the caller. Smooth
-    where `FixedWindow` has edges, and as small; `SlidingLog` is the exact one.
+    The previous period weighs by the share that is still in view, as if it had been spent evenly, rounded against
+    the caller. Smooth where `FixedWindow` has edges, and as small; `SlidingLog` is the exact one.
 
     :param rate: tokens per period, an integer of at least 1.
     :param per: the period, in seconds or as a `timedelta`.
@@ -241,7 +250,7 @@ class SlidingWindow(Limit):
     """
 
     code = "sw"
-    algorithm = sliding_window
+    algorithm: ClassVar[Algorithm] = sliding_window
     __slots__ = ("_step", "_steps")
     _step: int
     _steps: int
@@ -255,7 +264,8 @@ class SlidingWindow(Limit):
                 f"a sliding window of {rate} per {_period_text(period_us)} cannot be kept exactly: use a token bucket"
             )
         text = f"sliding-window {rate}/{_period_text(period_us)}"
-        self._freeze(rate=rate, period_us=period_us, capacity=rate, _step=step, _steps=steps, _text=text)
+        self._freeze(rate=rate, period_us=period_us, capacity=rate, _step=step, _steps=steps)
+        self._freeze(is_plain=True, _text=text)
 
     def arguments(self, cost: int, now_us: int, holder: str) -> sliding_window.Arguments:
         return cost, self.rate, self.period_us, self._step, self._steps
@@ -293,8 +303,8 @@ class SlidingWindow(Limit):
 class SlidingLog(Limit):
     """At most `rate` tokens in every interval of the period, exactly: one entry is kept for each hit.
 
-    For small limits that must be exact, such as 5 logins per 5 minutes. Above 10,000 the memory and the time it takes would hurt the
-    store, so it is refused: use a `SlidingWindow` there.
+    For small limits that must be exact, such as 5 logins per 5 minutes. Above 10,000 the memory and the time it
+    takes would hurt the store, so it is refused: use a `SlidingWindow` there.
 
     :param rate: tokens per period, an integer from 1 to 10,000.
     :param per: the period, in seconds or as a `timedelta`.
@@ -303,7 +313,7 @@ class SlidingLog(Limit):
 
     MAX_RATE: ClassVar[int] = 10_000
     code = "sl"
-    algorithm = sliding_log
+    algorithm: ClassVar[Algorithm] = sliding_log
     __slots__ = ()
 
     def __init__(self, rate: int, per: Duration = 1) -> None:
@@ -314,7 +324,7 @@ class SlidingLog(Limit):
                 f"'sliding-window {rate}/{_period_text(period_us)}', which keeps two numbers"
             )
         text = f"sliding-log {rate}/{_period_text(period_us)}"
-        self._freeze(rate=rate, period_us=period_us, capacity=rate, _text=text)
+        self._freeze(rate=rate, period_us=period_us, capacity=rate, is_plain=True, _text=text)
 
     def arguments(self, cost: int, now_us: int, holder: str) -> sliding_log.Arguments:
         return cost, self.rate, self.period_us
@@ -335,7 +345,8 @@ class SlidingLog(Limit):
 class Concurrency(Limit):
     """At most `slots` at the same time. A holder that crashed loses its slot `ttl` after its last sign of life.
 
-    `limiter.hold(...)` renews the slot for as long as it is held, so `ttl` bounds how long a crash is felt, not how long the work may take.
+    `limiter.hold(...)` renews the slot for as long as it is held, so `ttl` bounds how long a crash is felt, not how
+    long the work may take.
 
     :param slots: how many may be held at once, an integer from 1 to 100,000.
     :param ttl: how long a slot stays held without a renewal, in seconds or as a `timedelta`.
@@ -344,7 +355,7 @@ class Concurrency(Limit):
 
     MAX_SLOTS: ClassVar[int] = 100_000
     code = "cc"
-    algorithm = concurrency
+    algorithm: ClassVar[Algorithm] = concurrency
     __slots__ = ()
 
     def __init__(self, slots: int, ttl: Duration = 60) -> None:
@@ -352,7 +363,7 @@ class Concurrency(Limit):
         if slots > self.MAX_SLOTS:
             raise LimitOutOfBounds(f"{slots} slots are above {self.MAX_SLOTS}, the most that are kept one by one")
         text = f"concurrency {slots}" + (f"; ttl={_period_text(ttl_us, single=False)}" if ttl_us != 60_000_000 else "")
-        self._freeze(rate=slots, period_us=ttl_us, capacity=slots, _text=text)
+        self._freeze(rate=slots, period_us=ttl_us, capacity=slots, is_plain=False, _text=text)
 
     @property
     def label(self) -> str:
@@ -426,7 +437,8 @@ def _zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise LimitOutOfBounds(
-            f"unknown time zone {name!r}: use a name such as Europe/Berlin (and install tzdata where the system has no zones)"
+            f"unknown time zone {name!r}: use a name such as Europe/Berlin "
+            "(and install tzdata where the system has no zones)"
         ) from None
 
 

@@ -9,7 +9,7 @@ import logging
 import threading
 from typing import Final, Literal, get_args
 
-from headgate.decision import Decision
+from headgate.decision import Decision, SourcedDecision
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
 
@@ -39,13 +39,11 @@ class OutageRule:
         :raises StoreOutage: the one that was told, if the mode is `raise`.
         """
         if self._changes(True):
-            logger.warning(
-                "headgate: %s; limiter %r answers %r until it is back", outage, self._policy_name, self.mode
-            )
+            logger.warning("headgate: %s; limiter %r answers %r until it is back", outage, self._policy_name, self.mode)
         if self.mode == "raise":
             raise outage
         is_open = self.mode == "open"
-        return Decision(group, 0, is_open, (), "fail_open" if is_open else "fail_closed")
+        return SourcedDecision(group, 0, is_open, (), "fail_open" if is_open else "fail_closed")
 
     def over(self) -> None:
         """The store has answered again."""

@@ -1,19 +1,20 @@
 """What a limiter is made of, apart from its store: named limits, and how a request becomes a group of hits.
 
-A policy checks what callers say (keys, costs, limits of this call) and builds groups. It must not know a store, a clock or a thread.
+A policy checks what callers say (keys, costs, limits of this call) and builds groups. It must not know a store, a
+clock or a thread.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, TypeVar
 
 from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS
 from headgate.decision import Decision
-from headgate.errors import CostExceedsCapacity, InvalidCost, InvalidUse, LimitSyntaxError
+from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
 from headgate.grammar import parse_limit
-from headgate.hits import Action, Group, Hit
+from headgate.hits import Action, Group, Hit, check_cost
 from headgate.keys import check_key
 from headgate.limits import Concurrency, Limit
 
@@ -28,10 +29,13 @@ CallLimit = LimitLike | Mapping[str, LimitLike] | None
 """A limit for this call only, in place of the limiter's own; for tiers, by tier."""
 
 MAX_LIMITS: Final = 32
+T = TypeVar("T")
 
 
 class Policy:
-    """Named limits. `name` is part of where state lives: give one, and the numbers can change without losing state."""
+    """Named limits. `name` is part of where state lives: give one, and the numbers can change without losing
+    state.
+    """
 
     def __init__(self, limits: Limits, name: str | None = None) -> None:
         if name is not None:
@@ -56,7 +60,9 @@ class Policy:
         if not 1 <= len(self._limits) <= MAX_LIMITS:
             raise InvalidUse(f"a limiter has 1 to {MAX_LIMITS} limits, not {len(self._limits)}")
         if len(set(self._names)) < len(self._names):
-            raise InvalidUse(f"two limits would share the name {_twice(self._names)!r}: give them as a dict, with names of their own")
+            raise InvalidUse(
+                f"two limits would share the name {_twice(self._names)!r}: give them as a dict, with names of their own"
+            )
         self._first, self._first_name = self._limits[0], self._names[0]
         self._is_single = len(self._limits) == 1 and not self.is_tiered
         self.has_slots = any(isinstance(limit, Concurrency) for limit in self._limits)
@@ -78,17 +84,21 @@ class Policy:
         """
         if self._is_single and limit is None and type(cost) is int and type(key) is str:  # nearly always
             if cost < 0 or cost > self._first.capacity:
-                _check_cost(cost, self._first, self._first_name)
+                check_cost(cost, self._first, self._first_name)
             holder = secrets.token_hex(8) if self.has_slots else ""
             return Group((Hit(self._first, check_key(key), self._first_name, cost, holder),), max_wait_us, action)
         keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
         hits = []
         tiers = self._tiers or self._names
         for limit_here, name, key_here, cost_here, tier in zip(limits, self._names, keys, costs, tiers, strict=True):
-            _check_cost(cost_here, limit_here, name)
+            check_cost(cost_here, limit_here, name)
             holder = secrets.token_hex(8) if isinstance(limit_here, Concurrency) else ""
             hits.append(Hit(limit_here, key_here, name, cost_here, holder, None, tier))
         return Group(tuple(hits), max_wait_us, action)
+
+    def lone(self, make: Callable[[Limit, str], T]) -> T | None:
+        """What `make` makes of the limit and its name, where there is just one, and one without slots."""
+        return make(self._first, self._first_name) if self._is_single and not self.has_slots else None
 
     def actual(self, decision: Decision, actual: Costs) -> list[int]:
         """What a request really cost, for each hit of its decision.
@@ -136,7 +146,9 @@ class Policy:
                 for tier, own in zip(self._tiers, self._limits, strict=True)
             ]
         if not self._is_single:
-            raise InvalidUse("this limiter has several limits: to replace some for a call, name them in a dict of tiers")
+            raise InvalidUse(
+                "this limiter has several limits: to replace some for a call, name them in a dict of tiers"
+            )
         return [parse_limit(limit)]
 
     def _match(self, given: Mapping[str, object], what: str) -> None:
@@ -159,7 +171,9 @@ def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Gr
 
 
 def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, Group]]:
-    """What turns the estimates of an allowed decision into the `actual` costs, with the index of the hit that each is for."""
+    """What turns the estimates of an allowed decision into the `actual` costs, with the index of the hit that each
+    is for.
+    """
     groups = []
     for index, (hit, facts) in enumerate(zip(decision.group.hits, decision.facts, strict=False)):
         difference = actual[index] - hit.cost
@@ -189,18 +203,13 @@ def wait_bound_us(timeout: float | None) -> int:
     """
     if timeout is None:
         return MAX_SPAN_US
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+    try:
+        is_usable = not isinstance(timeout, bool) and timeout >= 0
+    except TypeError:
+        is_usable = False
+    if not is_usable:
         raise InvalidUse(f"a timeout is a number of seconds of at least 0, or None, not {timeout!r}")
     return MAX_SPAN_US if timeout >= MAX_SPAN_US // 1_000_000 else int(timeout * 1_000_000)
-
-
-def _check_cost(cost: int, limit: Limit, name: str) -> None:
-    if isinstance(cost, bool) or not isinstance(cost, int):
-        raise InvalidCost(f"a cost is an integer, not {cost!r}")
-    if cost < 0:
-        raise InvalidCost(f"a cost is at least 0, not {cost}: to give tokens back, use refund(decision)")
-    if cost > limit.capacity:
-        raise CostExceedsCapacity(cost, limit.capacity, name)
 
 
 def _twice(names: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Slots that are held: the handles that users see, and what renews them while they live.
 
-Each third of a slot's life, its holder says that it lives. Blocking limiters have one daemon thread for all their holds, which ends with the last of them;
-asyncio limiters have a task for each. A slot whose renewals failed for its whole life may be somebody else's by then: it is `lost`.
+Each third of a slot's life, its holder says that it lives. Blocking limiters have one daemon thread for all their
+holds, which ends with the last of them; asyncio limiters have a task for each. A slot whose renewals failed for its
+whole life may be somebody else's by then: it is `lost`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,9 @@ class Hold:
         """Take note of what the store said to a renewal."""
         if not all(answers) and not self.is_lost:
             self.is_lost = True
-            logger.warning("headgate: a slot of %r for %r was lost while held", self.decision.binding, self.decision.key)
+            logger.warning(
+                "headgate: a slot of %r for %r was lost while held", self.decision.binding, self.decision.key
+            )
 
 
 class Renewer:

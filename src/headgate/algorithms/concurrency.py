@@ -1,4 +1,5 @@
-"""Concurrency: a set of holders, each with an expiry. A holder renews while it lives; a crashed one's slot comes back.
+"""Concurrency: a set of holders, each with an expiry. A holder renews while it lives; a crashed one's slot comes
+back.
 
 A cost of n takes n slots, held under one holder's name. Instants of expiry are absolute, by the store's clock.
 """
@@ -11,8 +12,8 @@ from typing import NamedTuple
 Arguments = tuple[int, int, int, str]
 """`(cost, most, ttl, holder)`."""
 Facts = tuple[int, int, int]
-"""`(held, free_at, last)`: slots held after the decision; when a denied hit fits at the latest, if nobody renews (0: it
-was not denied); when the last slot held now expires (0: none is)."""
+"""`(held, free_at, last)`: slots held after the decision; when a denied hit fits at the latest, if nobody renews
+(0: it was not denied); when the last slot held now expires (0: none is)."""
 
 State = dict[str, int]
 """The expiry of each slot, by `holder:number`. It is changed in place: a state belongs to one store."""

@@ -6,7 +6,6 @@
 -- Reply: {now, then for each group: 1 (allowed) or 0, and for each hit the algorithm's facts}, all integers; or, for a
 --        group in which a table of windows does not cover now, -1 alone: nothing of that group was written.
 local function run()
-  answers[1] = now
   while at < #ARGV do
     local action, max_wait, size = text(), number(), number()
     local judged, allowed = {}, true

@@ -1,4 +1,4 @@
--- The fixed window: see fixed_window.py, whose steps these are. Stored as "start count".
+-- The fixed window: see fixed_window.py, whose steps these are. Stored as "start spent".
 local fixed_window = {}
 
 local BOUNDARIES = 4
@@ -22,36 +22,36 @@ local function arguments(key)
 end
 
 local function settle(window)
-  window.count = 0
+  window.spent = 0
   local stored = redis.call('GET', window.key)
   window.stored = stored
   if not stored or is_stale then return end
-  local start, count = string.match(stored, '^(%d+) (%d+)$')
+  local start, spent = string.match(stored, '^(%d+) (%d+)$')
   start = tonumber(start)
   if start < window.start then return end
   if start >= window.finish then window.finish = start + (window.finish - window.start) end -- the clock stepped back
-  window.start, window.count = start, tonumber(count)
+  window.start, window.spent = start, tonumber(spent)
 end
 
 function fixed_window.judge(key, max_wait)
   local window = arguments(key)
   settle(window)
-  window.allowed = window.count + window.cost <= window.most
+  window.allowed = window.spent + window.cost <= window.most
   return window
 end
 
 local function write(window)
   if is_stale then return end
-  if window.count == 0 then
+  if window.spent == 0 then
     if window.stored then redis.call('DEL', window.key) end
     return
   end
-  local value = string.format('%.0f %.0f', window.start, window.count)
+  local value = string.format('%.0f %.0f', window.start, window.spent)
   redis.call('SET', window.key, value, 'PXAT', expires_at_ms(window.finish))
 end
 
 function fixed_window.spend(window)
-  window.count = window.count + window.cost
+  window.spent = window.spent + window.cost
   write(window)
 end
 
@@ -59,7 +59,7 @@ function fixed_window.give_back(key)
   local window = arguments(key)
   local receipt = number()
   settle(window)
-  if window.start == receipt then window.count = math.max(0, window.count - window.cost) end
+  if window.start == receipt then window.spent = math.max(0, window.spent - window.cost) end
   write(window)
   return window
 end
@@ -73,7 +73,7 @@ end
 
 function fixed_window.report(window)
   answer(window.start)
-  answer(window.count)
+  answer(window.spent)
 end
 
 algorithms.fw = fixed_window

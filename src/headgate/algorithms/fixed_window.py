@@ -1,12 +1,12 @@
 """The fixed window: a count that starts afresh at each boundary. A denial never raises the count.
 
-Windows are aligned to the epoch (`period`) or come from a table of boundaries that the caller computed, such as local
-midnights. The table holds a few windows around the caller's idea of now; a `now` outside it makes `locate` answer
-`None`, and the caller has to come back with a fresh table. Across a boundary, twice the limit may pass in no time: that is
-what a fixed window is.
+Windows are aligned to the epoch (`period`) or come from a table of boundaries that the caller computed, such as
+local midnights. The table holds a few windows around the caller's idea of now; a `now` outside it makes `locate`
+answer `None`, and the caller has to come back with a fresh table. Across a boundary, twice the limit may pass in no
+time: that is what a fixed window is.
 
-A stored window that begins later than ours (the clock stepped back, or the limit had shorter windows before) stays in
-force, so that neither opens a fresh count.
+A stored window that begins later than ours (the clock stepped back, or the limit had shorter windows before) stays
+in force, so that neither opens a fresh count.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from typing import NamedTuple
 Arguments = tuple[int, ...]
 """`(cost, most, period)`, or `(cost, most, 0, boundary, boundary, boundary, boundary)` in rising order."""
 Facts = tuple[int, int]
-"""`(start, count)`: the window in force, by its first microsecond, and what it holds after the decision."""
+"""`(start, spent)`: the window in force, by its first microsecond, and what is spent in it after the decision."""
 
 BOUNDARIES = 4
 """How many boundaries a table holds: three windows, of which the middle one should be now's."""
 
 
 class State(NamedTuple):
-    """What a window remembers: its first microsecond and its count."""
+    """What a window remembers: its first microsecond, and what has been spent in it."""
 
     start: int
-    count: int
+    spent: int
 
 
 class Judged(NamedTuple):
@@ -35,7 +35,7 @@ class Judged(NamedTuple):
 
     start: int
     end: int
-    count: int
+    spent: int
     cost: int
 
 
@@ -53,7 +53,7 @@ def locate(now: int, arguments: Arguments) -> tuple[int, int] | None:
 
 
 def settle(state: State | None, now: int, arguments: Arguments) -> tuple[int, int, int]:
-    """The window in force, as `(start, end, count)`."""
+    """The window in force, as `(start, end, spent)`."""
     window = locate(now, arguments)
     if window is None:
         raise LookupError(now)
@@ -62,46 +62,46 @@ def settle(state: State | None, now: int, arguments: Arguments) -> tuple[int, in
         return start, end, 0
     if state.start >= end:  # the clock stepped back
         end = state.start + (end - start)
-    return state.start, end, state.count
+    return state.start, end, state.spent
 
 
 def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) -> tuple[bool, Judged]:
     """May a hit pass now? A place in a later window cannot be reserved, so `max_wait` does not count."""
     cost, most = arguments[0], arguments[1]
-    start, end, count = settle(state, now, arguments)
-    return count + cost <= most, Judged(start, end, count, cost)
+    start, end, spent = settle(state, now, arguments)
+    return spent + cost <= most, Judged(start, end, spent, cost)
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts]:
     """Take the cost."""
-    start, end, count, cost = judged
-    return write(start, end, count + cost)
+    start, end, spent, cost = judged
+    return write(start, end, spent + cost)
 
 
 def keep(judged: Judged) -> Facts:
     """Leave everything as it is, and say how it is."""
-    return judged.start, judged.count
+    return judged.start, judged.spent
 
 
 def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
     """Return the cost to the window that begins at `receipt`, if that is still the one in force."""
-    start, end, count = settle(state, now, arguments)
+    start, end, spent = settle(state, now, arguments)
     if start == receipt:
-        count = max(0, count - arguments[0])
-    return write(start, end, count)
+        spent = max(0, spent - arguments[0])
+    return write(start, end, spent)
 
 
 def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
     """Charge the cost to the window in force, whatever the limit says."""
-    start, end, count = settle(state, now, arguments)
-    return write(start, end, count + arguments[0])
+    start, end, spent = settle(state, now, arguments)
+    return write(start, end, spent + arguments[0])
 
 
-def write(start: int, end: int, count: int) -> tuple[State | None, int, Facts]:
+def write(start: int, end: int, spent: int) -> tuple[State | None, int, Facts]:
     """The state as it is kept, until the window ends."""
-    if count == 0:
+    if spent == 0:
         return None, 0, (start, 0)
-    return State(start, count), end, (start, count)
+    return State(start, spent), end, (start, spent)
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:

@@ -1,11 +1,5 @@
--- What every algorithm's script leans on. The files are joined in this order: prelude, algorithms, decide.
-local algorithms = {}
-local answers, at, key_at, is_stale = {}, 1, 0, false
-
--- Microseconds since the epoch. Exact: below 2^53 until the year 2255.
-local clock = redis.call('TIME')
-local server_now = clock[1] * 1000000 + clock[2]
-local now = tonumber(ARGV[1]) or server_now
+-- What the algorithms lean on.
+local algorithms, is_stale = {}, false
 
 local function text()
   at = at + 1

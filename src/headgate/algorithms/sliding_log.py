@@ -1,8 +1,9 @@
-"""The sliding log: every hit of the last `period` is remembered, and their costs never add up to more than the limit.
+"""The sliding log: every hit of the last `period` is remembered, and their costs never add up to more than the
+limit.
 
-Exact in every interval of `period`, and the only algorithm here whose memory grows with the limit: one entry a hit. A hit
-at instant s counts until just before s + period. Time does not go back in a log: a `now` before the newest entry counts
-as that entry's instant.
+Exact in every interval of `period`, and the only algorithm here whose memory grows with the limit: one entry a hit.
+A hit at instant s counts until just before s + period. Time does not go back in a log: a `now` before the newest
+entry counts as that entry's instant.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ hit fits (0: it was not denied)."""
 
 
 class State:
-    """The log itself: `(instant, cost)`, oldest first, and the sum of the costs. It is changed in place: a state belongs
-    to one store.
+    """The log itself: `(instant, cost)`, oldest first, and the sum of the costs. It is changed in place: a state
+    belongs to one store.
     """
 
     __slots__ = ("entries", "total")

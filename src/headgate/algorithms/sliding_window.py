@@ -1,8 +1,8 @@
 """The sliding window over two counters: this window's, and the previous one's by the share still in view.
 
-The previous window is taken to have been spent evenly, and its share is rounded up, against the caller. In every interval
-of length t, at most `limit + limit / period * t` tokens pass. Cloudflare describes the idea in "How we built rate limiting
-capable of scaling to millions of domains" (2017); there, denials count, here they do not.
+The previous window is taken to have been spent evenly, and its share is rounded up, against the caller. In every
+interval of length t, at most `limit + limit / period * t` tokens pass. Cloudflare describes the idea in "How we
+built rate limiting capable of scaling to millions of domains" (2017); there, denials count, here they do not.
 
 The share is `left / steps`, with `left` the steps that the previous window is still in view for. A step is one
 microsecond, or as many as it takes for `limit * steps` to be exact in a script.
@@ -94,7 +94,9 @@ def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | N
 
 
 def write(start: int, current: int, previous: int, period: int) -> tuple[State | None, int, Facts]:
-    """The state as it is kept: until the current window is out of view, or the previous one where that is all there is."""
+    """The state as it is kept: until the current window is out of view, or the previous one where that is all there
+    is.
+    """
     facts = (start, current, previous)
     if current > 0:
         return State(*facts), start + 2 * period, facts

@@ -4,18 +4,18 @@ GCRA (ITU-T I.371, "virtual scheduling") keeps one number per bucket: the theore
 instant at which everything spent so far will have been earned again. What lies between now and the `tat`
 is the debt; a hit may pass while the debt stays within the `tolerance`, the time it takes to earn a full bucket.
 
-One token is `period / rate` microseconds, a rational. Here, time is therefore counted in *parts* of
-`1 / rate` microsecond, in Python's big integers: a token is `period` parts, whatever the rate. The script beside this
-file writes the same number as a pair `(q, r)`: `q` whole microseconds and `r` parts.
+One token is `period / rate` microseconds, a rational. Here, time is therefore counted in *parts* of `1 / rate`
+microsecond, in Python's big integers: a token is `period` parts, whatever the rate. The script beside this file
+writes the same number as a pair `(q, r)`: `q` whole microseconds and `r` parts.
 
 **Waiting.** With `max_wait`, a hit may be admitted into the future: it takes its place behind the others and learns
 when its turn comes. Someone *is waiting* while the `tat` is beyond `now + tolerance`.
 
 **Giving back.** What a hit took is owed to nobody any more only as far as it has not been earned again: at most
-`place - now`, `place` being the `tat` just after that hit. (Giving back more would let through, in some interval, more
-than `burst + rate * t`.) While others are waiting, their turns stand and the `tat` cannot simply move back. The place
-then becomes a *vacancy*: the next hit that fits takes it, at its turn. Vacancies fall back into the bucket when they are
-the last in the queue, or when nobody is waiting any more.
+`place - now`, `place` being the `tat` just after that hit. (Giving back more would let through, in some interval,
+more than `burst + rate * t`.) While others are waiting, their turns stand and the `tat` cannot simply move back.
+The place then becomes a *vacancy*: the next hit that fits takes it, at its turn. Vacancies fall back into the
+bucket when they are the last in the queue, or when nobody is waiting any more.
 """
 
 from __future__ import annotations
@@ -28,21 +28,18 @@ from headgate.algorithms import MAX_DEBT_US
 Arguments = tuple[int, int, int]
 """`(increment, tolerance, rate)`: the cost and the capacity in parts, and the parts per microsecond."""
 Facts = tuple[int, int, int]
-"""`(debt, wait_us, place)`: the debt after the decision, in parts; how long until the hit may pass (0: now); where the
-hit stands in the queue, in parts since the epoch."""
+"""`(debt, wait_us, place)`: the debt after the decision, in parts; how long until the hit may pass (0: now); where
+the hit stands in the queue, in parts since the epoch."""
 Vacancy = tuple[int, int]
-"""`(place, amount)`: a place that was given back while others were waiting, and what it holds, both in parts."""
+"""`(place, amount)`: a place given back while others were waiting, and what it holds, both in parts."""
 
 MAX_VACANCIES = 16
 """More vacancies than these are not remembered; the smallest is forgotten, which admits less, never more."""
 
 
-class State(NamedTuple):
-    """What a bucket remembers: `tat` in parts of `1 / rate` microsecond, and the vacancies by place."""
-
-    tat: int
-    rate: int
-    vacancies: tuple[Vacancy, ...] = ()
+State = tuple[int, int, tuple[Vacancy, ...]]
+"""`(tat, rate, vacancies)`: what a bucket remembers. The `tat` is in parts of `1 / rate` microsecond, the vacancies
+are by place."""
 
 
 class Judged(NamedTuple):
@@ -62,10 +59,10 @@ def settle(state: State | None, now: int, tolerance: int, rate: int) -> tuple[in
     """Bring the state to `rate` and `now` (in parts), and let vacancies fall back into the bucket."""
     if state is None:
         return now, ()
-    tat, vacancies = state.tat, state.vacancies
-    if state.rate != rate:  # other parts: round to whole microseconds, against the caller
-        tat = -(-tat // state.rate) * rate
-        vacancies = tuple((place // state.rate * rate, amount // state.rate * rate) for place, amount in vacancies)
+    tat, known, vacancies = state
+    if known != rate:  # other parts: round to whole microseconds, against the caller
+        tat = -(-tat // known) * rate
+        vacancies = tuple((place // known * rate, amount // known * rate) for place, amount in vacancies)
     if not vacancies:
         return tat, vacancies
     left = [vacancy for vacancy in vacancies if vacancy[0] > now and vacancy[1] > 0]
@@ -127,7 +124,7 @@ def give_back(state: State | None, now_us: int, arguments: Arguments, place: int
         merged[place] = merged.get(place, 0) + increment
         if len(merged) > MAX_VACANCIES:
             del merged[min(merged, key=lambda at: (merged[at], at))]
-        tat, vacancies = settle(State(tat, rate, tuple(sorted(merged.items()))), now, tolerance, rate)
+        tat, vacancies = settle((tat, rate, tuple(sorted(merged.items()))), now, tolerance, rate)
     return write(tat, rate, vacancies, now, (max(0, tat - now), 0, max(tat, now)))
 
 
@@ -146,7 +143,7 @@ def write(
     """The state as it is kept, with the first instant (in whole microseconds) at which it says nothing any more."""
     if tat <= now:
         return None, 0, facts
-    return State(tat, rate, vacancies), -(-tat // rate), facts
+    return (tat, rate, vacancies), -(-tat // rate), facts
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:

@@ -23,7 +23,6 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, cast
-from urllib.parse import quote, urlsplit, urlunsplit
 
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, Request, Response
@@ -31,15 +30,19 @@ from fastapi.responses import JSONResponse
 
 from headgate import AsyncLimiter, Decision, HeadgateError, parse_limit
 from headgate.demo import LIMIT
+from headgate.demo.address import store_url
 from headgate.demo.request_log import RequestLog
 
 USER_ID = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
+STORE_TIMEOUT = 2.0
+"""In seconds. Longer than the library's own default: a laptop that starts four processes is busy."""
+
 API_KEY = re.compile(r"[\x21-\x7e]{1,256}")
 
 router = APIRouter()
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """A request that is answered with an error: the status, the body and the headers to answer with."""
 
     def __init__(self, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
@@ -59,7 +62,7 @@ def the_caller(request: Request) -> str:
         if not values:
             continue
         if len(values) > 1 or not pattern.fullmatch(values[0]):
-            raise Refusal(400, {"error": "bad_identity", "detail": f"{header}: one value, {pattern.pattern}"})
+            raise RefusedError(400, {"error": "bad_identity", "detail": f"{header}: one value, {pattern.pattern}"})
         if header == "x-api-key":
             caller = "api-key:" + hashlib.sha256(values[0].encode()).hexdigest()[:32]
         else:
@@ -73,7 +76,7 @@ def the_caller(request: Request) -> str:
 
 def the_limiter(request: Request) -> AsyncLimiter:
     """Find the limiter that the app made when it started."""
-    return cast(AsyncLimiter, request.app.state.limiter)
+    return cast("AsyncLimiter", request.app.state.limiter)
 
 
 Caller = Annotated[str, Depends(the_caller)]
@@ -84,7 +87,7 @@ def refuse_in_outage(decision: Decision, instance: str) -> None:
     """Answer 503 where the store did not answer: nobody is let in uncounted."""
     if decision.source == "fail_closed":
         body = {"error": "store_unavailable", "detail": "The store does not answer.", "instance": instance}
-        raise Refusal(503, body, {"Retry-After": "1"})
+        raise RefusedError(503, body, {"Retry-After": "1"})
 
 
 async def spend(request: Request, response: Response, caller: Caller, limiter: Limiter) -> Decision:
@@ -104,7 +107,7 @@ async def spend(request: Request, response: Response, caller: Caller, limiter: L
             "remaining": decision.remaining,
             "retry_after": decision.retry_after,
         }
-        raise Refusal(429, body, headers)
+        raise RefusedError(429, body, headers)
     response.headers.update(headers)
     return decision
 
@@ -161,64 +164,56 @@ async def status(request: Request, response: Response, caller: Caller, limiter: 
 
 async def answer_refusal(request: Request, refusal: Exception) -> Response:
     """Turn a refusal into its response."""
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, RefusedError)
     return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
 
-def create_app(
-    *, store: str = "redis://127.0.0.1:6379/0", limit: str = LIMIT, instance: str = "instance"
-) -> FastAPI:
-    """Make the app. A limit that is not understood raises here, not at the first request."""
+def create_app(*, store: str = "redis://127.0.0.1:6379/0", limit: str = LIMIT, instance: str = "instance") -> FastAPI:
+    """Make the app. A limit or a store URL that is not understood raises here, not at the first request."""
     text = str(parse_limit(limit))
+    limiter = AsyncLimiter(limit, store=store, name="api", on_outage="closed", timeout=STORE_TIMEOUT)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with AsyncLimiter(limit, store=store, name="api", on_outage="closed") as limiter:
-            app.state.limiter = limiter
+        async with limiter:
             yield
 
     app = FastAPI(title="headgate demo", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.instance = instance
     app.state.limit = text
+    app.state.limiter = limiter
     app.include_router(router)
-    app.add_exception_handler(Refusal, answer_refusal)
+    app.add_exception_handler(RefusedError, answer_refusal)
     app.add_middleware(RequestLog, instance=instance)
     return app
 
 
-def store_url(url: str, password: str | None) -> str:
-    """Complete a store's URL: the scheme where it is missing, the password where it has none."""
-    if "://" not in url:
-        url = "redis://" + url
-    parts = urlsplit(url)
-    if not password or parts.password is not None or parts.scheme not in ("redis", "rediss", "valkey", "unix"):
-        return url
-    address = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{quote(password, safe='')}@{address}"))
+def port_of(environ: Mapping[str, str]) -> int:
+    """Read and check PORT."""
+    text = environ.get("PORT", "8080")
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= 65535:
+        raise ValueError(f"PORT must be a number from 1 to 65535, not {text!r}")
+    return int(text)
 
 
 def listening_socket(environ: Mapping[str, str]) -> socket.socket:
     """Take over the socket the parent opened, or open one on HOST and PORT."""
     if "LISTEN_FD" in environ:
         return socket.socket(fileno=int(environ["LISTEN_FD"]))
-    port = environ.get("PORT", "8080")
-    if not port.isascii() or not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise ValueError(f"PORT must be a number from 1 to 65535, not {port!r}")
     host = environ.get("HOST", "127.0.0.1")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, int(port)), family=family, backlog=512)
+    return socket.create_server((host, port_of(environ)), family=family, backlog=512)
 
 
 def main(environ: Mapping[str, str] = os.environ) -> int:
     """Serve the app until a signal ends it."""
     try:
-        listener = listening_socket(environ)
-        port = listener.getsockname()[1]
         app = create_app(
             store=store_url(environ.get("REDIS_URL", "127.0.0.1:6379/0"), environ.get("REDIS_PASSWORD")),
             limit=environ.get("LIMIT", LIMIT),
-            instance=environ.get("INSTANCE", f"instance-{port}"),
+            instance=environ.get("INSTANCE") or f"instance-{port_of(environ)}",
         )
+        listener = listening_socket(environ)
     except (HeadgateError, ValueError, OSError) as error:
         print(f"headgate demo app: {error}", file=sys.stderr)
         return 2

@@ -20,7 +20,7 @@ from headgate.demo.traffic import ALICE, BOB, token_bucket
 
 def running(folder: Path) -> Fleet:
     """Find the demo that runs here."""
-    fleet = state.load(folder) if folder.is_dir() else None
+    fleet = state.load(folder)
     if fleet is None or not any(process.alive for process in fleet.processes):
         raise DemoError("The demo is not running here. Start it with: headgate demo start")
     return fleet
@@ -98,7 +98,7 @@ async def traffic(console: Console, folder: Path, *, alice: str = ALICE, bob: st
 
 async def stop(console: Console, folder: Path) -> int:
     """End what we started, and nothing else. Nothing to end is no error."""
-    if not folder.is_dir() or not state.is_ours(folder):
+    if not state.is_ours(folder):
         console.print("The demo is not running here.")
         return 0
     with state.locked(folder):
@@ -112,7 +112,7 @@ async def stop(console: Console, folder: Path) -> int:
 
 async def clean(console: Console, folder: Path) -> int:
     """Stop the demo and remove its folder."""
-    if not folder.exists():
+    if not state.exists(folder):
         console.print("There is nothing to clean.")
         return 0
     if not state.is_ours(folder):

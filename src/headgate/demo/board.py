@@ -51,7 +51,9 @@ class Board:
             self.live.update(self.table(), refresh=True)
         else:
             self.console.print(
-                f"{answer.user:<6} asks {answer.instance}: {self.words(answer)}", markup=False, highlight=False
+                f"{answer.user:<6} asks {answer.instance}: {self.words(answer)}",
+                markup=False,
+                highlight=False,
             )
 
     def words(self, answer: Answer) -> str:
@@ -73,7 +75,7 @@ class Board:
         for user in self.users:
             for instance in self.fleet.instances:
                 mine = [each for each in self.answers if (each.user, each.instance) == (user, instance.name)]
-                row = [instance.name, instance.url.removeprefix("http://"), user, *self.counts(mine)]
+                row: list[str | Text] = [instance.name, instance.url.removeprefix("http://"), user, *self.counts(mine)]
                 table.add_row(*row, Text(self.words(mine[-1]) if mine else ""))
             mine = [each for each in self.answers if each.user == user]
             table.add_section()
@@ -93,9 +95,9 @@ class Board:
         ]
 
     def marks(self, answers: Sequence[Answer]) -> Text:
-        """One mark for each answer, in the order in which they came."""
+        """One mark for each answer, those that passed first."""
         text = Text()
-        for answer in answers:
+        for answer in sorted(answers, key=lambda answer: not answer.allowed):
             if answer.allowed:
                 text.append(self.passed, style="green")
             else:
@@ -107,7 +109,7 @@ class Board:
         print_ = self.console.print
         print_()
         for story in stories:
-            print_(Text(tell(story, len(self.fleet.instances))))
+            print_(Text(tell(story, len(self.fleet.instances))), soft_wrap=True)
         problems = [problem for story in stories for problem in story.problems]
         for problem in problems:
             print_(Text(f"WRONG  {problem}.", style="bold red"))

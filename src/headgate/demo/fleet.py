@@ -24,7 +24,7 @@ from headgate.demo.processes import Process, last_lines, spawn, stop
 from headgate.demo.valkey import start_server
 
 START_PATIENCE = 20.0
-STORE_PATIENCE = 3.0
+STORE_PATIENCE = 1.5
 POLL = 0.05
 
 # What a user may have set for programs of their own, and what must not reach our instances by accident.
@@ -47,7 +47,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Fleet:
-    """What runs, and where its logs are. `store` is the URL; `server` our own server behind it, if it is ours."""
+    """What runs, and where its logs are. `store` is a URL; `server` the process behind it, if it is ours."""
 
     folder: Path
     limit: str = LIMIT
@@ -70,19 +70,18 @@ Watch = Callable[[Fleet], None]
 """Called with the fleet each time that it has grown, so that a record of it is never behind."""
 
 
-async def launch(
-    folder: Path, *, limit: str = LIMIT, store: str | None = None, watch: Watch = lambda fleet: None
-) -> Fleet:
+async def launch(folder: Path, *, limit: str = LIMIT, store: str | None = None, watch: Watch | None = None) -> Fleet:
     """Start everything and wait until all of it answers. If any part does not, nothing is left running.
 
     :param store: a store of the caller's own; without one, an embedded Valkey is started.
     """
     fleet = Fleet(folder, limit, store)
 
-    def grow(**parts: Any) -> None:
+    def grow(**parts: object) -> None:
         nonlocal fleet
-        fleet = replace(fleet, **parts)
-        watch(fleet)
+        fleet = replace(fleet, **parts)  # type: ignore[arg-type]
+        if watch is not None:
+            watch(fleet)
 
     try:
         if store is None:
@@ -137,7 +136,7 @@ def open_socket(preferred: int) -> socket.socket:
 
 
 async def wait_until_ready(fleet: Fleet) -> None:
-    """Wait until every instance answers and reaches the store; say what is wrong with the first that does not."""
+    """Wait until every instance answers and reaches the store; say what is wrong with one that does not."""
     async with aiohttp.ClientSession() as session:
         await asyncio.gather(*(wait_for(fleet, instance, session) for instance in fleet.instances))
 
@@ -157,7 +156,7 @@ async def wait_for(fleet: Fleet, instance: Instance, session: aiohttp.ClientSess
         if health is not None:
             store_deadline = store_deadline or now + STORE_PATIENCE
             if now > store_deadline:
-                problem = "\n".join(line for line in last_lines(log) if not line.startswith("{"))
+                problem = "\n".join(line for line in last_lines(log, 1000) if not line.startswith("{"))
                 raise DemoError(f"{instance.name} runs, but its store does not answer.\n{problem}".rstrip())
         elif now > deadline:
             raise DemoError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -20,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headgate.demo import DemoError, state
+from headgate.demo.address import store_url
 from headgate.demo.background import running
 from headgate.demo.fleet import Fleet
 from headgate.demo.processes import last_lines
@@ -34,7 +36,7 @@ def store_of(fleet: Fleet) -> str:
     store = fleet.store or ""
     if urlsplit(store).scheme not in ("redis", "rediss"):
         raise DemoError(f"This demo's store ({urlsplit(store).scheme}) cannot be looked into.")
-    return store
+    return store if fleet.server is not None else store_url(store, os.environ.get("REDIS_PASSWORD"))
 
 
 async def keys(console: Console, folder: Path) -> int:
@@ -71,7 +73,7 @@ async def keys(console: Console, folder: Path) -> int:
 async def value_of(client: redis.asyncio.Redis, key: str) -> tuple[str, str]:
     """Read a key's type, and its value as text."""
     # redis-py types its asynchronous commands as "awaitable or not".
-    commands = cast(Any, client)
+    commands = cast("Any", client)
     kind = str(await commands.type(key))
     match kind:
         case "string":
@@ -125,7 +127,7 @@ async def logs(console: Console, folder: Path, *, part: str | None, lines: int, 
 
     ends = {name: path.stat().st_size if path.exists() else 0 for name, path in paths.items()}
     for name, path in paths.items():
-        for line in last_lines(path, lines):
+        for line in last_lines(path, lines, ends[name]):
             show(name, line)
     sys.stdout.flush()
     rests = dict.fromkeys(names, b"")

@@ -43,7 +43,7 @@ def birth_of(pid: int) -> str | None:
 
     A zombie does not run. Where nobody collects orphans, as in many containers, they stay for good.
     """
-    if os.path.exists("/proc/self/stat"):
+    if Path("/proc/self/stat").exists():
         try:
             # The command's name stands in parentheses and may itself hold spaces and parentheses.
             fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
@@ -53,7 +53,7 @@ def birth_of(pid: int) -> str | None:
             return None
         return f"{boot_id()}:{fields[19]}"
     command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+    answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()  # noqa: S603 - a number and no shell
     if not answer or answer[0].startswith("Z"):
         return None
     return " ".join(answer[1:])
@@ -76,9 +76,11 @@ def spawn(
     cwd: Path | None = None,
     pass_fds: Sequence[int] = (),
 ) -> Process:
-    """Start a process with its output in a file, out of reach of the terminal's Ctrl-C."""
+    """Start a process with its output in a file, out of reach of the terminal's Ctrl-C. Its `cwd` is made."""
+    if cwd is not None:
+        cwd.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        handle = subprocess.Popen(
+        handle = subprocess.Popen(  # noqa: S603 - our own commands, and no shell
             command,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -105,20 +107,22 @@ async def stop(processes: Iterable[Process], patience: float = PATIENCE) -> list
         for process in running:
             send_signal(process, number)
         deadline = time.monotonic() + patience
-        while any(process.alive for process in running) and time.monotonic() < deadline:
+        while any(process.alive for process in running):
+            if time.monotonic() > deadline:
+                break
             await asyncio.sleep(POLL)
     return running
 
 
-def last_lines(path: Path, count: int = 15, reach: int = 64 * 1024) -> list[str]:
-    """Read the last lines of a file, without reading a long file from its start."""
+def last_lines(path: Path, count: int = 15, end: int | None = None) -> list[str]:
+    """Read the last lines of a file, or the last before `end`, without reading a long file from its start."""
     try:
         with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = file.seek(max(0, size - max(reach, count * 512)))
-            lines = file.read().decode(errors="replace").splitlines()
+            size = file.seek(0, os.SEEK_END) if end is None else end
+            start = file.seek(max(0, size - max(64 * 1024, count * 512)))
+            lines = file.read(size - start).decode(errors="replace").splitlines()
     except FileNotFoundError:
         return []
     if start > 0:
         lines = lines[1:]
-    return lines[-count:]
+    return lines[-count:] if count else []

@@ -22,33 +22,46 @@ class RequestLog:
         self.instance = instance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and write its line when it has been answered."""
+        """Pass the request on, and write its line when its answer is complete."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = time.perf_counter_ns()
         status: int | None = None
+        is_written = False
+
+        def write() -> None:
+            nonlocal is_written
+            if not is_written:
+                is_written = True
+                self.write(scope, status, time.perf_counter_ns() - started)
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                write()  # before the caller has the answer, who may look for the line
             await send(message)
 
         try:
             await self.app(scope, receive, watch)
         finally:
-            noted = scope.get("state", {})
-            line = {
-                "ts": datetime.now(UTC).isoformat(timespec="milliseconds"),
-                "instance": self.instance,
-                "method": scope["method"],
-                "path": scope["path"],
-                "user": noted.get("user"),
-                "allowed": noted.get("allowed"),
-                "remaining": noted.get("remaining"),
-                "status": status,
-                "duration_ms": round((time.perf_counter_ns() - started) / 1e6, 3),
-            }
-            sys.stdout.write(json.dumps(line) + "\n")
-            sys.stdout.flush()
+            write()
+
+    def write(self, scope: Scope, status: int | None, duration_ns: int) -> None:
+        """Write one request's line."""
+        noted = scope.get("state", {})
+        line = {
+            "ts": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "instance": self.instance,
+            "method": scope["method"],
+            "path": scope["path"],
+            "user": noted.get("user"),
+            "allowed": noted.get("allowed"),
+            "remaining": noted.get("remaining"),
+            "status": status,
+            "duration_ms": round(duration_ns / 1e6, 3),
+        }
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()

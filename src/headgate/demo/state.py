@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +31,11 @@ def prepare(folder: Path) -> None:
         raise DemoError(f"{folder} is in the way: it holds files that are not the demo's.")
     folder.mkdir(mode=0o700, exist_ok=True)
     mark.write_text(MARK)
+
+
+def exists(folder: Path) -> bool:
+    """Whether there is anything at the folder's place."""
+    return folder.is_symlink() or folder.exists()
 
 
 def is_ours(folder: Path) -> bool:
@@ -66,8 +70,8 @@ def save(fleet: Fleet) -> None:
         ],
     }
     draft = fleet.folder / "state.json.new"
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(record, file, indent=2)
+    draft.touch(mode=0o600)
+    draft.write_text(json.dumps(record, indent=2) + "\n")
     draft.replace(fleet.folder / "state.json")
 
 
@@ -94,10 +98,10 @@ def load(folder: Path) -> Fleet | None:
                 for each in record["instances"]
             ),
         )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DemoError(f"{path} is damaged ({error!r}): end the demo's processes by hand, then remove it.") from None
+        raise DemoError(f"{path} is damaged ({error!r}): end the processes by hand, then remove it.") from None
 
 
 def read_process(record: dict[str, Any]) -> Process:

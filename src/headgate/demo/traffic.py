@@ -19,7 +19,7 @@ from headgate.demo.fleet import Fleet, Instance
 
 ALICE, BOB = "alice", "bob"
 WAVES = 5
-PACE = 0.55
+PACE = 0.5
 TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 
 

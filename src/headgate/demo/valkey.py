@@ -50,15 +50,16 @@ async def start_server(folder: Path, log: Path) -> tuple[Process, int]:
     Between choosing a port and binding it, somebody else may take it; then another one is tried.
     """
     binary = server_binary()
-    folder.mkdir(parents=True, exist_ok=True)
     for _ in range(ATTEMPTS):
         port = free_port()
-        command = [binary, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+        command = [binary, "--bind", "127.0.0.1", "--port", str(port), "--dir", "."]
         command += ["--save", "", "--appendonly", "no"]
         process = spawn("store", command, log=log, cwd=folder)
         try:
             if await answers(process, port):
                 return process, port
+            if not any("already in use" in line for line in last_lines(log)):
+                break
         except BaseException:
             if process.handle is not None:
                 process.handle.kill()

@@ -3,12 +3,14 @@
 Generations, by the name that people know them under:
 
 - `legacy`: `X-RateLimit-Limit`, `-Remaining`, `-Reset` (seconds from now, as most clients expect of small numbers).
-- `draft-6`: `RateLimit-Limit`, `-Remaining`, `-Reset`, `RateLimit-Policy: 100;w=60` (draft-ietf-httpapi-ratelimit-headers-06).
+- `draft-6`: `RateLimit-Limit`, `-Remaining`, `-Reset`, `RateLimit-Policy: 100;w=60`
+  (draft-ietf-httpapi-ratelimit-headers-06).
 - `draft-7`: `RateLimit: limit=100, remaining=50, reset=5` (-07).
-- `draft-11`: `RateLimit-Policy: "api";q=100;w=60` and `RateLimit: "api";r=50;t=30` (-11, the current one, not yet an RFC).
+- `draft-11`: `RateLimit-Policy: "api";q=100;w=60` and `RateLimit: "api";r=50;t=30` (-11, the current one, not yet
+  an RFC).
 
-`Retry-After` is added to every one of them on a denial, in whole seconds, rounded up and at least 1, so that a client that heeds it is
-never early.
+`Retry-After` is added to every one of them on a denial, in whole seconds, rounded up and at least 1, so that a
+client that heeds it is never early.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The plan for Redis and Valkey: one script call for a whole batch.
 
-Asks for `Script` commands. The reply is the script's list of integers, or `ScriptMissing` where the server does not have the script (any more).
+Asks for `Script` commands. The reply is the script's list of integers, or `ScriptMissing` where the server does not
+have the script (any more).
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Any, Final, NamedTuple
 
 from headgate.decision import Decision
 from headgate.drive import Plan
-from headgate.hits import Group
+from headgate.hits import Group, Hit
 from headgate.keys import storage_key
+from headgate.limits import Limit
 
 FILES: Final = {
     "tb": "token_bucket.lua",
@@ -24,7 +26,8 @@ FILES: Final = {
     "cc": "concurrency.lua",
 }
 MAX_ATTEMPTS: Final = 4
-"""How often a calendar window may move away under a batch before that is an error. Twice takes a midnight at the wrong moment."""
+"""How often a calendar window may move away under a batch before that is an error. Twice takes a midnight at the
+wrong moment."""
 
 
 class ScriptMissing:
@@ -38,25 +41,31 @@ class Script(NamedTuple):
     text: str
     is_whole: bool
     keys: list[str]
-    arguments: list[str | int]
+    arguments: Sequence[str | int]
+    packed: bytes = b""
+    """The call by digest as it goes over the wire, where it was cheap to make."""
 
 
 @functools.cache
 def compose(codes: frozenset[str]) -> tuple[str, str]:
     """The script for a set of algorithms, as `(sha, text)`. What a batch does not use is not sent, nor run."""
     folder = resources.files("headgate.algorithms")
-    parts = [(folder / "prelude.lua").read_text("utf-8")]
-    for code in sorted(codes):
-        parts.append("do\n" + (folder / FILES[code]).read_text("utf-8") + "end\n")
-    parts.append((folder / "decide.lua").read_text("utf-8"))
-    text = "\n".join(parts)
+    names = ["clock.lua", "prelude.lua", *(FILES[code] for code in sorted(codes)), "decide.lua"]
+    if "tb" in codes:
+        names.insert(1, "token_bucket_plain.lua")
+    # A block each, so that their local names keep apart; those of clock and prelude are everybody's.
+    texts = [(folder / name).read_text("utf-8") for name in names]
+    shared = ("clock.lua", "prelude.lua")
+    text = "\n".join(part if name in shared else f"do\n{part}end\n" for name, part in zip(names, texts, strict=True))
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text
 
 
 def decide(
     groups: Sequence[Group], *, prefix: str, near_us: int, now_us: int | None = None
 ) -> Plan[Script, list[Decision]]:
-    """Judge a batch. `near_us` is a guess of the server's time, for calendar windows; `now_us` replaces its clock (in tests)."""
+    """Judge a batch. `near_us` is a guess of the server's time, for calendar windows; `now_us` replaces its clock
+    (in tests).
+    """
     decisions: dict[int, Decision] = {}
     pending = list(range(len(groups)))
     for _ in range(MAX_ATTEMPTS):
@@ -74,6 +83,10 @@ def decide(
 def _pack(
     groups: Sequence[Group], prefix: str, near_us: int, now_us: int | None
 ) -> tuple[Script, list[tuple[Any, ...]]]:
+    if len(groups) == 1 and now_us is None:
+        hits, max_wait_us, action = groups[0]
+        if len(hits) == 1 and max_wait_us == 0 and action == "spend" and hits[0].limit.is_plain:
+            return _pack_lone(hits[0], prefix)
     keys: list[str] = []
     words: list[str | int] = ["" if now_us is None else now_us]
     kept: list[tuple[Any, ...]] = []
@@ -94,6 +107,26 @@ def _pack(
     return Script(sha, text, False, keys, words), kept
 
 
+def _pack_lone(hit: Hit, prefix: str) -> tuple[Script, list[tuple[Any, ...]]]:
+    """The commonest call. All of it but the key is the same each time, and is packed once."""
+    limit, key, name, cost = hit[:4]
+    sha, text, words, kept, before, after = _frame(limit, cost)
+    key = storage_key(prefix, key, name, limit.code)
+    packed = b"%b$%d\r\n%b\r\n%b" % (before, len(encoded := key.encode()), encoded, after)
+    return Script(sha, text, False, [key], words, packed), kept
+
+
+@functools.lru_cache(maxsize=4096)
+def _frame(limit: Limit, cost: int) -> tuple[str, str, Sequence[str | int], list[tuple[Any, ...]], bytes, bytes]:
+    """What `_pack` makes of a lone hit, and the bytes (RESP) before and after its key."""
+    arguments = limit.arguments(cost, 0, "")
+    words = ("", "spend", 0, 1, limit.code, *limit.algorithm.wire(arguments))
+    sha, text = compose(frozenset((limit.code,)))
+    before = f"*{4 + len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in ("EVALSHA", sha, "1"))
+    after = "".join(f"${len(str(word))}\r\n{word}\r\n" for word in words)
+    return sha, text, words, [arguments], before.encode(), after.encode()
+
+
 def _read(
     reply: list[int],
     groups: list[tuple[int, Group]],
@@ -107,9 +140,9 @@ def _read(
     for index, group in groups:
         allowed = take()
         if allowed >= 0:
-            facts = tuple(
-                hit.limit.algorithm.read(take, now_us, arguments[at + number]) for number, hit in enumerate(group.hits)
-            )
-            decisions[index] = Decision(group, now_us, allowed == 1, facts)
+            facts = []
+            for number, hit in enumerate(group.hits, at):
+                facts.append(hit.limit.algorithm.read(take, now_us, arguments[number]))
+            decisions[index] = Decision(group, now_us, allowed == 1, tuple(facts))
         at += len(group.hits)
     return now_us

@@ -1,7 +1,8 @@
 """The plan of `acquire`: ask, and if the answer is "not now", wait for the turn.
 
-Asks for `Ask` and `Pause` commands. A token bucket is asked once: it admits into the future, and the plan sleeps until the turn. Windows and slots cannot
-be reserved: the plan comes back when they say, and asks again. Whatever interrupts a sleep gives the place back before it goes on.
+Asks for `Ask` and `Pause` commands. A token bucket is asked once: it admits into the future, and the plan sleeps
+until the turn. Windows and slots cannot be reserved: the plan comes back when they say, and asks again. Whatever
+interrupts a sleep gives the place back before it goes on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from headgate.limits import Concurrency
 from headgate.policy import give_back_groups
 
 FIRST_POLL_US: Final = 5_000
-"""How soon a full set of slots is asked again; it doubles, up to `LAST_POLL_US`, since nobody knows when a slot is released."""
+"""How soon a full set of slots is asked again; it doubles, up to `LAST_POLL_US`, since nobody knows when a slot is
+released."""
 LAST_POLL_US: Final = 250_000
 MAX_JITTER_US: Final = 50_000
 """Waiters for the same window come back spread over this, or over a tenth of their wait if that is less."""
@@ -68,11 +70,17 @@ def acquire(
 
 
 def _known_wait_us(decision: Decision) -> int:
-    """How long a denied group has to wait at least; 0 where only slots are missing, which may be released at any time."""
+    """How long a denied group has to wait at least; 0 where only slots are missing, which may be released at any
+    time.
+    """
     if not decision.facts:
         return decision.retry_after_us
-    return max(
-        hit.limit.retry_after_us(facts, decision.now_us, hit.cost)
-        for hit, facts in zip(decision.group.hits, decision.facts, strict=True)
-        if not isinstance(hit.limit, Concurrency)
-    ) if any(not isinstance(hit.limit, Concurrency) for hit in decision.group.hits) else 0
+    return (
+        max(
+            hit.limit.retry_after_us(facts, decision.now_us, hit.cost)
+            for hit, facts in zip(decision.group.hits, decision.facts, strict=True)
+            if not isinstance(hit.limit, Concurrency)
+        )
+        if any(not isinstance(hit.limit, Concurrency) for hit in decision.group.hits)
+        else 0
+    )

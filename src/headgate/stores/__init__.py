@@ -1,7 +1,8 @@
 """The stores: where the state lives, and whose clock counts. The only place that imports a client library.
 
-`Store` is the whole contract. Two families fulfil it: Redis and its like compute where the data is, in one trip for a batch; memory
-and its like hold the state, and the algorithms run here. `headgate.testing.StoreContract` tests a store of either family.
+`Store` is the whole contract. Two families fulfil it: Redis and its like compute where the data is, in one trip for
+a batch; memory and its like hold the state, and the algorithms run here. `headgate.testing.StoreContract` tests a
+store of either family.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from headgate.hits import Group
 class Store(Protocol):
     """What a limiter asks of a store. Batch-first: one call, one trip, one answer for each group.
 
-    A store judges the groups in order, each of them atomically, by its own clock. It never repeats a spend by itself. It raises `StoreOutage` where it
-    cannot answer, and nothing else.
+    A store judges the groups in order, each of them atomically, by its own clock. It never repeats a spend by
+    itself. It raises `StoreOutage` where it cannot answer, and nothing else.
     """
 
     timeout: float

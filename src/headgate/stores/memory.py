@@ -1,31 +1,35 @@
 """The memory store: one process, any number of threads and tasks.
 
-State lives in a dict under one lock, which is all the atomicity there is: it does not lean on the GIL. A hand goes round the entries, by two
-for each new one, and drops those whose debt is over, so that a flood of keys pays for its own tidying and no thread or timer is needed. The
-number of entries is bounded: when it is reached, and no dead entry is near the hand, the one of eight whose debt ends soonest is forgotten, which
-is the smallest gift.
+State lives in a dict under one lock, which is all the atomicity there is: it does not lean on the GIL. A hand goes
+round the entries, by two for each new one, and drops those whose debt is over, so that a flood of keys pays for its
+own tidying and no thread or timer is needed. The number of entries is bounded: when it is reached, and no dead
+entry is near the hand, the one of eight whose debt ends soonest is forgotten, which is the smallest gift.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from headgate.algorithms import Facts
 from headgate.clock import Clock, system_clock
-from headgate.decision import Decision
-from headgate.hits import Group, Hit
-from headgate.limits import Concurrency
+from headgate.decision import Decision, LoneDecision
+from headgate.hits import Group, Hit, check_cost
+from headgate.keys import check_key
+from headgate.limits import Concurrency, Limit, TokenBucket
 
 _HAND_STEPS: Final = 2
 _CANDIDATES: Final = 8
 
-_Entry = tuple[Any, int]
-"""A state, and the instant at which it says nothing any more, in microseconds since the epoch."""
-_Address = tuple[str, str, str]
-"""Key, name and algorithm: no two different pairs ever meet."""
+_Entry = list[Any]
+"""A state, and the instant by which it says nothing any more, in microseconds since the epoch."""
+_Table = dict[str, _Entry]
+"""The entries of one limit (one name and algorithm), by key."""
+_NOTHING: Final = (None, 0)
+_NO_BUCKET: Final = (0, 0, ())
 
 
 class MemoryStore:
@@ -42,17 +46,17 @@ class MemoryStore:
             raise ValueError(f"max_entries must be at least 1, not {max_entries}")
         self._clock = clock
         self._max_entries = max_entries
-        self._entries: dict[_Address, _Entry] = {}
-        self._round: deque[_Address] = deque()  # each address of the entries, once
+        self._tables: dict[tuple[str, str], _Table] = {}
+        self._round: deque[tuple[_Table, str]] = deque()  # each entry of the tables, once
         self._lock = threading.Lock()
         self._evicted = 0
 
     def __repr__(self) -> str:
-        return f"<MemoryStore of {len(self._entries)} entries>"
+        return f"<MemoryStore of {len(self)} entries>"
 
     def __len__(self) -> int:
         """How many entries are held, those included whose debt is over but which the hand has not met yet."""
-        return len(self._entries)
+        return len(self._round)
 
     @property
     def evicted(self) -> int:
@@ -72,48 +76,95 @@ class MemoryStore:
     def close(self) -> None:
         """Forget everything."""
         with self._lock:
-            self._entries.clear()
+            for table in self._tables.values():  # emptied, not dropped: `lone` holds on to them
+                table.clear()
             self._round.clear()
 
     async def aclose(self) -> None:
         """Forget everything."""
         self.close()
 
+    def lone(self, limit: Limit, name: str) -> Callable[[str, int], Decision]:
+        """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, without making one.
+
+        The callable raises `InvalidKey` and `InvalidCost` for what cannot be one.
+        """
+        table = self._table(name, limit)
+        acquire, release = self._lock.acquire, self._lock.release  # quicker than `with`
+        clock = self._clock
+        time_ns = time.time_ns if clock is system_clock else lambda: clock() * 1_000  # one call instead of two
+        new = object.__new__
+        capacity = limit.capacity
+        is_bucket = isinstance(limit, TokenBucket)
+        token, tolerance, rate = limit.arguments(1, 0, "")[:3] if is_bucket else (0, 0, 1)
+        full_us = -(-tolerance // rate)
+
+        def decide(key: str, cost: int) -> Decision:
+            if type(cost) is not int or not 0 <= cost <= capacity:
+                check_cost(cost, limit, name)
+            if type(key) is not str:
+                check_key(key)
+            acquire()
+            try:
+                now_us = time_ns() // 1_000
+                entry = table.get(key)
+                if is_bucket and entry is not None:
+                    # token_bucket.judge and .spend in one, for a hit that is admitted by a state without vacancies.
+                    tat, known, vacancies = entry[0] or _NO_BUCKET
+                    if known == rate and not vacancies:
+                        now = now_us * rate
+                        tat = max(tat, now)
+                        tat += cost * token
+                        debt = tat - now
+                        if debt <= tolerance:
+                            entry[0] = (tat, rate, ())
+                            entry[1] = now_us + full_us  # a bit late, and cheaper than tat / rate
+                            decision = new(LoneDecision)  # calling the class would take a third of the whole time
+                            decision.now_us = now_us
+                            decision.allowed = True
+                            decision.told = (limit, key, name, cost, debt, tat)
+                            return decision
+                return self._group(Group((Hit(limit, check_key(key), name, cost),)), now_us)
+            finally:
+                release()
+
+        return decide
+
+    def _table(self, name: str, limit: Limit) -> _Table:
+        return self._tables.setdefault((name, limit.code), {})
+
     def _group(self, group: Group, now_us: int) -> Decision:
         hits, max_wait_us, action = group
-        if action == "spend" or action == "peek":
-            allowed, judged = True, []
-            for hit in hits:
-                limit, key, name, cost, holder, _, _ = hit
-                address = (key, name, limit.code)
-                entry = self._entries.get(address)
-                fits, found = limit.algorithm.judge(
-                    None if entry is None or entry[1] <= now_us else entry[0],
-                    now_us,
-                    limit.arguments(cost, now_us, holder),
-                    max_wait_us,
-                )
-                allowed = allowed and fits
-                judged.append((address, limit.algorithm, found))
-            if not allowed or action == "peek":
-                return Decision(group, now_us, allowed, tuple([algorithm.keep(found) for _, algorithm, found in judged]))
-            facts = []
-            for address, algorithm, found in judged:
-                state, expires_at, told = algorithm.spend(found)
-                self._write(address, state, expires_at, now_us)
-                facts.append(told)
-            return Decision(group, now_us, True, tuple(facts))
-        return self._other(group, hits[0], now_us)
+        if action not in ("spend", "peek"):
+            return self._other(group, hits[0], now_us)
+        allowed, judged = True, []
+        for hit in hits:
+            limit, key, name, cost, holder, _, _ = hit
+            table = self._table(name, limit)
+            state, expires_at = table.get(key, _NOTHING)
+            fits, found = limit.algorithm.judge(
+                state if expires_at > now_us else None, now_us, limit.arguments(cost, now_us, holder), max_wait_us
+            )
+            allowed = allowed and fits
+            judged.append((table, key, limit.algorithm, found))
+        if not allowed or action == "peek":
+            return Decision(group, now_us, allowed, tuple([algorithm.keep(found) for _, _, algorithm, found in judged]))
+        facts = []
+        for table, key, algorithm, found in judged:
+            state, expires_at, told = algorithm.spend(found)
+            self._write(table, key, state, expires_at, now_us)
+            facts.append(told)
+        return Decision(group, now_us, True, tuple(facts))
 
     def _other(self, group: Group, hit: Hit, now_us: int) -> Decision:
         limit, key, name, cost, holder, receipt, _ = hit
-        address = (key, name, limit.code)
-        entry = self._entries.get(address)
-        state = None if entry is None or entry[1] <= now_us else entry[0]
+        table = self._table(name, limit)
+        state, expires_at = table.get(key, _NOTHING)
+        if expires_at <= now_us:
+            state = None
         arguments = limit.arguments(cost, now_us, holder)
         algorithm: Any = limit.algorithm  # take and renew are not every algorithm's
         allowed = True
-        expires_at = 0
         facts: Facts = ()
         if group.action == "give_back":
             state, expires_at, facts = algorithm.give_back(state, now_us, arguments, receipt)
@@ -122,41 +173,40 @@ class MemoryStore:
         elif group.action == "renew" and isinstance(limit, Concurrency):
             allowed, state, expires_at, facts = algorithm.renew(state, now_us, arguments)
         else:
-            self._write(address, None, 0, now_us)
+            self._write(table, key, None, 0, now_us)
             facts = algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
             return Decision(group, now_us, True, (facts,))
-        self._write(address, state, expires_at, now_us)
+        self._write(table, key, state, expires_at, now_us)
         return Decision(group, now_us, allowed, (facts,))
 
-    def _write(self, address: _Address, state: Any, expires_at: int, now_us: int) -> None:
-        if address not in self._entries:
+    def _write(self, table: _Table, key: str, state: Any, expires_at: int, now_us: int) -> None:
+        if key not in table:
             if state is None:
                 return
             self._make_room(now_us)
-            self._round.append(address)
-        self._entries[address] = (state, expires_at)  # without a state it is dead, and the hand will drop it
+            self._round.append((table, key))
+        table[key] = [state, expires_at]  # without a state it is dead, and the hand will drop it
 
     def _make_room(self, now_us: int) -> None:
         """Move the hand on."""
-        entries = self._entries
-        self._pass(_HAND_STEPS, now_us)
-        if len(entries) < self._max_entries:
+        self._round.extend(self._living(_HAND_STEPS, now_us))
+        if len(self._round) < self._max_entries:
             return
-        living = self._pass(_CANDIDATES, now_us)
-        if len(entries) >= self._max_entries:
-            soonest = min(living, key=lambda address: entries[address][1])
-            self._round.remove(soonest)
-            del entries[soonest]
+        living = self._living(_CANDIDATES, now_us)
+        if len(self._round) + len(living) >= self._max_entries:
+            table, key = soonest = min(living, key=lambda place: place[0][place[1]][1])
+            living.remove(soonest)
+            del table[key]
             self._evicted += 1
+        self._round.extend(living)
 
-    def _pass(self, steps: int, now_us: int) -> list[_Address]:
-        """Drop the dead among the next entries. Returns the living, which go to the end of the round."""
+    def _living(self, steps: int, now_us: int) -> list[tuple[_Table, str]]:
+        """Take the next entries out of the round. Drops the dead and returns the living, whose place is at its end."""
         living = []
         for _ in range(min(steps, len(self._round))):
-            address = self._round.popleft()
-            if self._entries[address][1] > now_us:
-                living.append(address)
+            table, key = place = self._round.popleft()
+            if table[key][1] > now_us:
+                living.append(place)
             else:
-                del self._entries[address]
-        self._round.extend(living)
+                del table[key]
         return living

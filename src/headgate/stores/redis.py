@@ -1,14 +1,18 @@
 """The Redis and Valkey store: one script call for a batch, by the server's clock. Redis 6.2 or later, any Valkey.
 
-This module must not know any algorithm: it carries the plan's commands to the server. It uses redis-py's connections and pools, but not its
-`execute_command`, which may send a command again after a failure: a spend that timed out may have been counted, and is never repeated.
+This module must not know any algorithm: it carries the plan's commands to the server. It uses redis-py's
+connections and pools, but not its `execute_command`, which may send a command again after a failure: a spend that
+timed out may have been counted, and is never repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import select
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -36,20 +40,42 @@ SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valk
 _Loop = asyncio.AbstractEventLoop
 
 
+class _Line:
+    """A connection that we may keep, and what tells whether something has come in on it."""
+
+    __slots__ = ("_poller", "connection", "pid")
+
+    def __init__(self, connection: Any, pid: int) -> None:
+        self.connection = connection
+        self.pid = pid
+        self._poller: Any = None
+
+    def is_quiet(self) -> bool:
+        """Is there nothing to read, as there should be before we ask?"""
+        if self._poller is None:
+            self._poller = select.poll()
+            self._poller.register(self.connection._sock, select.POLLIN)
+        return not self._poller.poll(0)
+
+
 class RedisStore:
     """State in Redis or Valkey, shared by everyone who asks the same server with the same prefix.
 
-    :param url: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path/to/socket?db=0`; `valkey://` and `valkeys://` mean the same. What
-        redis-py understands as a query parameter is understood here.
-    :param client: your own `redis.Redis` or `redis.asyncio.Redis`, in place of a URL; it is used, and never closed. A blocking client serves `Limiter`, an
-        asyncio one `AsyncLimiter`.
+    :param url: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path/to/socket?db=0`;
+        `valkey://` and `valkeys://` mean the same. What redis-py understands as a query parameter is understood
+        here.
+    :param client: your own `redis.Redis` or `redis.asyncio.Redis`, in place of a URL; it is used, and never closed.
+        A blocking client serves `Limiter`, an asyncio one `AsyncLimiter`.
     :param prefix: the first part of every key.
     :param timeout: the deadline of a call, in seconds. Connecting has one of its own.
-    :param max_connections: the size of each pool; callers wait for a free connection, within the deadline. None: no bound.
-    :param options: anything else that redis-py's connections take: `password`, `username`, `db`, `ssl_ca_certs`, ...
+    :param max_connections: the size of each pool; callers wait for a free connection, within the deadline. None: no
+        bound.
+    :param options: anything else that redis-py's connections take: `password`, `username`, `db`, `ssl_ca_certs`,
+        ...
     :raises StoreURLError: if the URL is not understood.
 
-    Making a store does not connect: the server may be down. Safe to share between threads, tasks, event loops and forked processes.
+    Making a store does not connect: the server may be down. Safe to share between threads, tasks, event loops and
+    forked processes.
     """
 
     def __init__(
@@ -86,6 +112,8 @@ class RedisStore:
         else:
             raise InvalidUse(f"client must be a redis.Redis or a redis.asyncio.Redis, not {type(client).__name__}")
         self._is_own = client is None
+        self._keeps_connections = client is None and max_connections is None and hasattr(select, "poll")
+        self._idle: deque[_Line] = deque()
         self.name = _describe(self._pool or self._their_pool)
         """Where the server is, without a password."""
 
@@ -112,18 +140,18 @@ class RedisStore:
 
     def send(self, script: plans.Script) -> list[int] | plans.ScriptMissing:
         """Run a script, blocking."""
-        pool = self._pool
-        assert pool is not None  # decide() has looked
         try:
-            connection = pool.get_connection()
+            line = self._check_out()
             try:
-                if not self._is_own:
-                    _hurry(connection, self.timeout)
-                connection.send_command(*_words(script))
+                connection = line.connection
+                if script.packed and not script.is_whole:
+                    connection.send_packed_command((script.packed,))
+                else:
+                    connection.send_command(*_words(script))
                 reply: list[int] = connection.read_response()
                 return reply
             finally:
-                pool.release(connection)
+                self._check_in(line)
         except exceptions.NoScriptError:
             return plans.ScriptMissing()
         except (exceptions.RedisError, OSError) as error:
@@ -131,12 +159,15 @@ class RedisStore:
 
     async def send_async(self, script: plans.Script) -> list[int] | plans.ScriptMissing:
         """Run a script."""
-        pool = self._their_pool or self._pool_of_loop()
+        pool: Any = self._their_pool or self._pool_of_loop()
         try:
             async with asyncio.timeout(self.timeout):
                 connection = await pool.get_connection()
                 try:
-                    await connection.send_command(*_words(script))
+                    if script.packed and not script.is_whole:
+                        await connection.send_packed_command((script.packed,))
+                    else:
+                        await connection.send_command(*_words(script))
                     reply: list[int] = await connection.read_response()
                     return reply
                 except exceptions.ResponseError:
@@ -151,10 +182,43 @@ class RedisStore:
         except (exceptions.RedisError, OSError) as error:  # TimeoutError is an OSError
             raise self._outage(error) from error
 
+    def _check_out(self) -> _Line:
+        """A connection to ask on: one that we kept and on which nothing has come in since (not even its end), or
+        the pool's.
+        """
+        pool: Any = self._pool  # redis-py leaves its pools untyped
+        while self._idle:
+            try:
+                line = self._idle.pop()
+            except IndexError:  # another thread took the last one
+                break
+            if line.pid == os.getpid():  # in a forked process, the connection is our parent's
+                if line.is_quiet():
+                    return line
+                line.connection.disconnect()
+                pool.release(line.connection)
+        connection = pool.get_connection()
+        if not self._is_own:
+            _hurry(connection, self.timeout)
+        return _Line(connection, os.getpid())
+
+    def _check_in(self, line: _Line) -> None:
+        """Keep a connection of our own pool at hand, or give it back.
+
+        The way through redis-py's pool takes longer than all else that we do for a call. A bounded pool has to see
+        its connections come back, though: somebody may be waiting for one.
+        """
+        if self._keeps_connections and line.connection._sock is not None:
+            self._idle.append(line)
+        else:
+            pool: Any = self._pool
+            pool.release(line.connection)
+
     def close(self) -> None:
         """Close the connections that this store opened for threads, and drop those of event loops."""
         if self._is_own:
             if self._pool is not None:
+                self._idle.clear()
                 self._pool.disconnect()
             self._loop_pools.clear()
 
@@ -172,7 +236,9 @@ class RedisStore:
         return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us)
 
     def _learn(self, decisions: list[Decision]) -> list[Decision]:
-        """Remember how far the server's clock is from ours: it is used to guess calendar windows, never to decide."""
+        """Remember how far the server's clock is from ours: it is used to guess calendar windows, never to
+        decide.
+        """
         if decisions and self._now is None:
             skew_us = decisions[0].now_us - system_clock()
             if abs(skew_us - self._skew_us) > 1_000_000:
@@ -208,7 +274,8 @@ class RedisStore:
             return StoreTimeout(self.name, f"no answer within {self.timeout:g} s: is the server up and near?")
         if isinstance(error, exceptions.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
             return StoreUnavailable(
-                self.name, "it refuses the user name or password: check them, and that the user may run EVALSHA, EVAL and TIME"
+                self.name,
+                "it refuses the user name or password: check them, and that the user may run EVALSHA, EVAL and TIME",
             )
         if "DB index" in text:
             return StoreUnavailable(self.name, "it has no database of this number: check the URL's path")
@@ -236,7 +303,8 @@ def _translate(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in SCHEMES:
         raise StoreURLError(
-            f"store URL {_shown(url)} is not understood: it starts with one of {', '.join(f'{name}://' for name in SCHEMES)}"
+            f"store URL {_shown(url)} is not understood: "
+            f"it starts with one of {', '.join(f'{name}://' for name in SCHEMES)}"
         )
     return f"{SCHEMES[scheme.lower()]}://{rest}"
 

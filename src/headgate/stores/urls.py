@@ -30,5 +30,6 @@ def open_store(url: str, **options: Any) -> Store:
         return RedisStore(url, **options)
     shown = f"{scheme}://..." if separator else "without a scheme"
     raise StoreURLError(
-        f"store URL {shown} is not understood: it starts with one of memory://, {', '.join(f'{name}://' for name in _REDIS)}"
+        f"store URL {shown} is not understood: "
+        f"it starts with one of memory://, {', '.join(f'{name}://' for name in _REDIS)}"
     )

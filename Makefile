@@ -1,0 +1,106 @@
+# The ways to try, test and build headgate. `make` alone lists them.
+#
+# Everything is installed into .venv/ in this folder, with pip's own configuration. Another Python than
+# python3:  make demo PYTHON=python3.13
+
+PYTHON ?= python3
+VENV := .venv
+BENCH_VENV := .venv-bench
+HEADGATE := $(VENV)/bin/headgate
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+# A stamp says that a set of packages was installed after pyproject.toml last changed.
+DEMO := $(VENV)/.installed-demo
+DEV := $(VENV)/.installed-dev
+BENCH := $(BENCH_VENV)/.installed-bench
+
+# Where nothing was ever started, nothing has to be installed to stop it.
+DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo start health test-traffic keys monitor logs stop clean test format bench pictures build
+
+help:
+	@echo "headgate: exact rate limiting in one round trip"
+	@awk 'BEGIN { FS = ":.*## " } /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+##@ See it work
+demo: $(DEMO) ## Three instances, one limit: start, show, stop (about 6 s)
+	@$(HEADGATE) demo
+
+##@ Play with it
+start: $(DEMO) ## Start the demo in the background
+	@$(HEADGATE) demo start
+
+health: $(DEMO) ## Show how each part of it is
+	@$(HEADGATE) demo health
+
+test-traffic: $(DEMO) ## Send 15 requests of one user over three instances, and 5 of another
+	@$(HEADGATE) demo traffic
+
+keys: $(DEMO) ## List the limiter's keys in the store
+	@$(HEADGATE) demo keys
+
+monitor: $(DEMO) ## Watch the commands that reach the store, until Ctrl-C
+	@$(HEADGATE) demo monitor
+
+logs: $(DEMO) ## Print the ends of the logs (make logs ARGS=--follow)
+	@$(HEADGATE) demo logs $(ARGS)
+
+stop: $(DEMO_IF_STARTED) ## Stop it
+	@if [ -d .demo ]; then $(HEADGATE) demo stop; else echo "The demo is not running here."; fi
+
+clean: $(DEMO_IF_STARTED) ## Stop it and remove its folder, .demo/
+	@if [ -d .demo ]; then $(HEADGATE) demo clean; else echo "There is nothing to clean."; fi
+
+##@ Work on it
+test: $(DEV) ## Check format, lint and types, and run all tests
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pyrefly check tests/typing/api.py
+	$(VENV)/bin/pytest
+
+format: $(DEV) ## Format the code, and repair what the linter can
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+pictures: $(DEV) ## Draw the pictures in docs/ anew
+	$(VENV)/bin/python docs/draw_algorithms.py
+
+bench: $(BENCH) ## Measure headgate beside its peers
+	$(BENCH_VENV)/bin/python benchmarks/first_look.py
+
+build: $(VENV)/bin/python ## Build the wheel and the source archive into dist/
+	@echo "installing the build tool into $(VENV)/ ..."
+	@$(VENV)/bin/python $(PIP_INSTALL) build
+	$(VENV)/bin/python -m build --outdir dist
+
+# What the targets above need.
+
+$(VENV)/bin/python $(BENCH_VENV)/bin/python:
+	@command -v "$(PYTHON)" >/dev/null || \
+		{ echo "There is no $(PYTHON) here. Name a Python 3.11 or newer: make demo PYTHON=/path/to/python" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "headgate needs Python 3.11 or newer, and $(PYTHON) is $$("$(PYTHON)" --version 2>&1)." >&2; \
+		echo "Name another one: make demo PYTHON=python3.13" >&2; exit 1; }
+	@echo "creating $(@D:/bin=)/ with $$("$(PYTHON)" --version) ..."
+	@"$(PYTHON)" -m venv $(@D:/bin=) || \
+		{ rm -rf $(@D:/bin=); echo "Could not create $(@D:/bin=)/. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+$(DEMO): pyproject.toml | $(VENV)/bin/python
+	@echo "installing headgate and what its demo needs into $(VENV)/ ..."
+	@$(VENV)/bin/python $(PIP_INSTALL) -e '.[demo]'
+	@touch $@
+
+$(DEV): pyproject.toml | $(VENV)/bin/python
+	@echo "installing headgate and what its tests need into $(VENV)/ ..."
+	@$(VENV)/bin/python $(PIP_INSTALL) -e '.[dev]'
+	@touch $(DEMO) $@
+
+$(BENCH): pyproject.toml | $(BENCH_VENV)/bin/python
+	@echo "installing headgate and its peers into $(BENCH_VENV)/ ..."
+	@$(BENCH_VENV)/bin/python $(PIP_INSTALL) -e '.[bench]'
+	@touch $@

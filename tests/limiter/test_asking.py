@@ -1,0 +1,241 @@
+"""Asking and spending: `try_acquire`, `peek`, `reset`, costs and what a decision says."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate import (
+    Concurrency,
+    CostExceedsCapacity,
+    FixedWindow,
+    InvalidCost,
+    InvalidKey,
+    InvalidUse,
+    Limit,
+    SlidingLog,
+    SlidingWindow,
+    TokenBucket,
+)
+from tests.limiter.bench import Bench, ask, peek, remaining, told
+
+EVERY_LIMIT = [
+    TokenBucket(3, per=60),
+    FixedWindow(3, per=60),
+    SlidingWindow(3, per=60),
+    SlidingLog(3, per=60),
+    Concurrency(3, ttl=60),
+]
+
+
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_a_limit_admits_its_capacity_and_not_one_more(bench: Bench, limit: Limit) -> None:
+    limiter = bench.limiter(limit)
+    decisions = [await ask(limiter, "user:42") for _ in range(5)]
+    assert [decision.allowed for decision in decisions] == [True, True, True, False, False]
+    assert [bool(decision) for decision in decisions] == [True, True, True, False, False]
+    assert [decision.remaining for decision in decisions] == [2, 1, 0, 0, 0]
+    assert {decision.source for decision in decisions} == {"store"}
+    assert {decision.now_us for decision in decisions} == {bench.clock()}
+
+
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_a_denied_request_passes_at_retry_after_and_not_a_microsecond_earlier(bench: Bench, limit: Limit) -> None:
+    limiter = bench.limiter(limit)
+    await ask(limiter, "user:42", 3)
+    denied = await ask(limiter, "user:42", 2)
+    assert not denied
+    assert denied.retry_after == denied.retry_after_us / 1_000_000
+    bench.clock.advance(microseconds=denied.retry_after_us - 1)
+    assert not await peek(limiter, "user:42", 2)
+    bench.clock.advance(microseconds=1)
+    assert await ask(limiter, "user:42", 2)
+
+
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_after_reset_after_the_whole_capacity_is_there_again(bench: Bench, limit: Limit) -> None:
+    limiter = bench.limiter(limit)
+    decision = await ask(limiter, "user:42", 2)
+    bench.clock.advance(microseconds=decision.reset_after_us - 1)
+    assert await remaining(limiter, "user:42") < 3
+    bench.clock.advance(microseconds=1)
+    assert await remaining(limiter, "user:42") == 3
+    assert (await peek(limiter, "user:42")).reset_after_us == 0
+
+
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_keys_do_not_share(bench: Bench, limit: Limit) -> None:
+    limiter = bench.limiter(limit)
+    assert await ask(limiter, "user:42", 3)
+    assert not await ask(limiter, "user:42")
+    assert await ask(limiter, "user:43", 3)
+
+
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_a_peek_answers_like_the_request_and_spends_nothing(bench: Bench, limit: Limit) -> None:
+    limiter = bench.limiter(limit)
+    for _ in range(5):
+        decision = await peek(limiter, "user:42", 3)
+        assert decision
+        assert decision.remaining == 3
+    assert await ask(limiter, "user:42", 2)
+    assert not await peek(limiter, "user:42", 2)
+    assert await peek(limiter, "user:42", 1)
+    assert await ask(limiter, "user:42", 1)
+
+
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_a_cost_of_zero_spends_nothing_and_is_always_allowed(bench: Bench, limit: Limit) -> None:
+    limiter = bench.limiter(limit)
+    assert (await ask(limiter, "user:42", 0)).remaining == 3
+    await ask(limiter, "user:42", 3)
+    drained = await ask(limiter, "user:42", 0)
+    assert drained
+    assert drained.remaining == 0
+    assert drained.cost == 0
+    assert drained.retry_after_us == 0
+
+
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_a_denied_request_spends_nothing(bench: Bench, limit: Limit) -> None:
+    limiter = bench.limiter(limit)
+    assert await ask(limiter, "user:42", 2)
+    for _ in range(3):
+        assert not await ask(limiter, "user:42", 2)
+    assert await ask(limiter, "user:42", 1)
+
+
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_a_reset_forgets_the_key_and_no_other(bench: Bench, limit: Limit) -> None:
+    limiter = bench.limiter(limit)
+    await ask(limiter, "user:42", 3)
+    await ask(limiter, "user:43", 3)
+    await told(limiter.reset("user:42"))
+    assert await remaining(limiter, "user:42") == 3
+    assert await remaining(limiter, "user:43") == 0
+
+
+async def test_a_reset_forgets_every_limit_of_the_key(bench: Bench) -> None:
+    limiter = bench.limiter(["5/minute", "fixed-window 3/day", "concurrency 2"])
+    assert await ask(limiter, "user:42", 3)
+    assert not await ask(limiter, "user:42", 3)
+    await told(limiter.reset("user:42"))
+    assert await ask(limiter, "user:42", 3)
+
+
+async def test_a_reset_of_tiers_forgets_each_key_in_its_own_tier(bench: Bench) -> None:
+    limiter = bench.limiter({"user": "2/minute", "ip": "3/minute"})
+    keys = {"user": "42", "ip": "203.0.113.7"}
+    await ask(limiter, keys, 2)
+    await told(limiter.reset(keys))
+    assert await ask(limiter, keys, 2)
+
+
+@pytest.mark.parametrize("cost", [-1, -(10**30)])
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_a_negative_cost_is_refused_and_gives_nothing_back(bench: Bench, limit: Limit, cost: int) -> None:
+    limiter = bench.limiter(limit)
+    await ask(limiter, "user:42", 3)
+    with pytest.raises(InvalidCost, match=r"a cost is at least 0, not -.*use refund"):
+        await ask(limiter, "user:42", cost)
+    assert await remaining(limiter, "user:42") == 0
+
+
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_a_cost_above_the_capacity_can_never_pass_and_says_so(bench: Bench, limit: Limit) -> None:
+    limiter = bench.limiter(limit)
+    with pytest.raises(CostExceedsCapacity, match=r"a cost of 4 can never pass '.*', whose capacity is 3") as caught:
+        await ask(limiter, "user:42", 4)
+    assert (caught.value.cost, caught.value.capacity) == (4, 3)
+    assert await remaining(limiter, "user:42") == 3
+
+
+@pytest.mark.parametrize("cost", [1.0, "1", None, True, 1j, [1]])
+async def test_a_cost_that_is_no_integer_is_refused(bench: Bench, cost: object) -> None:
+    limiter = bench.limiter("5/minute")
+    with pytest.raises(InvalidCost, match="a cost is an integer, not"):
+        await ask(limiter, "user:42", cost)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("key", "problem"),
+    [
+        ("", "must not be empty"),
+        ("a\0b", "must not hold NUL, as 'a.*b' does at index 1"),
+        ("user:\ud800", "must be encodable as UTF-8.*at index 5"),
+        ("k" * 2**20, "at most 1024 bytes.*has 1048576"),
+        ("ü" * 513, "at most 1024 bytes.*has 1026"),
+        (None, "a key is a str, not NoneType"),
+        (42, "a key is a str, not int"),
+        (b"user:42", "a key is a str, not bytes"),
+    ],
+    ids=["empty", "NUL", "lone surrogate", "1 MB", "too long in UTF-8", "None", "int", "bytes"],
+)
+async def test_an_unusable_key_is_refused_by_every_call(bench: Bench, key: str, problem: str) -> None:
+    limiter = bench.limiter("5/minute")
+    for call in (limiter.try_acquire, limiter.peek, limiter.acquire, limiter.reset):
+        with pytest.raises(InvalidKey, match=problem) as caught:
+            await told(call(key))  # type: ignore[operator]
+        assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("key", ["x", " ", "\n", "ключ", "🔑", "{a}", "}{", "%7B", "a:b/c", "*", "k" * 1024, "\x7f"])
+async def test_every_other_text_is_a_key_of_its_own(bench: Bench, key: str) -> None:
+    limiter = bench.limiter("2/minute")
+    assert await ask(limiter, key, 2)
+    assert not await ask(limiter, key)
+    assert await ask(limiter, key[:-1] + "!", 2)
+
+
+async def test_keys_by_tier_do_not_fit_a_plain_limiter(bench: Bench) -> None:
+    limiter = bench.limiter("5/minute")
+    with pytest.raises(InvalidUse, match="this limiter has one key"):
+        await ask(limiter, {"user": "42"})
+    with pytest.raises(InvalidUse, match="give this limiter one int"):
+        await ask(limiter, "user:42", {"user": 1})
+    with pytest.raises(InvalidUse, match="give this limiter one limit"):
+        await ask(limiter, "user:42", limit={"user": "1/s"})
+
+
+async def test_a_limit_for_one_call_takes_the_place_of_the_limiters_own(bench: Bench) -> None:
+    limiter = bench.limiter("2/minute")
+    assert await ask(limiter, "user:42", 2)
+    assert not await ask(limiter, "user:42")
+    # What was spent is still owed: two tokens at 2/minute are a minute, which is 10 tokens at 10/minute.
+    generous = await ask(limiter, "user:42", 5, limit="10/minute; burst=15")
+    assert generous
+    assert (generous.limit, generous.remaining) == (15, 0)
+    assert not await ask(limiter, "user:42", limit="10/minute; burst=15")
+
+
+async def test_a_limit_for_one_call_is_checked_like_any_other(bench: Bench) -> None:
+    limiter = bench.limiter("2/minute")
+    with pytest.raises(CostExceedsCapacity):
+        await ask(limiter, "user:42", 3)
+    assert await ask(limiter, "user:42", 3, limit="3/minute")
+    with pytest.raises(ValueError, match="expected '/', 'per' or ';'"):
+        await ask(limiter, "user:42", limit="1 pr day")
+
+
+async def test_a_limit_for_one_call_of_another_kind_counts_apart(bench: Bench) -> None:
+    limiter = bench.limiter("2/minute", name="api")
+    assert await ask(limiter, "user:42", 2)
+    assert await ask(limiter, "user:42", 2, limit="fixed-window 2/minute")
+    assert not await ask(limiter, "user:42")
+
+
+async def test_a_decision_knows_what_was_asked(bench: Bench) -> None:
+    limiter = bench.limiter("10/minute; burst=20", name="api")
+    decision = await ask(limiter, "user:42", 5)
+    assert (decision.key, decision.cost, decision.limit, decision.binding) == ("user:42", 5, 20, "api")
+    assert decision.remaining == 15
+    assert decision.reset_after == 30.0
+    assert repr(decision) == "<Decision allowed, key='user:42', binding='api', remaining=15/20>"
+    denied = await ask(limiter, "user:42", 16)
+    assert denied.retry_after_us == 6_000_000
+    assert repr(denied) == "<Decision denied, retry_after=6.000000, key='user:42', binding='api', remaining=15/20>"
+    assert denied.headers() == {
+        "X-RateLimit-Limit": "20",
+        "X-RateLimit-Remaining": "15",
+        "X-RateLimit-Reset": "30",
+        "Retry-After": "6",
+    }

@@ -1,0 +1,1 @@
+"""What type checkers must understand. Nothing here is run."""
