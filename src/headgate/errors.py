@@ -9,7 +9,7 @@
     ├── InvalidKey (ValueError)           a key that is empty, too long or not text
     ├── InvalidCost (ValueError)          a cost that is not an integer of at least 0
     │   └── CostExceedsCapacity           "never": the cost is above what the limit can ever hold
-    ├── InvalidUse (TypeError)            a call that does not fit the limiter it is made on
+    ├── InvalidUse (TypeError)            a call or a setting that does not fit what it is made on
     ├── StoreURLError (ValueError)        a store URL that is not understood
     ├── MissingExtra (ImportError)        the client library of a store is not installed
     ├── AcquireTimeout (TimeoutError)     the turn would come later than the caller can wait
@@ -79,7 +79,7 @@ class CostExceedsCapacity(InvalidCost):
 
 
 class InvalidUse(HeadgateError, TypeError):
-    """A call that does not fit the limiter it is made on, such as a plain key for a tiered limiter."""
+    """A call or a setting that does not fit what it is made on, such as a plain key for a tiered limiter."""
 
 
 class StoreURLError(HeadgateError, ValueError):

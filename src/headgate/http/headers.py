@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
+from headgate.errors import InvalidUse
+
 HeaderStyle = Literal["legacy", "draft-6", "draft-7", "draft-11"]
 
 STYLES: Final[tuple[str, ...]] = get_args(HeaderStyle)
@@ -34,7 +36,7 @@ def render(
 ) -> dict[str, str]:
     """The fields of `style`. Times are in microseconds; `retry_after_us` of 0 means "not denied".
 
-    :raises ValueError: if the style is unknown.
+    :raises InvalidUse: if the style is unknown.
     """
     reset_after, window = _seconds(reset_after_us), max(1, _seconds(window_us))
     if style == "legacy":
@@ -63,7 +65,7 @@ def render(
             "RateLimit": f"{quoted};r={remaining};t={until}",
         }
     else:
-        raise ValueError(f"unknown header style {style!r}; there are {', '.join(STYLES)}")
+        raise InvalidUse(f"unknown header style {style!r}; there are {', '.join(STYLES)}")
     if retry_after_us:
         fields["Retry-After"] = str(max(1, _seconds(retry_after_us)))
     return fields

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from headgate.decision import Decision
 from headgate.drive import Plan
+from headgate.errors import StoreUnavailable
 from headgate.hits import Group, Hit
 from headgate.keys import storage_key
 from headgate.limits import Limit
@@ -77,7 +78,7 @@ def decide(
         pending = [index for index in pending if index not in decisions]
         if not pending:
             return [decisions[index] for index in range(len(groups))]
-    raise ValueError("the server's clock jumps: no calendar window could be found for it")
+    raise StoreUnavailable("redis", "its clock jumps: no calendar window could be found for it")
 
 
 def _pack(

@@ -15,7 +15,7 @@ from headgate.drive import Plan
 from headgate.errors import AcquireTimeout
 from headgate.hits import Group
 from headgate.limits import Concurrency
-from headgate.policy import give_back_groups
+from headgate.policy import give_back_groups, renew_groups
 
 FIRST_POLL_US: Final = 5_000
 """How soon a full set of slots is asked again; it doubles, up to `LAST_POLL_US`, since nobody knows when a slot is
@@ -49,13 +49,12 @@ def acquire(
     while True:
         decision: Decision = (yield Ask([group._replace(max_wait_us=left_us)]))[0]
         if decision.allowed:
-            if decision.wait_us > 0:
-                try:
-                    yield Pause(decision.wait_us)
-                except BaseException:
-                    decision.claim()
-                    yield Ask(give_back_groups(decision))
-                    raise
+            try:
+                yield from _sleep_until_turn(decision)
+            except BaseException:
+                decision.claim()
+                yield Ask(give_back_groups(decision))
+                raise
             return decision
         known_us = _known_wait_us(decision)
         if known_us > left_us or left_us == 0:
@@ -69,18 +68,27 @@ def acquire(
         left_us = max(0, left_us - slept_us)
 
 
+def _sleep_until_turn(decision: Decision) -> Plan[Ask | Pause, None]:
+    """Sleep, and renew meanwhile the slots that the group has got already, so that they outlive a long wait."""
+    renewals = renew_groups(decision)
+    lives_us = [group.hits[0].limit.period_us for group in renewals]
+    left_us = decision.wait_us
+    while left_us > 0:
+        slept_us: int = yield Pause(min([left_us, *(life_us // 3 + 1 for life_us in lives_us)]))
+        left_us -= slept_us
+        if renewals and left_us > 0:
+            yield Ask(renewals)
+
+
 def _known_wait_us(decision: Decision) -> int:
     """How long a denied group has to wait at least; 0 where only slots are missing, which may be released at any
     time.
     """
     if not decision.facts:
         return decision.retry_after_us
-    return (
-        max(
-            hit.limit.retry_after_us(facts, decision.now_us, hit.cost)
-            for hit, facts in zip(decision.group.hits, decision.facts, strict=True)
-            if not isinstance(hit.limit, Concurrency)
-        )
-        if any(not isinstance(hit.limit, Concurrency) for hit in decision.group.hits)
-        else 0
-    )
+    waits_us = [
+        hit.limit.retry_after_us(facts, decision.now_us, hit.cost)
+        for hit, facts in zip(decision.group.hits, decision.facts, strict=True)
+        if not isinstance(hit.limit, Concurrency)
+    ]
+    return max(waits_us, default=0)

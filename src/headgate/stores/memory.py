@@ -17,6 +17,7 @@ from typing import Any, Final
 from headgate.algorithms import Facts
 from headgate.clock import Clock, system_clock
 from headgate.decision import Decision, LoneDecision
+from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit, check_cost
 from headgate.keys import check_key
 from headgate.limits import Concurrency, Limit, TokenBucket
@@ -43,7 +44,7 @@ class MemoryStore:
 
     def __init__(self, clock: Clock = system_clock, *, max_entries: int = 1_000_000) -> None:
         if max_entries < 1:
-            raise ValueError(f"max_entries must be at least 1, not {max_entries}")
+            raise InvalidUse(f"max_entries must be at least 1, not {max_entries}")
         self._clock = clock
         self._max_entries = max_entries
         self._tables: dict[tuple[str, str], _Table] = {}

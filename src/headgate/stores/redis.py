@@ -57,6 +57,15 @@ class _Line:
             self._poller.register(self.connection._sock, select.POLLIN)
         return not self._poller.poll(0)
 
+    def hurry(self, timeout: float) -> None:
+        """Put our deadline on somebody else's connection."""
+        self.connection._sock.settimeout(timeout)  # redis-py has no public name for it
+
+    def relax(self) -> None:
+        """Take our deadline off again."""
+        if self.connection._sock is not None:
+            self.connection._sock.settimeout(self.connection.socket_timeout)
+
 
 class RedisStore:
     """State in Redis or Valkey, shared by everyone who asks the same server with the same prefix.
@@ -89,7 +98,7 @@ class RedisStore:
         **options: Any,
     ) -> None:
         if timeout <= 0:
-            raise ValueError(f"timeout must be above 0 s, not {timeout}")
+            raise InvalidUse(f"timeout must be above 0 s, not {timeout}")
         if client is not None and (url is not None or max_connections is not None or options):
             raise InvalidUse("a store takes a client or a URL with its options, not both")
         self.timeout = timeout
@@ -150,6 +159,10 @@ class RedisStore:
                     connection.send_command(*_words(script))
                 reply: list[int] = connection.read_response()
                 return reply
+            except BaseException as error:
+                if not _is_intact(error):
+                    line.connection.disconnect()
+                raise
             finally:
                 self._check_in(line)
         except exceptions.NoScriptError:
@@ -170,10 +183,9 @@ class RedisStore:
                         await connection.send_command(*_words(script))
                     reply: list[int] = await connection.read_response()
                     return reply
-                except exceptions.ResponseError:
-                    raise
-                except BaseException:  # cancelled in the middle: what comes next on this connection is not ours
-                    await connection.disconnect(nowait=True)
+                except BaseException as error:
+                    if not _is_intact(error):
+                        await connection.disconnect(nowait=True)
                     raise
                 finally:
                     await pool.release(connection)
@@ -197,10 +209,10 @@ class RedisStore:
                     return line
                 line.connection.disconnect()
                 pool.release(line.connection)
-        connection = pool.get_connection()
+        line = _Line(pool.get_connection(), os.getpid())
         if not self._is_own:
-            _hurry(connection, self.timeout)
-        return _Line(connection, os.getpid())
+            line.hurry(self.timeout)
+        return line
 
     def _check_in(self, line: _Line) -> None:
         """Keep a connection of our own pool at hand, or give it back.
@@ -211,6 +223,8 @@ class RedisStore:
         if self._keeps_connections and line.connection._sock is not None:
             self._idle.append(line)
         else:
+            if not self._is_own:
+                line.relax()
             pool: Any = self._pool
             pool.release(line.connection)
 
@@ -289,14 +303,13 @@ def _words(script: plans.Script) -> tuple[str | int, ...]:
     return (command, body, len(script.keys), *script.keys, *script.arguments)
 
 
-def _hurry(connection: Any, timeout: float) -> None:
-    """Put our deadline on a connection of somebody else's pool, unless it has a shorter one."""
-    current = connection.socket_timeout
-    if current is None or current > timeout:
-        connection.socket_timeout = timeout
-        sock = connection._sock
-        if sock is not None:
-            sock.settimeout(timeout)
+def _is_intact(error: BaseException) -> bool:
+    """Can a connection be used again after `error`?
+
+    Not if we were interrupted: the next answer on it would be to this question. Nor if the server has become a
+    replica: a new connection may find the new primary.
+    """
+    return isinstance(error, exceptions.ResponseError) and not isinstance(error, exceptions.ReadOnlyError)
 
 
 def _translate(url: str) -> str:
