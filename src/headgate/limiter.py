@@ -11,40 +11,31 @@ import logging
 import random
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
-from headgate.decision import Decision, SourcedDecision
+from headgate.decision import Decision
 from headgate.decorate import CostOfCall, KeyOfCall, decorator
 from headgate.drive import drive, drive_async
-from headgate.errors import InvalidUse, StoreOutage
+from headgate.errors import StoreOutage
+from headgate.front import Front
 from headgate.hits import Group
-from headgate.limits import Limit
-from headgate.outage import OnOutage, OutageRule
 from headgate.plans import waiting
 from headgate.policy import (
     CallLimit,
     Costs,
     Keys,
-    Limits,
-    Policy,
     give_back_groups,
     renew_groups,
     settle_groups,
     wait_bound_us,
 )
 from headgate.renewal import Hold, Renewer, renew
-from headgate.stores import Store
-from headgate.stores.memory import MemoryStore
-from headgate.stores.urls import open_store
 
 P = ParamSpec("P")
 R = TypeVar("R")
-OnDecision = Callable[[Decision], None]
-Lone = Callable[[Any, Any], Decision]
-"""Decides on one hit of one limit without the detour of a batch. Only memory is near enough for that to count."""
 
 logger = logging.getLogger("headgate")
 _MAKING: Final = threading.Lock()
@@ -52,95 +43,7 @@ _finishing: Final[set[asyncio.Task[Any]]] = set()
 """Tasks that outlive the cancelled ones which started them; a loop holds its tasks only weakly."""
 
 
-class _Front:
-    """What both limiters share: the making, and all that asks nothing of the store."""
-
-    def __init__(
-        self,
-        limit: Limits,
-        *,
-        store: str | Store = "memory://",
-        name: str | None = None,
-        on_outage: OnOutage = "open",
-        on_decision: OnDecision | None = None,
-        timeout: float | None = None,
-        prefix: str | None = None,
-    ) -> None:
-        """Make a limiter. Nothing is connected yet: the store may be down.
-
-        :param limit: a limit, as text or object; a list of limits that all hold for one key; or a dict of named
-            limits (tiers), each with a key of its own.
-        :param store: a URL (`memory://`, `redis://...`, `rediss://...`, `valkey://...`, `unix://...`), or a
-            `Store`, which the limiter then does not close.
-        :param name: the limiter's name, part of where its state lives. Limiters of one name share their counters,
-            and a named limiter's numbers can change without losing state. By default, the limit's text.
-        :param on_outage: what to answer when the store does not: `open` admits, `closed` denies, `raise` raises
-            `StoreOutage`.
-        :param on_decision: called with each decision about a request. What it raises is logged, and changes
-            nothing.
-        :param timeout: the deadline of each call, in seconds, for a store that is given as a URL; 0.25 by default.
-        :param prefix: the first part of every key, for a store that is given as a URL; `headgate` by default.
-        :raises LimitError: if a limit is not understood or not usable.
-        :raises StoreURLError: if the URL is not understood.
-        :raises MissingExtra: if the store's client library is not installed.
-        """
-        self._policy = Policy(limit, name)
-        self._name = name or next(iter(self._policy.limits))
-        self._outage = OutageRule(on_outage, self._name)
-        self._on_decision = on_decision
-        self._lone: Lone | None = None
-        self._owns_store = isinstance(store, str)
-        if isinstance(store, str):
-            given = {"timeout": timeout, "prefix": prefix}
-            self._store = open_store(store, **{key: value for key, value in given.items() if value is not None})
-        elif timeout is not None or prefix is not None:
-            raise InvalidUse("timeout and prefix go with a store URL: set them on the store object itself")
-        elif not isinstance(store, Store):
-            raise InvalidUse(
-                f"store must be a URL or a Store, not {type(store).__name__}: wrap a client in RedisStore(client=...)"
-            )
-        else:
-            self._store = store
-        if isinstance(self._store, MemoryStore) and on_decision is None:
-            self._lone = self._policy.lone(self._store.lone)
-
-    def __repr__(self) -> str:
-        limits = ", ".join(repr(str(limit)) for limit in self._policy.limits.values())
-        return f"<{type(self).__name__} {limits} on {self._store!r}>"
-
-    @property
-    def limits(self) -> dict[str, Limit]:
-        """The limits by their names."""
-        return self._policy.limits
-
-    def _answered(self, decision: Decision) -> Decision:
-        if self._outage.is_out and decision.source == "store":
-            self._outage.over()
-        if self._on_decision is not None:
-            self._tell(decision)
-        return decision
-
-    def _tell(self, decision: Decision) -> None:
-        assert self._on_decision is not None
-        try:
-            self._on_decision(decision)
-        except Exception:  # a callback of the user's; whatever it does, the decision stands
-            logger.exception("headgate: on_decision of limiter %r failed; the decision stands", self._name)
-
-    def _settled(self, decision: Decision, actual: Sequence[int], told: dict[int, Decision]) -> Decision:
-        """The decision as it would have been for the actual costs, with what is known now."""
-        hits = tuple(hit._replace(cost=cost) for hit, cost in zip(decision.group.hits, actual, strict=True))
-        facts = tuple(
-            told[index].facts[0] if index in told and told[index].facts else facts
-            for index, facts in enumerate(decision.facts)
-        )
-        latest = max((answer.now_us for answer in told.values()), default=decision.now_us)
-        settled = SourcedDecision(Group(hits), max(latest, decision.now_us), decision.allowed, facts, decision.source)
-        settled.claim()
-        return settled
-
-
-class Limiter(_Front):
+class Limiter(Front):
     """Decides whether a request may go now, and if not, when. Safe to share between threads, and with forked
     processes.
 
@@ -323,7 +226,7 @@ class Limiter(_Front):
         return self._ask_leniently(command.groups)
 
 
-class AsyncLimiter(_Front):
+class AsyncLimiter(Front):
     """Decides whether a request may go now, and if not, when. Safe to share between tasks and event loops.
 
     An async context manager; it closes what it opened itself.
@@ -445,10 +348,10 @@ class AsyncLimiter(_Front):
         return await _finish(self._ask_leniently(command.groups))
 
 
-Front = TypeVar("Front", Limiter, AsyncLimiter)
+Colour = TypeVar("Colour", Limiter, AsyncLimiter)
 
 
-def _twin(limiter: _Front, kind: type[Front]) -> Front:
+def _twin(limiter: Front, kind: type[Colour]) -> Colour:
     """The same limiter in the other colour: the same policy, store and outage rule."""
     twin = kind.__new__(kind)
     vars(twin).update({name: value for name, value in vars(limiter).items() if name != "_renewer"})
