@@ -320,6 +320,21 @@ class AsyncLimiter(Front):
             decision = self._outage.decide(group, outage)
         return self._answered(decision)
 
+    async def _ask_to_the_end(self, group: Group) -> Decision:
+        """Ask, and if we are cancelled before the answer comes, give back what it admitted."""
+        task = asyncio.create_task(self._ask(group))
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await _finish(self._return_answer(task))
+            raise
+
+    async def _return_answer(self, task: asyncio.Task[Decision]) -> None:
+        decision = await task
+        if decision.allowed and decision.facts:
+            decision.claim()
+            await self._ask_leniently(give_back_groups(decision))
+
     async def _ask_store(self, groups: list[Group]) -> list[Decision]:
         return await self._store.decide_async(groups)
 
@@ -344,7 +359,7 @@ class AsyncLimiter(Front):
         if isinstance(command, waiting.Pause):
             return await self._pause(command.duration_us)
         if command.groups and command.groups[0].action == "spend":
-            return [await self._ask(group) for group in command.groups]
+            return [await self._ask_to_the_end(group) for group in command.groups]
         return await _finish(self._ask_leniently(command.groups))
 
 

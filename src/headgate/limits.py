@@ -152,7 +152,9 @@ class TokenBucket(Limit):
         self._freeze(_token=token, _parts=parts, _tolerance=capacity * token)
 
     def arguments(self, cost: int, now_us: int, holder: str) -> token_bucket.Arguments:
-        return cost * self._token, self._tolerance, self._parts
+        # Only an actual cost, which `settle` charges, can be above the capacity: it saturates at 35 years of debt.
+        increment = cost * self._token if cost <= self.capacity else min(cost * self._token, MAX_SPAN_US * self._parts)
+        return increment, self._tolerance, self._parts
 
     def receipt(self, facts: Facts, cost: int) -> int:
         return facts[2]

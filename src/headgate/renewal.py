@@ -37,6 +37,9 @@ class Hold:
         """Did a slot expire in spite of us? Somebody else may be working by now."""
         self._due = 0.0
 
+    def __repr__(self) -> str:
+        return f"<Hold of {self.decision.key!r}{', lost' if self.is_lost else ''}>"
+
     def interval(self) -> float:
         """Seconds between two renewals."""
         lives = [hit.limit.period_us for hit in self.decision.group.hits if isinstance(hit.limit, Concurrency)]

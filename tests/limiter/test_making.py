@@ -1,0 +1,213 @@
+"""Making and closing limiters, the `on_decision` hook, and what a limiter says of itself."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import pytest
+import redis
+import redis.asyncio
+
+from headgate import (
+    AsyncLimiter,
+    Decision,
+    InvalidUse,
+    Limiter,
+    LimitSyntaxError,
+    MemoryStore,
+    StoreURLError,
+    TokenBucket,
+)
+from headgate.stores.redis import RedisStore
+from tests.limiter.bench import Bench, ask, peek, told
+
+
+async def test_a_hook_is_told_every_decision(bench: Bench) -> None:
+    told_of: list[Decision] = []
+    limiter = bench.limiter("2/minute", on_decision=told_of.append)
+    decisions = [await ask(limiter, "k") for _ in range(3)]
+    decisions.append(await peek(limiter, "k"))
+    assert told_of == decisions
+    assert [decision.allowed for decision in told_of] == [True, True, False, False]
+
+
+async def test_a_hook_that_raises_changes_no_decision(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    def hook(decision: Decision) -> None:
+        raise RuntimeError("in the hook")
+
+    limiter = bench.limiter("2/minute", name="api", on_decision=hook)
+    with caplog.at_level(logging.ERROR, "headgate"):
+        decisions = [await ask(limiter, "k") for _ in range(4)]
+    assert [decision.allowed for decision in decisions] == [True, True, False, False]
+    assert [decision.remaining for decision in decisions] == [1, 0, 0, 0]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["headgate: on_decision of limiter 'api' failed; the decision stands"] * 4
+    assert all(record.exc_info for record in caplog.records)
+
+
+async def test_a_hook_that_raises_stops_neither_waits_nor_decorated_functions(bench: Bench) -> None:
+    def hook(decision: Decision) -> None:
+        raise ConnectionError("in the hook, and no outage of the store")
+
+    limiter = bench.limiter("100/second; burst=1", on_decision=hook, on_outage="open")
+    assert (await told(limiter.acquire("k"))).source == "store"
+    assert (await told(limiter.acquire("k"))).source == "store"
+    assert await told(limiter.limit(key="other")(lambda: 5)()) == 5
+
+
+async def test_a_hook_is_told_of_waits_too(bench: Bench) -> None:
+    told_of: list[Decision] = []
+    limiter = bench.limiter("100/second; burst=1", on_decision=told_of.append)
+    await told(limiter.acquire("k"))
+    await told(limiter.acquire("k"))
+    assert [decision.wait_us for decision in told_of] == [0, 10_000]
+
+
+async def test_limits_by_name_are_shown(bench: Bench) -> None:
+    assert bench.limiter("5/minute").limits == {"5/minute": TokenBucket(5, per=60)}
+    assert bench.limiter("5/minute", name="api").limits == {"api": TokenBucket(5, per=60)}
+    assert list(bench.limiter({"user": "5/minute", "ip": "9/s"}, name="api").limits) == ["api.user", "api.ip"]
+
+
+def test_a_limiter_shows_its_limits_and_store() -> None:
+    limiter = Limiter(["5/minute", "concurrency 3"], store="redis://me:secret@localhost:1/2")
+    assert repr(limiter) == "<Limiter '5/minute', 'concurrency 3' on <RedisStore redis://localhost:1/2>>"
+    assert repr(AsyncLimiter("5/minute")).startswith("<AsyncLimiter '5/minute' on <MemoryStore")
+
+
+def test_limiters_in_memory_do_not_share_unless_they_share_the_store() -> None:
+    one, other = Limiter("1/minute"), Limiter("1/minute")
+    assert one.try_acquire("k")
+    assert other.try_acquire("k")
+    store = MemoryStore()
+    one, other = Limiter("1/minute", store=store), Limiter("1/minute", store=store)
+    assert one.try_acquire("k")
+    assert not other.try_acquire("k")
+
+
+async def test_a_blocking_and_an_asyncio_limiter_share_what_they_have_in_common(bench: Bench) -> None:
+    blocking = Limiter("2/minute", store=bench.store, on_outage="raise")
+    awaiting = AsyncLimiter("2/minute", store=bench.store, on_outage="raise")
+    assert blocking.try_acquire("k")
+    assert await awaiting.try_acquire("k")
+    assert not blocking.try_acquire("k")
+    assert not await awaiting.try_acquire("k")
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+@pytest.mark.parametrize(
+    ("options", "error", "problem"),
+    [
+        ({"store": "mongodb://localhost"}, StoreURLError, "mongodb://... is not understood"),
+        ({"store": "localhost:6379"}, StoreURLError, "without a scheme is not understood"),
+        ({"store": ""}, StoreURLError, "not understood"),
+        ({"store": None}, InvalidUse, "store must be a URL or a Store, not NoneType"),
+        ({"store": redis.Redis()}, InvalidUse, r"not Redis: wrap a client.*RedisStore\(client=\.\.\.\)"),
+        ({"store": MemoryStore(), "timeout": 1.0}, InvalidUse, "timeout and prefix go with a store URL"),
+        ({"store": MemoryStore(), "prefix": "p"}, InvalidUse, "timeout and prefix go with a store URL"),
+        ({"on_outage": "local"}, InvalidUse, "on_outage is one of open, closed, raise, not 'local'"),
+        ({"on_outage": None}, InvalidUse, "on_outage is one of"),
+    ],
+)
+def test_options_that_make_no_limiter_are_refused(
+    kind: Any, options: dict[str, Any], error: type[Exception], problem: str
+) -> None:
+    with pytest.raises(error, match=problem):
+        kind("5/minute", **options)
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+def test_a_limit_that_is_not_understood_is_never_dropped(kind: Any) -> None:
+    for limits in ("1 pr day", ["5/minute", "1 pr day"], {"user": "5/minute", "ip": "1 pr day"}):
+        with pytest.raises(LimitSyntaxError, match="expected '/', 'per' or ';'"):
+            kind(limits)
+
+
+def test_a_blocking_limiter_closes_what_it_opened(valkey_url: str, prefix: str) -> None:
+    with Limiter("5/minute", store=valkey_url, prefix=prefix, timeout=20, on_outage="raise") as limiter:
+        assert limiter.try_acquire("k")
+        store = limiter._store
+        assert isinstance(store, RedisStore)
+        assert _open_connections(store) == 1
+    assert _open_connections(store) == 0
+
+
+async def test_an_asyncio_limiter_closes_what_it_opened(valkey_url: str, prefix: str) -> None:
+    async with AsyncLimiter("5/minute", store=valkey_url, prefix=prefix, timeout=20, on_outage="raise") as limiter:
+        assert await limiter.try_acquire("k")
+        store = limiter._store
+        assert isinstance(store, RedisStore)
+        (pool,) = store._loop_pools.values()
+        assert [connection.is_connected for connection in pool._available_connections] == [True]
+    assert not any(connection.is_connected for connection in pool._available_connections)
+    assert len(store._loop_pools) == 0
+
+
+def test_a_limiter_closes_no_store_that_it_was_given(valkey_url: str, prefix: str) -> None:
+    store = RedisStore(valkey_url, prefix=prefix, timeout=20)
+    with Limiter("5/minute", store=store, on_outage="raise") as limiter:
+        limiter.try_acquire("k")
+    assert _open_connections(store) == 1
+    store.close()
+    assert _open_connections(store) == 0
+    memory = MemoryStore()
+    with Limiter("5/minute", store=memory) as limiter:
+        limiter.try_acquire("k")
+    assert len(memory) == 1
+
+
+async def test_an_asyncio_limiter_closes_no_store_that_it_was_given(valkey_url: str, prefix: str) -> None:
+    store = RedisStore(valkey_url, prefix=prefix, timeout=20)
+    async with AsyncLimiter("5/minute", store=store, on_outage="raise") as limiter:
+        await limiter.try_acquire("k")
+    (pool,) = store._loop_pools.values()
+    assert [connection.is_connected for connection in pool._available_connections] == [True]
+    await store.aclose()
+    assert not any(connection.is_connected for connection in pool._available_connections)
+
+
+def test_a_limiter_is_closed_by_an_exception_too(valkey_url: str, prefix: str) -> None:
+    with (
+        pytest.raises(RuntimeError),
+        Limiter("5/minute", store=valkey_url, prefix=prefix, timeout=20, on_outage="raise") as limiter,
+    ):
+        limiter.try_acquire("k")
+        raise RuntimeError
+    assert isinstance(limiter._store, RedisStore)
+    assert _open_connections(limiter._store) == 0
+
+
+def test_a_limiter_may_be_closed_twice_and_before_it_was_used(valkey_url: str, prefix: str) -> None:
+    limiter = Limiter("5/minute", store=valkey_url, prefix=prefix)
+    limiter.close()
+    limiter.close()
+    memory = Limiter("5/minute")
+    memory.close()
+    memory.close()
+
+
+def _open_connections(store: RedisStore) -> int:
+    """How many sockets of this process the store has open, kept ones included."""
+    pool = store._pool
+    assert pool is not None
+    return sum(1 for connection in (*pool._available_connections, *pool._in_use_connections) if connection._sock)
+
+
+def test_a_limiter_is_safe_to_share_between_threads(valkey_url: str, prefix: str) -> None:
+    for store in ("memory://", valkey_url):
+        options = {"prefix": prefix, "timeout": 20} if store == valkey_url else {}
+        with Limiter("100/day", store=store, on_outage="raise", **options) as limiter:  # type: ignore[arg-type]
+            allowed: list[bool] = []
+
+            def work(limiter: Limiter = limiter, allowed: list[bool] = allowed) -> None:
+                allowed.extend([bool(limiter.try_acquire("k")) for _ in range(50)])
+
+            threads = [threading.Thread(target=work) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert len(allowed) == 400
+            assert sum(allowed) == 100
