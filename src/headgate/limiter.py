@@ -330,7 +330,10 @@ class AsyncLimiter(Front):
             raise
 
     async def _return_answer(self, task: asyncio.Task[Decision]) -> None:
-        decision = await task
+        try:
+            decision = await task
+        except StoreOutage:
+            return  # nobody knows what was spent; it is earned again
         if decision.allowed and decision.facts:
             decision.claim()
             await self._ask_leniently(give_back_groups(decision))

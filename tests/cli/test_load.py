@@ -114,7 +114,7 @@ def test_wrong_usage(arguments: list[str], words: str, capsys: pytest.CaptureFix
 
 def test_ctrl_c_ends_it_with_what_is_known(fleet: Fleet, prefix: str) -> None:
     url = fleet.instances[0].url + "/api/data"
-    line = command("load", "--url", url, "--seconds", "60", "--user", prefix)
+    line = command("load", "--url", url, "--seconds", "10", "--user", prefix)
     with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         assert "req/s" in process.stderr.readline()

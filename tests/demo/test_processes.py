@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from headgate.demo.processes import Process, birth_of, last_lines, spawn, stop
+from headgate.demo.processes import Process, birth_by_ps, birth_of, last_lines, spawn, stop
 
 WAIT = "import sys; print('ready', flush=True); sys.stdin.read()"
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + WAIT
@@ -78,6 +79,15 @@ def test_a_zombie_does_not_run() -> None:
 
 def test_a_number_that_nobody_has_is_nobody() -> None:
     assert birth_of(2**22 + 1) is None
+    assert birth_by_ps(2**22 + 1) is None
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="there is no ps here")
+def test_where_there_is_no_proc_ps_knows(child: subprocess.Popen[bytes]) -> None:
+    assert birth_by_ps(child.pid) == birth_by_ps(child.pid) is not None
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert birth_by_ps(ended.pid) is None
 
 
 async def test_output_goes_to_the_log(tmp_path: Path) -> None:

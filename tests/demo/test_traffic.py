@@ -92,8 +92,9 @@ def test_on_a_terminal_the_table_fills_in_place() -> None:
 
 async def test_who_comes_back_too_soon_is_judged_by_what_was_left(fleet: Fleet, prefix: str) -> None:
     told: list[str] = []
+    seen: list[Answer] = []
     for _ in range(2):
-        stories = await play(fleet, [].append, alice=f"{prefix}-a", bob=f"{prefix}-b", pace=0)
+        stories = await play(fleet, seen.append, alice=f"{prefix}-a", bob=f"{prefix}-b", pace=0)
         assert [problem for story in stories for problem in story.problems] == []
         told += [tell(story, 3) for story in stories]
 

@@ -2,10 +2,12 @@
 
 - ```` ```python ```` is run. A top-level `await` is fine, as in `python -m asyncio`.
 - ```` ```python no-run ```` is only compiled.
+- ```` ```python raises=Name ```` has to raise that error.
 - ```` ```python pytest ```` is a file of tests, and left to `test_python_blocks.py`.
 
-Where each `print` of a block has a comment behind it, what is printed has to be what the comments say; `...` in a
-comment stands for anything. HEADGATE_DOCS_URL takes the place of `redis://localhost:6379/0`, and HEADGATE_DOCS_PREFIX
+Where each `print` of a block has a comment behind it, what is printed has to be what the comments say. Where a block
+without such comments prints and a ```` ```text ```` block comes next, it has to be that. `...` stands for anything.
+HEADGATE_DOCS_URL takes the place of `redis://localhost:6379/0`, and HEADGATE_DOCS_PREFIX
 is the stores' prefix, so that a page meets no data but its own."""
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import asyncio
 import contextlib
 import inspect
 import io
+import itertools
 import os
 import re
 import sys
 import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -32,20 +36,23 @@ def run(page: Path) -> int:
     _use_prefix(os.environ["HEADGATE_DOCS_PREFIX"])
     namespace: dict[str, Any] = {"__name__": "__main__"}
     count = 0
+    found = [*blocks(page), Block(0, "", (), "")]
     with asyncio.Runner() as runner:
-        for block in blocks(page):
+        for block, following in itertools.pairwise(found):
             if block.language != "python" or "pytest" in block.words:
                 continue
             code = _compile(page, block, url)
             if "no-run" in block.words:
                 continue
             printed = io.StringIO()
-            with contextlib.redirect_stdout(printed):
+            with contextlib.redirect_stdout(printed), _raising(block):
                 if code.co_flags & inspect.CO_COROUTINE:
                     runner.run(_await(code, namespace))
                 else:
                     exec(code, namespace)
-            _compare(page, block, printed.getvalue())
+            expected = _expected(block, following)
+            if expected is not None and not _fits(printed.getvalue(), expected):
+                raise AssertionError(f"{page}, line {block.line} says\n{expected}\nand prints\n{printed.getvalue()}")
             count += 1
     return count
 
@@ -60,7 +67,20 @@ async def _await(code: CodeType, namespace: dict[str, Any]) -> None:
     await eval(code, namespace)
 
 
-def _compare(page: Path, block: Block, printed: str) -> None:
+@contextlib.contextmanager
+def _raising(block: Block) -> Iterator[None]:
+    wanted = [word.removeprefix("raises=") for word in block.words if word.startswith("raises=")]
+    try:
+        yield
+    except Exception as error:
+        if [type(error).__name__] != wanted:
+            raise
+    else:
+        if wanted:
+            raise AssertionError(f"line {block.line}: {wanted[0]} was not raised")
+
+
+def _expected(block: Block, following: Block) -> str | None:
     prints, said = 0, []
     lines = block.code.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(block.code).readline):
@@ -68,11 +88,16 @@ def _compare(page: Path, block: Block, printed: str) -> None:
             prints += 1
         if token.type == tokenize.COMMENT and "print(" in lines[token.start[0] - 1][: token.start[1]]:
             said.append(token.string.removeprefix("#").strip())
-    if not said or len(said) < prints:
-        return
-    pattern = "\n".join(re.escape(line).replace(r"\.\.\.", ".*") for line in said)
-    if not re.fullmatch(pattern, printed.rstrip("\n")):
-        raise AssertionError(f"{page}, line {block.line}: the block says\n{chr(10).join(said)}\nand prints\n{printed}")
+    if said and len(said) == prints:
+        return "\n".join(said)
+    if prints and not said and following.language == "text":
+        return following.code.rstrip("\n")
+    return None
+
+
+def _fits(printed: str, expected: str) -> bool:
+    pattern = re.escape(expected).replace(r"\.\.\.", ".*")
+    return re.fullmatch(pattern, printed.rstrip("\n")) is not None
 
 
 def _use_prefix(prefix: str) -> None:

@@ -4,6 +4,8 @@ This package starts processes, sends them traffic and draws what happens. It use
 user would, through the public face, and knows nothing of argparse: `headgate.cli.demo` calls it.
 """
 
+import os
+
 LIMIT = "10/minute"
 """The limit the instances share unless another one is asked for."""
 
@@ -13,3 +15,10 @@ PORTS = (8081, 8082, 8083)
 
 class DemoError(Exception):
     """The demo cannot go on, for a reason that its user can read and act on."""
+
+
+def to_run(action: str) -> str:
+    """Say how to run another action, in the words of whoever runs this one: `make`'s, or the command's."""
+    if "MAKELEVEL" in os.environ:
+        return "make test-traffic" if action == "traffic" else f"make {action}"
+    return f"headgate demo {action}"

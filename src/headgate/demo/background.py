@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from headgate.demo import LIMIT, DemoError, state
+from headgate.demo import LIMIT, DemoError, state, to_run
 from headgate.demo.fleet import Fleet, ask_health, land, launch
 from headgate.demo.show import play_on
 from headgate.demo.traffic import ALICE, BOB, token_bucket
@@ -22,7 +22,7 @@ def running(folder: Path) -> Fleet:
     """Find the demo that runs here."""
     fleet = state.load(folder)
     if fleet is None or not any(process.alive for process in fleet.processes):
-        raise DemoError("The demo is not running here. Start it with: headgate demo start")
+        raise DemoError("The demo is not running here. Start it with: " + to_run("start"))
     return fleet
 
 
@@ -52,8 +52,8 @@ async def start(console: Console, folder: Path, *, limit: str = LIMIT, store: st
     console.print("\nTry:")
     console.print(f"  curl -i -H 'X-User-ID: alice' {first.url}/api/data", markup=False, soft_wrap=True)
     console.print(f"  curl -H 'X-User-ID: alice' {fleet.instances[1].url}/api/status", markup=False, soft_wrap=True)
-    console.print("  headgate demo traffic | keys | monitor | logs | health")
-    console.print("  headgate demo stop")
+    for action in ("traffic", "keys", "monitor", "logs", "stop"):
+        console.print(f"  {to_run(action)}")
     return code
 
 

@@ -67,19 +67,19 @@ class Board:
     def table(self) -> RenderableType:
         """Draw what is known so far."""
         table = Table(box=box.ROUNDED, title=f"One limit, {self.fleet.limit} per user, in three instances")
-        for heading in ("instance", "address", "user"):
+        for heading in ("instance", "user"):
             table.add_column(heading)
         for heading in ("allowed", "denied", "remaining"):
-            table.add_column(heading, justify="right", min_width=9)
-        table.add_column("last answer", min_width=22)
+            table.add_column(heading, justify="right")
+        table.add_column("last answer", min_width=20)
         for user in self.users:
             for instance in self.fleet.instances:
                 mine = [each for each in self.answers if (each.user, each.instance) == (user, instance.name)]
-                row: list[str | Text] = [instance.name, instance.url.removeprefix("http://"), user, *self.counts(mine)]
+                row: list[str | Text] = [instance.name, user, *self.counts(mine)]
                 table.add_row(*row, Text(self.words(mine[-1]) if mine else ""))
             mine = [each for each in self.answers if each.user == user]
             table.add_section()
-            table.add_row("all", "", user, *self.counts(mine), self.marks(mine), style="bold")
+            table.add_row("all", user, *self.counts(mine), self.marks(mine), style="bold")
             table.add_section()
         return Group(table)
 
@@ -121,7 +121,7 @@ class Board:
             verdict = f"Exactly {first.allowed} of {len(first.answers)} passed"
         else:
             verdict = "Every answer was right"
-        print_(Text(f"{verdict}: three processes, one limit, nobody counted twice or missed.", style="bold green"))
+        print_(Text(f"{verdict}: the three instances hold one limit together.", style="bold green"))
         return 0
 
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from headgate.demo import DemoError, state
+from headgate.demo import DemoError, state, to_run
 from headgate.demo.address import store_url
 from headgate.demo.background import running
 from headgate.demo.fleet import Fleet
@@ -66,7 +66,7 @@ async def keys(console: Console, folder: Path) -> int:
         if len(found) >= MOST_KEYS:
             console.print(f"Only {MOST_KEYS} keys are shown.")
     else:
-        console.print("There are no keys: nobody owes anything. Spend some first: headgate demo traffic")
+        console.print("There are no keys: nobody owes anything. Spend some first: " + to_run("traffic"))
     return 0
 
 
@@ -118,7 +118,7 @@ async def monitor(console: Console, folder: Path, *, seconds: float | None = Non
 async def logs(console: Console, folder: Path, *, part: str | None, lines: int, follow: bool) -> int:
     """Print the ends of the logs, each line with its part's name before it; one part's, as it is written."""
     if not state.is_ours(folder):
-        raise DemoError("There are no logs here. Start the demo with: headgate demo start")
+        raise DemoError("There are no logs here. Start the demo with: " + to_run("start"))
     names = ["instance-1", "instance-2", "instance-3", "store"] if part is None else [part]
     paths = {name: folder / f"{name}.log" for name in names}
 

@@ -52,7 +52,12 @@ def birth_of(pid: int) -> str | None:
         if fields[0] in "ZX":
             return None
         return f"{boot_id()}:{fields[19]}"
-    command = ["ps", "-o", "stat=,lstart=", "-p", str(pid)]
+    return birth_by_ps(pid)
+
+
+def birth_by_ps(pid: int) -> str | None:
+    """Say the same where there is no /proc, as on macOS, to the second."""
+    command = ["ps", "-o", "stat=", "-o", "lstart=", "-p", str(pid)]
     answer = subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()  # noqa: S603 - a number and no shell
     if not answer or answer[0].startswith("Z"):
         return None

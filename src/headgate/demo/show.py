@@ -26,7 +26,10 @@ async def show(console: Console, *, limit: str = LIMIT, store: str | None = None
             fleet = await launch(Path(folder), limit=limit, store=store)
         try:
             own = "an embedded Valkey" if store is None else "the given store"
-            console.print(f"Three instances of one small web app run on this machine. They share only {own}.\n")
+            console.print(f"Three instances of one small web app run on this machine. They share only {own}.")
+            for instance in fleet.instances:
+                console.print(f"  {instance.name}  {instance.url}")
+            console.print()
             return await play_on(console, fleet)
         finally:
             await land(fleet)

@@ -18,7 +18,7 @@ from headgate.demo.fleet import Fleet, Instance
 from headgate.demo.processes import Process
 
 FOLDER = Path(".demo")
-MARK = "This folder belongs to the headgate demo; `headgate demo clean` removes it.\n"
+MARK = "This folder belongs to the headgate demo. `headgate demo clean` removes it.\n"
 VERSION = 1
 
 

