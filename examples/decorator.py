@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 
-from headgate import Limiter, LimitExceeded
+from headgate import AsyncLimiter, Limiter, LimitExceeded
 
 STORE = os.environ.get("REDIS_URL", "memory://")
 
 mails = Limiter("2/hour", store=STORE, name="mails")
-pages = Limiter("50/second; burst=5", store=STORE, name="pages")
+pages = AsyncLimiter("50/second; burst=5", store=STORE, name="pages")
 
 
 @mails.limit(key=lambda address, _text: f"mail:{address}")
@@ -41,7 +41,7 @@ async def main() -> None:
         print(await fetch(urls))  # the last one waits
 
     mails.close()
-    pages.close()
+    await pages.aclose()
 
 
 if __name__ == "__main__":

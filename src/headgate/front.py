@@ -20,8 +20,8 @@ from headgate.stores.memory import MemoryStore
 from headgate.stores.urls import open_store
 
 OnDecision = Callable[[Decision], None]
-Lone = Callable[[Any, Any], Decision]
-"""Decides on one hit of one limit without the detour of a batch. Only memory is near enough for that to count."""
+Lone = Callable[[Any, Any], Decision | None]
+"""Decides on one hit of one limit without the detour of a batch, or leaves it alone. Only memory is near enough."""
 
 logger = logging.getLogger("headgate")
 

@@ -63,8 +63,8 @@ class Limiter(Front):
             admitted.
         :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
         """
-        if limit is None and self._lone is not None:
-            return self._lone(key, cost)
+        if limit is None and self._lone is not None and (decision := self._lone(key, cost)) is not None:
+            return decision
         return self._ask(self._policy.group(key, cost, limit))
 
     def acquire(self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None) -> Decision:
@@ -234,8 +234,8 @@ class AsyncLimiter(Front):
 
     async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """As `Limiter.try_acquire`."""
-        if limit is None and self._lone is not None:
-            return self._lone(key, cost)
+        if limit is None and self._lone is not None and (decision := self._lone(key, cost)) is not None:
+            return decision
         return await self._ask(self._policy.group(key, cost, limit))
 
     async def acquire(
@@ -320,24 +320,6 @@ class AsyncLimiter(Front):
             decision = self._outage.decide(group, outage)
         return self._answered(decision)
 
-    async def _ask_to_the_end(self, group: Group) -> Decision:
-        """Ask, and if we are cancelled before the answer comes, give back what it admitted."""
-        task = asyncio.create_task(self._ask(group))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await _finish(self._return_answer(task))
-            raise
-
-    async def _return_answer(self, task: asyncio.Task[Decision]) -> None:
-        try:
-            decision = await task
-        except StoreOutage:
-            return  # nobody knows what was spent; it is earned again
-        if decision.allowed and decision.facts:
-            decision.claim()
-            await self._ask_leniently(give_back_groups(decision))
-
     async def _ask_store(self, groups: list[Group]) -> list[Decision]:
         return await self._store.decide_async(groups)
 
@@ -362,7 +344,7 @@ class AsyncLimiter(Front):
         if isinstance(command, waiting.Pause):
             return await self._pause(command.duration_us)
         if command.groups and command.groups[0].action == "spend":
-            return [await self._ask_to_the_end(group) for group in command.groups]
+            return [await self._ask(group) for group in command.groups]
         return await _finish(self._ask_leniently(command.groups))
 
 

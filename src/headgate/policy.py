@@ -164,7 +164,7 @@ def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Gr
     """What returns all that an allowed decision took (or only its slots)."""
     groups = []
     for hit, facts in zip(decision.group.hits, decision.facts, strict=False):
-        if decision.allowed and hit.cost > 0 and (not only_slots or isinstance(hit.limit, Concurrency)):
+        if _has_spent(decision) and hit.cost > 0 and (not only_slots or isinstance(hit.limit, Concurrency)):
             receipt = hit.limit.receipt(facts, hit.cost)
             groups.append(Group((hit._replace(receipt=receipt),), 0, "give_back"))
     return groups
@@ -177,7 +177,7 @@ def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, 
     groups = []
     for index, (hit, facts) in enumerate(zip(decision.group.hits, decision.facts, strict=False)):
         difference = actual[index] - hit.cost
-        if isinstance(hit.limit, Concurrency) or difference == 0 or not decision.allowed:
+        if isinstance(hit.limit, Concurrency) or difference == 0 or not _has_spent(decision):
             continue
         if difference < 0:
             receipt = hit.limit.receipt(facts, hit.cost)
@@ -192,8 +192,13 @@ def renew_groups(decision: Decision) -> list[Group]:
     return [
         Group((hit,), 0, "renew")
         for hit in decision.group.hits
-        if isinstance(hit.limit, Concurrency) and hit.cost > 0 and decision.facts
+        if isinstance(hit.limit, Concurrency) and hit.cost > 0 and decision.facts and _has_spent(decision)
     ]
+
+
+def _has_spent(decision: Decision) -> bool:
+    """Did it take anything? A denial did not, nor did a peek."""
+    return decision.allowed and decision.group.action == "spend"
 
 
 def wait_bound_us(timeout: float | None) -> int:

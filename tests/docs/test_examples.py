@@ -26,7 +26,7 @@ def test_an_example_runs(example: Path, store: str, request: pytest.FixtureReque
     if store == "server":
         environment["REDIS_URL"] = request.getfixturevalue("valkey_url")
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", str(example)],
+        [sys.executable, "-W", "error", str(example)],
         cwd=ROOT,
         env=environment,
         capture_output=True,

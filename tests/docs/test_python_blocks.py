@@ -28,7 +28,7 @@ def test_there_is_something_to_run() -> None:
 @pytest.mark.parametrize("page", with_python, ids=named)
 def test_blocks_run_and_print_what_they_say(page: Path, valkey_url: str, prefix: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.docs.run_blocks", str(page)],
+        [sys.executable, "-W", "error", "-m", "tests.docs.run_blocks", str(page)],
         cwd=ROOT,
         env={**os.environ, "HEADGATE_DOCS_URL": valkey_url, "HEADGATE_DOCS_PREFIX": prefix},
         capture_output=True,

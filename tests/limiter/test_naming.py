@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from headgate import InvalidKey, TokenBucket
-from headgate.policy import Limits
 from tests.limiter.bench import Bench, ask, peek, remaining, remaining_by_tier
 
 
@@ -66,30 +63,6 @@ async def test_unnamed_tiers_share_by_tier_and_limit(bench: Bench) -> None:
     await ask(bench.limiter({"user": "5/minute", "ip": "9/minute"}), keys, 5)
     assert await remaining_by_tier(bench.limiter({"ip": "9/minute", "user": "5/minute"}), keys) == {"ip": 4, "user": 0}
     assert await remaining_by_tier(bench.limiter({"user": "6/minute", "ip": "5/minute"}), keys) == {"user": 6, "ip": 5}
-
-
-COLLIDING: list[tuple[Limits, str | None]] = [
-    ({"c": "5/minute"}, "a.b"),
-    ({"b.c": "5/minute"}, "a"),
-    ("5/minute", "a.b.c"),
-    ({"per-minute": "5/minute"}, "x"),
-    ("5/minute", "x.per-minute"),
-    ({"a": "5/minute"}, None),
-    ("5/minute", "a=5/minute"),
-    ({"a=5/minute": "5/minute"}, None),
-]
-
-
-@pytest.mark.parametrize(
-    ("one", "other"), list(itertools.combinations(COLLIDING, 2)), ids=lambda pair: f"{pair[1]}+{pair[0]}"
-)
-async def test_names_and_tiers_that_look_alike_when_joined_do_not_share(
-    bench: Bench, one: tuple[Limits, str | None], other: tuple[Limits, str | None]
-) -> None:
-    for limits, name in (one, other):
-        limiter = bench.limiter(limits, name=name)
-        keys = dict.fromkeys(limits, "k") if isinstance(limits, dict) else "k"
-        assert await ask(limiter, keys, 5)
 
 
 @pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "n" * 1025, 5, b"api"])

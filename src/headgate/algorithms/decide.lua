@@ -4,36 +4,44 @@
 -- ARGV: now ('' for the server's own clock), then for each group: action, max_wait, number of hits, and for each hit
 --       its algorithm and that algorithm's arguments.
 -- Reply: {now, then for each group: 1 (allowed) or 0, and for each hit the algorithm's facts}, all integers; or, for a
---        group in which a table of windows does not cover now, -1 alone: nothing of that group was written.
-local function run()
-  while at < #ARGV do
-    local action, max_wait, size = text(), number(), number()
-    local judged, allowed = {}, true
-    local forgets = action == 'forget'
-    local judges = forgets or action == 'spend' or action == 'peek'
-    is_stale = false
-    for i = 1, size do
-      key_at = key_at + 1
-      local key, algorithm = KEYS[key_at], algorithms[text()]
-      local hit
-      if forgets then redis.call('DEL', key) end
-      if judges then hit = algorithm.judge(key, max_wait) else hit = algorithm[action](key) end
-      if hit.allowed == false then allowed = false end
-      hit.algorithm = algorithm
-      judged[i] = hit
-    end
-    if is_stale then
-      answer(-1)
-    else
-      answer(allowed and 1 or 0)
-      for i = 1, size do
-        local hit = judged[i]
-        if allowed and action == 'spend' then hit.algorithm.spend(hit) end
-        hit.algorithm.report(hit)
-      end
-    end
+--        group in which a table of windows does not cover now, -1 alone; or, for one that met a key it cannot read, -2
+--        and the error. Nothing of such a group was written, and the others are judged all the same.
+local function judge_group(action, max_wait, size)
+  local judged, allowed = {}, true
+  local forgets = action == 'forget'
+  local judges = forgets or action == 'spend' or action == 'peek'
+  is_stale = false
+  for i = 1, size do
+    key_at = key_at + 1
+    local key, algorithm = KEYS[key_at], algorithms[text()]
+    local hit
+    if forgets then redis.call('DEL', key) end
+    if judges then hit = algorithm.judge(key, max_wait) else hit = algorithm[action](key) end
+    if hit.allowed == false then allowed = false end
+    hit.algorithm = algorithm
+    judged[i] = hit
   end
-  return answers
+  if is_stale then
+    answer(-1)
+    return
+  end
+  answer(allowed and 1 or 0)
+  for i = 1, size do
+    local hit = judged[i]
+    if allowed and action == 'spend' then hit.algorithm.spend(hit) end
+    hit.algorithm.report(hit)
+  end
 end
 
-return run()
+while at < #ARGV do
+  local action, max_wait, size, length = text(), number(), number(), number()
+  local next_at, next_key_at, answered = at + length, key_at + size, #answers
+  local is_done, problem = pcall(judge_group, action, max_wait, size)
+  if not is_done then
+    for i = #answers, answered + 1, -1 do answers[i] = nil end
+    answer(-2)
+    answer(type(problem) == 'table' and problem.err or tostring(problem))
+  end
+  at, key_at = next_at, next_key_at
+end
+return answers

@@ -104,11 +104,11 @@ async def monitor(console: Console, folder: Path, *, seconds: float | None = Non
                 raise DemoError(f"The store does not answer: {error}") from None
             try:
                 writer.write(b"MONITOR\r\n")
-                console.print("Every command that reaches the store, until Ctrl-C:", style="dim")
+                if await reader.readline() == b"+OK\r\n":
+                    console.print("Every command that reaches the store, until Ctrl-C:", style="dim")
                 while line := await reader.readline():
                     text = line.decode(errors="backslashreplace").strip()
-                    if text != "+OK":
-                        console.print(Text(text.removeprefix("+")), soft_wrap=True)
+                    console.print(Text(text.removeprefix("+")), soft_wrap=True)
             finally:
                 writer.close()
             raise DemoError("The store has gone.")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
 from headgate.decision import Decision
 from headgate.drive import Plan
-from headgate.errors import StoreUnavailable
+from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, Hit
 from headgate.keys import storage_key
 from headgate.limits import Limit
@@ -61,24 +61,35 @@ def compose(codes: frozenset[str]) -> tuple[str, str]:
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text
 
 
+def _refused(text: str) -> StoreOutage:
+    return StoreUnavailable("redis", text)
+
+
 def decide(
-    groups: Sequence[Group], *, prefix: str, near_us: int, now_us: int | None = None
-) -> Plan[Script, list[Decision]]:
-    """Judge a batch. `near_us` is a guess of the server's time, for calendar windows; `now_us` replaces its clock
-    (in tests).
+    groups: Sequence[Group],
+    *,
+    prefix: str,
+    near_us: int,
+    now_us: int | None = None,
+    refused: Callable[[str], StoreOutage] = _refused,
+) -> Plan[Script, list[Decision | StoreOutage]]:
+    """Judge a batch; each group gets its decision, or an outage of its own where its key holds what is not ours.
+
+    `near_us` is a guess of the server's time, for calendar windows; `now_us` replaces its clock (in tests); `refused`
+    makes an outage of the server's words.
     """
-    decisions: dict[int, Decision] = {}
+    decisions: dict[int, Decision | StoreOutage] = {}
     pending = list(range(len(groups)))
     for _ in range(MAX_ATTEMPTS):
         command, arguments = _pack([groups[index] for index in pending], prefix, near_us, now_us)
         reply = yield command
         if isinstance(reply, ScriptMissing):
             reply = yield command._replace(is_whole=True)
-        near_us = _read(reply, [(index, groups[index]) for index in pending], arguments, decisions)
+        near_us = _read(reply, [(index, groups[index]) for index in pending], arguments, decisions, refused)
         pending = [index for index in pending if index not in decisions]
         if not pending:
             return [decisions[index] for index in range(len(groups))]
-    raise StoreUnavailable("redis", "its clock jumps: no calendar window could be found for it")
+    raise refused("its clock jumps: no calendar window could be found for it")
 
 
 def _pack(
@@ -93,7 +104,8 @@ def _pack(
     kept: list[tuple[Any, ...]] = []
     codes = set()
     for hits, max_wait_us, action in groups:
-        words += (action, max_wait_us, len(hits))
+        words += (action, max_wait_us, len(hits), 0)
+        begin = len(words)
         for limit, key, name, cost, holder, receipt, _ in hits:
             code = limit.code
             codes.add(code)
@@ -104,6 +116,7 @@ def _pack(
             words += limit.algorithm.wire(arguments)
             if action == "give_back":
                 words += limit.algorithm.wire_receipt(arguments, receipt)
+        words[begin - 1] = len(words) - begin
     sha, text = compose(frozenset(codes))
     return Script(sha, text, False, keys, words), kept
 
@@ -121,7 +134,8 @@ def _pack_lone(hit: Hit, prefix: str) -> tuple[Script, list[tuple[Any, ...]]]:
 def _frame(limit: Limit, cost: int) -> tuple[str, str, Sequence[str | int], list[tuple[Any, ...]], bytes, bytes]:
     """What `_pack` makes of a lone hit, and the bytes (RESP) before and after its key."""
     arguments = limit.arguments(cost, 0, "")
-    words = ("", "spend", 0, 1, limit.code, *limit.algorithm.wire(arguments))
+    wired = limit.algorithm.wire(arguments)
+    words = ("", "spend", 0, 1, 1 + len(wired), limit.code, *wired)
     sha, text = compose(frozenset((limit.code,)))
     before = f"*{4 + len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in ("EVALSHA", sha, "1"))
     after = "".join(f"${len(str(word))}\r\n{word}\r\n" for word in words)
@@ -129,14 +143,15 @@ def _frame(limit: Limit, cost: int) -> tuple[str, str, Sequence[str | int], list
 
 
 def _read(
-    reply: list[int],
+    reply: list[Any],
     groups: list[tuple[int, Group]],
     arguments: list[tuple[Any, ...]],
-    decisions: dict[int, Decision],
+    decisions: dict[int, Decision | StoreOutage],
+    refused: Callable[[str], StoreOutage],
 ) -> int:
     """Put what was decided into `decisions`, and return the server's time."""
     take = iter(reply).__next__
-    now_us = take()
+    now_us: int = take()
     at = 0
     for index, group in groups:
         allowed = take()
@@ -145,5 +160,8 @@ def _read(
             for number, hit in enumerate(group.hits, at):
                 facts.append(hit.limit.algorithm.read(take, now_us, arguments[number]))
             decisions[index] = Decision(group, now_us, allowed == 1, tuple(facts))
+        elif allowed == -2:
+            text = take()
+            decisions[index] = refused(text.decode(errors="replace") if isinstance(text, bytes) else str(text))
         at += len(group.hits)
     return now_us

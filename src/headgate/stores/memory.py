@@ -18,7 +18,7 @@ from headgate.algorithms import Facts
 from headgate.clock import Clock, system_clock
 from headgate.decision import Decision, LoneDecision
 from headgate.errors import InvalidUse
-from headgate.hits import Group, Hit, check_cost
+from headgate.hits import Group, Hit
 from headgate.keys import check_key
 from headgate.limits import Concurrency, Limit, TokenBucket
 
@@ -85,10 +85,10 @@ class MemoryStore:
         """Forget everything."""
         self.close()
 
-    def lone(self, limit: Limit, name: str) -> Callable[[str, int], Decision]:
+    def lone(self, limit: Limit, name: str) -> Callable[[Any, Any], Decision | None]:
         """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, without making one.
 
-        The callable raises `InvalidKey` and `InvalidCost` for what cannot be one.
+        The callable leaves to others (None) what is no plain key or cost.
         """
         table = self._table(name, limit)
         acquire, release = self._lock.acquire, self._lock.release  # quicker than `with`
@@ -100,11 +100,9 @@ class MemoryStore:
         token, tolerance, rate = limit.arguments(1, 0, "")[:3] if is_bucket else (0, 0, 1)
         full_us = -(-tolerance // rate)
 
-        def decide(key: str, cost: int) -> Decision:
-            if type(cost) is not int or not 0 <= cost <= capacity:
-                check_cost(cost, limit, name)
-            if type(key) is not str:
-                check_key(key)
+        def decide(key: Any, cost: Any) -> Decision | None:
+            if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity:
+                return None
             acquire()
             try:
                 now_us = time_ns() // 1_000

@@ -27,6 +27,7 @@ except ImportError as error:  # pragma: no cover - the suite always has it
     raise MissingExtra("redis-py", "redis") from error
 
 from headgate.clock import Clock, system_clock
+from headgate.coalesce import Answer, AsyncCoalescer, ThreadCoalescer
 from headgate.decision import Decision
 from headgate.drive import drive, drive_async
 from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable, StoreURLError
@@ -79,6 +80,8 @@ class RedisStore:
     :param timeout: the deadline of a call, in seconds. Connecting has one of its own.
     :param max_connections: the size of each pool; callers wait for a free connection, within the deadline. None: no
         bound.
+    :param coalesce: let calls that come while a trip is under way travel together in the next one. The decisions are
+        the same; a busy process makes far fewer trips.
     :param options: anything else that redis-py's connections take: `password`, `username`, `db`, `ssl_ca_certs`,
         ...
     :raises StoreURLError: if the URL is not understood.
@@ -95,6 +98,7 @@ class RedisStore:
         prefix: str = "headgate",
         timeout: float = 0.25,
         max_connections: int | None = None,
+        coalesce: bool = True,
         **options: Any,
     ) -> None:
         if timeout <= 0:
@@ -123,6 +127,9 @@ class RedisStore:
         self._is_own = client is None
         self._keeps_connections = client is None and max_connections is None and hasattr(select, "poll")
         self._idle: deque[_Line] = deque()
+        self._coalesces = coalesce
+        self._threads = ThreadCoalescer(self._trip, self._overdue, timeout)
+        self._tasks = AsyncCoalescer(self._trip_async, self._overdue, timeout)
         self.name = _describe(self._pool or self._their_pool)
         """Where the server is, without a password."""
 
@@ -136,7 +143,7 @@ class RedisStore:
         """
         if self._pool is None:
             raise InvalidUse("this store was made from an asyncio client: it serves AsyncLimiter only")
-        return self._learn(drive(self._plan(groups), self.send))
+        return _decisions(self._threads.decide(groups) if self._coalesces else self._trip(groups))
 
     async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
         """Judge a batch in one trip.
@@ -145,6 +152,12 @@ class RedisStore:
         """
         if self._their_pool is None and not self._is_own:
             raise InvalidUse("this store was made from a blocking client: it serves Limiter only")
+        return _decisions(await (self._tasks.decide(groups) if self._coalesces else self._trip_async(groups)))
+
+    def _trip(self, groups: Sequence[Group]) -> list[Answer]:
+        return self._learn(drive(self._plan(groups), self.send))
+
+    async def _trip_async(self, groups: Sequence[Group]) -> list[Answer]:
         return self._learn(await drive_async(self._plan(groups), self.send_async))
 
     def send(self, script: plans.Script) -> list[int] | plans.ScriptMissing:
@@ -247,17 +260,17 @@ class RedisStore:
     def _plan(self, groups: Sequence[Group]) -> Any:
         now_us = None if self._now is None else self._now()
         near_us = system_clock() + self._skew_us if now_us is None else now_us
-        return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us)
+        return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us, refused=self._refused)
 
-    def _learn(self, decisions: list[Decision]) -> list[Decision]:
+    def _learn(self, answers: list[Answer]) -> list[Answer]:
         """Remember how far the server's clock is from ours: it is used to guess calendar windows, never to
         decide.
         """
-        if decisions and self._now is None:
-            skew_us = decisions[0].now_us - system_clock()
+        if self._now is None and isinstance(answers[0], Decision):
+            skew_us = answers[0].now_us - system_clock()
             if abs(skew_us - self._skew_us) > 1_000_000:
                 self._skew_us = skew_us
-        return decisions
+        return answers
 
     def _own_pool(self, free: Any, bounded: Any, timeout: float | None) -> Any:
         options = {
@@ -279,13 +292,21 @@ class RedisStore:
         if pool is None:
             # The deadline is one for the whole call, and set around it.
             pool = self._own_pool(redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool, None)
+            for ended in [other for other in self._loop_pools if other.is_closed()]:
+                del self._loop_pools[ended]
             self._loop_pools[loop] = pool
         return pool
+
+    def _overdue(self) -> StoreOutage:
+        return StoreTimeout(self.name, f"no answer within {self.timeout:g} s: is the server up and near?")
+
+    def _refused(self, text: str) -> StoreOutage:
+        return StoreUnavailable(self.name, f"it answered with an error: {text}")
 
     def _outage(self, error: Exception) -> StoreOutage:
         text = str(error)
         if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
-            return StoreTimeout(self.name, f"no answer within {self.timeout:g} s: is the server up and near?")
+            return self._overdue()
         if isinstance(error, exceptions.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
             return StoreUnavailable(
                 self.name,
@@ -294,13 +315,24 @@ class RedisStore:
         if "DB index" in text:
             return StoreUnavailable(self.name, "it has no database of this number: check the URL's path")
         if isinstance(error, exceptions.ResponseError):
-            return StoreUnavailable(self.name, f"it answered with an error: {text}")
+            return self._refused(text)
         return StoreUnavailable(self.name, f"it cannot be reached: check the address, and that it runs ({text})")
 
 
 def _words(script: plans.Script) -> tuple[str | int, ...]:
     command, body = ("EVAL", script.text) if script.is_whole else ("EVALSHA", script.sha)
     return (command, body, len(script.keys), *script.keys, *script.arguments)
+
+
+def _decisions(answers: list[Answer]) -> list[Decision]:
+    """The decisions of one caller, who takes an outage for any of its groups as one for all.
+
+    :raises StoreOutage: if there is one.
+    """
+    for answer in answers:
+        if isinstance(answer, StoreOutage):
+            raise answer
+    return [answer for answer in answers if isinstance(answer, Decision)]
 
 
 def _is_intact(error: BaseException) -> bool:

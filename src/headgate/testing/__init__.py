@@ -1,7 +1,7 @@
-"""For tests: of code that uses limiters (`limits_off`, `deterministic`), and of stores (`StoreContract`).
+"""For tests: of code that uses limiters (`limits_off`, `deterministic`), and of stores (`StoreContract`, `use_clock`).
 
-What is asked for is imported then, and not before: the pytest plugin lives in this package, and pytest loads it in every
-run. Only `StoreContract` needs pytest.
+What is asked for is imported then, and not before: the pytest plugin lives in this package, and pytest loads it in
+every run. Only `StoreContract` needs pytest.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headgate.clock import ManualClock
+    from headgate.testing.clocks import use_clock
     from headgate.testing.contract import StoreContract
     from headgate.testing.replacing import deterministic, limits_off
 
-__all__ = ["ManualClock", "StoreContract", "deterministic", "limits_off"]
+__all__ = ["ManualClock", "StoreContract", "deterministic", "limits_off", "use_clock"]
 
 _HOMES = {
     "ManualClock": "headgate.clock",
     "StoreContract": "headgate.testing.contract",
     "deterministic": "headgate.testing.replacing",
     "limits_off": "headgate.testing.replacing",
+    "use_clock": "headgate.testing.clocks",
 }
 
 

@@ -1,0 +1,218 @@
+"""Coalescing: calls that arrive while a trip to the store is under way travel together in the next one.
+
+Nobody waits for company: a lone call leaves at once, and there is no timer. Riders are asked for in the order in
+which they came. Threads take turns: whoever finds no trip under way leads one, and hands over to the first who came
+meanwhile. Tasks leave the trips to one task of their event loop, which lives as long as somebody waits.
+
+The decisions are those that the calls would have had alone, in the same order. This module must not know what a store
+is: it is given what makes a trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from headgate.decision import Decision
+from headgate.errors import StoreOutage
+from headgate.hits import Group
+from headgate.policy import give_back_groups
+
+MAX_GROUPS: Final = 256
+"""How many groups travel together. A server is not to be held up by one script for more than a few milliseconds."""
+
+Answer = Decision | StoreOutage
+"""What a group gets from a trip: each rider fails alone."""
+Trip = Callable[[Sequence[Group]], list[Answer]]
+AsyncTrip = Callable[[Sequence[Group]], Awaitable[list[Answer]]]
+Overdue = Callable[[], StoreOutage]
+"""Makes the error of a rider whose deadline passes while it waits."""
+
+
+class _Ride:
+    """The groups of one caller."""
+
+    __slots__ = ("answers", "groups", "is_leading", "woken")
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self.groups = groups
+        self.answers: list[Answer] | None = None
+        self.is_leading = False
+        self.woken = threading.Lock()
+        self.woken.acquire()
+
+
+class ThreadCoalescer:
+    """Coalesces the calls of threads. Survives a fork: the child begins with an empty queue."""
+
+    def __init__(self, trip: Trip, overdue: Overdue, timeout: float) -> None:
+        self._trip = trip
+        self._overdue = overdue
+        self._timeout = timeout
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._is_under_way = False
+        self._waiting: deque[_Ride] = deque()
+
+    def decide(self, groups: Sequence[Group]) -> list[Answer]:
+        """Answer some groups, in a trip of our own or in somebody's."""
+        if self._pid != os.getpid():
+            self._begin()
+        with self._lock:
+            leads = not self._is_under_way
+            if leads:
+                self._is_under_way = True
+            else:
+                ride = _Ride(groups)
+                self._waiting.append(ride)
+        if leads:
+            return self._lead(groups)
+        self._wait(ride)
+        return self._lead(groups) if ride.answers is None else ride.answers
+
+    def _wait(self, ride: _Ride) -> None:
+        """Sleep until the ride is answered, or it is its turn to lead."""
+        if ride.woken.acquire(timeout=self._timeout):
+            return
+        with self._lock:
+            if ride.answers is not None or ride.is_leading:  # just now
+                return
+            if ride in self._waiting:
+                self._waiting.remove(ride)
+        raise self._overdue()
+
+    def _lead(self, own: Sequence[Group]) -> list[Answer]:
+        """Make a trip for us and for all who are waiting, and hand over to whoever came meanwhile."""
+        riders: list[_Ride] = []
+        groups = list(own)
+        with self._lock:
+            while self._waiting and len(groups) + len(self._waiting[0].groups) <= MAX_GROUPS:
+                rider = self._waiting.popleft()
+                riders.append(rider)
+                groups += rider.groups
+        try:
+            answers = self._trip(groups)
+        except BaseException as error:
+            outage = error if isinstance(error, StoreOutage) else self._overdue()
+            answers = [outage] * len(groups)
+            if outage is not error:  # an interrupt, say: it is ours alone
+                self._hand_over(riders, answers[len(own) :])
+                raise
+        self._hand_over(riders, answers[len(own) :])
+        return answers[: len(own)]
+
+    def _hand_over(self, riders: list[_Ride], answers: list[Answer]) -> None:
+        at = 0
+        for rider in riders:
+            rider.answers = answers[at : at + len(rider.groups)]
+            at += len(rider.groups)
+            rider.woken.release()
+        with self._lock:
+            if self._waiting:
+                successor = self._waiting.popleft()
+                successor.is_leading = True
+                successor.woken.release()
+            else:
+                self._is_under_way = False
+
+
+class AsyncCoalescer:
+    """Coalesces the calls of tasks, for each event loop by itself."""
+
+    def __init__(self, trip: AsyncTrip, overdue: Overdue, timeout: float) -> None:
+        self._trip = trip
+        self._overdue = overdue
+        self._timeout = timeout
+        self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = weakref.WeakKeyDictionary()
+
+    async def decide(self, groups: Sequence[Group]) -> list[Answer]:
+        """Answer some groups, in the next trip of this event loop."""
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get(loop)
+        if lane is None:
+            lane = self._lanes[loop] = _Lane(self._trip)
+        future: asyncio.Future[list[Answer]] = loop.create_future()
+        lane.board(loop, groups, future)
+        deadline = loop.call_later(self._timeout, self._expire, future)
+        try:
+            return await future
+        finally:
+            deadline.cancel()
+
+    def _expire(self, future: asyncio.Future[list[Answer]]) -> None:
+        if not future.done():
+            future.set_exception(self._overdue())
+
+
+class _Lane:
+    """The queue of one event loop, and the task that makes its trips."""
+
+    __slots__ = ("_task", "_trip", "_waiting")
+
+    def __init__(self, trip: AsyncTrip) -> None:
+        self._trip = trip
+        self._waiting: deque[tuple[Sequence[Group], asyncio.Future[list[Answer]]]] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def board(
+        self, loop: asyncio.AbstractEventLoop, groups: Sequence[Group], future: asyncio.Future[list[Answer]]
+    ) -> None:
+        """Queue up. The task starts in the loop's next round, with all who come in this one."""
+        self._waiting.append((groups, future))
+        if self._task is None:
+            self._task = loop.create_task(self._run(), name="headgate-trips")
+
+    async def _run(self) -> None:
+        riders: list[tuple[Sequence[Group], asyncio.Future[list[Answer]]]] = []
+        try:
+            while self._waiting:
+                riders = []
+                groups: list[Group] = []
+                while self._waiting and (not groups or len(groups) + len(self._waiting[0][0]) <= MAX_GROUPS):
+                    rider = self._waiting.popleft()
+                    if not rider[1].done():  # cancelled or overdue before it was sent: nothing was asked
+                        riders.append(rider)
+                        groups += rider[0]
+                if not groups:
+                    continue
+                try:
+                    answers = await self._trip(groups)
+                except StoreOutage as outage:
+                    answers = [outage] * len(groups)
+                except Exception as error:  # a fault of ours: each rider gets to see it
+                    for _, future in riders:
+                        if not future.done():
+                            future.set_exception(error)
+                    continue
+                self._answer(riders, answers)
+        finally:
+            self._task = None
+            for _, future in [*riders, *self._waiting]:  # we were cancelled, with the whole loop
+                future.cancel()
+
+    def _answer(
+        self, riders: list[tuple[Sequence[Group], asyncio.Future[list[Answer]]]], answers: list[Answer]
+    ) -> None:
+        at = 0
+        for groups, future in riders:
+            own = answers[at : at + len(groups)]
+            at += len(groups)
+            if not future.done():
+                future.set_result(own)
+            elif future.cancelled():
+                self._return(own)
+
+    def _return(self, answers: list[Answer]) -> None:
+        """Give back what was admitted for a caller that is gone."""
+        for answer in answers:
+            if isinstance(answer, Decision) and answer.group.action == "spend":
+                for group in give_back_groups(answer):
+                    self._waiting.append(([group], asyncio.get_running_loop().create_future()))

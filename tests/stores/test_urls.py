@@ -1,0 +1,145 @@
+"""Store URLs: which store they name, and that none of what is secret in them is ever shown."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from headgate import Limiter, MemoryStore, Store, StoreURLError
+from headgate.stores.redis import RedisStore
+from headgate.stores.urls import open_store
+
+
+def test_memory_is_a_store_of_its_own_each_time() -> None:
+    one, other = open_store("memory://"), open_store("MEMORY://")
+    assert isinstance(one, MemoryStore)
+    assert isinstance(other, MemoryStore)
+    assert one is not other
+
+
+@pytest.mark.parametrize("rest", ["x", "localhost", "/", "?a=1"])
+def test_memory_takes_nothing_behind_it(rest: str) -> None:
+    with pytest.raises(StoreURLError, match="memory:// takes nothing behind it"):
+        open_store(f"memory://{rest}")
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("redis://", "redis://localhost:6379/0"),
+        ("redis://localhost", "redis://localhost:6379/0"),
+        ("redis://localhost:6380/3", "redis://localhost:6380/3"),
+        ("REDIS://LOCALHOST:6380", "redis://localhost:6380/0"),
+        ("redis://localhost?db=4", "redis://localhost:6379/4"),
+        ("redis://[::1]:6380/1", "redis://::1:6380/1"),
+        ("rediss://cache.example:6390/2", "rediss://cache.example:6390/2"),
+        ("valkey://localhost:6380/3", "redis://localhost:6380/3"),
+        ("valkeys://localhost:6380/3", "rediss://localhost:6380/3"),
+        ("unix:///run/redis.sock", "unix:///run/redis.sock?db=0"),
+        ("unix:///run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+        ("redis://:secret@localhost:6380/3", "redis://localhost:6380/3"),
+        ("redis://me:secret@localhost:6380/3", "redis://localhost:6380/3"),
+        ("redis://localhost:6380/3?password=secret&username=me", "redis://localhost:6380/3"),
+        ("unix://me:secret@/run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+    ],
+)
+def test_a_server_is_named_without_its_password(url: str, name: str) -> None:
+    store = open_store(url)
+    assert isinstance(store, RedisStore)
+    assert isinstance(store, Store)
+    assert store.name == name
+    assert repr(store) == f"<RedisStore {name}>"
+    for text in (repr(store), str(store), repr(Limiter("5/s", store=store))):
+        assert "secret" not in text
+        assert "me" not in text.replace("memory", "").replace("/minute", "").replace("Limiter", "").split("<")[-1]
+
+
+@pytest.mark.parametrize(
+    ("url", "option", "value"),
+    [
+        ("redis://:s%2Fecret@h", "password", "s/ecret"),
+        ("redis://us%40er:p%3Aw@h", "username", "us@er"),
+        ("redis://h/7", "db", 7),
+        ("redis://h?socket_keepalive=yes", "socket_keepalive", True),
+        ("redis://h?client_name=gate", "client_name", "gate"),
+    ],
+)
+def test_what_redis_py_understands_in_a_url_is_understood(url: str, option: str, value: Any) -> None:
+    store = open_store(url)
+    assert isinstance(store, RedisStore)
+    assert store._pool is not None
+    assert store._pool.connection_kwargs[option] == value
+
+
+def test_options_reach_the_store() -> None:
+    store = open_store("redis://h", prefix="app", timeout=1.5, max_connections=7, password="secret", db=2)
+    assert isinstance(store, RedisStore)
+    assert (store.timeout, store._prefix, store.name) == (1.5, "app", "redis://h:6379/2")
+    assert store._pool is not None
+    assert store._pool.max_connections == 7
+    assert "secret" not in repr(store)
+
+
+# Each of these holds the password "hunter2/#!" or a part of it, as people write it down without escaping.
+BROKEN = [
+    "hunter2",
+    "redis:hunter2@localhost",
+    "redis//:hunter2@localhost",
+    "mongodb://:hunter2@localhost",
+    "redis://:hunter2/more@localhost:6379/0",
+    "redis://:more/hunter2@localhost:6379/0",
+    "redis://me:hunter2/more@localhost:6379/0",
+    "redis://:hunter2#more@localhost:6379/0",
+    "redis://:more#hunter2@localhost:6379/0",
+    "redis://:hunter2?more@localhost:6379/0",
+    "redis://:more?hunter2@localhost:6379/0",
+    "redis://:[hunter2@localhost:6379/0",
+    "redis://:hunter2]@localhost:6379/0",
+    "redis://:hunter2@localhost:port/0",
+    "redis://:hunter2@localhost:99999/0",
+    "redis://:hunter2@localhost:-1/0",
+    "redis://localhost:6379/0?db=hunter2",
+    "redis://localhost:6379/0?password=hunter2&db=x",
+    "redis://localhost:6379/0?socket_timeout=hunter2",
+    "rediss://localhost:6379/0?password=hunter2&ssl_check_hostname=x&max_connections=x",
+]
+
+
+@pytest.mark.parametrize("url", BROKEN)
+def test_a_url_that_is_not_understood_is_refused_without_showing_its_password(url: str) -> None:
+    with pytest.raises(StoreURLError) as caught:
+        open_store(url)
+    error: BaseException | None = caught.value
+    while error is not None:
+        assert "hunter2" not in str(error)
+        assert "hunter2" not in repr(error)
+        assert "more" not in str(error)
+        error = None if error.__suppress_context__ else error.__context__
+
+
+@pytest.mark.parametrize("url", ["redis://localhost:6379/abc", "redis://localhost/0/1", "redis://localhost/-1"])
+def test_a_database_that_is_no_number_is_refused_and_not_taken_for_the_first(url: str) -> None:
+    with pytest.raises(StoreURLError, match="database"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("options", [{"bogus": 1}, {"pasword": "hunter2"}])
+def test_an_option_that_nobody_knows_is_refused_when_the_store_is_made(options: dict[str, Any]) -> None:
+    with pytest.raises((StoreURLError, TypeError), match="bogus|pasword") as caught:
+        open_store("redis://localhost", **options)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_query_parameter_that_nobody_knows_is_refused_when_the_store_is_made() -> None:
+    with pytest.raises(StoreURLError, match="bogus"):
+        open_store("redis://localhost/0?bogus=1")
+
+
+def test_the_message_of_an_unknown_scheme_names_those_there_are() -> None:
+    with pytest.raises(StoreURLError) as caught:
+        open_store("mongodb://localhost/0")
+    assert str(caught.value) == (
+        "store URL mongodb://... is not understood: it starts with one of "
+        "memory://, redis://, rediss://, valkey://, valkeys://, unix://"
+    )

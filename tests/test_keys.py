@@ -1,0 +1,110 @@
+"""Keys: what is accepted as one, and that no two of them ever meet in a store."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given
+from hypothesis import strategies as st
+
+from headgate import InvalidKey
+from headgate.keys import MAX_KEY_BYTES, check_key, check_prefix, storage_key
+
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30) | st.text(
+    "ab:/.%{}25B7D3A", min_size=1, max_size=12
+)
+prefixes = texts.filter(lambda text: not set(text) & set("{}"))
+codes = st.sampled_from(["tb", "fw", "sw", "sl", "cc"])
+addresses = st.tuples(prefixes, texts, texts, codes)
+
+
+@given(addresses, addresses)
+@example(("p", "a/b", "c", "tb"), ("p", "a", "b/c", "tb"))
+@example(("p", "a:b", "c", "tb"), ("p", "a", "b:c", "tb"))
+@example(("p", "a}:b", "c", "tb"), ("p", "a", "b}:c", "tb"))
+@example(("p", "a", "b:tb", "tb"), ("p", "a", "b", "tb"))
+@example(("p", "%7B", "n", "tb"), ("p", "{", "n", "tb"))
+@example(("p", "%", "n", "tb"), ("p", "%25", "n", "tb"))
+@example(("p", "k", ":", "tb"), ("p", "k", "%3A", "tb"))
+@example(("p", "k", "%", "tb"), ("p", "k", "%25", "tb"))
+@example(("p:", "k", "n", "tb"), ("p", "k", "n", "tb"))
+@example(("p", "k", "n:fw", "tb"), ("p", "k", "n", "fw"))
+def test_no_two_different_addresses_share_a_storage_key(
+    one: tuple[str, str, str, str], other: tuple[str, str, str, str]
+) -> None:
+    assume(one != other)
+    assert storage_key(*one) != storage_key(*other)
+
+
+@given(st.tuples(prefixes, texts, texts, codes))
+def test_all_limits_of_a_key_share_a_slot_of_a_cluster(address: tuple[str, str, str, str]) -> None:
+    prefix, key, name, code = address
+    stored = storage_key(prefix, key, name, code)
+    tag = stored[stored.index("{") + 1 : stored.index("}")]
+    assert tag  # an empty one would be no tag
+    assert stored == f"{prefix}:{{{tag}}}:{stored.rpartition('}:')[2]}"
+    assert storage_key("other", key, "another", "cc").startswith(f"other:{{{tag}}}:")
+
+
+def test_a_plain_key_is_easy_to_read_in_the_store() -> None:
+    assert storage_key("headgate", "user:42", "api", "tb") == "headgate:{user:42}:api:tb"
+    assert storage_key("headgate", "a{b}%", "x:{y}%", "tb") == "headgate:{a%7Bb%7D%25}:x%3A%7By%7D%25:tb"
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=MAX_KEY_BYTES // 4))
+@example("k" * MAX_KEY_BYTES)
+@example("é" * (MAX_KEY_BYTES // 2))
+@example(" ")
+def test_every_text_of_a_fair_length_is_a_key(text: str) -> None:
+    assert check_key(text) == text
+
+
+@given(st.text(max_size=20), st.sampled_from(["\0", "\ud800", "\udfff"]), st.text(max_size=20))
+def test_what_a_store_cannot_hold_is_no_key(before: str, bad: str, after: str) -> None:
+    with pytest.raises(InvalidKey, match="NUL|encodable as UTF-8") as caught:
+        check_key(before + bad + after)
+    str(caught.value).encode()  # can be printed and logged
+
+
+@pytest.mark.parametrize(
+    "text", ["k" * (MAX_KEY_BYTES + 1), "é" * (MAX_KEY_BYTES // 2 + 1), "k" * 2**20, "\U0001f511" * 257]
+)
+def test_a_long_text_is_no_key_and_is_not_repeated(text: str) -> None:
+    with pytest.raises(InvalidKey, match=rf"at most 1024 bytes; .* has {len(text.encode())}: store a hash") as caught:
+        check_key(text)
+    assert len(str(caught.value)) < 600
+
+
+def test_an_empty_text_is_no_key() -> None:
+    with pytest.raises(InvalidKey, match="a key must not be empty: for one counter for everybody, use a key such as"):
+        check_key("")
+
+
+@pytest.mark.parametrize("thing", [None, 42, b"k", 4.2, ["k"], ("k",), object(), True])
+def test_what_is_no_text_is_no_key(thing: Any) -> None:
+    with pytest.raises(InvalidKey, match=rf"a key is a str, not {type(thing).__name__}: write str\(\.\.\.\)"):
+        check_key(thing)
+
+
+class Plan(str, enum.Enum):  # noqa: UP042 - a StrEnum prints as its value, and this one does not
+    """A text that does not print as one."""
+
+    FREE = "free"
+
+
+def test_a_text_of_another_type_is_kept_as_a_plain_one() -> None:
+    assert type(check_key(Plan.FREE)) is str
+    assert storage_key("p", check_key(Plan.FREE), "n", "tb") == storage_key("p", "free", "n", "tb")
+
+
+@pytest.mark.parametrize("prefix", ["headgate", "app:rate", "a b", "ü", "%"])
+def test_a_prefix_may_be_any_key_without_braces(prefix: str) -> None:
+    assert check_prefix(prefix) == prefix
+
+
+@pytest.mark.parametrize("prefix", ["{", "a}b", "{x}", "", "\0", "p" * 1025, None, 5])
+def test_a_prefix_that_would_move_the_hash_tag_is_refused(prefix: Any) -> None:
+    with pytest.raises(InvalidKey):
+        check_prefix(prefix)
