@@ -29,7 +29,8 @@ def hit(name: str, cost: int = 1, tier: str = "", key: str = "k") -> Hit:
 
 def facts(tokens: int, wait_us: int = 0) -> tuple[int, int, int]:
     """What a bucket of 10 says that owes `tokens`."""
-    return tokens * BUCKET.period_us, wait_us, (10_000_000 + tokens * BUCKET.period_us)
+    owed, _, parts = BUCKET.arguments(tokens, 0, "")
+    return owed, wait_us, 1_000_000 * parts + owed
 
 
 def test_a_decision_is_true_when_allowed() -> None:

@@ -127,8 +127,8 @@ def decided(policy: Policy, key: Any, cost: Any = 1, *, allowed: bool = True, ac
         if isinstance(hit.limit, Concurrency):
             facts.append((hit.cost, 0, 62_000_000))
         else:
-            debt = hit.cost * hit.limit.period_us
-            facts.append((debt, 0, 2_000_000 * hit.limit.rate + debt))
+            debt, _, parts = hit.limit.arguments(hit.cost, 0, "")
+            facts.append((debt, 0, 2_000_000 * parts + debt))
     return Decision(group, 2_000_000, allowed, tuple(facts))
 
 

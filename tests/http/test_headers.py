@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate import InvalidUse
 from headgate.http.headers import STYLES, render
 
 USUAL: dict[str, Any] = {
@@ -111,5 +112,5 @@ def test_no_name_puts_a_line_break_or_a_foreign_character_into_a_field(name: str
 
 def test_an_unknown_style_is_refused() -> None:
     style: Any = "draft-99"
-    with pytest.raises(ValueError, match="unknown header style 'draft-99'; there are legacy, draft-6, draft-7, draft-11"):
+    with pytest.raises(InvalidUse, match="unknown header style 'draft-99'; there are legacy, draft-6, draft-7, draft-11"):
         render(style, **USUAL)

@@ -52,7 +52,7 @@ def test_a_server_is_named_without_its_password(url: str, name: str) -> None:
     assert repr(store) == f"<RedisStore {name}>"
     for text in (repr(store), str(store), repr(Limiter("5/s", store=store))):
         assert "secret" not in text
-        assert "me" not in text.replace("memory", "").replace("/minute", "").replace("Limiter", "").split("<")[-1]
+        assert "me:" not in text
 
 
 @pytest.mark.parametrize(

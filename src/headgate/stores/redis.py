@@ -68,6 +68,39 @@ class _Line:
             self.connection._sock.settimeout(self.connection.socket_timeout)
 
 
+class _LoopLines:
+    """The connections of one event loop."""
+
+    __slots__ = ("_idle", "_keeps", "_pool")
+
+    def __init__(self, pool: Any, keeps: bool) -> None:
+        self._pool = pool
+        self._keeps = keeps
+        self._idle: list[Any] = []
+
+    async def check_out(self) -> Any:
+        """A connection that we kept, if it has not ended meanwhile, or the pool's."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection._reader.at_eof():
+                return connection
+            await connection.disconnect(nowait=True)
+            await self._pool.release(connection)
+        return await self._pool.get_connection()
+
+    async def check_in(self, connection: Any) -> None:
+        """Keep it, or give it back."""
+        if self._keeps and connection._reader is not None:
+            self._idle.append(connection)
+        else:
+            await self._pool.release(connection)
+
+    async def close(self) -> None:
+        """Close all connections, kept or not."""
+        self._idle.clear()
+        await self._pool.disconnect()
+
+
 class RedisStore:
     """State in Redis or Valkey, shared by everyone who asks the same server with the same prefix.
 
@@ -112,7 +145,7 @@ class RedisStore:
         """Replaces the server's clock, in tests."""
         self._pool: redis.ConnectionPool | None = None
         self._their_pool: redis.asyncio.ConnectionPool | None = None
-        self._loop_pools: weakref.WeakKeyDictionary[_Loop, redis.asyncio.ConnectionPool] = weakref.WeakKeyDictionary()
+        self._loops: weakref.WeakKeyDictionary[_Loop, _LoopLines] = weakref.WeakKeyDictionary()
         self._url, self._options = "", options
         self._max_connections = max_connections
         if client is None:
@@ -185,10 +218,10 @@ class RedisStore:
 
     async def send_async(self, script: plans.Script) -> list[int] | plans.ScriptMissing:
         """Run a script."""
-        pool: Any = self._their_pool or self._pool_of_loop()
+        lines = self._lines_of_loop()
         try:
             async with asyncio.timeout(self.timeout):
-                connection = await pool.get_connection()
+                connection = await lines.check_out()
                 try:
                     if script.packed and not script.is_whole:
                         await connection.send_packed_command((script.packed,))
@@ -201,7 +234,7 @@ class RedisStore:
                         await connection.disconnect(nowait=True)
                     raise
                 finally:
-                    await pool.release(connection)
+                    await lines.check_in(connection)
         except exceptions.NoScriptError:
             return plans.ScriptMissing()
         except (exceptions.RedisError, OSError) as error:  # TimeoutError is an OSError
@@ -247,14 +280,14 @@ class RedisStore:
             if self._pool is not None:
                 self._idle.clear()
                 self._pool.disconnect()
-            self._loop_pools.clear()
+            self._loops.clear()
 
     async def aclose(self) -> None:
         """Close the connections that this store opened for this event loop, and for threads."""
         if self._is_own:
-            pool = self._loop_pools.pop(asyncio.get_running_loop(), None)
-            if pool is not None:
-                await pool.disconnect()
+            lines = self._loops.pop(asyncio.get_running_loop(), None)
+            if lines is not None:
+                await lines.close()
             self.close()
 
     def _plan(self, groups: Sequence[Group]) -> Any:
@@ -286,16 +319,18 @@ class RedisStore:
         except (ValueError, TypeError) as error:
             raise StoreURLError(f"store URL {_shown(self._url)}: {error}") from None
 
-    def _pool_of_loop(self) -> redis.asyncio.ConnectionPool:
+    def _lines_of_loop(self) -> _LoopLines:
         loop = asyncio.get_running_loop()
-        pool = self._loop_pools.get(loop)
-        if pool is None:
-            # The deadline is one for the whole call, and set around it.
-            pool = self._own_pool(redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool, None)
-            for ended in [other for other in self._loop_pools if other.is_closed()]:
-                del self._loop_pools[ended]
-            self._loop_pools[loop] = pool
-        return pool
+        lines = self._loops.get(loop)
+        if lines is None:
+            for ended in [other for other in self._loops if other.is_closed()]:
+                del self._loops[ended]
+            pool = self._their_pool
+            if pool is None:
+                # The deadline is one for the whole call, and set around it.
+                pool = self._own_pool(redis.asyncio.ConnectionPool, redis.asyncio.BlockingConnectionPool, None)
+            lines = self._loops[loop] = _LoopLines(pool, self._keeps_connections)
+        return lines
 
     def _overdue(self) -> StoreOutage:
         return StoreTimeout(self.name, f"no answer within {self.timeout:g} s: is the server up and near?")

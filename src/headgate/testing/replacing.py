@@ -24,7 +24,7 @@ from headgate.renewal import Hold
 from headgate.stores.memory import MemoryStore
 
 _YIELDS: Final = 16
-"""How often a waiting task lets the others run before it looks who is next. More than a call takes to begin its wait."""
+"""How often a waiting task lets the others run before it looks who is next: more than a call takes to begin to wait."""
 _ABSENT: Final = object()
 
 
@@ -125,10 +125,11 @@ class _TimedWorld(_World):
         place = (started_us + duration_us, next(self._numbers))
         self._dozing.add(place)
         try:
-            for _ in range(_YIELDS):
-                await asyncio.sleep(0)
-            while min(self._dozing) != place:
-                await asyncio.sleep(0)
+            while True:
+                for _ in range(_YIELDS):
+                    await asyncio.sleep(0)
+                if min(self._dozing) == place:
+                    break
             with self._lock:
                 self.clock.set(max(self.clock(), place[0]))
         finally:
@@ -190,8 +191,10 @@ def _exchanged(world: _World) -> Iterator[None]:
             if groups:
                 await self._release(decision)
 
-    # No short way past `_ask`, for limiters that have one and for those made meanwhile, which keep it for afterwards.
-    no_short_way = property(lambda self: None, lambda self, lone: vars(self).__setitem__("_lone", lone))
+    def keep_for_afterwards(self: Any, lone: object) -> None:
+        vars(self)["_lone"] = lone
+
+    no_short_way = property(lambda _: None, keep_for_afterwards)  # past `_ask`
     exchanges: list[tuple[type, str, object]] = [
         (Front, "_lone", no_short_way),
         (Limiter, "_ask", ask),
