@@ -32,6 +32,9 @@ PER: Final = 3_600
 """Every limit is so many per hour."""
 
 
+_SAME_AS: Final = {"GCRA": "token bucket", "moving window (a log)": "sliding log"}
+
+
 @dataclass(frozen=True)
 class Contender:
     """One row. `call` takes a key, and returns (or awaits to) an answer that `is_admitted` understands."""
@@ -40,6 +43,11 @@ class Contender:
     how: str
     call: Callable[[str], Any]
     is_admitted: Callable[[Any], bool] = bool
+
+    @property
+    def kind(self) -> str:
+        """What may be compared with each other. GCRA is a token bucket by another name."""
+        return _SAME_AS.get(self.how, self.how)
 
 
 def _limits(rate: int) -> dict[str, Limit]:

@@ -187,21 +187,35 @@ async def slice_async(contender: Contender, keys: Iterator[str], until_ns: int, 
     return calls, clock() - started, contender.is_admitted(answer)
 
 
-def ratios(rows: list[Row]) -> dict[Contender, float]:
-    """Each contender against the fastest peer, as the median of the rounds' ratios."""
+class Ratios(NamedTuple):
+    """A contender against the fastest peer, each as the median of the rounds' ratios."""
+
+    of_all: float
+    of_its_kind: float | None
+    """Against peers with the same algorithm, or the one nearest to it; None where there are none."""
+
+
+def ratios(rows: list[Row]) -> dict[Contender, Ratios]:
     peers = [row for row in rows if row.contender.library not in (OURS, FLOOR)]
-    fastest = max(peers, key=lambda row: row.median)
-    return {
-        row.contender: statistics.median(own / other for own, other in zip(row.rounds, fastest.rounds, strict=True))
-        for row in rows
-    }
+
+    def to_fastest(row: Row, others: list[Row]) -> float | None:
+        if not others:
+            return None
+        fastest = max(others, key=lambda other: other.median)
+        return statistics.median(own / other for own, other in zip(row.rounds, fastest.rounds, strict=True))
+
+    made = {}
+    for row in rows:
+        of_kind = [peer for peer in peers if peer.contender.kind == row.contender.kind]
+        made[row.contender] = Ratios(to_fastest(row, peers) or 0.0, to_fastest(row, of_kind))
+    return made
 
 
 def table(scenario: Scenario, rows: list[Row]) -> Table:
     drawn = Table(title=scenario.title, title_justify="left", title_style="bold")
     drawn.add_column("library")
     drawn.add_column("algorithm")
-    for name in ("calls/s", "µs a call", "slowest .. fastest round", "to the fastest peer"):
+    for name in ("calls/s", "µs a call", "slowest .. fastest round", "to the fastest peer", "of its kind"):
         drawn.add_column(name, justify="right")
     against = ratios(rows)
     for row in rows:
@@ -212,7 +226,8 @@ def table(scenario: Scenario, rows: list[Row]) -> Table:
             f"{row.median:,.0f}",
             f"{1e6 / row.median * max(1, scenario.tasks):,.1f}",
             f"{min(row.rounds):,.0f} .. {max(row.rounds):,.0f}",
-            f"{against[row.contender]:.2f}x",
+            f"{against[row.contender].of_all:.2f}x",
+            "" if against[row.contender].of_its_kind is None else f"{against[row.contender].of_its_kind:.2f}x",
             style=style,
         )
     return drawn
@@ -226,7 +241,8 @@ def as_json(rows: list[Row]) -> list[dict[str, Any]]:
             "algorithm": row.contender.how,
             "calls_per_second": round(row.median),
             "rounds": [round(number) for number in row.rounds],
-            "to_fastest_peer": round(against[row.contender], 3),
+            "to_fastest_peer": round(against[row.contender].of_all, 3),
+            "to_fastest_peer_of_its_kind": against[row.contender].of_its_kind,
         }
         for row in rows
     ]

@@ -275,20 +275,28 @@ class RedisStore:
             pool.release(line.connection)
 
     def close(self) -> None:
-        """Close the connections that this store opened for threads, and drop those of event loops."""
+        """Close what this store opened for threads, where nobody is asking, and drop what it opened for event loops."""
+        self._close_idle()
         if self._is_own:
-            if self._pool is not None:
-                self._idle.clear()
-                self._pool.disconnect()
             self._loops.clear()
 
     async def aclose(self) -> None:
-        """Close the connections that this store opened for this event loop, and for threads."""
+        """Close what this store opened for this event loop, and for threads where nobody is asking."""
         if self._is_own:
             lines = self._loops.pop(asyncio.get_running_loop(), None)
             if lines is not None:
                 await lines.close()
-            self.close()
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        if self._is_own and self._pool is not None:
+            pool: Any = self._pool
+            while self._idle:
+                line = self._idle.pop()
+                if line.pid == os.getpid():
+                    line.connection.disconnect()
+                    pool.release(line.connection)
+            pool.disconnect(inuse_connections=False)
 
     def _plan(self, groups: Sequence[Group]) -> Any:
         now_us = None if self._now is None else self._now()

@@ -1,0 +1,1 @@
+"""The algorithms: both dialects compute the same integers, and the integers keep the promises."""

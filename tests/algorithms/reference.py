@@ -1,0 +1,73 @@
+"""A store in a few lines, which forgets nothing: what the others are compared with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headgate.algorithms import Facts
+from headgate.decision import Decision
+from headgate.hits import Group, Hit
+
+Address = tuple[str, str, str]
+"""Key, name and algorithm."""
+
+
+def address_of(hit: Hit) -> Address:
+    return hit.key, hit.name, hit.limit.code
+
+
+class Reference:
+    """The algorithms' Python, and a dict. No lock, no clock, no expiry."""
+
+    def __init__(self) -> None:
+        self.states: dict[Address, Any] = {}
+        self.expiries: dict[Address, int] = {}
+        """Until when a state says something, as of the last time that it was written."""
+
+    def decide(self, group: Group, now_us: int) -> Decision:
+        if group.action in ("spend", "peek"):
+            return self._judge(group, now_us)
+        (hit,) = group.hits
+        algorithm: Any = hit.limit.algorithm
+        arguments = hit.limit.arguments(hit.cost, now_us, hit.holder)
+        state = self.states.get(address_of(hit))
+        allowed = True
+        if group.action == "give_back":
+            facts = self._write(hit, *algorithm.give_back(state, now_us, arguments, hit.receipt))
+        elif group.action == "take":
+            facts = self._write(hit, *algorithm.take(state, now_us, arguments))
+        elif group.action == "renew":
+            allowed, *written = algorithm.renew(state, now_us, arguments)
+            facts = self._write(hit, *written)
+        else:
+            facts = self._write(hit, None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1]))
+        return Decision(group, now_us, allowed, (facts,))
+
+    def _judge(self, group: Group, now_us: int) -> Decision:
+        allowed = True
+        judged = []
+        for hit in group.hits:
+            arguments = hit.limit.arguments(hit.cost, now_us, hit.holder)
+            fits, found = hit.limit.algorithm.judge(
+                self.states.get(address_of(hit)), now_us, arguments, group.max_wait_us
+            )
+            allowed = allowed and fits
+            judged.append(found)
+        if allowed and group.action == "spend":
+            facts = [
+                self._write(hit, *hit.limit.algorithm.spend(found))
+                for hit, found in zip(group.hits, judged, strict=True)
+            ]
+        else:
+            facts = [hit.limit.algorithm.keep(found) for hit, found in zip(group.hits, judged, strict=True)]
+        return Decision(group, now_us, allowed, tuple(facts))
+
+    def _write(self, hit: Hit, state: Any, expires_at: int, facts: Facts) -> Facts:
+        address = address_of(hit)
+        if state is None:
+            self.states.pop(address, None)
+            self.expiries.pop(address, None)
+        else:
+            self.states[address] = state
+            self.expiries[address] = expires_at
+        return facts

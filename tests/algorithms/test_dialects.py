@@ -1,0 +1,171 @@
+"""Python and Lua compute the same integers: whatever the limits, the times and the costs, the script in a real server
+answers what the Python reference answers, and stores what it stores.
+
+A schedule is played to the reference first, and then sent in one transaction, in which the server's own clock stands
+still. So no key expires while the schedule lasts, and the expiry that each key was given can be read back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headgate.algorithms import sliding_log
+from headgate.keys import storage_key
+from headgate.plans import redis as plans
+from tests.algorithms.playing import Played, play
+from tests.algorithms.reference import Address, Reference, address_of
+from tests.algorithms.strategies import KINDS, Lane, Step, lanes, steps
+
+ALL_ACTIONS = ("spend", "spend", "spend", "spend", "peek", "give_back", "give_back", "take", "renew", "forget")
+
+
+@pytest.fixture
+def server(valkey_url: str) -> Iterator[Any]:
+    client: Any = redis.Redis.from_url(valkey_url, decode_responses=True, protocol=2)
+    with client:
+        yield client
+
+
+@st.composite
+def schedules(draw: st.DrawFn, kinds: list[str], *, may_go_back: bool) -> tuple[list[Lane], list[Step]]:
+    among = draw(lanes(kinds=kinds))
+    return among, draw(steps(among, actions=ALL_ACTIONS, may_go_back=may_go_back))
+
+
+def flat(state: Any) -> Any:
+    """A state of the reference as nested tuples of integers, and nothing for an empty one."""
+    if isinstance(state, sliding_log.State):
+        return (state.total, *state.entries) if state.entries else None
+    if isinstance(state, dict):
+        return tuple(sorted(state.items())) or None
+    return state
+
+
+def stored(code: str, value: Any, expected: Any) -> Any:
+    """A value of the server's in the same form. `expected` tells a bucket's rate where the value does without."""
+    if not value:
+        return None
+    if code == "cc":
+        return tuple(sorted((slot, int(expiry)) for slot, expiry in value))
+    if code == "sl":
+        return int(value[0]), *[tuple(map(int, entry.split(" "))) for entry in value[1:]]
+    assert re.fullmatch(r"\d+( \d+)*", value), value
+    numbers = list(map(int, value.split(" ")))
+    if code != "tb":
+        return tuple(numbers)
+    if len(numbers) == 1:
+        rate = expected[1] if expected else 1
+        return numbers[0] * rate, rate, ()
+    q, r, rate, *rest = numbers
+    vacancies = [
+        (at_q * rate + at_r, amount_q * rate + amount_r)
+        for at_q, at_r, amount_q, amount_r in zip(*[iter(rest)] * 4, strict=True)
+    ]
+    return q * rate + r, rate, tuple(vacancies)
+
+
+READ = {
+    "tb": lambda pipe, key: pipe.get(key),
+    "fw": lambda pipe, key: pipe.get(key),
+    "sw": lambda pipe, key: pipe.get(key),
+    "sl": lambda pipe, key: pipe.lrange(key, 0, -1),
+    "cc": lambda pipe, key: pipe.zrange(key, 0, -1, withscores=True),
+}
+
+
+class Schedule:
+    """Plays the same steps to the reference and to a server."""
+
+    def __init__(self, server: Any, prefix: str) -> None:
+        self._server = server
+        self._prefix = prefix
+        self._reference = Reference()
+        self._pipe = server.pipeline(transaction=True)
+        self._expectations: list[tuple[Any, Played, list[tuple[Address, Any, int | None]]]] = []
+
+    def _key(self, address: Address) -> str:
+        return storage_key(self._prefix, *address)
+
+    def play(self, among: list[Lane], drawn: list[Step]) -> None:
+        """Step by step to the reference; the server's commands are collected."""
+        self._pipe.time()
+        for played in play(among, drawn, self._reference):
+            plan = plans.decide([played.group], prefix=self._prefix, near_us=played.now_us, now_us=played.now_us)
+            script = next(plan)
+            self._pipe.execute_command("EVAL", script.text, len(script.keys), *script.keys, *script.arguments)
+            states = []
+            for hit in played.group.hits:
+                address = address_of(hit)
+                READ[hit.limit.code](self._pipe, self._key(address))
+                self._pipe.pttl(self._key(address))
+                states.append(
+                    (address, flat(self._reference.states.get(address)), self._reference.expiries.get(address))
+                )
+            self._expectations.append((plan, played, states))
+        self._pipe.time()
+        self._pipe.delete(*{self._key(address) for _, _, states in self._expectations for address, _, _ in states})
+
+    def compare(self, *, with_expiry: bool) -> None:
+        """Run it all on the server, and compare."""
+        replies = iter(self._pipe.execute())
+        began_us = _microseconds(next(replies))
+        answers = []
+        for plan, played, states in self._expectations:
+            with pytest.raises(StopIteration) as done:
+                plan.send(next(replies))
+            answers.append((done.value.value[0], played, [(state, next(replies), next(replies)) for state in states]))
+        ended_us = _microseconds(next(replies))
+        for decision, played, states in answers:
+            assert decision.allowed == played.decision.allowed, played
+            assert decision.facts == played.decision.facts, played
+            assert decision.now_us == played.now_us
+            for (address, state, expires_at), value, left_ms in states:
+                assert stored(address[2], value, state) == state, played
+                if state is None:
+                    assert left_ms == -2, played
+                elif with_expiry:
+                    assert expires_at is not None
+                    assert (ended_us // 1_000 + left_ms) * 1_000 > began_us + (expires_at - played.now_us), played
+
+
+def _microseconds(time: tuple[int, int]) -> int:
+    return time[0] * 1_000_000 + time[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_an_algorithm_computes_the_same_integers_in_python_and_in_lua(
+    server: Any, prefix: str, kind: str, data: st.DataObject
+) -> None:
+    among, drawn = data.draw(schedules([kind], may_go_back=True))
+    schedule = Schedule(server, prefix)
+    schedule.play(among, drawn)
+    schedule.compare(with_expiry=False)
+
+
+@given(data=st.data())
+def test_groups_of_all_algorithms_are_decided_the_same_in_python_and_in_lua(
+    server: Any, prefix: str, data: st.DataObject
+) -> None:
+    among, drawn = data.draw(schedules(list(KINDS), may_go_back=True))
+    schedule = Schedule(server, prefix)
+    schedule.play(among, drawn)
+    schedule.compare(with_expiry=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(data=st.data())
+def test_a_key_never_expires_before_what_it_says_is_over(
+    server: Any, prefix: str, kind: str, data: st.DataObject
+) -> None:
+    among, drawn = data.draw(schedules([kind], may_go_back=False))
+    schedule = Schedule(server, prefix)
+    schedule.play(among, drawn)
+    schedule.compare(with_expiry=True)
