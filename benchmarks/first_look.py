@@ -215,7 +215,7 @@ def table(scenario: Scenario, rows: list[Row]) -> Table:
     drawn = Table(title=scenario.title, title_justify="left", title_style="bold")
     drawn.add_column("library")
     drawn.add_column("algorithm")
-    for name in ("calls/s", "µs a call", "slowest .. fastest round", "to the fastest peer", "of its kind"):
+    for name in ("calls/s", "µs a call", "slowest .. fastest", "vs fastest peer", "vs its kind"):
         drawn.add_column(name, justify="right")
     against = ratios(rows)
     for row in rows:
