@@ -32,7 +32,7 @@ PER: Final = 3_600
 """Every limit is so many per hour."""
 
 
-_SAME_AS: Final = {"GCRA": "token bucket", "moving window (a log)": "sliding log"}
+_SAME_AS: Final = {"GCRA": "token bucket", "moving window": "sliding log"}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def _limits(rate: int) -> dict[str, Limit]:
 _STRATEGIES: Final = {
     "fixed window": "FixedWindowRateLimiter",
     "sliding window": "SlidingWindowCounterRateLimiter",
-    "moving window (a log)": "MovingWindowRateLimiter",
+    "moving window": "MovingWindowRateLimiter",
 }
 _THROTTLED: Final = {
     "token bucket": throttled.RateLimiterType.TOKEN_BUCKET.value,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from headgate.algorithms import MAX_SPAN_US
 from headgate.hits import Action
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
-from tests import profiles as profiles
+from tests import profiles
 
 START_US = 1_800_000_000_000_000
 LAST_US = 2**52 - 1

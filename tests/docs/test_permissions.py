@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from headgate import FixedWindow, Limiter, SlidingLog, SlidingWindow, StoreUnavailable, TokenBucket
+from headgate import FixedWindow, Limiter, ManualClock, SlidingLog, SlidingWindow, StoreUnavailable, TokenBucket
 from headgate.stores.redis import RedisStore
+from headgate.testing import use_clock
 from tests.docs.markdown import ROOT, blocks
 from tests.servers import OwnValkey, own_valkey
 
@@ -39,10 +40,14 @@ def use_everything(server: OwnValkey, commands: list[str]) -> None:
         limiter.settle(second, 3)
         limiter.refund(limiter.try_acquire("b"))
         limiter.reset("a")
-    log = Limiter("sliding-log 4/1ms", store=with_user, on_outage="raise")
-    for _ in range(20):  # so that entries go out of view one by one
-        spent = log.acquire("a", cost=2, timeout=5)
+    clock = ManualClock()
+    with_clock = use_clock(RedisStore(server.url, username="app", password="secret", timeout=5), clock)
+    log = Limiter("sliding-log 4/hour", store=with_clock, on_outage="raise")
+    for _ in range(3):  # the third finds the first out of view, and the second not
+        spent = log.try_acquire("a", cost=2)
+        clock.advance(seconds=1_800)
     log.settle(spent, 1)
+    with_clock.close()
     slots = Limiter("concurrency 1", store=with_user, on_outage="raise")
     held = slots.try_acquire("a")
     slots.try_acquire("a")

@@ -12,6 +12,7 @@ import pytest
 from tests.docs.markdown import ROOT, blocks, pages
 
 PATIENCE = 60
+ASYNCIO = ("-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function")
 
 with_python = [page for page in pages() if any(block.language == "python" for block in blocks(page))]
 with_tests = [page for page in with_python if any("pytest" in block.words for block in blocks(page))]
@@ -47,7 +48,7 @@ def test_blocks_that_are_tests_pass(page: Path, tmp_path: Path) -> None:
             (tmp_path / f"test_line_{block.line}.py").write_text(block.code, encoding="utf-8")
             wanted += 1
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "asyncio_mode=auto", str(tmp_path)],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *ASYNCIO, str(tmp_path)],
         cwd=tmp_path,
         capture_output=True,
         text=True,

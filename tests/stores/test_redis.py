@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import multiprocessing
 import os
+import select
+import signal
+import subprocess
+import sys
 import threading
-import warnings
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -31,6 +32,7 @@ from headgate import (
 )
 from headgate.clock import system_clock
 from headgate.stores.redis import RedisStore
+from tests.faults.processes import run_in_processes
 from tests.servers import OwnValkey, eventually, own_valkey, tls_front
 
 PATIENT = 20.0
@@ -365,29 +367,32 @@ def test_event_loops_that_come_and_go_leave_nothing_behind(own: OwnValkey) -> No
 
 
 def test_a_loop_that_ended_without_a_farewell_disturbs_nobody(own: OwnValkey) -> None:
-    store = RedisStore(own.url, timeout=PATIENT)
-    limiter = AsyncLimiter("100/day", store=store, on_outage="raise")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # rightly said: nobody closed the connection
-
-        async def ask() -> str:
-            return (await limiter.try_acquire("k")).source
-
-        assert [asyncio.run(ask()) for _ in range(3)] == ["store"] * 3
-        store.close()
-        gc.collect()
+    program = f"""
+import asyncio, headgate
+from headgate.stores.redis import RedisStore
+store = RedisStore("{own.url}", timeout=20)
+limiter = headgate.AsyncLimiter("100/day", store=store, on_outage="raise")
+async def ask():
+    return (await limiter.try_acquire("k")).source
+print([asyncio.run(ask()) for _ in range(3)])
+store.close()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "['store', 'store', 'store']\n"
+    assert "Traceback" not in done.stderr
 
 
 async def test_a_store_can_be_used_again_after_it_was_closed(own: OwnValkey) -> None:
     async with closing(RedisStore(own.url, prefix="again", timeout=PATIENT)) as store:
         for remains in ([4, 3], [2, 1]):
             assert await share(store) == remains
-            store.close()
             await store.aclose()
+            store.close()
 
 
-def _in_a_forked_process(url: str, sent: Any) -> None:
+def _in_a_forked_process(start: Any, url: str) -> tuple[bool, bytes, bool, int]:
     """Ask before, in and after a fork; both sides have connections of their own."""
+    start.wait()
     store = RedisStore(url, prefix="fork", timeout=PATIENT, client_name="forked")
     limiter = Limiter("1000/day", store=store, on_outage="raise")
     awaiting = AsyncLimiter("1000/day", store=store, on_outage="raise")
@@ -420,8 +425,7 @@ def _in_a_forked_process(url: str, sent: Any) -> None:
     while chunk := os.read(read, 10):
         told += chunk
     os.waitpid(child, 0)
-    sent.send((good, told, parent_slot.is_lost, limiter.peek("k", 0).remaining))
-    sent.close()
+    return good, told, parent_slot.is_lost, limiter.peek("k", 0).remaining
 
 
 def limiter_holding(store: RedisStore) -> Any:
@@ -431,20 +435,16 @@ def limiter_holding(store: RedisStore) -> Any:
 
 def test_a_forked_process_has_connections_of_its_own(own: OwnValkey) -> None:
     # In a fresh process: one with threads, as ours, is not to be forked.
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_in_a_forked_process, args=(own.url, theirs))
-    process.start()
-    theirs.close()
-    good, told, is_lost, remains = ours.recv()
-    process.join()
+    ((good, told, is_lost, remains),) = run_in_processes([(_in_a_forked_process, (own.url,))])
     assert good
     assert told == b"++"
     assert not is_lost
     assert remains == 1000 - 1 - 2 * 250
 
 
-def _forked_renewers(url: str, sent: Any) -> None:
+def _forked_renewers(start: Any, url: str) -> str:
     """Fork while a slot is held, and hold one in the child; tell whether the child renews the parent's."""
+    start.wait()
     store = RedisStore(url, prefix="renewers", timeout=PATIENT)
     limiter = Limiter("concurrency 9; ttl=300ms", store=store, on_outage="raise")
     records: list[str] = []
@@ -461,19 +461,15 @@ def _forked_renewers(url: str, sent: Any) -> None:
             os.write(write, "\n".join(records).encode() or b"quiet")
             os._exit(0)
     os.close(write)
-    told = os.read(read, 10_000)
+    is_told, _, _ = select.select([read], [], [], 30)
+    told = os.read(read, 10_000) if is_told else b"the child hangs"
+    os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    sent.send(told.decode())
-    sent.close()
+    return told.decode()
 
 
 def test_a_forked_process_does_not_renew_what_its_parent_holds(own: OwnValkey) -> None:
-    ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_forked_renewers, args=(own.url, theirs))
-    process.start()
-    theirs.close()
-    assert ours.recv() == "quiet"
-    process.join()
+    assert run_in_processes([(_forked_renewers, (own.url,))]) == ["quiet"]
 
 
 # --- clocks and scripts ---
@@ -482,7 +478,7 @@ def test_a_forked_process_does_not_renew_what_its_parent_holds(own: OwnValkey) -
 async def test_the_servers_clock_counts_and_not_ours(own: OwnValkey) -> None:
     async with closing(RedisStore(own.url, timeout=PATIENT)) as store:
         with own.admin() as admin:
-            for decide in (await answers(store, "clock")):
+            for decide in await answers(store, "clock"):
                 seconds, microseconds = admin.time()
                 assert 0 <= seconds * 1_000_000 + microseconds - decide.now_us < PATIENT * 1_000_000
 
