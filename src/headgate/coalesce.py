@@ -48,7 +48,10 @@ class _Ride:
 
 
 class ThreadCoalescer:
-    """Coalesces the calls of threads. Survives a fork: the child begins with an empty queue."""
+    """Coalesces the calls of threads. Survives a fork: the child begins with an empty queue.
+
+    A caller waits at most for its deadline in the queue, and then, if it is its turn to lead, for that of its own trip.
+    """
 
     def __init__(self, trip: Trip, overdue: Overdue, timeout: float) -> None:
         self._trip = trip
@@ -58,19 +61,21 @@ class ThreadCoalescer:
 
     def _begin(self) -> None:
         self._pid = os.getpid()
+        self._road = threading.Lock()
+        """Held while a trip is under way; handed on with the lead."""
         self._lock = threading.Lock()
-        self._is_under_way = False
+        """Guards the queue, and the road's release against those who are just about to queue up."""
         self._waiting: deque[_Ride] = deque()
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Answer some groups, in a trip of our own or in somebody's."""
         if self._pid != os.getpid():
             self._begin()
+        if self._road.acquire(blocking=False):
+            return self._lead(groups)
         with self._lock:
-            leads = not self._is_under_way
-            if leads:
-                self._is_under_way = True
-            else:
+            leads = self._road.acquire(blocking=False)
+            if not leads:
                 ride = _Ride(groups)
                 self._waiting.append(ride)
         if leads:
@@ -92,36 +97,40 @@ class ThreadCoalescer:
     def _lead(self, own: Sequence[Group]) -> list[Answer]:
         """Make a trip for us and for all who are waiting, and hand over to whoever came meanwhile."""
         riders: list[_Ride] = []
-        groups = list(own)
-        with self._lock:
-            while self._waiting and len(groups) + len(self._waiting[0].groups) <= MAX_GROUPS:
-                rider = self._waiting.popleft()
-                riders.append(rider)
-                groups += rider.groups
         try:
-            answers = self._trip(groups)
-        except BaseException as error:
-            outage = error if isinstance(error, StoreOutage) else self._overdue()
-            answers = [outage] * len(groups)
-            if outage is not error:  # an interrupt, say: it is ours alone
-                self._hand_over(riders, answers[len(own) :])
-                raise
-        self._hand_over(riders, answers[len(own) :])
-        return answers[: len(own)]
+            if not self._waiting:
+                return _answers_of(self._trip, own)
+            groups = list(own)
+            with self._lock:
+                while self._waiting and len(groups) + len(self._waiting[0].groups) <= MAX_GROUPS:
+                    rider = self._waiting.popleft()
+                    riders.append(rider)
+                    groups += rider.groups
+            answers = _answers_of(self._trip, groups)
+            at = len(own)
+            for rider in riders:
+                rider.answers = answers[at : at + len(rider.groups)]
+                at += len(rider.groups)
+            return answers[: len(own)]
+        finally:
+            for rider in riders:
+                if rider.answers is None:  # we were interrupted, and nobody knows their answers
+                    rider.answers = [self._overdue()] * len(rider.groups)
+                rider.woken.release()
+            with self._lock:
+                if self._waiting:
+                    successor = self._waiting.popleft()
+                    successor.is_leading = True
+                    successor.woken.release()
+                else:
+                    self._road.release()
 
-    def _hand_over(self, riders: list[_Ride], answers: list[Answer]) -> None:
-        at = 0
-        for rider in riders:
-            rider.answers = answers[at : at + len(rider.groups)]
-            at += len(rider.groups)
-            rider.woken.release()
-        with self._lock:
-            if self._waiting:
-                successor = self._waiting.popleft()
-                successor.is_leading = True
-                successor.woken.release()
-            else:
-                self._is_under_way = False
+
+def _answers_of(trip: Trip, groups: Sequence[Group]) -> list[Answer]:
+    try:
+        return trip(groups)
+    except StoreOutage as outage:
+        return [outage] * len(groups)
 
 
 class AsyncCoalescer:

@@ -148,7 +148,8 @@ class Decision:
         """Microseconds until the turn of a request that was admitted into the future; 0 if it may go now."""
         if not self.allowed or self.group.max_wait_us == 0:
             return 0
-        return max((self._retry_after_us(index) for index in range(len(self.facts))), default=0)
+        waits = [hit.limit.wait_us(facts) for hit, facts in zip(self.group.hits, self.facts, strict=False)]
+        return max(waits, default=0)
 
     def claim(self) -> None:
         """Say that the tokens of this decision are being refunded or settled, which may happen once. For limiters.
@@ -189,12 +190,12 @@ class SourcedDecision(Decision):
 
 
 class LoneDecision(Decision):
-    """A lone hit that a token bucket admitted at once. It makes a group and facts of what it was told on demand."""
+    """The answer of a token bucket to a lone hit. It makes a group and facts of what it was told on demand."""
 
     __slots__ = ("told",)
 
-    told: tuple[Limit, str, str, int, int, int]
-    """`(limit, key, name, cost, debt, place)`, the last two as `token_bucket.Facts` has them."""
+    told: tuple[Limit, str, str, int, int, int, int]
+    """`(limit, key, name, cost)`, and `token_bucket.Facts`."""
 
     @property
     def group(self) -> Group:
@@ -204,4 +205,4 @@ class LoneDecision(Decision):
     @property
     def facts(self) -> tuple[Facts, ...]:
         """What the store answered."""
-        return ((self.told[4], 0, self.told[5]),)
+        return (self.told[4:],)

@@ -112,6 +112,10 @@ class Limit(ABC):
     def retry_after_us(self, facts: Facts, now_us: int, cost: int) -> int:
         """Microseconds until the hit would be admitted, if nobody else spends; 0 if it fits now."""
 
+    def wait_us(self, facts: Facts) -> int:
+        """Microseconds until the turn of a hit that was admitted into the future. Only a token bucket does that."""
+        return 0
+
     @abstractmethod
     def reset_after_us(self, facts: Facts, now_us: int) -> int:
         """Microseconds until the whole capacity is there again, if nobody spends."""
@@ -161,6 +165,9 @@ class TokenBucket(Limit):
 
     def remaining(self, facts: Facts, now_us: int) -> int:
         return max(0, (self._tolerance - facts[0]) // self._token)
+
+    def wait_us(self, facts: Facts) -> int:
+        return facts[1]
 
     def retry_after_us(self, facts: Facts, now_us: int, cost: int) -> int:
         return facts[1]

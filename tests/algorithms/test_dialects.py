@@ -157,7 +157,7 @@ class Schedule:
                 if not owes(code, state, now_us):
                     assert not owes(code, kept, now_us), played
                     continue
-                assert kept == state, played
+                assert kept == state, (kept, state, played)
                 assert left_ms >= 0, played
                 if with_expiry:
                     assert expires_at is not None

@@ -6,6 +6,7 @@ A cost of n takes n slots, held under one holder's name. Instants of expiry are 
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,8 +16,43 @@ Facts = tuple[int, int, int]
 """`(held, free_at, last)`: slots held after the decision; when a denied hit fits at the latest, if nobody renews
 (0: it was not denied); when the last slot held now expires (0: none is)."""
 
-State = dict[str, int]
-"""The expiry of each slot, by `holder:number`. It is changed in place: a state belongs to one store."""
+
+class State:
+    """The slots that are held, `holder:number`, in order of expiry. Changed in place: a state belongs to one store."""
+
+    __slots__ = ("by_expiry", "expiries")
+
+    def __init__(self) -> None:
+        self.by_expiry: list[tuple[int, str]] = []
+        self.expiries: dict[str, int] = {}
+
+    def put(self, slot: str, expiry: int) -> None:
+        """Hold a slot until `expiry`, from now on or on from now."""
+        self.drop(slot)
+        self.expiries[slot] = expiry
+        insort(self.by_expiry, (expiry, slot))
+
+    def drop(self, slot: str) -> None:
+        """Hold a slot no more."""
+        expiry = self.expiries.pop(slot, None)
+        if expiry is not None:
+            del self.by_expiry[bisect_left(self.by_expiry, (expiry, slot))]
+
+    def drop_expired(self, now: int) -> None:
+        """Hold no slot any more that has expired."""
+        expired = bisect_left(self.by_expiry, (now + 1, ""))
+        if expired:
+            for _, slot in self.by_expiry[:expired]:
+                del self.expiries[slot]
+            del self.by_expiry[:expired]
+
+    def held(self) -> int:
+        """How many are held."""
+        return len(self.by_expiry)
+
+    def last(self) -> int:
+        """When the last of them expires; 0 if none is held."""
+        return self.by_expiry[-1][0] if self.by_expiry else 0
 
 
 class Judged(NamedTuple):
@@ -32,11 +68,9 @@ class Judged(NamedTuple):
 
 def settle(state: State | None, now: int) -> State:
     """Drop the slots that have expired."""
-    if state is None:
-        return {}
-    for slot in [slot for slot, expiry in state.items() if expiry <= now]:
-        del state[slot]
-    return state
+    slots = State() if state is None else state
+    slots.drop_expired(now)
+    return slots
 
 
 def names(holder: str, cost: int) -> list[str]:
@@ -48,10 +82,9 @@ def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) ->
     """May the holder have its slots now? A later place cannot be reserved, so `max_wait` does not count."""
     cost, most, ttl, holder = arguments
     slots = settle(state, now)
-    allowed = len(slots) + cost <= most
-    free_at = 0
-    if not allowed:
-        free_at = sorted(slots.values())[min(len(slots), len(slots) + cost - most) - 1]
+    held = slots.held()
+    allowed = held + cost <= most
+    free_at = 0 if allowed else slots.by_expiry[min(held, held + cost - most) - 1][0]
     return allowed, Judged(slots, now, cost, ttl, holder, free_at)
 
 
@@ -59,21 +92,21 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts]:
     """Take the slots."""
     slots, now, cost, ttl, holder, free_at = judged
     for slot in names(holder, cost):
-        slots[slot] = now + ttl
+        slots.put(slot, now + ttl)
     return write(slots, free_at)
 
 
 def keep(judged: Judged) -> Facts:
     """Leave everything as it is, and say how it is."""
     slots = judged.slots
-    return len(slots), judged.free_at, max(slots.values(), default=0)
+    return slots.held(), judged.free_at, slots.last()
 
 
 def give_back(state: State | None, now: int, arguments: Arguments, receipt: object) -> tuple[State | None, int, Facts]:
     """Release the holder's slots."""
     slots = settle(state, now)
     for slot in names(arguments[3], arguments[0]):
-        slots.pop(slot, None)
+        slots.drop(slot)
     return write(slots, 0)
 
 
@@ -81,17 +114,17 @@ def renew(state: State | None, now: int, arguments: Arguments) -> tuple[bool, St
     """Put off the expiry of a holder's slots. False where one of them has expired, and may be another's by now."""
     cost, _, ttl, holder = arguments
     slots = settle(state, now)
-    held = all(slot in slots for slot in names(holder, cost))
+    held = all(slot in slots.expiries for slot in names(holder, cost))
     if held:
         for slot in names(holder, cost):
-            slots[slot] = now + ttl
+            slots.put(slot, now + ttl)
     return held, *write(slots, 0)
 
 
 def write(slots: State, free_at: int) -> tuple[State | None, int, Facts]:
     """The state as it is kept, until the last slot expires."""
-    last = max(slots.values(), default=0)
-    return slots or None, last, (len(slots), free_at, last)
+    held = slots.held()
+    return slots if held else None, slots.last(), (held, free_at, slots.last())
 
 
 def wire(arguments: Arguments) -> tuple[int | str, ...]:

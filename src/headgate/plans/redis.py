@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from headgate.decision import Decision
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
-from headgate.hits import Group, Hit
+from headgate.hits import Group
 from headgate.keys import storage_key
 from headgate.limits import Limit
 
@@ -78,6 +78,14 @@ def decide(
     `near_us` is a guess of the server's time, for calendar windows; `now_us` replaces its clock (in tests); `refused`
     makes an outage of the server's words.
     """
+    if len(groups) == 1 and now_us is None and _is_lone(groups[0]):
+        return _decide_lone(groups[0], prefix, refused)
+    return _decide_all(groups, prefix, near_us, now_us, refused)
+
+
+def _decide_all(
+    groups: Sequence[Group], prefix: str, near_us: int, now_us: int | None, refused: Callable[[str], StoreOutage]
+) -> Plan[Script, list[Decision | StoreOutage]]:
     decisions: dict[int, Decision | StoreOutage] = {}
     pending = list(range(len(groups)))
     for _ in range(MAX_ATTEMPTS):
@@ -92,13 +100,33 @@ def decide(
     raise refused("its clock jumps: no calendar window could be found for it")
 
 
+def _is_lone(group: Group) -> bool:
+    """Is it the commonest call: one hit to spend now, whose arguments depend on its cost alone?"""
+    return len(group.hits) == 1 and group.max_wait_us == 0 and group.action == "spend" and group.hits[0].limit.is_plain
+
+
+def _decide_lone(
+    group: Group, prefix: str, refused: Callable[[str], StoreOutage]
+) -> Plan[Script, list[Decision | StoreOutage]]:
+    """As `decide`, straight through. All of the call but its key is the same each time, and packed once."""
+    limit, key, name, cost = group.hits[0][:4]
+    sha, text, words, arguments, before, after = _frame(limit, cost)
+    key = storage_key(prefix, key, name, limit.code)
+    encoded = key.encode()
+    script = Script(sha, text, False, [key], words, b"%b$%d\r\n%b\r\n%b" % (before, len(encoded), encoded, after))
+    reply = yield script
+    if isinstance(reply, ScriptMissing):
+        reply = yield script._replace(is_whole=True)
+    take = iter(reply).__next__
+    now_us, allowed = take(), take()
+    if allowed < 0:
+        return [refused(_text(take()))]
+    return [Decision(group, now_us, allowed == 1, (limit.algorithm.read(take, now_us, arguments),))]
+
+
 def _pack(
     groups: Sequence[Group], prefix: str, near_us: int, now_us: int | None
 ) -> tuple[Script, list[tuple[Any, ...]]]:
-    if len(groups) == 1 and now_us is None:
-        hits, max_wait_us, action = groups[0]
-        if len(hits) == 1 and max_wait_us == 0 and action == "spend" and hits[0].limit.is_plain:
-            return _pack_lone(hits[0], prefix)
     keys: list[str] = []
     words: list[str | int] = ["" if now_us is None else now_us]
     kept: list[tuple[Any, ...]] = []
@@ -121,17 +149,8 @@ def _pack(
     return Script(sha, text, False, keys, words), kept
 
 
-def _pack_lone(hit: Hit, prefix: str) -> tuple[Script, list[tuple[Any, ...]]]:
-    """The commonest call. All of it but the key is the same each time, and is packed once."""
-    limit, key, name, cost = hit[:4]
-    sha, text, words, kept, before, after = _frame(limit, cost)
-    key = storage_key(prefix, key, name, limit.code)
-    packed = b"%b$%d\r\n%b\r\n%b" % (before, len(encoded := key.encode()), encoded, after)
-    return Script(sha, text, False, [key], words, packed), kept
-
-
 @functools.lru_cache(maxsize=4096)
-def _frame(limit: Limit, cost: int) -> tuple[str, str, Sequence[str | int], list[tuple[Any, ...]], bytes, bytes]:
+def _frame(limit: Limit, cost: int) -> tuple[str, str, Sequence[str | int], tuple[Any, ...], bytes, bytes]:
     """What `_pack` makes of a lone hit, and the bytes (RESP) before and after its key."""
     arguments = limit.arguments(cost, 0, "")
     wired = limit.algorithm.wire(arguments)
@@ -139,7 +158,7 @@ def _frame(limit: Limit, cost: int) -> tuple[str, str, Sequence[str | int], list
     sha, text = compose(frozenset((limit.code,)))
     before = f"*{4 + len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in ("EVALSHA", sha, "1"))
     after = "".join(f"${len(str(word))}\r\n{word}\r\n" for word in words)
-    return sha, text, words, [arguments], before.encode(), after.encode()
+    return sha, text, words, arguments, before.encode(), after.encode()
 
 
 def _read(
@@ -161,7 +180,10 @@ def _read(
                 facts.append(hit.limit.algorithm.read(take, now_us, arguments[number]))
             decisions[index] = Decision(group, now_us, allowed == 1, tuple(facts))
         elif allowed == -2:
-            text = take()
-            decisions[index] = refused(text.decode(errors="replace") if isinstance(text, bytes) else str(text))
+            decisions[index] = refused(_text(take()))
         at += len(group.hits)
     return now_us
+
+
+def _text(reply: Any) -> str:
+    return reply.decode(errors="replace") if isinstance(reply, bytes) else str(reply)

@@ -108,21 +108,26 @@ class MemoryStore:
                 now_us = time_ns() // 1_000
                 entry = table.get(key)
                 if is_bucket and entry is not None:
-                    # token_bucket.judge and .spend in one, for a hit that is admitted by a state without vacancies.
+                    # token_bucket.judge with .spend or .keep in one, for a state without vacancies.
                     tat, known, vacancies = entry[0] or _NO_BUCKET
                     if known == rate and not vacancies:
                         now = now_us * rate
                         tat = max(tat, now)
-                        tat += cost * token
                         debt = tat - now
-                        if debt <= tolerance:
+                        new_debt = debt + cost * token
+                        decision = new(LoneDecision)  # calling the class would take a third of the whole time
+                        decision.now_us = now_us
+                        if new_debt <= tolerance:
+                            tat = now + new_debt
                             entry[0] = (tat, rate, ())
                             entry[1] = now_us + full_us  # a bit late, and cheaper than tat / rate
-                            decision = new(LoneDecision)  # calling the class would take a third of the whole time
-                            decision.now_us = now_us
                             decision.allowed = True
-                            decision.told = (limit, key, name, cost, debt, tat)
-                            return decision
+                            decision.told = (limit, key, name, cost, new_debt, 0, tat)
+                        else:
+                            decision.allowed = False
+                            wait_us = -(-(new_debt - tolerance) // rate)
+                            decision.told = (limit, key, name, cost, debt, wait_us, tat)
+                        return decision
                 return self._group(Group((Hit(limit, check_key(key), name, cost),)), now_us)
             finally:
                 release()

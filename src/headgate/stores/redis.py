@@ -176,6 +176,8 @@ class RedisStore:
         """
         if self._pool is None:
             raise InvalidUse("this store was made from an asyncio client: it serves AsyncLimiter only")
+        if not groups:
+            return []
         return _decisions(self._threads.decide(groups) if self._coalesces else self._trip(groups))
 
     async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
@@ -185,6 +187,8 @@ class RedisStore:
         """
         if self._their_pool is None and not self._is_own:
             raise InvalidUse("this store was made from a blocking client: it serves Limiter only")
+        if not groups:
+            return []
         return _decisions(await (self._tasks.decide(groups) if self._coalesces else self._trip_async(groups)))
 
     def _trip(self, groups: Sequence[Group]) -> list[Answer]:
@@ -244,7 +248,6 @@ class RedisStore:
         """A connection to ask on: one that we kept and on which nothing has come in since (not even its end), or
         the pool's.
         """
-        pool: Any = self._pool  # redis-py leaves its pools untyped
         while self._idle:
             try:
                 line = self._idle.pop()
@@ -254,7 +257,8 @@ class RedisStore:
                 if line.is_quiet():
                     return line
                 line.connection.disconnect()
-                pool.release(line.connection)
+                self._release(line)
+        pool: Any = self._pool  # redis-py leaves its pools untyped
         line = _Line(pool.get_connection(), os.getpid())
         if not self._is_own:
             line.hurry(self.timeout)
@@ -269,15 +273,21 @@ class RedisStore:
         if self._keeps_connections and line.connection._sock is not None:
             self._idle.append(line)
         else:
-            if not self._is_own:
-                line.relax()
-            pool: Any = self._pool
-            pool.release(line.connection)
+            self._release(line)
+
+    def _release(self, line: _Line) -> None:
+        if not self._is_own:
+            line.relax()
+        pool: Any = self._pool
+        pool.release(line.connection)
 
     def close(self) -> None:
-        """Close what this store opened for threads, where nobody is asking, and drop what it opened for event loops."""
+        """Close what this store opened for threads, where nobody is asking, and have event loops close theirs."""
         self._close_idle()
         if self._is_own:
+            for loop, lines in list(self._loops.items()):
+                if loop.is_running():  # ours, or another thread's
+                    asyncio.run_coroutine_threadsafe(lines.close(), loop)
             self._loops.clear()
 
     async def aclose(self) -> None:
@@ -290,13 +300,12 @@ class RedisStore:
 
     def _close_idle(self) -> None:
         if self._is_own and self._pool is not None:
-            pool: Any = self._pool
             while self._idle:
                 line = self._idle.pop()
                 if line.pid == os.getpid():
                     line.connection.disconnect()
-                    pool.release(line.connection)
-            pool.disconnect(inuse_connections=False)
+                    self._release(line)
+            self._pool.disconnect(inuse_connections=False)
 
     def _plan(self, groups: Sequence[Group]) -> Any:
         now_us = None if self._now is None else self._now()
@@ -307,8 +316,9 @@ class RedisStore:
         """Remember how far the server's clock is from ours: it is used to guess calendar windows, never to
         decide.
         """
-        if self._now is None and isinstance(answers[0], Decision):
-            skew_us = answers[0].now_us - system_clock()
+        first = answers[0]
+        if isinstance(first, Decision) and self._now is None and not first.group.hits[0].limit.is_plain:
+            skew_us = first.now_us - system_clock()
             if abs(skew_us - self._skew_us) > 1_000_000:
                 self._skew_us = skew_us
         return answers
@@ -372,10 +382,12 @@ def _decisions(answers: list[Answer]) -> list[Decision]:
 
     :raises StoreOutage: if there is one.
     """
+    decisions = []
     for answer in answers:
         if isinstance(answer, StoreOutage):
             raise answer
-    return [answer for answer in answers if isinstance(answer, Decision)]
+        decisions.append(answer)
+    return decisions
 
 
 def _is_intact(error: BaseException) -> bool:

@@ -1,0 +1,56 @@
+"""A crowd from many processes on one key: what is admitted is what the limit says, to the token, in every interval."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from tests.faults.processes import run_in_processes
+from tests.faults.workers import Seen, hammer_with_tasks, hammer_with_threads
+
+RATE, BURST, SECONDS = 500, 500, 10.0
+LIMIT = f"{RATE}/second; burst={BURST}"
+
+
+def check_bound_in_every_interval(admitted: list[int]) -> None:
+    """In every interval of length t, at most `burst + rate * t` were admitted. In millionths of a token."""
+    lowest = None
+    for index, at in enumerate(admitted):
+        level = index * 1_000_000 - RATE * at
+        lowest = level if lowest is None else min(lowest, level)
+        assert level + 1_000_000 - lowest <= BURST * 1_000_000
+
+
+def check_that_no_token_was_withheld(admitted: list[int], last_denied: int) -> None:
+    """At a denial the bucket held less than one token: all others had been handed out."""
+    elapsed = last_denied - admitted[0]
+    handed_out = sum(1 for at in admitted if at <= last_denied)
+    earned = BURST * 1_000_000 + RATE * elapsed
+    assert (handed_out + 1) * 1_000_000 > earned
+    assert handed_out * 1_000_000 <= earned
+
+
+def check(crowd: list[Seen], url: str, prefix: str) -> None:
+    admitted = sorted(at for seen in crowd for at in seen.admitted)
+    last_denied = max(seen.denied[1] for seen in crowd)
+    assert last_denied > 0
+    assert sum(seen.asked for seen in crowd) > len(admitted) > BURST
+    assert last_denied - admitted[0] > 5 * 1_000_000  # long enough to mean something
+    check_bound_in_every_interval(admitted)
+    check_that_no_token_was_withheld(admitted, last_denied)
+    with redis.Redis.from_url(url) as admin:
+        assert len(list(admin.scan_iter(f"{prefix}:*"))) <= 1
+
+
+@pytest.mark.parametrize("processes", [4])
+def test_threads_of_many_processes_get_exactly_what_the_limit_says(
+    valkey_url: str, prefix: str, processes: int
+) -> None:
+    crowd = run_in_processes([(hammer_with_threads, (valkey_url, prefix, LIMIT, 8, SECONDS))] * processes)
+    check(crowd, valkey_url, prefix)
+
+
+@pytest.mark.parametrize("processes", [4])
+def test_tasks_of_many_processes_get_exactly_what_the_limit_says(valkey_url: str, prefix: str, processes: int) -> None:
+    crowd = run_in_processes([(hammer_with_tasks, (valkey_url, prefix, LIMIT, 200, SECONDS))] * processes)
+    check(crowd, valkey_url, prefix)
