@@ -194,7 +194,7 @@ class LoneDecision(Decision):
 
     __slots__ = ("told",)
 
-    told: tuple[Limit, str, str, int, int, int, int]
+    told: tuple[Limit, str, str, int, int, int, int, int]
     """`(limit, key, name, cost)`, and `token_bucket.Facts`."""
 
     @property

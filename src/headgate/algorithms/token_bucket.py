@@ -11,11 +11,16 @@ writes the same number as a pair `(q, r)`: `q` whole microseconds and `r` parts.
 **Waiting.** With `max_wait`, a hit may be admitted into the future: it takes its place behind the others and learns
 when its turn comes. Someone *is waiting* while the `tat` is beyond `now + tolerance`.
 
-**Giving back.** What a hit took is owed to nobody any more only as far as it has not been earned again: at most
-`place - now`, `place` being the `tat` just after that hit. (Giving back more would let through, in some interval,
-more than `burst + rate * t`.) While others are waiting, their turns stand and the `tat` cannot simply move back.
-The place then becomes a *vacancy*: the next hit that fits takes it, at its turn. Vacancies fall back into the
-bucket when they are the last in the queue, or when nobody is waiting any more.
+**Giving back.** What a hit took is owed to nobody any more only as far as it has not been earned again. `place`
+being the `tat` just after that hit, that is at most `place - now`, less what other hits have given back since
+(`credited`). More than that would let through, in some interval, more than `burst + rate * t`.
+
+- The last in the queue just leaves it: the `tat` goes back.
+- A place further ahead, whose turn has not come, is given back whole and becomes a *vacancy*: the next hit that
+  fits takes it, with its turn. When everyone behind it has left too, it falls back into the bucket; when its turn
+  passes, it is lost.
+- A hit whose turn has come pays back what is owed, unless somebody is waiting: waiters have been told their turns
+  by the `tat` as it was.
 """
 
 from __future__ import annotations
@@ -27,9 +32,10 @@ from headgate.algorithms import MAX_DEBT_US
 
 Arguments = tuple[int, int, int]
 """`(increment, tolerance, rate)`: the cost and the capacity in parts, and the parts per microsecond."""
-Facts = tuple[int, int, int]
-"""`(debt, wait_us, place)`: the debt after the decision, in parts; how long until the hit may pass (0: now); where
-the hit stands in the queue, in parts since the epoch."""
+Facts = tuple[int, int, int, int]
+"""`(debt, wait_us, place, credited)`: the debt after the decision, in parts; how long until the hit may pass (0:
+now); where the hit stands in the queue, in parts since the epoch; the bucket's `credited` at that time. The last
+two are the hit's receipt."""
 Vacancy = tuple[int, int]
 """`(place, amount)`: a place given back while others were waiting, and what it holds, both in parts."""
 
@@ -37,113 +43,118 @@ MAX_VACANCIES = 16
 """More vacancies than these are not remembered; the smallest is forgotten, which admits less, never more."""
 
 
-State = tuple[int, int, tuple[Vacancy, ...]]
-"""`(tat, rate, vacancies)`: what a bucket remembers. The `tat` is in parts of `1 / rate` microsecond, the vacancies
-are by place."""
+State = tuple[int, int, tuple[Vacancy, ...], int, int]
+"""`(tat, rate, vacancies, credited, limit_of_credit)`: what a bucket remembers. The `tat` is in parts of `1 / rate`
+microsecond, the vacancies are by place. `credited` is how much has been given back by others than the last, in
+whole microseconds. It is kept while a hit from before may still give something back: until the bucket is empty, and
+the instant `limit_of_credit` has passed, by which it would have been empty without any giving back."""
 
 
 class Judged(NamedTuple):
     """A hit that was judged but not yet spent."""
 
     now: int
-    tat: int
-    vacancies: tuple[Vacancy, ...]
+    settled: State
     increment: int
-    rate: int
     wait_us: int
     taken: int
     """The index of the vacancy to take, or -1 for a place of its own."""
 
 
-def settle(state: State | None, now: int, tolerance: int, rate: int) -> tuple[int, tuple[Vacancy, ...]]:
-    """Bring the state to `rate` and `now` (in parts), and let vacancies fall back into the bucket."""
+def settle(state: State | None, now_us: int, tolerance: int, rate: int) -> State:
+    """Bring the state to `rate` and `now_us`: vacancies whose turn has passed are lost."""
     if state is None:
-        return now, ()
-    tat, known, vacancies = state
+        return now_us * rate, rate, (), 0, 0
+    tat, known, vacancies, credited, limit_of_credit = state
     if known != rate:  # other parts: round to whole microseconds, against the caller
         tat = -(-tat // known) * rate
-        vacancies = tuple((place // known * rate, amount // known * rate) for place, amount in vacancies)
-    if not vacancies:
-        return tat, vacancies
-    left = [vacancy for vacancy in vacancies if vacancy[0] > now and vacancy[1] > 0]
-    while left and left[-1][0] == tat:  # the last in the queue: the queue just gets shorter
-        place, amount = left.pop()
-        tat -= min(amount, place - now)
-    if tat <= now + tolerance:  # nobody is waiting
-        for place, amount in left:
-            tat -= min(amount, place - now)
-        left = []
-    return tat, tuple(left)
+        vacancies = tuple((-(-place // known) * rate, amount // known * rate) for place, amount in vacancies)
+    if limit_of_credit <= now_us and tat <= now_us * rate:
+        credited = limit_of_credit = 0
+    if vacancies:
+        vacancies = tuple(vacancy for vacancy in vacancies if vacancy[0] - tolerance > (now_us - 1) * rate)
+    return tat, rate, vacancies, credited, limit_of_credit
 
 
 def judge(state: State | None, now_us: int, arguments: Arguments, max_wait_us: int) -> tuple[bool, Judged]:
     """May a hit pass now, or within `max_wait_us`?"""
     increment, tolerance, rate = arguments
     now = now_us * rate
-    tat, vacancies = settle(state, now, tolerance, rate)
-    debt = max(0, tat - now)
-    new_debt = debt + increment
+    settled = settle(state, now_us, tolerance, rate)
+    new_debt = max(0, settled[0] - now) + increment
     wait_us = -(-(new_debt - tolerance) // rate) if new_debt > tolerance else 0
     taken = -1
-    if wait_us > 0:
-        for index, (place, amount) in enumerate(vacancies):
-            turn_us = max(0, -(-(place - tolerance - now) // rate))
-            if turn_us < wait_us and min(amount, place - now - turn_us * rate) >= increment:
-                wait_us = turn_us
-                taken = index
-                break
-    return wait_us <= max_wait_us, Judged(now, tat, vacancies, increment, rate, wait_us, taken)
+    for index, (place, amount) in enumerate(settled[2]):
+        turn_us = -(-(place - tolerance - now) // rate)
+        if turn_us < wait_us and amount >= increment:
+            wait_us = turn_us
+            taken = index
+            break
+    return wait_us <= max_wait_us, Judged(now, settled, increment, wait_us, taken)
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts]:
     """Take the cost."""
-    now, tat, vacancies, increment, rate, wait_us, taken = judged
+    now, (tat, rate, vacancies, credited, limit_of_credit), increment, wait_us, taken = judged
     if taken >= 0:
-        place, amount = vacancies[taken]
-        rest = ((place - increment, amount - increment),) if amount > increment else ()
-        vacancies = vacancies[:taken] + rest + vacancies[taken + 1 :]
+        place = vacancies[taken][0]
+        vacancies = vacancies[:taken] + vacancies[taken + 1 :]
     else:
-        tat = place = max(tat, now) + increment
-    return write(tat, rate, vacancies, now, (max(0, tat - now), wait_us, place))
+        tat = place = max(tat, now + wait_us * rate) + increment  # a turn is a whole microsecond, and counts as such
+    return write((tat, rate, vacancies, credited, limit_of_credit), now, (max(0, tat - now), wait_us, place, credited))
 
 
 def keep(judged: Judged) -> Facts:
-    """Leave everything as it is, and say how it is."""
-    now, tat, _, _, _, wait_us, _ = judged
-    return max(0, tat - now), wait_us, max(tat, now)
+    """Take nothing."""
+    now, (tat, _, _, credited, _), _, wait_us, _ = judged
+    return max(0, tat - now), wait_us, max(tat, now), credited
 
 
-def give_back(state: State | None, now_us: int, arguments: Arguments, place: int) -> tuple[State | None, int, Facts]:
-    """Return the `increment` that a hit with this `place` took, as far as it has not been earned again."""
+def give_back(
+    state: State | None, now_us: int, arguments: Arguments, receipt: tuple[int, int]
+) -> tuple[State | None, int, Facts]:
+    """Return the `increment` that a hit with this receipt took, as far as it has not been earned again."""
     increment, tolerance, rate = arguments
+    place, credited_before = receipt
     now = now_us * rate
-    tat, vacancies = settle(state, now, tolerance, rate)
-    if place > now and tat > now and increment > 0:
-        place = min(place, tat)
+    tat, _, vacancies, credited, limit_of_credit = settle(state, now_us, tolerance, rate)
+    owed = min(increment, place - now - max(0, credited - credited_before) * rate)
+    if place == tat and credited == credited_before:  # the last
+        tat -= max(0, owed)
+        left = list(vacancies)
+        while left and left[-1][0] == tat:  # and now those before it
+            tat -= left.pop()[1]
+        vacancies = tuple(left)
+    elif place - tolerance > now:  # its turn has not come
         merged = dict(vacancies)
         merged[place] = merged.get(place, 0) + increment
         if len(merged) > MAX_VACANCIES:
             del merged[min(merged, key=lambda at: (merged[at], at))]
-        tat, vacancies = settle((tat, rate, tuple(sorted(merged.items()))), now, tolerance, rate)
-    return write(tat, rate, vacancies, now, (max(0, tat - now), 0, max(tat, now)))
+        vacancies = tuple(sorted(merged.items()))
+    elif tat <= now + tolerance and owed > 0:  # nobody is waiting
+        limit_of_credit = max(limit_of_credit, -(-tat // rate))
+        credited += -(-owed // rate)
+        tat -= owed
+    return write(
+        (tat, rate, vacancies, credited, limit_of_credit), now, (max(0, tat - now), 0, max(tat, now), credited)
+    )
 
 
 def take(state: State | None, now_us: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
     """Charge the `increment` whatever the limit says; the debt saturates at 71 years."""
     increment, tolerance, rate = arguments
     now = now_us * rate
-    tat, vacancies = settle(state, now, tolerance, rate)
+    tat, _, vacancies, credited, limit_of_credit = settle(state, now_us, tolerance, rate)
     tat = min(max(tat, now) + increment, now + MAX_DEBT_US * rate)
-    return write(tat, rate, vacancies, now, (max(0, tat - now), 0, tat))
+    return write((tat, rate, vacancies, credited, limit_of_credit), now, (max(0, tat - now), 0, tat, credited))
 
 
-def write(
-    tat: int, rate: int, vacancies: tuple[Vacancy, ...], now: int, facts: Facts
-) -> tuple[State | None, int, Facts]:
+def write(state: State, now: int, facts: Facts) -> tuple[State | None, int, Facts]:
     """The state as it is kept, with the first instant (in whole microseconds) at which it says nothing any more."""
-    if tat <= now:
+    tat, rate, _, _, limit_of_credit = state
+    if tat <= now and limit_of_credit * rate <= now:
         return None, 0, facts
-    return (tat, rate, vacancies), -(-tat // rate), facts
+    return state, max(-(-tat // rate), limit_of_credit), facts
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:
@@ -152,18 +163,19 @@ def wire(arguments: Arguments) -> tuple[int, ...]:
     return *divmod(increment, rate), *divmod(tolerance, rate), rate
 
 
-def wire_receipt(arguments: Arguments, place: int) -> tuple[int, ...]:
-    """The place as a pair."""
-    return divmod(place, arguments[2])
+def wire_receipt(arguments: Arguments, receipt: tuple[int, int]) -> tuple[int, ...]:
+    """The place as a pair, and what was credited."""
+    return *divmod(receipt[0], arguments[2]), receipt[1]
 
 
 def read(take: Callable[[], int], now_us: int, arguments: Arguments) -> Facts:
-    """The facts of one hit from a reply: debt as a pair, wait, and the place where it is not the debt's end."""
+    """The facts of one hit from a reply: debt as a pair, wait, and the receipt where it is not the plainest."""
     rate = arguments[2]
     debt = take() * rate
     debt += take()
     wait_us = take()
-    if wait_us < 0:  # a vacancy was taken: its place follows
+    if wait_us < 0:
         place = take() * rate
-        return debt, -wait_us - 1, place + take()
-    return debt, wait_us, now_us * rate + debt
+        place += take()
+        return debt, -wait_us - 1, place, take()
+    return debt, wait_us, now_us * rate + debt, 0

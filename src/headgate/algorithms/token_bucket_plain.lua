@@ -24,6 +24,9 @@ while at < last and ARGV[at + 1] == 'spend' and ARGV[at + 3] == '1' and ARGV[at 
   if wait < 0 then wait = 0 end
   local allowed = wait <= tonumber(ARGV[at + 2])
   if allowed then
+    if q < now + wait then -- a turn is a whole microsecond, and counts as such
+      new_q, new_r = now + wait + tonumber(ARGV[at + 6]), tonumber(ARGV[at + 7])
+    end
     q, r = new_q, new_r
     if q > now or r > 0 then
       local there = q + (server_now - now) + (r > 0 and 1 or 0)

@@ -30,7 +30,7 @@ _Entry = list[Any]
 _Table = dict[str, _Entry]
 """The entries of one limit (one name and algorithm), by key."""
 _NOTHING: Final = (None, 0)
-_NO_BUCKET: Final = (0, 0, ())
+_NO_BUCKET: Final = (0, 0, (), 0, 0)
 
 
 class MemoryStore:
@@ -108,9 +108,9 @@ class MemoryStore:
                 now_us = time_ns() // 1_000
                 entry = table.get(key)
                 if is_bucket and entry is not None:
-                    # token_bucket.judge with .spend or .keep in one, for a state without vacancies.
-                    tat, known, vacancies = entry[0] or _NO_BUCKET
-                    if known == rate and not vacancies:
+                    # token_bucket.judge with .spend or .keep in one, for a state to which nothing was given back.
+                    tat, known, vacancies, _, until = entry[0] or _NO_BUCKET
+                    if known == rate and not vacancies and until == 0:
                         now = now_us * rate
                         tat = max(tat, now)
                         debt = tat - now
@@ -119,14 +119,14 @@ class MemoryStore:
                         decision.now_us = now_us
                         if new_debt <= tolerance:
                             tat = now + new_debt
-                            entry[0] = (tat, rate, ())
+                            entry[0] = (tat, rate, (), 0, 0)
                             entry[1] = now_us + full_us  # a bit late, and cheaper than tat / rate
                             decision.allowed = True
-                            decision.told = (limit, key, name, cost, new_debt, 0, tat)
+                            decision.told = (limit, key, name, cost, new_debt, 0, tat, 0)
                         else:
                             decision.allowed = False
                             wait_us = -(-(new_debt - tolerance) // rate)
-                            decision.told = (limit, key, name, cost, debt, wait_us, tat)
+                            decision.told = (limit, key, name, cost, debt, wait_us, tat, 0)
                         return decision
                 return self._group(Group((Hit(limit, check_key(key), name, cost),)), now_us)
             finally:
