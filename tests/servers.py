@@ -3,6 +3,7 @@ as it is told."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -12,8 +13,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,14 @@ def eventually(is_so: Callable[[], object], what: str) -> None:
     while not is_so():
         assert time.monotonic() < deadline, f"never: {what}"
         time.sleep(0.005)
+
+
+async def soon(is_so: Callable[[], Awaitable[object]], what: str) -> None:
+    """Wait in a task until something is so."""
+    deadline = time.monotonic() + PATIENCE
+    while not await is_so():
+        assert time.monotonic() < deadline, f"never: {what}"
+        await asyncio.sleep(0.001)
 
 
 class OwnValkey:
@@ -81,7 +90,7 @@ class OwnValkey:
             self._is_frozen = False
 
     @contextmanager
-    def admin(self, **options: Any) -> Iterator[redis.Redis]:
+    def admin(self, **options: Any) -> Iterator[Any]:  # not all of redis.Redis is typed
         """A connection for orders and questions."""
         with redis.Redis(port=self.port, decode_responses=True, **options) as client:
             yield client
@@ -89,7 +98,7 @@ class OwnValkey:
     def calls(self, **options: Any) -> Counter[str]:
         """How often each command was called since the last CONFIG RESETSTAT."""
         with self.admin(**options) as admin:
-            stats: dict[str, Any] = admin.info("commandstats")  # type: ignore[assignment]
+            stats = admin.info("commandstats")
         return Counter({name.removeprefix("cmdstat_"): int(values["calls"]) for name, values in stats.items()})
 
 
@@ -165,10 +174,8 @@ class FakeServer:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for client in self._sockets:
-            try:
+            with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
         for thread in self._threads:
             thread.join(PATIENCE)
         for client in self._sockets:

@@ -53,7 +53,9 @@ def test_a_plain_key_is_easy_to_read_in_the_store() -> None:
     assert storage_key("headgate", "a{b}%", "x:{y}%", "tb") == "headgate:{a%7Bb%7D%25}:x%3A%7By%7D%25:tb"
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=MAX_KEY_BYTES // 4))
+@given(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=MAX_KEY_BYTES // 4)
+)
 @example("k" * MAX_KEY_BYTES)
 @example("é" * (MAX_KEY_BYTES // 2))
 @example(" ")
@@ -63,7 +65,7 @@ def test_every_text_of_a_fair_length_is_a_key(text: str) -> None:
 
 @given(st.text(max_size=20), st.sampled_from(["\0", "\ud800", "\udfff"]), st.text(max_size=20))
 def test_what_a_store_cannot_hold_is_no_key(before: str, bad: str, after: str) -> None:
-    with pytest.raises(InvalidKey, match="NUL|encodable as UTF-8") as caught:
+    with pytest.raises(InvalidKey, match=r"NUL|encodable as UTF-8") as caught:
         check_key(before + bad + after)
     str(caught.value).encode()  # can be printed and logged
 

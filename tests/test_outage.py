@@ -14,6 +14,7 @@ from headgate import (
     AcquireTimeout,
     AsyncLimiter,
     Decision,
+    Hold,
     InvalidUse,
     Limiter,
     LimitExceeded,
@@ -27,6 +28,7 @@ from headgate import (
 from headgate.hits import Group
 from headgate.outage import OutageRule
 from headgate.policy import Policy
+from tests.servers import soon
 
 GROUP = Policy("5/minute", "api").group("k")
 
@@ -100,14 +102,11 @@ def test_an_outage_is_logged_once_and_so_is_its_end(caplog: pytest.LogCaptureFix
         assert messages(caplog) == []
         for _ in range(5):
             rule.decide(GROUP, outage)
-        assert rule.is_out
         for _ in range(5):
             rule.over()
         assert not rule.is_out
         rule.decide(GROUP, outage)
-    down = (
-        "headgate: store redis://somewhere:1/0: it cannot be reached; limiter 'api' answers 'open' until it is back"
-    )
+    down = "headgate: store redis://somewhere:1/0: it cannot be reached; limiter 'api' answers 'open' until it is back"
     assert messages(caplog) == [down, "headgate: the store of limiter 'api' answers again", down]
     assert {record.levelname for record in caplog.records} == {"WARNING"}
 
@@ -306,10 +305,12 @@ async def test_an_outage_of_the_whole_life_of_a_slot_loses_it(
 ) -> None:
     limiter = Sides(kind, store, "concurrency 1; ttl=60ms", on_outage="raise")
 
-    async def seen_lost(hold: Any) -> None:
+    async def seen_lost(hold: Hold) -> None:
+        async def is_lost() -> bool:
+            return hold.is_lost
+
         async with asyncio.timeout(5):
-            while not hold.is_lost:
-                await asyncio.sleep(0.005)
+            await soon(is_lost, "the holder knows of its loss")
 
     with caplog.at_level(logging.WARNING, "headgate"):
         if kind == "blocking":

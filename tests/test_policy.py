@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from headgate import Concurrency, CostExceedsCapacity, Decision, InvalidCost, InvalidUse, LimitSyntaxError, TokenBucket
+from headgate import (
+    CostExceedsCapacity,
+    Decision,
+    InvalidCost,
+    InvalidUse,
+    LimitSyntaxError,
+    ManualClock,
+    MemoryStore,
+    TokenBucket,
+)
 from headgate.algorithms import MAX_SPAN_US
 from headgate.hits import Group, Hit
 from headgate.policy import (
@@ -29,7 +38,10 @@ def test_one_limit_makes_one_hit() -> None:
 
 def test_several_limits_make_a_hit_each_on_one_key() -> None:
     group = Policy(["5/minute", "9/hour"], "api").group("k", 2)
-    assert [(hit.name, hit.key, hit.cost) for hit in group.hits] == [("api.per-minute", "k", 2), ("api.per-hour", "k", 2)]
+    assert [(hit.name, hit.key, hit.cost) for hit in group.hits] == [
+        ("api.per-minute", "k", 2),
+        ("api.per-hour", "k", 2),
+    ]
 
 
 def test_tiers_make_a_hit_each_on_a_key_of_its_own_in_the_limiters_order() -> None:
@@ -95,7 +107,7 @@ COLLIDING: list[tuple[Limits, str | None]] = [
 
 
 def test_names_and_tiers_that_look_alike_when_joined_do_not_share() -> None:
-    users = {}
+    users: dict[str, tuple[Limits, str | None]] = {}
     for limits, name in COLLIDING:
         policy = Policy(limits, name)
         for full_name in policy.limits:
@@ -120,16 +132,14 @@ def test_what_is_no_limit_makes_no_policy(limits: Any) -> None:
 
 
 def decided(policy: Policy, key: Any, cost: Any = 1, *, allowed: bool = True, action: Any = "spend") -> Decision:
-    """A decision as a store would give it at the epoch's second second, for a bucket that was full."""
-    group = policy.group(key, cost, None, action)
-    facts = []
-    for hit in group.hits:
-        if isinstance(hit.limit, Concurrency):
-            facts.append((hit.cost, 0, 62_000_000))
-        else:
-            debt, _, parts = hit.limit.arguments(hit.cost, 0, "")
-            facts.append((debt, 0, 2_000_000 * parts + debt))
-    return Decision(group, 2_000_000, allowed, tuple(facts))
+    """What a store says, to which nobody or everybody has come before."""
+    store = MemoryStore(ManualClock())
+    if not allowed:
+        full = {tier: hit.limit.capacity for tier, hit in zip("abcd", policy.group(key, 0).hits, strict=False)}
+        store.decide([policy.group(key, full if policy.is_tiered else max(full.values()))])
+    (decision,) = store.decide([policy.group(key, cost, None, action)])
+    assert decision.allowed is allowed
+    return decision
 
 
 def test_what_returns_a_decision_gives_back_each_hit_that_took_something() -> None:
@@ -139,7 +149,7 @@ def test_what_returns_a_decision_gives_back_each_hit_that_took_something() -> No
     assert [group.action for group in groups] == ["give_back", "give_back"]
     assert [group.hits[0].tier for group in groups] == ["a", "c"]
     assert [len(group.hits) for group in groups] == [1, 1]
-    assert groups[0].hits[0].receipt == decision.facts[0][2]
+    assert groups[0].hits[0].receipt == decision.group.hits[0].limit.receipt(decision.facts[0], 2)
     only = give_back_groups(decision, only_slots=True)
     assert [group.hits[0].tier for group in only] == ["c"]
 
@@ -155,10 +165,15 @@ def test_nothing_returns_what_took_nothing() -> None:
 def test_what_settles_a_decision_gives_back_or_takes_the_difference() -> None:
     policy = Policy({"a": "9/minute", "b": "9/minute", "c": "9/minute", "d": "concurrency 5"})
     keys = dict.fromkeys("abcd", "k")
-    groups = settle_groups(decided(policy, keys, 1), policy.actual(decided(policy, keys, 1), {**dict.fromkeys("abcd", 1), "a": 4}))
+    groups = settle_groups(
+        decided(policy, keys, 1), policy.actual(decided(policy, keys, 1), {**dict.fromkeys("abcd", 1), "a": 4})
+    )
     assert [(index, group.action, group.hits[0].cost) for index, group in groups] == [(0, "take", 3)]
     groups = settle_groups(decided(policy, keys, 3), [1, 3, 5, 0])
-    assert [(index, group.action, group.hits[0].cost) for index, group in groups] == [(0, "give_back", 2), (2, "take", 2)]
+    assert [(index, group.action, group.hits[0].cost) for index, group in groups] == [
+        (0, "give_back", 2),
+        (2, "take", 2),
+    ]
     assert settle_groups(decided(policy, keys, 3, allowed=False), [1, 3, 5, 0]) == []
     assert settle_groups(decided(policy, keys, 3, action="peek"), [1, 3, 5, 0]) == []
 

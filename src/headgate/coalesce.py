@@ -37,12 +37,14 @@ Overdue = Callable[[], StoreOutage]
 class _Ride:
     """The groups of one caller."""
 
-    __slots__ = ("answers", "groups", "is_leading", "woken")
+    __slots__ = ("answers", "groups", "is_gone", "is_leading", "woken")
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self.groups = groups
         self.answers: list[Answer] | None = None
         self.is_leading = False
+        self.is_gone = False
+        """Was the caller interrupted while the ride was on its way?"""
         self.woken = threading.Lock()
         self.woken.acquire()
 
@@ -69,6 +71,8 @@ class ThreadCoalescer:
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Answer some groups, in a trip of our own or in somebody's."""
+        if not groups:
+            return []
         if self._pid != os.getpid():
             self._begin()
         if self._road.acquire(blocking=False):
@@ -85,14 +89,26 @@ class ThreadCoalescer:
 
     def _wait(self, ride: _Ride) -> None:
         """Sleep until the ride is answered, or it is its turn to lead."""
-        if ride.woken.acquire(timeout=self._timeout):
-            return
-        with self._lock:
-            if ride.answers is not None or ride.is_leading:  # just now
+        try:
+            if ride.woken.acquire(timeout=self._timeout):
                 return
+        except BaseException:  # a signal's
+            ride.is_gone = not self._leaves(ride)
+            if ride.is_leading:  # just now; somebody else has to
+                self._hand_over()
+            elif ride.answers is not None:
+                self.decide(_returns(ride.answers))
+            raise
+        if self._leaves(ride) or not (ride.is_leading or ride.answers is not None):
+            raise self._overdue()
+
+    def _leaves(self, ride: _Ride) -> bool:
+        """Take a ride out of the queue. False if it is in a trip, answered, or leading."""
+        with self._lock:
             if ride in self._waiting:
                 self._waiting.remove(ride)
-        raise self._overdue()
+                return True
+            return False
 
     def _lead(self, own: Sequence[Group]) -> list[Answer]:
         """Make a trip for us and for all who are waiting, and hand over to whoever came meanwhile."""
@@ -108,22 +124,30 @@ class ThreadCoalescer:
                     groups += rider.groups
             answers = _answers_of(self._trip, groups)
             at = len(own)
+            returns: list[Group] = []
             for rider in riders:
                 rider.answers = answers[at : at + len(rider.groups)]
                 at += len(rider.groups)
+                if rider.is_gone:
+                    returns += _returns(rider.answers)
+            if returns:
+                _answers_of(self._trip, returns)
             return answers[: len(own)]
         finally:
             for rider in riders:
                 if rider.answers is None:  # we were interrupted, and nobody knows their answers
                     rider.answers = [self._overdue()] * len(rider.groups)
                 rider.woken.release()
-            with self._lock:
-                if self._waiting:
-                    successor = self._waiting.popleft()
-                    successor.is_leading = True
-                    successor.woken.release()
-                else:
-                    self._road.release()
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            if self._waiting:
+                successor = self._waiting.popleft()
+                successor.is_leading = True
+                successor.woken.release()
+            else:
+                self._road.release()
 
 
 def _answers_of(trip: Trip, groups: Sequence[Group]) -> list[Answer]:
@@ -131,6 +155,11 @@ def _answers_of(trip: Trip, groups: Sequence[Group]) -> list[Answer]:
         return trip(groups)
     except StoreOutage as outage:
         return [outage] * len(groups)
+
+
+def _returns(answers: Sequence[Answer]) -> list[Group]:
+    """What gives back all that was admitted for a caller that is gone."""
+    return [group for answer in answers if isinstance(answer, Decision) for group in give_back_groups(answer)]
 
 
 class AsyncCoalescer:
@@ -153,6 +182,10 @@ class AsyncCoalescer:
         deadline = loop.call_later(self._timeout, self._expire, future)
         try:
             return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                lane.give_back(loop, future.result())  # the answer was there, and we were cancelled all the same
+            raise
         finally:
             deadline.cancel()
 
@@ -217,11 +250,9 @@ class _Lane:
             if not future.done():
                 future.set_result(own)
             elif future.cancelled():
-                self._return(own)
+                self.give_back(asyncio.get_running_loop(), own)
 
-    def _return(self, answers: list[Answer]) -> None:
+    def give_back(self, loop: asyncio.AbstractEventLoop, answers: list[Answer]) -> None:
         """Give back what was admitted for a caller that is gone."""
-        for answer in answers:
-            if isinstance(answer, Decision) and answer.group.action == "spend":
-                for group in give_back_groups(answer):
-                    self._waiting.append(([group], asyncio.get_running_loop().create_future()))
+        for group in _returns(answers):
+            self.board(loop, [group], loop.create_future())

@@ -144,3 +144,21 @@ def steps(
         numbers,
     )
     return draw(st.lists(step, min_size=2, max_size=most))
+
+
+@st.composite
+def queues(draw: st.DrawFn, *, most: int = 40) -> tuple[list[Lane], list[Step]]:
+    """A token bucket for which many wait, of whom many leave before or after their turn."""
+    rate, period_us, burst = draw(st.integers(1, 7)), draw(st.integers(1, 20)), draw(st.integers(1, 8))
+    lane = Lane("queue", [TokenBucket(rate, span(period_us), burst)])
+    step = st.builds(
+        Step,
+        st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 8]),
+        st.sampled_from(["spend", "spend", "spend", "give_back", "give_back"]),
+        st.just([0]),
+        st.just(0),
+        st.lists(st.integers(1, burst), min_size=1, max_size=1),
+        st.sampled_from([0, 5, 100, 100]),
+        st.integers(0, 30),
+    )
+    return [lane], draw(st.lists(step, min_size=2, max_size=most))

@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 
 import pytest
 import redis
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.algorithms import sliding_log
+from headgate.algorithms import concurrency, sliding_log
 from headgate.hits import Action
 from headgate.plans import redis as plans
 from tests.algorithms.playing import Played, play
 from tests.algorithms.reference import Address, Reference, address_of
-from tests.algorithms.strategies import KINDS, Lane, Step, lanes, steps
+from tests.algorithms.strategies import KINDS, Lane, Step, lanes, queues, steps
+from tests.profiles import quickly
 
 ALL_ACTIONS: tuple[Action, ...] = (
     "spend",
@@ -56,8 +57,8 @@ def flat(state: Any) -> Any:
     """A state of the reference as nested tuples of integers, and nothing for an empty one."""
     if isinstance(state, sliding_log.State):
         return (state.total, *state.entries) if state.entries else None
-    if isinstance(state, dict):
-        return tuple(sorted(state.items())) or None
+    if isinstance(state, concurrency.State):
+        return tuple(sorted(state.expiries.items())) or None
     return state
 
 
@@ -168,33 +169,40 @@ def _microseconds(time: tuple[int, int]) -> int:
     return time[0] * 1_000_000 + time[1]
 
 
+def compare(server: Any, prefix: str, among: list[Lane], drawn: list[Step], *, with_expiry: bool) -> None:
+    schedule = Schedule(server, prefix)
+    schedule.play(among, drawn)
+    schedule.compare(with_expiry=with_expiry)
+
+
 @pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=quickly(60))
 @given(data=st.data())
 def test_an_algorithm_computes_the_same_integers_in_python_and_in_lua(
     server: Any, prefix: str, kind: str, data: st.DataObject
 ) -> None:
     among, drawn = data.draw(schedules([kind], may_go_back=True))
-    schedule = Schedule(server, prefix)
-    schedule.play(among, drawn)
-    schedule.compare(with_expiry=False)
+    compare(server, prefix, among, drawn, with_expiry=False)
 
 
-@given(data=st.data())
+@settings(max_examples=quickly(60))
+@given(schedule=schedules(list(KINDS), may_go_back=True))
 def test_groups_of_all_algorithms_are_decided_the_same_in_python_and_in_lua(
-    server: Any, prefix: str, data: st.DataObject
+    server: Any, prefix: str, schedule: tuple[list[Lane], list[Step]]
 ) -> None:
-    among, drawn = data.draw(schedules(list(KINDS), may_go_back=True))
-    schedule = Schedule(server, prefix)
-    schedule.play(among, drawn)
-    schedule.compare(with_expiry=False)
+    compare(server, prefix, *schedule, with_expiry=False)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@given(data=st.data())
+@given(queue=queues())
+def test_those_who_wait_and_leave_meet_the_same_queue_in_python_and_in_lua(
+    server: Any, prefix: str, queue: tuple[list[Lane], list[Step]]
+) -> None:
+    compare(server, prefix, *queue, with_expiry=True)
+
+
+@settings(max_examples=quickly(100))
+@given(schedule=schedules(list(KINDS), may_go_back=False, most_limits=1))
 def test_a_key_never_expires_before_what_it_says_is_over(
-    server: Any, prefix: str, kind: str, data: st.DataObject
+    server: Any, prefix: str, schedule: tuple[list[Lane], list[Step]]
 ) -> None:
-    among, drawn = data.draw(schedules([kind], may_go_back=False, most_limits=1))
-    schedule = Schedule(server, prefix)
-    schedule.play(among, drawn)
-    schedule.compare(with_expiry=True)
+    compare(server, prefix, *schedule, with_expiry=True)

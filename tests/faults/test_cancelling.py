@@ -7,14 +7,19 @@ import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import AsyncIterator
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytest
 
-from headgate import AsyncLimiter, Limiter, ManualClock, MemoryStore, Store
+from headgate import AsyncLimiter, Limiter, ManualClock, MemoryStore, Store, StoreTimeout
+from headgate.coalesce import Answer, AsyncCoalescer, ThreadCoalescer
+from headgate.hits import Group
 from headgate.stores.redis import RedisStore
 from tests.faults.workers import PATIENT, wait_until_killed
-from tests.servers import eventually
+from tests.servers import eventually, soon
 
 
 class Bench:
@@ -34,12 +39,17 @@ class Bench:
         for _ in range(waiters):
             before = self.asked
             tasks.append(asyncio.create_task(self.limiter.acquire("k")))
-            while self.asked == before:
-                await asyncio.sleep(0)
+            await soon(lambda before=before: self._has_asked_more_than(before), "the waiter has its place")  # type: ignore[misc]
         return tasks
+
+    async def _has_asked_more_than(self, number: int) -> bool:
+        return self.asked > number
 
     async def debt_us(self) -> int:
         return (await self.limiter.peek("k", 0)).reset_after_us
+
+    async def owes(self, debt_us: int) -> bool:
+        return await self.debt_us() == debt_us
 
     async def wait_of_a_newcomer(self) -> int:
         """Minutes until one who came now would have its turn."""
@@ -90,13 +100,118 @@ async def test_waiters_cancelled_all_at_once_leave_the_debt_as_it_was(bench: Ben
 
 async def test_waiters_cancelled_before_their_question_was_answered_leave_the_debt_as_it_was(bench: Bench) -> None:
     before = await bench.debt_us()
-    for rounds in range(12):
+    for rounds in range(30):
         tasks = [asyncio.create_task(bench.limiter.acquire("k")) for _ in range(5)]
         for _ in range(rounds):
             await asyncio.sleep(0)
         await cancel(*tasks)
-        while await bench.debt_us() != before:  # what was under way is given back as soon as it is known
-            await asyncio.sleep(0.001)
+        # What was under way is given back as soon as it is known.
+        await soon(lambda: bench.owes(before), f"all is given back after {rounds} rounds")
+
+
+async def test_an_answer_that_came_just_before_the_cancellation_is_given_back() -> None:
+    store = MemoryStore(ManualClock())
+    limiter = Limiter("5/minute", store=store)
+
+    async def trip(groups: Sequence[Group]) -> list[Answer]:
+        await asyncio.sleep(0)
+        return list(store.decide(groups))
+
+    coalescer = AsyncCoalescer(trip, lambda: StoreTimeout("test", "too late"), PATIENT)
+    for rounds in range(12):
+        task = asyncio.create_task(coalescer.decide([limiter._policy.group("k")]))
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert limiter.peek("k", 0).remaining == (5 if task.cancelled() else 4), f"cancelled after {rounds} rounds"
+        limiter.reset("k")
+
+
+class Interruption(BaseException):
+    """What a signal handler raises, as some servers do to end a request that takes too long."""
+
+
+class Road:
+    """A memory store, and trips to it that need a permit each."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore(ManualClock())
+        self.limiter = Limiter("5/minute", store=self.store)
+        self.permits = threading.Semaphore(0)
+        self.trips = 0
+        self.coalescer = ThreadCoalescer(self._trip, lambda: StoreTimeout("test", "too late"), 5)
+
+    def _trip(self, groups: Sequence[Group]) -> list[Answer]:
+        self.trips += 1
+        assert self.permits.acquire(timeout=PATIENT)
+        return list(self.store.decide(groups))
+
+    def ask(self, key: str) -> list[Answer]:
+        return self.coalescer.decide([self.limiter._policy.group(key)])
+
+    def is_queued(self, riders: int) -> bool:
+        return len(self.coalescer._waiting) == riders
+
+
+@contextmanager
+def interrupted_when(is_so: Callable[[], bool]) -> Iterator[None]:
+    """Raise `Interruption` in the main thread once something is so."""
+
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    def watch() -> None:
+        eventually(is_so, "the main thread waits")
+        time.sleep(0.05)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    former = signal.signal(signal.SIGUSR1, interrupt)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    finally:
+        watcher.join()
+        signal.signal(signal.SIGUSR1, former)
+
+
+def test_a_thread_interrupted_in_the_queue_holds_up_nobody_else() -> None:
+    road = Road()
+    leader = threading.Thread(target=road.ask, args=("leader",))
+    leader.start()
+    eventually(lambda: road.trips == 1, "the leader has set out")
+    with pytest.raises(Interruption), interrupted_when(lambda: road.is_queued(1)):
+        road.ask("rider")
+    road.permits.release(9)
+    leader.join()
+    for _ in range(2):
+        assert [bool(answer) for answer in road.ask("next")] == [True]
+    assert road.limiter.peek("rider", 0).remaining == 5
+
+
+def test_what_is_admitted_for_a_thread_that_was_interrupted_on_its_way_is_given_back() -> None:
+    road = Road()
+    first, second = (threading.Thread(target=road.ask, args=(name,)) for name in ("first", "second"))
+    first.start()
+    eventually(lambda: road.trips == 1, "the first has set out")
+    second.start()
+    eventually(lambda: road.is_queued(1), "the second waits to lead")
+
+    def is_under_way() -> bool:
+        if road.trips == 1 and road.is_queued(2):  # the main thread waits behind the second
+            road.permits.release()  # the first arrives, and the second sets out with the main thread's question
+            first.join()
+        return road.trips == 2
+
+    with pytest.raises(Interruption), interrupted_when(is_under_way):
+        road.ask("rider")
+    road.permits.release(9)
+    second.join()
+    assert [bool(answer) for answer in road.ask("next")] == [True]
+    assert road.limiter.peek("rider", 0).remaining == 5
 
 
 async def test_newcomers_take_the_places_that_were_left(bench: Bench) -> None:
@@ -125,8 +240,8 @@ async def test_a_waiter_cancelled_twice_gives_back_once(bench: Bench) -> None:
     await asyncio.sleep(0)
     waiting[1].cancel()  # while it gives back
     await asyncio.wait([waiting[1]])
-    while (await bench.wait_of_a_newcomer()) != 2:
-        await asyncio.sleep(0.001)
+    await soon(lambda: bench.owes(before + 3 * 60_000_000), "the place is given back")
+    assert await bench.wait_of_a_newcomer() == 2
     await cancel(waiting[0], waiting[2])
     assert await bench.debt_us() == before
 

@@ -112,5 +112,7 @@ def test_no_name_puts_a_line_break_or_a_foreign_character_into_a_field(name: str
 
 def test_an_unknown_style_is_refused() -> None:
     style: Any = "draft-99"
-    with pytest.raises(InvalidUse, match="unknown header style 'draft-99'; there are legacy, draft-6, draft-7, draft-11"):
+    with pytest.raises(
+        InvalidUse, match="unknown header style 'draft-99'; there are legacy, draft-6, draft-7, draft-11"
+    ):
         render(style, **USUAL)

@@ -32,7 +32,7 @@ class Bench:
 
 async def told(answer: T | Awaitable[T]) -> T:
     """The answer of a blocking limiter, or of an asyncio one."""
-    return await cast("Awaitable[T]", answer) if inspect.isawaitable(answer) else cast("T", answer)
+    return await cast("Awaitable[T]", answer) if inspect.isawaitable(answer) else answer
 
 
 async def ask(limiter: AnyLimiter, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:

@@ -14,6 +14,7 @@ from tests.limiter.bench import Bench
 
 @pytest.fixture(params=["blocking-memory", "asyncio-memory", "blocking-valkey", "asyncio-valkey"])
 async def bench(request: pytest.FixtureRequest, valkey_url: str, prefix: str) -> AsyncIterator[Bench]:
+    """By a clock that stands still. The server's expiry does not: what is owed in a test must last some seconds."""
     front, _, where = request.param.partition("-")
     clock = ManualClock()
     store: Store

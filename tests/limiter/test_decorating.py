@@ -61,7 +61,7 @@ async def test_a_call_that_is_denied_does_not_run(bench: Bench, kind: str) -> No
 async def test_key_and_cost_may_come_from_the_call(bench: Bench, kind: str) -> None:
     calls: list[int] = []
     limiter = bench.limiter("10/minute")
-    decorate = limiter.limit(key=lambda number, *, user: f"user:{user}", cost=lambda number, *, user: number)
+    decorate = limiter.limit(key=lambda _, *, user: f"user:{user}", cost=lambda number, **_: number)
     limited = decorate(counting(kind, calls))
     await told(limited(7, user="1"))
     await told(limited(3, user="2"))
@@ -75,13 +75,14 @@ async def test_key_and_cost_may_come_from_the_call(bench: Bench, kind: str) -> N
 @both
 async def test_a_key_that_cannot_be_had_stops_the_call(bench: Bench, kind: str) -> None:
     calls: list[int] = []
+    nothing: Any = lambda: None  # noqa: E731 - a key rule that forgot to return
     limiter = bench.limiter("10/minute")
     with pytest.raises(InvalidKey):
         await told(limiter.limit(key=lambda *_, **__: "")(counting(kind, calls))())
     with pytest.raises(ZeroDivisionError):
         await told(limiter.limit(key=lambda *_, **__: str(1 / 0))(counting(kind, calls))())
     with pytest.raises(InvalidKey):
-        await told(limiter.limit(key=lambda *_, **__: None)(counting(kind, calls))())
+        await told(limiter.limit(key=nothing)(counting(kind, calls))())
     assert calls == []
 
 
@@ -89,7 +90,7 @@ async def test_a_key_that_cannot_be_had_stops_the_call(bench: Bench, kind: str) 
 async def test_tiers_take_their_keys_from_the_call(bench: Bench, kind: str) -> None:
     calls: list[int] = []
     limiter = bench.limiter({"user": "1/minute", "global": "5/minute"})
-    limited = limiter.limit(key=lambda number, user: {"user": user, "global": "*"})(counting(kind, calls))
+    limited = limiter.limit(key=lambda _, user: {"user": user, "global": "*"})(counting(kind, calls))
     await told(limited(1, user="1"))
     await told(limited(2, user="2"))
     with pytest.raises(LimitExceeded, match="'user' denies '1'"):

@@ -7,7 +7,17 @@ import threading
 
 import pytest
 
-from headgate import Concurrency, FixedWindow, InvalidCost, InvalidUse, Limit, Limiter, SlidingLog, SlidingWindow, TokenBucket
+from headgate import (
+    Concurrency,
+    FixedWindow,
+    InvalidCost,
+    InvalidUse,
+    Limit,
+    Limiter,
+    SlidingLog,
+    SlidingWindow,
+    TokenBucket,
+)
 from tests.limiter.bench import Bench, ask, remaining, remaining_by_tier, told
 
 EVERY_LIMIT = [

@@ -10,6 +10,7 @@ import pytest
 
 from headgate import AcquireTimeout, AsyncLimiter, Concurrency, Decision, Hold, Limiter
 from tests.limiter.bench import AnyLimiter, Bench, ask, holding, peek, remaining, told
+from tests.servers import soon
 
 
 async def test_a_slot_is_held_for_the_time_of_the_block(bench: Bench) -> None:
@@ -159,6 +160,10 @@ async def test_a_held_slot_is_renewed_for_as_long_as_it_is_held(live_bench: Benc
     assert await remaining(limiter, "k") == 1
 
 
+async def is_lost(hold: Hold) -> bool:
+    return hold.is_lost
+
+
 async def test_a_slot_that_somebody_took_away_is_lost_and_says_so_once(
     live_bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -166,8 +171,7 @@ async def test_a_slot_that_somebody_took_away_is_lost_and_says_so_once(
     with caplog.at_level(logging.WARNING, "headgate"):
         async with holding(limiter, "job:7") as hold:
             await told(limiter.reset("job:7"))
-            while not hold.is_lost:
-                await asyncio.sleep(0.005)
+            await soon(lambda: is_lost(hold), "the holder hears of its loss")
             await asyncio.sleep(0.1)
     assert [record.getMessage() for record in caplog.records] == [
         "headgate: a slot of 'concurrency 1; ttl=90ms' for 'job:7' was lost while held"
@@ -182,7 +186,9 @@ async def test_a_lost_slot_is_not_taken_from_its_new_holder(bench: Bench) -> Non
     assert await remaining(limiter, "k") == 0
 
 
-async def test_a_hold_released_meanwhile_is_not_called_lost(live_bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_hold_released_meanwhile_is_not_called_lost(
+    live_bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
     limiter = live_bench.limiter(Concurrency(1, ttl=0.06))
     with caplog.at_level(logging.WARNING, "headgate"):
         for _ in range(30):

@@ -12,10 +12,19 @@ from contextlib import contextmanager
 
 import pytest
 
-from headgate import AcquireTimeout, AsyncLimiter, CostExceedsCapacity, InvalidUse, Limiter, ManualClock, MemoryStore
+from headgate import (
+    AcquireTimeout,
+    AsyncLimiter,
+    CostExceedsCapacity,
+    Decision,
+    InvalidUse,
+    Limiter,
+    ManualClock,
+    MemoryStore,
+)
 from headgate.clock import system_clock
 from tests.limiter.bench import AnyLimiter, Bench, ask, peek, remaining, told
-from tests.servers import eventually
+from tests.servers import eventually, soon
 
 WAITABLE = [
     "100/second; burst=1",
@@ -43,7 +52,9 @@ async def test_waiting_ends_with_an_allowed_decision_and_never_before_its_turn(l
         assert woken_us > decision.now_us + decision.wait_us - 1_000
 
 
-@pytest.mark.parametrize("limit", ["1/minute", "fixed-window 1/minute", "sliding-window 1/minute", "sliding-log 1/minute"])
+@pytest.mark.parametrize(
+    "limit", ["1/minute", "fixed-window 1/minute", "sliding-window 1/minute", "sliding-log 1/minute"]
+)
 @pytest.mark.parametrize("timeout", [0, 0.5, 29])
 async def test_a_turn_that_would_come_too_late_is_refused_at_once_and_costs_nothing(
     bench: Bench, limit: str, timeout: float
@@ -63,8 +74,8 @@ async def test_a_turn_that_would_come_too_late_is_refused_at_once_and_costs_noth
 
 
 async def test_a_wait_of_exactly_the_timeout_is_granted_and_of_a_microsecond_more_is_not(bench: Bench) -> None:
-    limiter = bench.limiter("10/second; burst=1")
-    await ask(limiter, "k")
+    limiter = bench.limiter("10/second; burst=100")
+    await ask(limiter, "k", 100)
     with pytest.raises(AcquireTimeout):
         await told(limiter.acquire("k", timeout=0.099_999))
     decision = await told(limiter.acquire("k", timeout=0.1))
@@ -79,33 +90,35 @@ async def test_a_timeout_of_zero_waits_for_nothing(bench: Bench) -> None:
 
 
 async def test_places_in_the_queue_are_spaced_by_the_rate(bench: Bench) -> None:
-    limiter = bench.limiter("100/second; burst=2")
+    limiter = bench.limiter("100/second; burst=1000")
+    await ask(limiter, "k", 998)
     waits = [(await told(limiter.acquire("k"))).wait_us for _ in range(6)]
     assert waits == [0, 0, 10_000, 20_000, 30_000, 40_000]  # the clock stands still, so all arrive at one instant
     assert not await ask(limiter, "k")
 
 
 async def test_a_costly_request_waits_for_all_its_tokens(bench: Bench) -> None:
-    limiter = bench.limiter("1000/second; burst=10")
-    await ask(limiter, "k", 10)
+    limiter = bench.limiter("1000/second; burst=10000")
+    await ask(limiter, "k", 10_000)
     assert (await told(limiter.acquire("k", 7))).wait_us == 7_000
     assert (await told(limiter.acquire("k", 1))).wait_us == 8_000
 
 
 async def test_who_does_not_wait_gets_no_place_before_those_who_do(bench: Bench) -> None:
-    limiter = bench.limiter("100/second; burst=1")
+    limiter = bench.limiter("100/second; burst=1000")
+    await ask(limiter, "k", 1_000)
     for _ in range(3):
         await told(limiter.acquire("k"))
-    bench.clock.advance(microseconds=19_999)
+    bench.clock.advance(microseconds=39_999)  # the third's turn was at 30 ms; the next token is there at 40 ms
     assert not await ask(limiter, "k")
-    bench.clock.advance(microseconds=10_001)  # the third's turn was at 20 ms; the next token is there at 30 ms
+    bench.clock.advance(microseconds=1)
     assert await ask(limiter, "k")
 
 
 async def test_a_wait_ends_when_the_slowest_of_several_limits_is_ready(bench: Bench) -> None:
-    limiter = bench.limiter({"fast": "1000/second; burst=1", "slow": "100/second; burst=1"})
+    limiter = bench.limiter({"fast": "1000/second; burst=10000", "slow": "100/second; burst=1000"})
     keys = {"fast": "k", "slow": "k"}
-    await ask(limiter, keys)
+    await ask(limiter, keys, {"fast": 10_000, "slow": 1_000})
     assert (await told(limiter.acquire(keys))).wait_us == 10_000
 
 
@@ -160,15 +173,17 @@ async def test_waiting_tasks_are_served_in_order_of_arrival() -> None:
     assert served == list(range(20))
 
 
+async def waits(limiter: AsyncLimiter, before: Decision) -> bool:
+    """Has anybody taken a place since?"""
+    return (await limiter.peek("k")).facts != before.facts
+
+
 async def test_a_cancelled_task_gives_its_tokens_back(bench: Bench) -> None:
-    limiter = bench.limiter("1/minute")
-    if isinstance(limiter, Limiter):
-        limiter = AsyncLimiter("1/minute", store=bench.store, on_outage="raise")
+    limiter = AsyncLimiter("1/minute", store=bench.store, on_outage="raise")
     await limiter.try_acquire("k")
     before = await limiter.peek("k")
     waiting = asyncio.create_task(limiter.acquire("k"))
-    while (await limiter.peek("k")).facts == before.facts:
-        await asyncio.sleep(0)
+    await soon(lambda: waits(limiter, before), "the task waits")
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -244,6 +259,6 @@ async def test_tokens_that_are_given_back_go_to_the_next_in_line() -> None:
 
 async def test_the_wait_is_counted_by_the_stores_clock_and_not_by_ours(bench: Bench) -> None:
     bench.clock.set(system_clock() - 10**12)  # eleven days behind
-    limiter: AnyLimiter = bench.limiter("100/second; burst=1")
-    await ask(limiter, "k")
+    limiter: AnyLimiter = bench.limiter("100/second; burst=1000")
+    await ask(limiter, "k", 1_000)
     assert (await told(limiter.acquire("k"))).wait_us == 10_000

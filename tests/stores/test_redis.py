@@ -97,14 +97,13 @@ async def test_a_password_is_sent() -> None:
                 assert await share(store, str(number)) == [4, 3]
         for url in (f"redis://:wr0ng@127.0.0.1:{server.port}", f"redis://127.0.0.1:{server.port}"):
             async with closing(RedisStore(url, timeout=PATIENT)) as store:
-                for kind in (Limiter, AsyncLimiter):
-                    with pytest.raises(StoreUnavailable, match="refuses the user name or password: check") as caught:
-                        if kind is Limiter:
-                            Limiter("5/s", store=store, on_outage="raise").try_acquire("k")
-                        else:
-                            await AsyncLimiter("5/s", store=store, on_outage="raise").try_acquire("k")
-                    assert f"redis://127.0.0.1:{server.port}/0" in str(caught.value)
-                    assert "wr0ng" not in str(caught.value)
+                with pytest.raises(StoreUnavailable, match="refuses the user name or password: check") as caught:
+                    Limiter("5/s", store=store, on_outage="raise").try_acquire("k")
+                with pytest.raises(StoreUnavailable, match="refuses the user name or password: check") as awaited:
+                    await AsyncLimiter("5/s", store=store, on_outage="raise").try_acquire("k")
+                for error in (caught.value, awaited.value):
+                    assert f"redis://127.0.0.1:{server.port}/0" in str(error)
+                    assert "wr0ng" not in str(error)
 
 
 async def test_a_user_of_an_access_list_is_let_in_with_few_rights() -> None:
@@ -164,7 +163,7 @@ async def test_prefixes_keep_applications_apart(own: OwnValkey) -> None:
         async with closing(RedisStore(own.url, prefix=prefix, timeout=PATIENT)) as store:
             assert await share(store, "prefix") == [4, 3]
     with own.admin() as admin:
-        assert set(admin.keys("*{prefix}*")) == {  # type: ignore[arg-type]
+        assert set(admin.keys("*{prefix}*")) == {
             f"{prefix}:{{prefix}}:5/minute:tb" for prefix in ("one", "two", "one:two")
         }
     async with AsyncLimiter("5/minute", store=own.url, prefix="one", timeout=PATIENT, on_outage="raise") as limiter:
@@ -231,7 +230,7 @@ def test_a_deadline_of_ours_is_not_left_on_a_client_of_theirs(own: OwnValkey) ->
         store = RedisStore(client=client, timeout=0.2)
         assert Limiter("5/minute", store=store, on_outage="raise").try_acquire("left") is not None
         client.execute_command("DEBUG", "SLEEP", "0.5")  # longer than our deadline, and none of our business
-        (connection,) = client.connection_pool._available_connections  # type: ignore[attr-defined]
+        (connection,) = client.connection_pool._available_connections
         assert connection.socket_timeout is None
         assert connection._sock.gettimeout() is None
 
@@ -239,7 +238,7 @@ def test_a_deadline_of_ours_is_not_left_on_a_client_of_theirs(own: OwnValkey) ->
 def test_a_client_keeps_its_own_shorter_deadline(own: OwnValkey) -> None:
     with redis.Redis(port=own.port, max_connections=1, socket_timeout=3.5) as client:
         assert Limiter("5/minute", store=RedisStore(client=client, timeout=PATIENT), on_outage="raise").peek("k")
-        (connection,) = client.connection_pool._available_connections  # type: ignore[attr-defined]
+        (connection,) = client.connection_pool._available_connections
         assert connection.socket_timeout == 3.5
         assert connection._sock.gettimeout() == 3.5
 
@@ -336,8 +335,7 @@ def test_one_store_serves_many_event_loops_and_threads(own: OwnValkey) -> None:
         return sum(map(bool, decisions))
 
     def in_a_loop_of_its_own() -> None:
-        for _ in range(3):
-            admitted.append(asyncio.run(work()))
+        admitted.extend([asyncio.run(work()) for _ in range(3)])
 
     def without_a_loop() -> None:
         admitted.append(sum(bool(blocking.try_acquire("k")) for _ in range(20)))

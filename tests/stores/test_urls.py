@@ -126,7 +126,7 @@ def test_a_database_that_is_no_number_is_refused_and_not_taken_for_the_first(url
 
 @pytest.mark.parametrize("options", [{"bogus": 1}, {"pasword": "hunter2"}])
 def test_an_option_that_nobody_knows_is_refused_when_the_store_is_made(options: dict[str, Any]) -> None:
-    with pytest.raises((StoreURLError, TypeError), match="bogus|pasword") as caught:
+    with pytest.raises((StoreURLError, TypeError), match=r"bogus|pasword") as caught:
         open_store("redis://localhost", **options)
     assert "hunter2" not in str(caught.value)
 
