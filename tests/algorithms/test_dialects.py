@@ -76,18 +76,18 @@ def stored(code: str, value: Any, expected: Any) -> Any:
         return tuple(numbers)
     if len(numbers) == 1:
         rate = expected[1] if expected else 1
-        return numbers[0] * rate, rate, ()
-    q, r, rate, *rest = numbers
+        return numbers[0] * rate, rate, (), 0, 0
+    q, r, rate, credited, limit_of_credit, *rest = [*numbers, 0, 0][: max(5, len(numbers))]
     vacancies = [
         (at_q * rate + at_r, amount_q * rate + amount_r)
         for at_q, at_r, amount_q, amount_r in zip(*[iter(rest)] * 4, strict=True)
     ]
-    return q * rate + r, rate, tuple(vacancies)
+    return q * rate + r, rate, tuple(vacancies), credited, limit_of_credit
 
 
 def owes(code: str, state: Any, now_us: int) -> bool:
-    """Does a state say anything? A bucket's whose debt is over may be kept or dropped."""
-    return state is not None and (code != "tb" or state[0] > now_us * state[1])
+    """Does a state say anything? A bucket's may be kept or dropped where nothing is owed, and nobody was credited."""
+    return state is not None and (code != "tb" or state[0] > now_us * state[1] or state[4] > now_us)
 
 
 READ = {

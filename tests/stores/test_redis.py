@@ -306,6 +306,23 @@ def test_hundreds_of_threads_at_once_are_all_answered_by_the_store(own: OwnValke
     assert sum(map(bool, decisions)) == 100
 
 
+async def test_calls_that_do_not_travel_together_are_all_answered_too(own: OwnValkey) -> None:
+    # Each has a connection of its own; while the server sleeps, all are under way.
+    async with closing(RedisStore(own.url, prefix="alone", timeout=PATIENT, coalesce=False)) as store:
+        blocking = Limiter("100/day", store=store, on_outage="raise")
+        awaiting = AsyncLimiter("100/day", store=store, on_outage="raise")
+        blocking.try_acquire("k")
+        with own.admin() as admin, ThreadPoolExecutor(150) as threads:
+            asleep = threading.Thread(target=admin.execute_command, args=("DEBUG", "SLEEP", "0.5"))
+            asleep.start()
+            asked = [threads.submit(blocking.try_acquire, "k") for _ in range(150)]
+            awaited = await asyncio.gather(*(awaiting.try_acquire("k") for _ in range(150)))
+            decisions = [future.result() for future in asked] + awaited
+            asleep.join()
+    assert {decision.source for decision in decisions} == {"store"}
+    assert sum(map(bool, decisions)) == 99
+
+
 async def test_hundreds_of_slow_answers_at_once_are_waited_for(own: OwnValkey) -> None:
     # While the server sleeps, nobody's answer comes, and everybody's question is under way.
     async with closing(RedisStore(own.url, prefix="slow", timeout=PATIENT)) as store:
