@@ -51,7 +51,7 @@ _ALGORITHMS: Final = ("token-bucket", "fixed-window", "sliding-window", "sliding
 
 _SPACE = re.compile(r"\s*")
 _WORD = re.compile(r"[^\W\d][\w-]*")
-_NUMBER = re.compile(r"[0-9][0-9_]*(?:\.[0-9]+)?")
+_NUMBER = re.compile(r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?")
 _VALUE = re.compile(r"[^;\s]+")
 
 

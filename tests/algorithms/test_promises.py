@@ -78,7 +78,7 @@ def limit_of(schedule: Schedule) -> Limit:
     return schedule[0][0].limits[0]
 
 
-@settings(max_examples=quickly(1_000))
+@settings(max_examples=quickly(500))
 @given(schedule=queues())
 def test_a_token_bucket_admits_no_more_than_it_promises_however_many_wait_and_leave(schedule: Schedule) -> None:
     limit = limit_of(schedule)
@@ -86,7 +86,7 @@ def test_a_token_bucket_admits_no_more_than_it_promises_however_many_wait_and_le
     assert_bounded(admitted, limit.period_us, limit.capacity, limit.rate)
 
 
-@settings(max_examples=quickly(300))
+@settings(max_examples=quickly(150))
 @given(schedule=schedules(token_buckets()))
 def test_a_token_bucket_of_any_size_admits_no_more_than_it_promises(schedule: Schedule) -> None:
     limit = limit_of(schedule)
@@ -94,7 +94,7 @@ def test_a_token_bucket_of_any_size_admits_no_more_than_it_promises(schedule: Sc
     assert_bounded(admitted, limit.period_us, limit.capacity, limit.rate)
 
 
-@settings(max_examples=quickly(200))
+@settings(max_examples=quickly(150))
 @given(schedule=schedules(sliding_windows()))
 def test_a_sliding_window_admits_no_more_than_it_promises(schedule: Schedule) -> None:
     limit = limit_of(schedule)
@@ -102,7 +102,7 @@ def test_a_sliding_window_admits_no_more_than_it_promises(schedule: Schedule) ->
     assert_bounded(admitted, limit.period_us, limit.rate, limit.rate)
 
 
-@settings(max_examples=quickly(200))
+@settings(max_examples=quickly(150))
 @given(schedule=schedules(sliding_logs()))
 def test_a_sliding_log_never_admits_more_than_its_rate_in_its_period(schedule: Schedule) -> None:
     limit = limit_of(schedule)
@@ -111,7 +111,7 @@ def test_a_sliding_log_never_admits_more_than_its_rate_in_its_period(schedule: S
         assert sum(cost for turn_us, cost in admitted if began_us <= turn_us < began_us + limit.period_us) <= limit.rate
 
 
-@settings(max_examples=quickly(200))
+@settings(max_examples=quickly(150))
 @given(schedule=schedules(fixed_windows()))
 def test_a_fixed_window_never_admits_more_than_its_rate_in_a_window(schedule: Schedule) -> None:
     limit = limit_of(schedule)
@@ -123,7 +123,7 @@ def test_a_fixed_window_never_admits_more_than_its_rate_in_a_window(schedule: Sc
     assert all(spent <= limit.rate for spent in windows.values())
 
 
-@settings(max_examples=quickly(200))
+@settings(max_examples=quickly(150))
 @given(schedule=schedules(slots(), ("spend", "spend", "spend", "give_back", "renew", "renew")))
 def test_slots_are_never_held_by_more_than_there_are(schedule: Schedule) -> None:
     limit = limit_of(schedule)
@@ -214,7 +214,7 @@ def test_a_denied_caller_is_admitted_at_the_instant_it_was_told_and_not_a_micros
         assert denied.retry_after_us == 0
 
 
-@settings(max_examples=quickly(300))
+@settings(max_examples=quickly(150))
 @given(schedule=queues(), cost=st.integers(1, 8))
 def test_leaving_the_queue_never_puts_off_what_the_others_were_told(schedule: Schedule, cost: int) -> None:
     limit = limit_of(schedule)

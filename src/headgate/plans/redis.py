@@ -26,6 +26,7 @@ FILES: Final = {
     "sl": "sliding_log.lua",
     "cc": "concurrency.lua",
 }
+NO_ANSWER: Final = "what came is no answer to what we asked: is this a Redis or Valkey server?"
 MAX_ATTEMPTS: Final = 4
 """How often a calendar window may move away under a batch before that is an error. Twice takes a midnight at the
 wrong moment."""
@@ -93,7 +94,10 @@ def _decide_all(
         reply = yield command
         if isinstance(reply, ScriptMissing):
             reply = yield command._replace(is_whole=True)
-        near_us = _read(reply, [(index, groups[index]) for index in pending], arguments, decisions, refused)
+        try:
+            near_us = _read(reply, [(index, groups[index]) for index in pending], arguments, decisions, refused)
+        except (TypeError, StopIteration):
+            raise refused(NO_ANSWER) from None
         pending = [index for index in pending if index not in decisions]
         if not pending:
             return [decisions[index] for index in range(len(groups))]
@@ -117,11 +121,17 @@ def _decide_lone(
     reply = yield script
     if isinstance(reply, ScriptMissing):
         reply = yield script._replace(is_whole=True)
-    take = iter(reply).__next__
-    now_us, allowed = take(), take()
-    if allowed < 0:
-        return [refused(_text(take()))]
-    return [Decision(group, now_us, allowed == 1, (limit.algorithm.read(take, now_us, arguments),))]
+    if type(reply) is list and len(reply) > 2 and reply[1] == -2:
+        return [refused(_text(reply[2]))]
+    try:
+        take = iter(reply).__next__
+        now_us, allowed = take(), take()
+        facts = limit.algorithm.read(take, now_us, arguments)
+        if set(map(type, reply)) == {int}:
+            return [Decision(group, now_us, allowed == 1, (facts,))]
+    except (TypeError, StopIteration):
+        pass
+    return [refused(NO_ANSWER)]
 
 
 def _pack(

@@ -108,7 +108,8 @@ class RedisStore:
         `valkey://` and `valkeys://` mean the same. What redis-py understands as a query parameter is understood
         here.
     :param client: your own `redis.Redis` or `redis.asyncio.Redis`, in place of a URL; it is used, and never closed.
-        A blocking client serves `Limiter`, an asyncio one `AsyncLimiter`.
+        A blocking client serves `Limiter`, an asyncio one `AsyncLimiter`. How it connects stays its own affair: a
+        blocking `redis.Redis` tries several times, with pauses, unless it has `retry=Retry(NoBackoff(), 0)`.
     :param prefix: the first part of every key.
     :param timeout: the deadline of a call, in seconds. Connecting has one of its own.
     :param max_connections: the size of each pool; callers wait for a free connection, within the deadline. None: no
@@ -360,7 +361,8 @@ class RedisStore:
         text = str(error)
         if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
             return self._overdue()
-        if isinstance(error, exceptions.AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+        refusals = (exceptions.AuthenticationError, exceptions.NoPermissionError)
+        if isinstance(error, refusals) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
             return StoreUnavailable(
                 self.name,
                 "it refuses the user name or password: check them, and that the user may run EVALSHA, EVAL and TIME",
