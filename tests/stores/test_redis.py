@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import select
 import signal
@@ -176,10 +177,16 @@ def test_an_unusable_prefix_is_refused(prefix: str) -> None:
         RedisStore(prefix=prefix)
 
 
-@pytest.mark.parametrize("timeout", [0, -1, -0.5])
-def test_a_deadline_that_is_over_before_it_begins_is_refused(timeout: float) -> None:
-    with pytest.raises(InvalidUse, match="timeout must be above 0 s"):
+@pytest.mark.parametrize("timeout", [0, -1, -0.5, math.nan, math.inf, "1", None, True])
+def test_a_deadline_that_cannot_be_is_refused(timeout: float) -> None:
+    with pytest.raises(InvalidUse, match="timeout must be"):
         RedisStore(timeout=timeout)
+
+
+@pytest.mark.parametrize("bound", [0, -1, 1.5, "5", True])
+def test_a_bound_on_connections_that_cannot_be_is_refused(bound: int) -> None:
+    with pytest.raises(InvalidUse, match="max_connections must be"):
+        RedisStore(max_connections=bound)
 
 
 # --- clients of the user's own ---

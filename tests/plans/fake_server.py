@@ -1,0 +1,124 @@
+"""A server of scripts that needs no server: it reads a script's arguments, and answers as the Python reference does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from headgate.algorithms import Facts, concurrency, fixed_window, sliding_log, sliding_window, token_bucket
+from headgate.plans.redis import Script, ScriptMissing
+
+ALGORITHMS: Final[dict[str, Any]] = {
+    "tb": token_bucket,
+    "fw": fixed_window,
+    "sw": sliding_window,
+    "sl": sliding_log,
+    "cc": concurrency,
+}
+
+
+class FakeServer:
+    """Knows no script at first, and forgets them all when it is flushed. Its clock stands where it is put."""
+
+    def __init__(self, now_us: int = 1_800_000_000_000_000) -> None:
+        self.now_us = now_us
+        self.known: set[str] = set()
+        self.states: dict[str, Any] = {}
+        self.runs = 0
+        """How many scripts were run, whole or by digest."""
+
+    def flush(self) -> None:
+        """Forget the scripts, as a server does that is restarted."""
+        self.known.clear()
+
+    def send(self, script: Script) -> list[int] | ScriptMissing:
+        """Run a script."""
+        if script.is_whole:
+            self.known.add(script.sha)
+        elif script.sha not in self.known:
+            return ScriptMissing()
+        self.runs += 1
+        words, keys = iter(script.arguments), iter(script.keys)
+        given = next(words)
+        now_us = self.now_us if given == "" else int(given)
+        reply = [now_us]
+        for action in words:
+            reply += self._group(str(action), now_us, words, keys)
+        assert next(keys, None) is None, "there are more keys than hits"
+        return reply
+
+    def _group(self, action: str, now_us: int, words: Iterator[str | int], keys: Iterator[str]) -> list[int]:
+        max_wait_us, size, _ = int(next(words)), int(next(words)), next(words)
+        hits = [(next(keys), *self._hit(action, str(next(words)), words)) for _ in range(size)]
+        if any(code == "fw" and fixed_window.locate(now_us, arguments) is None for _, code, arguments, _ in hits):
+            return [-1]
+        allowed, judged = True, []
+        facts: list[Facts] = []
+        for key, code, arguments, receipt in hits:
+            algorithm, state = ALGORITHMS[code], self.states.get(key)
+            if action == "forget":
+                state = self.states.pop(key, None) and None
+            if action in ("spend", "peek", "forget"):
+                fits, found = algorithm.judge(state, now_us, arguments, max_wait_us)
+                allowed = allowed and fits
+                judged.append(found)
+                facts.append(algorithm.keep(found))
+            elif action == "renew":
+                allowed, *written = algorithm.renew(state, now_us, arguments)
+                facts.append(self._write(key, *written))
+            elif action == "take":
+                facts.append(self._write(key, *algorithm.take(state, now_us, arguments)))
+            else:
+                facts.append(self._write(key, *algorithm.give_back(state, now_us, arguments, receipt)))
+        if allowed and action == "spend":
+            facts = [
+                self._write(key, *ALGORITHMS[code].spend(found))
+                for (key, code, _, _), found in zip(hits, judged, strict=True)
+            ]
+        reply = [int(allowed)]
+        for (_, code, arguments, _), told in zip(hits, facts, strict=True):
+            reply += self._report(code, now_us, arguments, told)
+        return reply
+
+    def _hit(self, action: str, code: str, words: Iterator[str | int]) -> tuple[str, Any, Any]:
+        def numbers(count: int) -> list[int]:
+            return [int(next(words)) for _ in range(count)]
+
+        gives_back = action == "give_back"
+        arguments: Any
+        receipt: Any = None
+        if code == "tb":
+            increment_q, increment_r, tolerance_q, tolerance_r, rate = numbers(5)
+            arguments = increment_q * rate + increment_r, tolerance_q * rate + tolerance_r, rate
+            if gives_back:
+                place_q, place_r, credited = numbers(3)
+                receipt = place_q * rate + place_r, credited
+        elif code == "fw":
+            arguments = tuple(numbers(3))
+            arguments += tuple(numbers(0 if arguments[2] else fixed_window.BOUNDARIES))
+            receipt = numbers(1)[0] if gives_back else None
+        elif code == "sw":
+            arguments = tuple(numbers(5))
+            receipt = numbers(1)[0] if gives_back else None
+        elif code == "sl":
+            arguments = tuple(numbers(3))
+            receipt = tuple(numbers(2)) if gives_back else None
+        else:
+            arguments = (*numbers(3), str(next(words)))
+        return code, arguments, receipt
+
+    def _report(self, code: str, now_us: int, arguments: Any, facts: Facts) -> list[int]:
+        if code != "tb":
+            return list(facts)
+        debt, wait_us, place, credited = facts
+        rate = arguments[2]
+        if place == now_us * rate + debt and credited == 0:
+            return [*divmod(debt, rate), wait_us]
+        return [*divmod(debt, rate), -wait_us - 1, *divmod(place, rate), credited]
+
+    def _write(self, key: str, state: Any, _: int, facts: Facts) -> Facts:
+        if state is None:
+            self.states.pop(key, None)
+        else:
+            self.states[key] = state
+        return facts
