@@ -203,7 +203,7 @@ def test_many_threads_share_a_limit_exactly() -> None:
 def test_a_forked_child_begins_with_an_empty_queue() -> None:
     road = Road()
     coalescer = ThreadCoalescer(road.go, overdue, 5.0)
-    coalescer._is_under_way = True  # as it is when somebody forks while another thread leads a trip
+    coalescer._road.acquire()  # as it is when somebody forks while another thread leads a trip
     coalescer._pid = os.getpid() + 1
     assert coalescer.decide([group("k")])
 

@@ -26,14 +26,24 @@ This module must not know about any other: it holds no logic, and no text in it 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from headgate.decision import Decision
 
 
 class HeadgateError(Exception):
-    """The root of the tree."""
+    """The root of the tree. Errors can be pickled, and so travel between processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, vars(self))
+
+
+def _rebuild(kind: type[HeadgateError], args: tuple[Any, ...], values: dict[str, Any]) -> HeadgateError:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(values)
+    return error
 
 
 class LimitError(HeadgateError, ValueError):

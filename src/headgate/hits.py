@@ -44,7 +44,8 @@ class Group(NamedTuple):
 
     hits: tuple[Hit, ...]
     max_wait_us: int = 0
-    """How long the caller can wait for its turn, in microseconds: a token bucket then admits into the future."""
+    """How long the caller can wait for its turn, in microseconds: a token bucket then admits into the future. For
+    groups of one hit; the others of a larger group are charged at once, and do not know of the wait."""
     action: Action = "spend"
 
 

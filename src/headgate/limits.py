@@ -203,11 +203,11 @@ class FixedWindow(Limit):
         if isinstance(per, str):
             if per not in calendars.UNITS:
                 raise LimitOutOfBounds(f"a calendar window is one of {', '.join(calendars.UNITS)}, not {per!r}")
-            if per in ("hour", "day") and tz in (None, "UTC"):  # the epoch's own grid
+            if per in ("hour", "day") and (tz is None or tz == "UTC"):  # the epoch's own grid
                 period_us, tz = UNITS_US[per[0]], None
             else:
                 period_us = _CALENDAR_US[per]
-                unit, tz = per, tz or "UTC"
+                unit, tz = per, "UTC" if tz is None else tz
                 zone = _zone(tz)
         elif tz is not None:
             raise LimitOutOfBounds('tz goes with a window of the calendar, such as per="day"')
@@ -419,7 +419,7 @@ def _count(what: str, value: int) -> int:
         raise LimitOutOfBounds(f"{what} must be at least 1, not {value}: to let nothing through, deny in your code")
     if value > MAX_TOKENS:
         raise LimitOutOfBounds(f"{what} must be below 2**51, where all stores count exactly; {value} is not")
-    return value
+    return int(value)  # of an IntEnum, say, the number
 
 
 def _period(per: Duration) -> int:
@@ -443,8 +443,10 @@ def _period(per: Duration) -> int:
 
 def _zone(name: str) -> ZoneInfo:
     try:
+        if not name:
+            raise ValueError(name)
         return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
+    except (KeyError, ValueError, OSError, TypeError, AttributeError):
         raise LimitOutOfBounds(
             f"unknown time zone {name!r}: use a name such as Europe/Berlin "
             "(and install tzdata where the system has no zones)"

@@ -46,7 +46,7 @@ class Policy:
             self._tiers = tuple(check_key(tier) for tier in limits)
             self._limits = tuple(parse_limit(limit) for limit in limits.values())
             self._names = tuple(
-                f"{name}.{tier}" if name else f"{tier}={limit}"
+                _join(name, tier) if name else f"{tier}={limit}"
                 for tier, limit in zip(self._tiers, self._limits, strict=True)
             )
         elif isinstance(limits, (str, Limit)):
@@ -54,7 +54,7 @@ class Policy:
             self._names = (name or str(self._limits[0]),)
         elif isinstance(limits, Sequence):
             self._limits = tuple(parse_limit(limit) for limit in limits)
-            self._names = tuple(f"{name}.{limit.label}" if name else str(limit) for limit in self._limits)
+            self._names = tuple(_join(name, limit.label) if name else str(limit) for limit in self._limits)
         else:
             raise LimitSyntaxError(repr(limits), 0, f"a limit is a text or a Limit, not {type(limits).__name__}")
         if not 1 <= len(self._limits) <= MAX_LIMITS:
@@ -93,7 +93,7 @@ class Policy:
         for limit_here, name, key_here, cost_here, tier in zip(limits, self._names, keys, costs, tiers, strict=True):
             check_cost(cost_here, limit_here, name)
             holder = secrets.token_hex(8) if isinstance(limit_here, Concurrency) else ""
-            hits.append(Hit(limit_here, key_here, name, cost_here, holder, None, tier))
+            hits.append(Hit(limit_here, key_here, name, int(cost_here), holder, None, tier))
         return Group(tuple(hits), max_wait_us, action)
 
     def lone(self, make: Callable[[Limit, str], T]) -> T | None:
@@ -215,6 +215,11 @@ def wait_bound_us(timeout: float | None) -> int:
     if not is_usable:
         raise InvalidUse(f"a timeout is a number of seconds of at least 0, or None, not {timeout!r}")
     return MAX_SPAN_US if timeout >= MAX_SPAN_US // 1_000_000 else int(timeout * 1_000_000)
+
+
+def _join(name: str, part: str) -> str:
+    """A limiter's name and a part's, so that no other two come to the same."""
+    return ".".join(text.replace("%", "%25").replace(".", "%2E") for text in (name, part))
 
 
 def _twice(names: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -28,7 +29,7 @@ RENEWALS_PER_LIFE: Final = 3
 class Hold:
     """What `with limiter.hold(...) as hold` gives."""
 
-    __slots__ = ("_due", "decision", "is_lost")
+    __slots__ = ("_due", "_renewed", "decision", "is_lost")
 
     def __init__(self, decision: Decision) -> None:
         self.decision: Final = decision
@@ -36,6 +37,7 @@ class Hold:
         self.is_lost = False
         """Did a slot expire in spite of us? Somebody else may be working by now."""
         self._due = 0.0
+        self._renewed = time.monotonic()
 
     def __repr__(self) -> str:
         return f"<Hold of {self.decision.key!r}{', lost' if self.is_lost else ''}>"
@@ -47,7 +49,18 @@ class Hold:
 
     def told(self, answers: list[Decision]) -> None:
         """Take note of what the store said to a renewal."""
-        if not all(answers) and not self.is_lost:
+        if all(answers):
+            self._renewed = time.monotonic()
+        else:
+            self._lose()
+
+    def missed(self) -> None:
+        """Take note that a renewal got no answer. After a whole life without one, the slot has expired."""
+        if time.monotonic() - self._renewed >= self.interval() * RENEWALS_PER_LIFE:
+            self._lose()
+
+    def _lose(self) -> None:
+        if not self.is_lost:
             self.is_lost = True
             logger.warning(
                 "headgate: a slot of %r for %r was lost while held", self.decision.binding, self.decision.key
@@ -59,22 +72,30 @@ class Renewer:
 
     def __init__(self, ask: Callable[[list[Group]], list[Decision]]) -> None:
         self._ask = ask
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pid = os.getpid()
         self._holds: set[Hold] = set()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
     def add(self, hold: Hold) -> None:
         """Renew from now on."""
+        if self._pid != os.getpid():  # in a forked process, what is held is our parent's
+            self._begin()
         with self._changed:
             hold._due = time.monotonic() + hold.interval()
             self._holds.add(hold)
-            if self._thread is None or not self._thread.is_alive():  # never started, ended, or lost in a fork
+            if self._thread is None or not self._thread.is_alive():  # never started, or ended
                 self._thread = threading.Thread(target=self._run, name="headgate-renewer", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
     def discard(self, hold: Hold) -> None:
         """Renew no more."""
+        if self._pid != os.getpid():
+            return
         with self._changed:
             self._holds.discard(hold)
             self._changed.notify()
@@ -97,6 +118,8 @@ class Renewer:
                 answers = iter(self._ask([group for _, groups in renewals for group in groups]))
             except StoreOutage as outage:
                 logger.info("headgate: could not renew: %s", outage)
+                for hold in due:
+                    hold.missed()
                 continue
             for hold, groups in renewals:
                 told = [next(answers) for _ in groups]
@@ -115,3 +138,4 @@ async def renew(hold: Hold, ask: Callable[[list[Group]], Awaitable[list[Decision
             hold.told(await ask(groups))
         except StoreOutage as outage:
             logger.info("headgate: could not renew: %s", outage)
+            hold.missed()

@@ -179,13 +179,13 @@ def test_an_unusable_prefix_is_refused(prefix: str) -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, -0.5, math.nan, math.inf, "1", None, True])
 def test_a_deadline_that_cannot_be_is_refused(timeout: float) -> None:
-    with pytest.raises(InvalidUse, match="timeout must be"):
+    with pytest.raises(InvalidUse, match="timeout is a number of seconds above 0"):
         RedisStore(timeout=timeout)
 
 
 @pytest.mark.parametrize("bound", [0, -1, 1.5, "5", True])
 def test_a_bound_on_connections_that_cannot_be_is_refused(bound: int) -> None:
-    with pytest.raises(InvalidUse, match="max_connections must be"):
+    with pytest.raises(InvalidUse, match="max_connections is an integer of at least 1"):
         RedisStore(max_connections=bound)
 
 

@@ -1,6 +1,6 @@
 """The plan of `acquire`: ask, and if the answer is "not now", wait for the turn.
 
-Asks for `Ask` and `Pause` commands. A token bucket is asked once: it admits into the future, and the plan sleeps
+Asks for `Ask` and `Pause` commands. A lone token bucket is asked once: it admits into the future, and the plan sleeps
 until the turn. Windows and slots cannot be reserved: the plan comes back when they say, and asks again. Whatever
 interrupts a sleep gives the place back before it goes on.
 """
@@ -15,7 +15,7 @@ from headgate.drive import Plan
 from headgate.errors import AcquireTimeout
 from headgate.hits import Group
 from headgate.limits import Concurrency
-from headgate.policy import give_back_groups, renew_groups
+from headgate.policy import give_back_groups
 
 FIRST_POLL_US: Final = 5_000
 """How soon a full set of slots is asked again; it doubles, up to `LAST_POLL_US`, since nobody knows when a slot is
@@ -46,11 +46,16 @@ def acquire(
     """
     left_us = timeout_us
     poll_us = FIRST_POLL_US
+    # Only a lone limit can reserve. In a group, one limit would be charged now for what another lets go later, and what
+    # that lets go at once could be too much for the first.
+    reserves = len(group.hits) == 1
     while True:
-        decision: Decision = (yield Ask([group._replace(max_wait_us=left_us)]))[0]
+        decision: Decision = (yield Ask([group._replace(max_wait_us=left_us if reserves else 0)]))[0]
         if decision.allowed:
             try:
                 yield from _sleep_until_turn(decision)
+            except GeneratorExit:  # dropped: nobody is there to send what we would ask
+                raise
             except BaseException:
                 decision.claim()
                 yield Ask(give_back_groups(decision))
@@ -69,15 +74,10 @@ def acquire(
 
 
 def _sleep_until_turn(decision: Decision) -> Plan[Ask | Pause, None]:
-    """Sleep, and renew meanwhile the slots that the group has got already, so that they outlive a long wait."""
-    renewals = renew_groups(decision)
-    lives_us = [group.hits[0].limit.period_us for group in renewals]
     left_us = decision.wait_us
     while left_us > 0:
-        slept_us: int = yield Pause(min([left_us, *(life_us // 3 + 1 for life_us in lives_us)]))
+        slept_us: int = yield Pause(left_us)
         left_us -= slept_us
-        if renewals and left_us > 0:
-            yield Ask(renewals)
 
 
 def _known_wait_us(decision: Decision) -> int:

@@ -15,7 +15,6 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 try:
     import redis
@@ -60,7 +59,8 @@ class _Line:
 
     def hurry(self, timeout: float) -> None:
         """Put our deadline on somebody else's connection."""
-        self.connection._sock.settimeout(timeout)  # redis-py has no public name for it
+        own = self.connection.socket_timeout
+        self.connection._sock.settimeout(timeout if own is None else min(own, timeout))  # redis-py has no name for it
 
     def relax(self) -> None:
         """Take our deadline off again."""
@@ -135,8 +135,10 @@ class RedisStore:
         coalesce: bool = True,
         **options: Any,
     ) -> None:
-        if timeout <= 0:
-            raise InvalidUse(f"timeout must be above 0 s, not {timeout}")
+        if type(timeout) not in (int, float) or not 0 < timeout < float("inf"):
+            raise InvalidUse(f"timeout is a number of seconds above 0, not {timeout!r}")
+        if max_connections is not None and (type(max_connections) is not int or max_connections < 1):
+            raise InvalidUse(f"max_connections is an integer of at least 1, or None, not {max_connections!r}")
         if client is not None and (url is not None or max_connections is not None or options):
             raise InvalidUse("a store takes a client or a URL with its options, not both")
         self.timeout = timeout
@@ -333,10 +335,15 @@ class RedisStore:
         }
         try:
             if self._max_connections is None:
-                return free.from_url(self._url, **options)
-            return bounded.from_url(self._url, max_connections=self._max_connections, timeout=self.timeout, **options)
-        except (ValueError, TypeError) as error:
-            raise StoreURLError(f"store URL {_shown(self._url)}: {error}") from None
+                pool = free.from_url(self._url, max_connections=2**31, **options)
+            else:
+                pool = bounded.from_url(
+                    self._url, max_connections=self._max_connections, timeout=self.timeout, **options
+                )
+            pool.connection_class(**pool.connection_kwargs)  # not connected: it refuses what it does not know
+        except (ValueError, TypeError, exceptions.RedisError) as error:
+            raise StoreURLError(f"store URL {_shown(self._url)}: {_unsecret(error, self._url)}") from None
+        return pool
 
     def _lines_of_loop(self) -> _LoopLines:
         loop = asyncio.get_running_loop()
@@ -374,9 +381,10 @@ class RedisStore:
         return StoreUnavailable(self.name, f"it cannot be reached: check the address, and that it runs ({text})")
 
 
-def _words(script: plans.Script) -> tuple[str | int, ...]:
+def _words(script: plans.Script) -> tuple[str | int | bytes, ...]:
+    """The call in words. The keys are UTF-8, whatever encoding a client of somebody's has."""
     command, body = ("EVAL", script.text) if script.is_whole else ("EVALSHA", script.sha)
-    return (command, body, len(script.keys), *script.keys, *script.arguments)
+    return (command, body, len(script.keys), *[key.encode() for key in script.keys], *script.arguments)
 
 
 def _decisions(answers: list[Answer]) -> list[Decision]:
@@ -403,22 +411,36 @@ def _is_intact(error: BaseException) -> bool:
 
 def _translate(url: str) -> str:
     scheme, separator, rest = url.partition("://")
-    if not separator or scheme.lower() not in SCHEMES:
+    scheme = scheme.lower()
+    if not separator or scheme not in SCHEMES:
         raise StoreURLError(
             f"store URL {_shown(url)} is not understood: "
             f"it starts with one of {', '.join(f'{name}://' for name in SCHEMES)}"
         )
-    return f"{SCHEMES[scheme.lower()]}://{rest}"
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    if "@" in rest.split("?")[0] and "@" not in authority and scheme != "unix":
+        raise StoreURLError(
+            f"store URL {_shown(url)} is not understood: a '/', '?' or '#' in a password is written %2F, %3F or %23"
+        )
+    path = rest[len(authority) :].split("?")[0].strip("/")
+    if scheme != "unix" and not re.fullmatch("[0-9]*", path):
+        raise StoreURLError(f"store URL {_shown(url)} is not understood: its path is the number of a database")
+    return f"{SCHEMES[scheme]}://{rest}"
 
 
 def _shown(url: str) -> str:
     """The URL without what is secret in it: no user information, no query."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        return repr(f"{parts.scheme}://{host}{parts.path}")
-    except ValueError:
-        return repr(re.sub(r"//.*@", "//...@", url).partition("?")[0])
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return "without a scheme"
+    return repr(f"{scheme}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}")
+
+
+def _unsecret(error: Exception, url: str) -> str:
+    """What redis-py says of a URL, unless it quotes from what may be secret."""
+    secret = url.partition("://")[2].rpartition("@")[0]
+    text = str(error)
+    return "it is not understood" if any(part and part in text for part in re.split(r"[:/?#]", secret)) else text
 
 
 def _describe(pool: Any) -> str:

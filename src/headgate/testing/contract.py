@@ -207,10 +207,9 @@ class StoreContract:
     @_all_kinds
     def test_a_denial_spends_nothing(self, ask: Ask, limit: Limit) -> None:
         ask(spend(hit(limit, cost=2, holder="a")))
-        before = ask(peek(hit(limit, holder="b")))[0]
         for _ in range(5):
             assert not ask(spend(hit(limit, cost=2, holder="b")))[0]
-        assert ask(peek(hit(limit, holder="b")))[0].facts == before.facts
+        assert ask(peek(hit(limit, holder="b")))[0].remaining == 1
 
     @_all_kinds
     def test_a_peek_spends_nothing(self, ask: Ask, limit: Limit) -> None:
@@ -242,7 +241,6 @@ class StoreContract:
         spent = store.decide([spend(first)])
         awaited = asyncio.run(ask_and_close())
         assert [decision.remaining for decision in (spent[0], *awaited, spent[1])] == [1, 1, 0, 0, 0]
-        assert awaited[2].facts == spent[1].facts
 
     def test_large_numbers_are_counted_exactly(self, ask: Ask) -> None:
         most = 2**50 + 1
@@ -488,7 +486,7 @@ class StoreContract:
         clock.advance(seconds=HOUR)
         assert ask(one)[0].wait_us == 3 * HOUR_US // 2
 
-    def test_nobody_waits_longer_than_it_can(self, ask: Ask) -> None:
+    def test_nobody_waits_longer_than_it_can(self, ask: Ask, clock: ManualClock) -> None:
         limit = TokenBucket(1, per=HOUR)
         ask(spend(hit(limit)))
         denied = ask(spend(hit(limit), max_wait_us=HOUR_US - 1))[0]
@@ -508,7 +506,7 @@ class StoreContract:
         assert ask(one)[0].wait_us == 2 * HOUR_US - 60_000_000
         assert ask(one)[0].wait_us == 4 * HOUR_US - 60_000_000
 
-    def test_the_last_place_that_is_given_back_shortens_the_queue(self, ask: Ask) -> None:
+    def test_the_last_place_that_is_given_back_shortens_the_queue(self, ask: Ask, clock: ManualClock) -> None:
         one = spend(hit(TokenBucket(1, per=HOUR)), max_wait_us=10 * HOUR_US)
         decisions = ask(one, one, one)
         ask(give_back(decisions[2]))

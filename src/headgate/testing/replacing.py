@@ -149,7 +149,9 @@ def _exchanged(world: _World) -> Iterator[None]:
     """Let all limiters live in another world."""
 
     def ask(self: Any, group: Group) -> Decision:
-        decision: Decision = self._answered(world.decide((group,))[0])
+        decision = world.decide((group,))[0]
+        if self._on_decision is not None:
+            self._tell(decision)
         return decision
 
     async def ask_async(self: Any, group: Group) -> Decision:

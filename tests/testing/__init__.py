@@ -1,0 +1,1 @@
+"""What headgate offers to tests, tested."""
