@@ -34,6 +34,10 @@ def decorator(
     """What `limit(...)` returns: blocking functions ask `blocking`, async ones `awaiting`."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        if not callable(function):
+            raise InvalidUse(
+                f"a decorator is made by limit(key=...), and decorates a function, not {type(function).__name__}"
+            )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise InvalidUse(f"{function.__qualname__} is a generator: limit what it calls, or what calls it")
         if inspect.iscoroutinefunction(function):

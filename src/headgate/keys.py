@@ -38,7 +38,7 @@ def check_key(key: str) -> str:
         raise InvalidKey(
             f"a key has at most {MAX_KEY_BYTES} bytes; {_shown(key)} has {size}: store a hash of it instead"
         )
-    return key
+    return key.encode().decode()  # of a StrEnum, say, the plain text
 
 
 def storage_key(prefix: str, key: str, name: str, code: str) -> str:

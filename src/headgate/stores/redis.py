@@ -418,7 +418,8 @@ def _translate(url: str) -> str:
             f"it starts with one of {', '.join(f'{name}://' for name in SCHEMES)}"
         )
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    if "@" in rest.split("?")[0] and "@" not in authority and scheme != "unix":
+    before = rest.partition("@")[0]
+    if "@" in rest and "@" not in authority and "=" not in before and scheme != "unix":
         raise StoreURLError(
             f"store URL {_shown(url)} is not understood: a '/', '?' or '#' in a password is written %2F, %3F or %23"
         )
@@ -429,11 +430,11 @@ def _translate(url: str) -> str:
 
 
 def _shown(url: str) -> str:
-    """The URL without what is secret in it: no user information, no query."""
+    """The URL without what is secret in it: no query, and just the scheme where there may be user information."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "without a scheme"
-    return repr(f"{scheme}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}")
+    return repr(f"{scheme}://" + ("..." if "@" in rest else re.split("[?#]", rest, maxsplit=1)[0]))
 
 
 def _unsecret(error: Exception, url: str) -> str:
