@@ -30,7 +30,10 @@ def window(unit: str, zone: ZoneInfo, at_us: int) -> tuple[int, int]:
         return at_us - into, at_us - into + _HOUR_US
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
     first, following = _FLOORS[unit](midnight)
-    return _instant(first, zone), _instant(following, zone)
+    start, end = _instant(first, zone), _instant(following, zone)
+    if end <= at_us:  # clocks went back over this midnight: the day that has begun goes on
+        start, end = end, _instant(_FLOORS[unit](following)[1], zone)
+    return start, end
 
 
 def boundaries(unit: str, zone: ZoneInfo, near_us: int) -> tuple[int, int, int, int]:

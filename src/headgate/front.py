@@ -58,6 +58,8 @@ class Front:
         :raises StoreURLError: if the URL is not understood.
         :raises MissingExtra: if the store's client library is not installed.
         """
+        if on_decision is not None and not callable(on_decision):
+            raise InvalidUse(f"on_decision is a callable that takes a Decision, not {type(on_decision).__name__}")
         self._policy = Policy(limit, name)
         self._name = name or next(iter(self._policy.limits))
         self._outage = OutageRule(on_outage, self._name)
