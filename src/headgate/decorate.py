@@ -40,7 +40,7 @@ def decorator(
             )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise InvalidUse(f"{function.__qualname__} is a generator: limit what it calls, or what calls it")
-        if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__):
+        if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def limited_async(*args: P.args, **kwargs: P.kwargs) -> Any:
