@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -227,27 +226,6 @@ async def test_a_decorator_without_its_key_says_so_instead_of_doing_nothing(benc
 async def test_what_cannot_be_called_is_refused_when_decorated(bench: Bench, thing: Any) -> None:
     with pytest.raises(InvalidUse):
         bench.limiter("5/minute").limit(key="k")(thing)
-
-
-async def test_callable_objects_and_partial_functions_are_taken_for_what_they_are(bench: Bench) -> None:
-    class Later:
-        async def __call__(self, number: int) -> int:
-            return await remaining(limiter, "k")
-
-    async def awaiting(_: str, number: int) -> int:
-        return await remaining(limiter, "k")
-
-    def numbers(_: str) -> Iterator[int]:
-        yield 1
-
-    limiter = bench.limiter("concurrency 1")
-    functions: list[Callable[[int], Awaitable[int]]] = [Later(), functools.partial(awaiting, "a")]
-    for function in functions:
-        limited = limiter.limit(key="k")(function)
-        assert await limited(5) == 0  # the slot is held while it runs
-        assert await remaining(limiter, "k") == 1
-    with pytest.raises(InvalidUse, match="is a generator"):
-        limiter.limit(key="k")(functools.partial(numbers, "a"))
 
 
 @both

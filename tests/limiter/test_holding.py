@@ -219,16 +219,3 @@ async def test_no_task_is_left_behind_by_a_hold() -> None:
         assert [task.get_name() for task in asyncio.all_tasks()].count("headgate-renewal") == 1
     await asyncio.sleep(0)
     assert [task.get_name() for task in asyncio.all_tasks()].count("headgate-renewal") == 0
-
-
-async def test_a_slot_taken_with_a_place_in_a_queue_is_still_ours_when_the_turn_comes(live_bench: Bench) -> None:
-    # The tokens come a second from now; without renewals, the slot would expire long before.
-    limiter = live_bench.limiter({"rate": "1/s", "slots": Concurrency(1, ttl=0.6)})
-    keys = {"rate": "k", "slots": "k"}
-    await told(limiter.refund(await ask(limiter, {"rate": "other", "slots": "k"})))
-    await ask(limiter, {"rate": "k", "slots": "other"})
-    async with holding(limiter, keys) as hold:
-        assert hold.decision.wait_us > 600_000
-        denied = await ask(limiter, {"rate": "another", "slots": "k"})
-        assert not denied
-        assert not hold.is_lost

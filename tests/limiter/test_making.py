@@ -66,17 +66,6 @@ async def test_a_hook_is_told_of_waits_too(bench: Bench) -> None:
     assert [decision.wait_us for decision in told_of] == [0, 10_000]
 
 
-async def test_a_hook_that_could_never_be_called_is_refused(bench: Bench) -> None:
-    async def hook(decision: Decision) -> None: ...
-
-    class Hook:
-        async def __call__(self, decision: Decision) -> None: ...
-
-    for refused in (hook, Hook(), "print", 5):
-        with pytest.raises(InvalidUse, match="on_decision"):
-            bench.limiter("5/minute", on_decision=refused)
-
-
 async def test_limits_by_name_are_shown(bench: Bench) -> None:
     assert bench.limiter("5/minute").limits == {"5/minute": TokenBucket(5, per=60)}
     assert bench.limiter("5/minute", name="api").limits == {"api": TokenBucket(5, per=60)}

@@ -115,13 +115,6 @@ async def test_who_does_not_wait_gets_no_place_before_those_who_do(bench: Bench)
     assert await ask(limiter, "k")
 
 
-async def test_a_wait_ends_when_the_slowest_of_several_limits_is_ready(bench: Bench) -> None:
-    limiter = bench.limiter({"fast": "1000/second; burst=10000", "slow": "100/second; burst=1000"})
-    keys = {"fast": "k", "slow": "k"}
-    await ask(limiter, keys, {"fast": 10_000, "slow": 1_000})
-    assert (await told(limiter.acquire(keys))).wait_us == 10_000
-
-
 async def test_a_cost_that_can_never_pass_is_not_waited_for(bench: Bench) -> None:
     limiter = bench.limiter("1/second; burst=5")
     with pytest.raises(CostExceedsCapacity):

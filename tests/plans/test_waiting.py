@@ -170,16 +170,6 @@ def test_slots_are_asked_for_at_random_times(world: World) -> None:
     assert world.pauses_us[:3] == [2_500, 5_000, 10_000]
 
 
-def test_a_slot_that_was_taken_is_renewed_while_the_rest_of_the_group_is_waited_for(world: World) -> None:
-    bucket, slots = TokenBucket(1, per=60), Concurrency(1, ttl=6)
-    world.run(acquire(hit(bucket)))
-    decision = world.run(acquire(hit(bucket), hit(slots, "slots")))
-    assert decision.wait_us == 60 * SECOND_US
-    assert sum(world.pauses_us) == 60 * SECOND_US
-    renew = Group((decision.group.hits[1],), 0, "renew")
-    assert world.store.decide([renew])[0]
-
-
 def test_an_outage_is_waited_out_as_long_as_there_is_time() -> None:
     closed = OutageRule("closed", "name")
 
