@@ -1,6 +1,7 @@
 """How much Hypothesis tries: a little each time, a hundred times as much where HEADGATE_TEST_PROFILE is `thorough`.
 
-Import this module before using `given`, so that its settings hold.
+A thorough run takes most of an hour, and wants `pytest --timeout=0`. Import this module before using `given`, so that
+its settings hold.
 """
 
 from __future__ import annotations

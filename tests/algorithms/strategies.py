@@ -143,7 +143,7 @@ def steps(
         st.just(0) | st.just(MAX_SPAN_US) | moments,
         numbers,
     )
-    return draw(st.lists(step, min_size=2, max_size=most))
+    return draw(_sized_lists(step, most))
 
 
 @st.composite
@@ -151,14 +151,22 @@ def queues(draw: st.DrawFn, *, most: int = 40) -> tuple[list[Lane], list[Step]]:
     """A token bucket for which many wait, of whom many leave before or after their turn."""
     rate, period_us, burst = draw(st.integers(1, 7)), draw(st.integers(1, 20)), draw(st.integers(1, 8))
     lane = Lane("queue", [TokenBucket(rate, span(period_us), burst)])
+    token_us = -(-period_us // rate)
     step = st.builds(
         Step,
-        st.sampled_from([0, 0, 0, 1, 1, 2, 3, 5, 8]),
+        st.sampled_from([0, 0, 0, 0, 1, 1, 2, token_us, token_us * burst]),
         st.sampled_from(["spend", "spend", "spend", "give_back", "give_back"]),
         st.just([0]),
         st.just(0),
         st.lists(st.integers(1, burst), min_size=1, max_size=1),
-        st.sampled_from([0, 5, 100, 100]),
+        st.sampled_from([0, token_us * burst, MAX_SPAN_US, MAX_SPAN_US]),
         st.integers(0, 30),
     )
-    return [lane], draw(st.lists(step, min_size=2, max_size=most))
+    return [lane], draw(_sized_lists(step, most))
+
+
+@st.composite
+def _sized_lists(draw: st.DrawFn, elements: st.SearchStrategy[Step], most: int) -> list[Step]:
+    """As `st.lists`, but as often long as short: it takes some steps to get anywhere."""
+    size = draw(st.integers(2, most))
+    return draw(st.lists(elements, min_size=size, max_size=size))

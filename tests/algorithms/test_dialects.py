@@ -16,12 +16,14 @@ import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate.algorithms import concurrency, sliding_log
-from headgate.hits import Action
+from headgate.algorithms import MAX_SPAN_US, concurrency, sliding_log
+from headgate.hits import Action, Group
+from headgate.limits import TokenBucket
 from headgate.plans import redis as plans
-from tests.algorithms.playing import Played, play
+from tests.algorithms.playing import MOST_CHARGED, Played, play
 from tests.algorithms.reference import Address, Reference, address_of
-from tests.algorithms.strategies import KINDS, Lane, Step, lanes, queues, steps
+from tests.algorithms.strategies import KINDS, START_US, Lane, Step, lanes, queues, span, steps
+from tests.plans.fake_server import FakeServer
 from tests.profiles import quickly
 
 ALL_ACTIONS: tuple[Action, ...] = (
@@ -198,6 +200,41 @@ def test_those_who_wait_and_leave_meet_the_same_queue_in_python_and_in_lua(
     server: Any, prefix: str, queue: tuple[list[Lane], list[Step]]
 ) -> None:
     compare(server, prefix, *queue, with_expiry=True)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> list[Group]:
+    """Groups that can be asked for all at once."""
+    among = draw(lanes(kinds=["tb", *KINDS], most_limits=2))
+    drawn = draw(steps(among, actions=("spend", "spend", "spend", "peek", "take", "forget"), may_go_back=False))
+    return [played.group for played in play(among, drawn, Reference())]
+
+
+def test_debts_that_are_charged_without_end_stop_growing_in_python_and_in_lua(server: Any, prefix: str) -> None:
+    limit = TokenBucket(1, span(MAX_SPAN_US), 1)
+    lane = Lane("lane", [limit, TokenBucket(3, span(7), 1)])
+    charges = [Step(0, "take", [0], number % 2, [MOST_CHARGED - 1], 0, 0) for number in range(12)]
+    peeks = [Step(MAX_SPAN_US // 2, "peek", [0], 0, [1], 0, 0)]
+    compare(server, prefix, [lane], charges + peeks, with_expiry=False)
+
+
+@settings(max_examples=quickly(60))
+@given(groups=batches())
+def test_a_batch_is_judged_as_its_groups_would_be_one_after_the_other(
+    server: Any, prefix: str, groups: list[Group]
+) -> None:
+    plan = plans.decide(groups, prefix=prefix, near_us=START_US, now_us=START_US)
+    script = next(plan)
+    reply = server.eval(script.text, len(script.keys), *script.keys, *script.arguments)
+    server.delete(*script.keys)
+    reference, fake = Reference(), FakeServer()
+    expected = [reference.decide(group, START_US) for group in groups]
+    with pytest.raises(StopIteration) as done:
+        plan.send(reply)
+    assert [(decision.allowed, decision.facts) for decision in done.value.value] == [
+        (decision.allowed, decision.facts) for decision in expected
+    ]
+    assert fake.send(script._replace(is_whole=True)) == reply
 
 
 @settings(max_examples=quickly(100))

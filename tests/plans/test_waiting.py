@@ -170,6 +170,19 @@ def test_slots_are_asked_for_at_random_times(world: World) -> None:
     assert world.pauses_us[:3] == [2_500, 5_000, 10_000]
 
 
+def test_a_group_takes_nothing_before_all_of_it_may_go(world: World) -> None:
+    bucket, slots = hit(TokenBucket(1, per=60)), hit(Concurrency(1, ttl=6), "slots")
+    world.run(acquire(bucket))
+    waiter = Caller(world, acquire(bucket, slots))
+    waiter.go_on()
+    assert waiter.is_sleeping
+    assert world.store.decide([Group((slots,), 0, "peek")])[0]
+    run_all(world, [waiter], lambda _: 0)
+    assert waiter.decision is not None
+    assert waiter.decision.wait_us == 0
+    assert not world.store.decide([Group((slots._replace(holder="b"),), 0, "peek")])[0]
+
+
 def test_an_outage_is_waited_out_as_long_as_there_is_time() -> None:
     closed = OutageRule("closed", "name")
 

@@ -20,7 +20,8 @@ MODULE = """
 
 def run(pytester: pytest.Pytester, module: str, *arguments: str) -> pytest.RunResult:
     pytester.makepyfile(module)
-    options = ("-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function", "-W", "error")
+    options = ["-p", "no:cacheprovider", "-o", "asyncio_default_fixture_loop_scope=function", "-W", "error"]
+    options += ["-p", "no:hypothesispytest"]  # which takes two seconds to load
     return pytester.runpytest_inprocess(*options, *arguments)
 
 
@@ -97,7 +98,7 @@ def test_a_test_that_fails_leaves_no_trace(pytester: pytest.Pytester) -> None:
 
 
 def test_the_fixtures_are_listed_with_what_they_do(pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest_subprocess("--fixtures", "-p", "no:cacheprovider")  # as in a shell
+    result = pytester.runpytest_subprocess("--fixtures", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
     result.stdout.fnmatch_lines(
         ["headgate_off*", "*Every limiter in the process admits everything*", "headgate_clock*", "*memory store*"]
     )

@@ -449,6 +449,17 @@ class StoreContract:
             clock.advance(seconds=-HOUR)
             assert not ask(spend(hit(limit, holder="b")))[0]
 
+    @_counting_kinds
+    def test_what_was_spent_is_still_spent_when_a_clock_that_stepped_back_comes_forward_again(
+        self, ask: Ask, clock: ManualClock, limit: Limit
+    ) -> None:
+        ask(spend(hit(limit, cost=2)))
+        began_us = clock()
+        clock.advance(seconds=-HOUR)
+        meanwhile = int(ask(spend(hit(limit)))[0].allowed)
+        clock.set(began_us)
+        assert ask(peek(hit(limit)))[0].remaining == 1 - meanwhile
+
     def test_a_group_is_admitted_at_the_instant_it_names(self, ask: Ask, clock: ManualClock) -> None:
         hits = [hit(limit, name=name) for name, limit in _LIMITS.items()]
         for number, one in enumerate(hits):
