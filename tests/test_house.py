@@ -32,6 +32,7 @@ LAYERS = [
     {"plans"},
     {"coalesce"},
     {"denials"},
+    {"lease"},
     {"stores"},
     {"outage"},
     {"renewal"},

@@ -28,6 +28,7 @@ from headgate.errors import (
     StoreURLError,
 )
 from headgate.grammar import parse_limit
+from headgate.lease import Lease, LeaseReport
 from headgate.limiter import AsyncLimiter, Limiter
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.renewal import Hold
@@ -49,6 +50,8 @@ __all__ = [
     "InvalidCost",
     "InvalidKey",
     "InvalidUse",
+    "Lease",
+    "LeaseReport",
     "Limit",
     "LimitError",
     "LimitExceeded",

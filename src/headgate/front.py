@@ -12,10 +12,12 @@ from headgate.decision import Decision, SourcedDecision
 from headgate.decorate import is_async
 from headgate.errors import InvalidUse
 from headgate.hits import Group
+from headgate.lease import Lease, LeaseReport, Leases
 from headgate.limits import Limit
 from headgate.outage import OnOutage, OutageRule
-from headgate.policy import Limits, Policy
+from headgate.policy import Costs, Keys, Limits, Policy
 from headgate.stores import Lone, QuickStore, Store
+from headgate.stores.memory import MemoryStore
 from headgate.stores.urls import open_store
 
 OnDecision = Callable[[Decision], None]
@@ -37,6 +39,7 @@ class Front:
         timeout: float | None = None,
         prefix: str | None = None,
         remember_denials: float | None = None,
+        lease: bool | Lease = False,
     ) -> None:
         """Make a limiter. Nothing is connected yet: the store may be down.
 
@@ -54,6 +57,9 @@ class Front:
         :param prefix: the first part of every key, for a store that is given as a URL; `headgate` by default.
         :param remember_denials: for how many seconds at most a denial is repeated without asking the store again, for a
             store that is given as a URL; 1 by default, 0 for not at all.
+        :param lease: draw tokens of keys in demand ahead of need, and spend them without asking the store: True, or a
+            `Lease` that says how many and for how long. For one token bucket, fixed or sliding window. In memory,
+            where nothing is far, it has no effect.
         :raises LimitError: if a limit is not understood or not usable.
         :raises StoreURLError: if the URL is not understood.
         :raises MissingExtra: if the store's client library is not installed.
@@ -80,12 +86,40 @@ class Front:
             )
         else:
             self._store = store
+        self._leases = self._make_leases(lease)
         self._find_quick_way()
 
     def _find_quick_way(self) -> None:
         self._lone: Lone | None = None
         if isinstance(self._store, QuickStore):
-            self._lone = self._policy.lone(self._quick(self._store))
+            quick = self._quick if self._leases is None else _without_trip
+            self._lone = self._policy.lone(quick(self._store))
+        if self._leases is not None:
+            self._lone = self._leases.lone(self._lone or _leave)
+
+    def _make_leases(self, lease: bool | Lease) -> Leases | None:
+        if lease is False:
+            return None
+        if lease is not True and not isinstance(lease, Lease):
+            raise InvalidUse(f"lease is True, False or a Lease, not {lease!r}")
+        if self._policy.is_tiered or len(self._policy.limits) > 1:
+            raise InvalidUse("a lease goes with a limiter of one limit: give each limit that is to be leased its own")
+        ((name, limit),) = self._policy.limits.items()
+        leases = Leases(limit, name, Lease() if lease is True else lease)
+        return None if isinstance(self._store, MemoryStore) else leases
+
+    def _softened(self, groups: list[Group]) -> list[Group]:
+        return groups if self._leases is None else self._leases.soften(groups)
+
+    def _leased(self, key: Keys, cost: Costs) -> Decision | None:
+        """A token that was drawn before."""
+        decision = None if self._lone is None else self._lone(key, cost)
+        return self._answered(decision) if decision is not None and decision.source == "lease" else None
+
+    @property
+    def lease_report(self) -> LeaseReport:
+        """What has become of the tokens that this limiter drew ahead of need."""
+        return LeaseReport(0, 0, 0, 0) if self._leases is None else self._leases.report
 
     @staticmethod
     def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
@@ -130,3 +164,12 @@ class Front:
         settled = SourcedDecision(Group(hits), max(latest, decision.now_us), decision.allowed, facts, decision.source)
         settled.claim()
         return settled
+
+
+def _without_trip(store: QuickStore) -> Callable[[Limit, str], Lone]:
+    """The short way that never asks: with leases, questions go the long way, on which tokens are drawn."""
+    return store.lone_async
+
+
+def _leave(key: object, cost: object) -> None:
+    """Decide on nothing."""

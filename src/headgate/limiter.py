@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import random
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
@@ -22,6 +24,7 @@ from headgate.drive import drive, drive_async
 from headgate.errors import StoreOutage
 from headgate.front import Front
 from headgate.hits import Group
+from headgate.lease import Leases
 from headgate.limits import Limit
 from headgate.plans import waiting
 from headgate.policy import (
@@ -41,6 +44,7 @@ R = TypeVar("R")
 
 logger = logging.getLogger("headgate")
 _MAKING: Final = threading.Lock()
+_leasing: weakref.WeakSet[Limiter] = weakref.WeakSet()
 _finishing: Final[set[asyncio.Task[Any]]] = set()
 """Tasks that outlive the cancelled ones which started them; a loop holds its tasks only weakly."""
 
@@ -88,6 +92,8 @@ class Limiter(Front):
         :raises InvalidKey, InvalidCost, StoreOutage: as `try_acquire` does.
         """
         timeout_us = wait_bound_us(timeout)
+        if self._leases is not None and limit is None and (leased := self._leased(key, cost)) is not None:
+            return leased
         plan = waiting.acquire(self._policy.group(key, cost, limit), timeout_us, timeout, random.random)
         return drive(plan, self._send)
 
@@ -138,7 +144,7 @@ class Limiter(Front):
         :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
         """
         decision.claim()
-        groups = give_back_groups(decision)
+        groups = self._softened(give_back_groups(decision))
         if groups:
             self._ask_leniently(groups)
 
@@ -156,7 +162,7 @@ class Limiter(Front):
         costs = self._policy.actual(decision, actual)
         decision.claim()
         groups = settle_groups(decision, costs)
-        answers = self._ask_leniently([group for _, group in groups]) if groups else []
+        answers = self._ask_leniently(self._softened([group for _, group in groups])) if groups else []
         return self._settled(decision, costs, dict(zip([index for index, _ in groups], answers, strict=False)))
 
     def reset(self, key: Keys, *, limit: CallLimit = None) -> None:
@@ -183,7 +189,8 @@ class Limiter(Front):
         return decorator(self, _twin(self, AsyncLimiter), key, cost, timeout, limit)
 
     def close(self) -> None:
-        """Close what this limiter opened itself."""
+        """Give back what was leased, and close what this limiter opened itself."""
+        self._return_leases()
         if self._owns_store:
             self._store.close()
 
@@ -196,11 +203,29 @@ class Limiter(Front):
         self.close()
 
     def _ask(self, group: Group) -> Decision:
+        draw = None if self._leases is None else self._leases.draw(group)
+        ahead: Decision | None = None
         try:
-            decision = self._store.decide((group,))[0]
+            decision, *more = self._store.decide((group,) if draw is None else (group, draw.group))
+            ahead = more[0] if more else None
         except StoreOutage as outage:
             decision = self._outage.decide(group, outage)
+        finally:
+            if self._leases is not None and draw is not None:
+                self._leases.drawn(draw, ahead)
+        if self._leases is not None and self._leases.begin_returning():
+            self._return_when_idle(self._leases)
         return self._answered(decision)
+
+    def _return_when_idle(self, leases: Leases) -> None:
+        _leasing.add(self)
+        threading.Thread(
+            target=drive, args=(leases.returning(), self._send), name="headgate-leases", daemon=True
+        ).start()
+
+    def _return_leases(self) -> None:
+        if self._leases is not None and (groups := self._leases.returns(only_idle=False)):
+            self._ask_leniently(groups)
 
     def _ask_store(self, groups: list[Group]) -> list[Decision]:
         return self._store.decide(groups)
@@ -243,6 +268,8 @@ class AsyncLimiter(Front):
     An async context manager; it closes what it opened itself.
     """
 
+    _returning: asyncio.Task[None] | None = None
+
     @staticmethod
     def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
         return store.lone_async
@@ -252,6 +279,8 @@ class AsyncLimiter(Front):
         if limit is None and self._lone is not None and (denial := self._lone(key, cost)) is not None:
             return self._answered(denial) if self._is_watched else denial
         group = self._policy.group(key, cost, limit)
+        if self._leases is not None:
+            return await self._ask(group)
         try:
             decision = (await self._store.decide_async((group,)))[0]
         except StoreOutage as outage:
@@ -263,6 +292,8 @@ class AsyncLimiter(Front):
     ) -> Decision:
         """As `Limiter.acquire`. A task that is cancelled while it waits gives its tokens back before it ends."""
         timeout_us = wait_bound_us(timeout)
+        if self._leases is not None and limit is None and (leased := self._leased(key, cost)) is not None:
+            return leased
         plan = waiting.acquire(self._policy.group(key, cost, limit), timeout_us, timeout, random.random)
         return await drive_async(plan, self._send)
 
@@ -295,7 +326,7 @@ class AsyncLimiter(Front):
     async def refund(self, decision: Decision) -> None:
         """As `Limiter.refund`."""
         decision.claim()
-        groups = give_back_groups(decision)
+        groups = self._softened(give_back_groups(decision))
         if groups:
             await self._ask_leniently(groups)
 
@@ -304,7 +335,7 @@ class AsyncLimiter(Front):
         costs = self._policy.actual(decision, actual)
         decision.claim()
         groups = settle_groups(decision, costs)
-        answers = await self._ask_leniently([group for _, group in groups]) if groups else []
+        answers = await self._ask_leniently(self._softened([group for _, group in groups])) if groups else []
         return self._settled(decision, costs, dict(zip([index for index, _ in groups], answers, strict=False)))
 
     async def reset(self, key: Keys, *, limit: CallLimit = None) -> None:
@@ -321,7 +352,11 @@ class AsyncLimiter(Front):
         return decorator(_twin(self, Limiter), self, key, cost, timeout, limit)
 
     async def aclose(self) -> None:
-        """Close what this limiter opened itself."""
+        """Give back what was leased, and close what this limiter opened itself."""
+        if self._returning is not None:
+            self._returning.cancel()
+        if self._leases is not None and (groups := self._leases.returns(only_idle=False)):
+            await self._ask_leniently(groups)
         if self._owns_store:
             await self._store.aclose()
 
@@ -334,10 +369,20 @@ class AsyncLimiter(Front):
         await self.aclose()
 
     async def _ask(self, group: Group) -> Decision:
+        draw = None if self._leases is None else self._leases.draw(group)
+        ahead: Decision | None = None
         try:
-            decision = (await self._store.decide_async((group,)))[0]
+            decision, *more = await self._store.decide_async((group,) if draw is None else (group, draw.group))
+            ahead = more[0] if more else None
         except StoreOutage as outage:
             decision = self._outage.decide(group, outage)
+        finally:
+            if self._leases is not None and draw is not None:
+                self._leases.drawn(draw, ahead)
+        if self._leases is not None and self._leases.begin_returning():
+            self._returning = asyncio.create_task(
+                drive_async(self._leases.returning(), self._send), name="headgate-leases"
+            )
         return self._answered(decision)
 
     async def _ask_store(self, groups: list[Group]) -> list[Decision]:
@@ -368,13 +413,20 @@ class AsyncLimiter(Front):
         return await _finish(self._ask_leniently(command.groups))
 
 
+def _return_at_exit() -> None:
+    for limiter in list(_leasing):
+        limiter._return_leases()
+
+
+atexit.register(_return_at_exit)
+
 Colour = TypeVar("Colour", Limiter, AsyncLimiter)
 
 
 def _twin(limiter: Front, kind: type[Colour]) -> Colour:
     """The same limiter in the other colour: the same policy, store and outage rule."""
     twin = kind.__new__(kind)
-    vars(twin).update({name: value for name, value in vars(limiter).items() if name != "_renewer"})
+    vars(twin).update({name: value for name, value in vars(limiter).items() if name not in ("_renewer", "_returning")})
     twin._owns_store = False
     twin._find_quick_way()
     return twin

@@ -166,8 +166,8 @@ class TokenBucket(Limit):
         increment = cost * self._token if cost <= self.capacity else min(cost * self._token, MAX_SPAN_US * self._parts)
         return increment, self._tolerance, self._parts
 
-    def receipt(self, facts: Facts, cost: int) -> tuple[int, int]:
-        return facts[2], facts[3]
+    def receipt(self, facts: Facts, cost: int) -> token_bucket.Receipt:
+        return facts[2], facts[3], False
 
     def remaining(self, facts: Facts, now_us: int) -> int:
         return max(0, (self._tolerance - facts[0]) // self._token)

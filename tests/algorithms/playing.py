@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from headgate.decision import Decision
 from headgate.hits import Group, Hit
-from headgate.limits import Concurrency
+from headgate.limits import Concurrency, TokenBucket
 from tests.algorithms.reference import Reference
 from tests.algorithms.strategies import LAST_US, START_US, Lane, Step
 
@@ -69,6 +69,8 @@ def _group(
     if step.action == "give_back" and spent:
         index = step.which % len(spent)
         hit, turn_us = spent[index]
+        if isinstance(hit.limit, TokenBucket) and step.max_wait_us % 3 == 1:
+            hit = hit._replace(receipt=(*hit.receipt[:2], True))
         cost = hit.cost if step.max_wait_us or (refunds_once and turn_us > now_us) else one.cost % (hit.cost + 1)
         if refunds_once:
             del spent[index]

@@ -137,8 +137,8 @@ class FakeServer:
             increment_q, increment_r, tolerance_q, tolerance_r, rate = numbers(5)
             arguments = increment_q * rate + increment_r, tolerance_q * rate + tolerance_r, rate
             if gives_back:
-                place_q, place_r, credited = numbers(3)
-                receipt = place_q * rate + place_r, credited
+                place_q, place_r, credited, only_as_last = numbers(4)
+                receipt = place_q * rate + place_r, credited, only_as_last == 1
         elif code == "fw":
             arguments = tuple(numbers(3))
             arguments += tuple(numbers(0 if arguments[2] else fixed_window.BOUNDARIES))

@@ -158,7 +158,7 @@ end
 
 function token_bucket.give_back(key)
   local bucket = arguments(key)
-  local place_q, place_r, credited_before = number(), number(), number()
+  local place_q, place_r, credited_before, only_as_last = number(), number(), number(), number()
   local rate = bucket.rate
   settle(bucket)
   local owed_q, owed_r = minus(place_q, place_r, now + math.max(0, bucket.credited - credited_before), 0, rate)
@@ -174,6 +174,7 @@ function token_bucket.give_back(key)
       local vacancy = table.remove(left)
       bucket.q, bucket.r = minus(bucket.q, bucket.r, vacancy.amount_q, vacancy.amount_r, rate)
     end
+  elseif only_as_last == 1 then -- others may hold leases behind it
   elseif less(end_q, end_r, place_q, place_r) then -- its turn has not come
     add_vacancy(bucket, place_q, place_r)
   elseif not less(end_q, end_r, bucket.q, bucket.r) and is_owed then -- nobody is waiting

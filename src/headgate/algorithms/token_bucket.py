@@ -21,6 +21,8 @@ being the `tat` just after that hit, that is at most `place - now`, less what ot
   passes, it is lost.
 - A hit whose turn has come pays back what is owed, unless somebody is waiting: waiters have been told their turns
   by the `tat` as it was.
+- What was only drawn ahead (see lease.py) is given back by the last alone, since others may hold leases behind it,
+  which say until when each of their tokens is good.
 """
 
 from __future__ import annotations
@@ -36,6 +38,8 @@ Facts = tuple[int, int, int, int]
 """`(debt, wait_us, place, credited)`: the debt after the decision, in parts; how long until the hit may pass (0:
 now); where the hit stands in the queue, in parts since the epoch; the bucket's `credited` at that time. The last
 two are the hit's receipt."""
+Receipt = tuple[int, int, bool]
+"""`(place, credited, only_as_last)`: of an earlier hit; and, may its tokens come back only if nobody came after it?"""
 Vacancy = tuple[int, int]
 """`(place, amount)`: a place given back while others were waiting, and what it holds, both in parts."""
 
@@ -111,11 +115,11 @@ def keep(judged: Judged) -> Facts:
 
 
 def give_back(
-    state: State | None, now_us: int, arguments: Arguments, receipt: tuple[int, int]
+    state: State | None, now_us: int, arguments: Arguments, receipt: Receipt
 ) -> tuple[State | None, int, Facts]:
     """Return the `increment` that a hit with this receipt took, as far as it has not been earned again."""
     increment, tolerance, rate = arguments
-    place, credited_before = receipt
+    place, credited_before, only_as_last = receipt
     now = now_us * rate
     tat, _, vacancies, credited, limit_of_credit = settle(state, now_us, tolerance, rate)
     owed = min(increment, place - now - max(0, credited - credited_before) * rate)
@@ -125,6 +129,8 @@ def give_back(
         while left and left[-1][0] == tat:  # and now those before it
             tat -= left.pop()[1]
         vacancies = tuple(left)
+    elif only_as_last:
+        pass
     elif place - tolerance > now:  # its turn has not come
         merged = dict(vacancies)
         merged[place] = merged.get(place, 0) + increment
@@ -163,9 +169,9 @@ def wire(arguments: Arguments) -> tuple[int, ...]:
     return *divmod(increment, rate), *divmod(tolerance, rate), rate
 
 
-def wire_receipt(arguments: Arguments, receipt: tuple[int, int]) -> tuple[int, ...]:
-    """The place as a pair, and what was credited."""
-    return *divmod(receipt[0], arguments[2]), receipt[1]
+def wire_receipt(arguments: Arguments, receipt: Receipt) -> tuple[int, ...]:
+    """The place as a pair, what was credited, and 1 for `only_as_last`."""
+    return *divmod(receipt[0], arguments[2]), receipt[1], int(receipt[2])
 
 
 def read(take: Callable[[], int], now_us: int, arguments: Arguments) -> Facts:

@@ -1,0 +1,347 @@
+"""Leases: tokens drawn from the store ahead of need, and spent here without asking it.
+
+What is drawn is spent in the store at once. When it is used later, it must still be good, or more could pass in some
+interval than the limit allows:
+
+- **Token bucket.** Each token occupies a stretch of the bucket's future, in which its debt is earned back (the
+  theoretical arrival times of GCRA; see algorithms/token_bucket.py). A lease is such a stretch, from `front` to `end`.
+  A token may be used until its own stretch begins: then the tokens used within any interval `[a, b]` have disjoint
+  stretches within `[a, b + burst / rate]`, which are no more than `burst + rate * (b - a)`. So a lease melts from its
+  front, just as fast as the bucket fills, and what is lost of it is lost to nobody else.
+- **Fixed and sliding windows.** A token is good for the window in which it was drawn.
+
+The store's time is taken to be the latest that it can be: when it decided, and what has passed here since the question
+was *sent*.
+
+How many are drawn follows the demand: twice as many each time that they did not last, half as many when some were left.
+This module must not know how a store is asked.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic_ns
+from typing import Any, Final, NamedTuple
+
+from headgate.decision import Decision, LoneDecision
+from headgate.drive import Plan
+from headgate.errors import InvalidUse
+from headgate.hits import Group, Hit
+from headgate.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
+from headgate.plans.waiting import Ask, Pause
+
+MAX_KEYS: Final = 10_000
+"""For how many keys of a limiter the demand is remembered."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """How a limiter may draw tokens ahead of need."""
+
+    max_tokens: int | None = None
+    """The most that is drawn at once; by default a tenth of the limit's capacity."""
+    life: float = 1.0
+    """After so many seconds, what was not used goes back to the store, as far as it still can."""
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None and (type(self.max_tokens) is not int or self.max_tokens < 1):
+            raise InvalidUse(f"max_tokens is an integer of at least 1, or None, not {self.max_tokens!r}")
+        if type(self.life) not in (int, float) or not 0.01 <= self.life <= 60:
+            raise InvalidUse(f"the life of a lease is a number of seconds from 0.01 to 60, not {self.life!r}")
+
+
+class LeaseReport(NamedTuple):
+    """What has become of the tokens that one limiter drew, since it was made."""
+
+    drawn: int
+    spent: int
+    returned: int
+    held: int
+    """Those that are still here, good or not."""
+
+    @property
+    def stranded(self) -> int:
+        """Those that nobody used: they went to waste, though a token bucket has earned them again."""
+        return self.drawn - self.spent - self.returned - self.held
+
+    @property
+    def stranded_share(self) -> float:
+        """`stranded` as a share of what was drawn, from 0 to 1."""
+        return self.stranded / self.drawn if self.drawn else 0.0
+
+
+class LeasedDecision(LoneDecision):
+    """A decision on a token that was drawn before."""
+
+    __slots__ = ()
+
+    source = "lease"
+
+
+class Draw(NamedTuple):
+    """A question for tokens ahead of need, to go with a caller's own."""
+
+    group: Group
+    sent_us: int
+
+
+class _Stretch:
+    """Tokens that are held of a token bucket, as a stretch of its future, in parts of a microsecond."""
+
+    __slots__ = ("drawn", "end", "front", "idle_at_us", "offset_us", "receipt", "spent")
+
+    def __init__(self, limit: Limit, decision: Decision, offset_us: int, idle_at_us: int) -> None:
+        facts, cost = decision.facts[0], decision.cost
+        token: int = limit.arguments(1, 0, "")[0]
+        self.end = facts[2]
+        self.front = self.end - cost * token
+        self.drawn = cost
+        self.spent = 0
+        self.offset_us = offset_us
+        """What makes the store's time, at the latest, of ours."""
+        self.idle_at_us = idle_at_us
+        """When what is left goes back, by our clock."""
+        self.receipt = (facts[2], facts[3], True)
+
+    def add(self, before: _Stretch | _Share, left: int) -> None:
+        """Keep what was left of an earlier lease: of a stretch, that is too little to keep."""
+
+    def close(self) -> None:
+        """Hold nothing more: somebody may be about to spend who found it just before."""
+        self.end = self.front
+
+    def unused(self, at_us: int, arguments: tuple[int, ...]) -> int:
+        """How many tokens are still good."""
+        return max(0, self.end - max(self.front, (at_us + self.offset_us) * arguments[2])) // arguments[0]
+
+
+class _Share:
+    """Tokens that are held of a window, until it ends."""
+
+    __slots__ = ("drawn", "end_us", "facts", "idle_at_us", "offset_us", "receipt", "spent")
+
+    def __init__(self, limit: Limit, decision: Decision, offset_us: int, idle_at_us: int) -> None:
+        self.facts: tuple[int, ...] = decision.facts[0]
+        start_us: int = self.facts[0]
+        self.end_us = limit.window(start_us)[1] if isinstance(limit, FixedWindow) else start_us + limit.period_us
+        self.drawn = decision.cost
+        self.spent = 0
+        self.offset_us = offset_us
+        self.idle_at_us = idle_at_us
+        self.receipt = start_us
+
+    def spend(self, cost: int, now_us: int) -> tuple[int, ...] | None:
+        """Use some tokens: the facts, or None where there are too few."""
+        if self.spent + cost > self.drawn or now_us >= self.end_us:
+            return None
+        self.spent += cost
+        start_us, spent, *previous = self.facts
+        return start_us, spent - self.drawn + self.spent, *previous
+
+    def add(self, before: _Stretch | _Share, left: int) -> None:
+        """Keep what was left of an earlier lease, in the same window."""
+        if before.receipt == self.receipt:
+            self.drawn += left
+
+    def close(self) -> None:
+        """Hold nothing more: somebody may be about to spend who found it just before."""
+        self.drawn = self.spent
+
+    def unused(self, at_us: int, arguments: tuple[int, ...]) -> int:
+        """How many tokens are still good."""
+        return self.drawn - self.spent if at_us + self.offset_us < self.end_us else 0
+
+
+_all: weakref.WeakSet[Leases] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for leases in _all:
+        leases.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)  # they are the parent's to use
+
+
+def monotonic_us() -> int:
+    """Our clock."""
+    return monotonic_ns() // 1_000
+
+
+class Leases:
+    """The leases of one limiter, by key. Safe to share between threads and tasks; a forked process begins with none.
+
+    :raises InvalidUse: if the limit cannot be leased.
+    """
+
+    def __init__(self, limit: Limit, name: str, lease: Lease, clock: Callable[[], int] = monotonic_us) -> None:
+        if not isinstance(limit, (TokenBucket, FixedWindow, SlidingWindow)):
+            raise InvalidUse(f"{str(limit)!r} cannot be leased: only token buckets, fixed and sliding windows can")
+        self._limit = limit
+        self._name = name
+        self._clock = clock
+        self._most = lease.max_tokens or max(1, limit.capacity // 10)
+        self._life_us = int(lease.life * 1_000_000)
+        self._arguments: tuple[int, ...] = limit.arguments(1, 0, "") if isinstance(limit, TokenBucket) else ()
+        self._kind: type[_Stretch | _Share] = _Stretch if isinstance(limit, TokenBucket) else _Share
+        self.forget()
+        _all.add(self)
+
+    def forget(self) -> None:
+        """Hold nothing, and give nothing back."""
+        self._lock = threading.Lock()
+        self._held: dict[str, _Stretch | _Share] = {}
+        self._drawing: set[str] = set()
+        self._demand: dict[str, tuple[int, int]] = {}
+        """By key: how many to draw next, and when it was asked for last."""
+        self._drawn = self._spent = self._returned = 0
+        self.is_returning = False
+        """Is somebody running `returning`?"""
+
+    @property
+    def report(self) -> LeaseReport:
+        """What has become of the tokens that were drawn."""
+        with self._lock:
+            at_us = self._clock()
+            held = sum(one.unused(at_us, self._arguments) for one in self._held.values())
+            spent = self._spent + sum(one.spent for one in self._held.values())
+            return LeaseReport(self._drawn, spent, self._returned, held)
+
+    def lone(self, otherwise: Callable[[Any, Any], Decision | None]) -> Callable[[Any, Any], Decision | None]:
+        """What spends a held token, by key and cost, and leaves all else to `otherwise`."""
+        limit, name, arguments = self._limit, self._name, self._arguments
+        token, rate = (arguments[0], arguments[2]) if arguments else (0, 1)
+        new = object.__new__
+
+        def decide(key: Any, cost: Any) -> Decision | None:
+            if type(key) is not str or type(cost) is not int or cost < 1 or (held := self._held.get(key)) is None:
+                return otherwise(key, cost)
+            now_us = self._clock() + held.offset_us
+            lock = self._lock
+            lock.acquire()  # quicker than `with`
+            try:
+                if isinstance(held, _Stretch):  # a call less is an eighth of the whole time
+                    now = now_us * rate
+                    front = held.front
+                    front = (front if front > now else now) + cost * token
+                    if front > held.end:
+                        return otherwise(key, cost)
+                    held.front = front
+                    held.spent += cost
+                    told: tuple[Any, ...] = (limit, key, name, cost, front - now, 0, front, 0)
+                else:
+                    facts = held.spend(cost, now_us)
+                    if facts is None:
+                        return otherwise(key, cost)
+                    told = (limit, key, name, cost, *facts)
+            finally:
+                lock.release()
+            decision: LeasedDecision = new(LeasedDecision)
+            decision.now_us = now_us
+            decision.allowed = True
+            decision.told = told
+            return decision
+
+        return decide
+
+    def draw(self, group: Group) -> Draw | None:
+        """What to ask for besides a group of one hit, if its key is in demand and nobody is drawing for it."""
+        hit = group.hits[0]
+        if group.action != "spend" or group.max_wait_us > 0 or hit.cost < 1 or hit.limit is not self._limit:
+            return None
+        key, at_us = hit.key, self._clock()
+        with self._lock:
+            if key in self._drawing:
+                return None
+            size, asked_us = self._demand.get(key, (0, 0))
+            if size == 0 or at_us - asked_us > self._life_us:  # asked for once: that is no demand yet
+                if len(self._demand) >= MAX_KEYS:
+                    self._demand.clear()
+                self._demand[key] = (max(1, size // 2), at_us)
+                return None
+            self._drawing.add(key)
+            self._demand[key] = (min(2 * size, self._most), at_us)
+        return Draw(Group((hit._replace(cost=size),)), at_us)
+
+    def drawn(self, draw: Draw, ahead: Decision | None) -> None:
+        """What came of it; None where there is no answer."""
+        key = draw.group.hits[0].key
+        with self._lock:
+            self._drawing.discard(key)
+            if ahead is None:
+                return
+            room = max(1, min(ahead.remaining // 2, self._most))  # leave some to the others
+            size, asked_us = self._demand.get(key, (1, 0))
+            self._demand[key] = (min(size, room), asked_us)
+            if ahead.allowed:
+                before = self._drop(key, self._clock())
+                held = self._kind(self._limit, ahead, ahead.now_us - draw.sent_us, draw.sent_us + self._life_us)
+                if before is not None:
+                    held.add(*before)
+                self._held[key] = held
+                self._drawn += ahead.cost
+
+    def _drop(self, key: str, at_us: int) -> tuple[_Stretch | _Share, int] | None:
+        """Hold no more of a key: what was held, and how much of it is still good."""
+        held = self._held.pop(key, None)
+        if held is None:
+            return None
+        self._spent += held.spent
+        left = held.unused(at_us, self._arguments)
+        held.close()
+        return held, left
+
+    def returns(self, *, only_idle: bool) -> list[Group]:
+        """What gives back the tokens that nobody used: all of them, or those whose lease has outlived its life."""
+        groups = []
+        with self._lock:
+            at_us = self._clock()
+            for key in [key for key, held in self._held.items() if not only_idle or held.idle_at_us <= at_us]:
+                held, left = self._drop(key, at_us) or (None, 0)
+                if held is not None and left > 0:
+                    size, asked_us = self._demand.get(key, (1, 0))
+                    self._demand[key] = (max(1, size // 2), asked_us)
+                    hit = Hit(self._limit, key, self._name, left, "", held.receipt)
+                    groups.append(Group((hit,), 0, "give_back"))
+                    self._returned += left
+        return groups
+
+    def returning(self) -> Plan[Ask | Pause, None]:
+        """The plan that gives back what is idle, for as long as anything is held."""
+        try:
+            while True:
+                with self._lock:
+                    if not self._held:
+                        return
+                    idle_at_us = min(held.idle_at_us for held in self._held.values())
+                yield Pause(max(1, idle_at_us - self._clock()))
+                if groups := self.returns(only_idle=True):
+                    yield Ask(groups)
+        finally:
+            self.is_returning = False
+
+    def begin_returning(self) -> bool:
+        """Should the caller run `returning`, since tokens are held and nobody does?"""
+        with self._lock:
+            if self.is_returning or not self._held:
+                return False
+            self.is_returning = True
+            return True
+
+    def soften(self, groups: list[Group]) -> list[Group]:
+        """What is left of giving back and charging: a token bucket's tokens come back only where nobody came after,
+        since others may hold leases behind them.
+        """
+        if not isinstance(self._limit, TokenBucket):
+            return groups
+        return [
+            group._replace(hits=tuple(hit._replace(receipt=(*hit.receipt[:2], True)) for hit in group.hits))
+            if group.action == "give_back"
+            else group
+            for group in groups
+        ]
