@@ -119,7 +119,7 @@ def check(limit: Limit, admitted: list[tuple[int, int]]) -> None:
 def test_no_more_is_admitted_than_the_limit_lets_through(limit: Limit, data: st.DataObject) -> None:
     """Three who lease from one store, whose clocks are far apart, whose questions travel slowly, who return what they
     hold at any time, and crash."""
-    clock = ManualClock(START_US / 1_000_000)
+    clock = ManualClock(START_US)
     store = MemoryStore(clock)
     most, life = data.draw(st.sampled_from([None, 1, 5, 50])), data.draw(st.sampled_from([0.05, 1, 30]))
     lease = Lease(max_tokens=most, life=life)
@@ -144,7 +144,7 @@ def test_no_more_is_admitted_than_the_limit_lets_through(limit: Limit, data: st.
 
 @pytest.mark.parametrize("limit", LIMITS, ids=str)
 def test_a_lone_process_in_demand_is_served_mostly_from_here_and_wholly(limit: Limit) -> None:
-    clock = ManualClock(START_US / 1_000_000)
+    clock = ManualClock(START_US)
     store = MemoryStore(clock)
     process = Process(store, clock, limit, Lease(), 0)
     told = [process.ask(1, 0)[0] for _ in range(limit.capacity + 5)]
@@ -155,7 +155,7 @@ def test_a_lone_process_in_demand_is_served_mostly_from_here_and_wholly(limit: L
 
 
 def test_a_lease_of_a_bucket_melts_as_the_bucket_fills() -> None:
-    clock = ManualClock(START_US / 1_000_000)
+    clock = ManualClock(START_US)
     process = Process(MemoryStore(clock), clock, TokenBucket(10, per=1, burst=100), Lease(max_tokens=10), 0)
     while process.leases.report.held < 5:
         process.ask(1, 0)
@@ -167,7 +167,7 @@ def test_a_lease_of_a_bucket_melts_as_the_bucket_fills() -> None:
 
 
 def test_what_is_left_of_a_window_is_kept_with_what_is_drawn_next() -> None:
-    clock = ManualClock(START_US / 1_000_000)
+    clock = ManualClock(START_US)
     process = Process(MemoryStore(clock), clock, FixedWindow(1000, per=60), Lease(max_tokens=4), 0)
     for _ in range(4):
         process.ask(1, 0)
@@ -179,7 +179,7 @@ def test_what_is_left_of_a_window_is_kept_with_what_is_drawn_next() -> None:
 
 
 def test_a_key_that_is_asked_for_once_draws_nothing() -> None:
-    clock = ManualClock(START_US / 1_000_000)
+    clock = ManualClock(START_US)
     process = Process(MemoryStore(clock), clock, TokenBucket(100, per=1), Lease(), 0)
     for _ in range(3):
         process.ask(1, 0)
