@@ -71,7 +71,7 @@ pictures: $(DEV) ## Draw the pictures in docs/ anew
 	$(VENV)/bin/python docs/draw_algorithms.py
 
 bench: $(BENCH) ## Measure headgate beside its peers
-	$(BENCH_VENV)/bin/python benchmarks/first_look.py
+	$(BENCH_VENV)/bin/python -m benchmarks
 
 build: $(VENV)/bin/python ## Build the wheel and the source archive into dist/
 	@echo "installing the build tool into $(VENV)/ ..."
