@@ -64,7 +64,7 @@ STORIES: Final = {
         f"{limits_text(DRIP)} {DRIP_KEYS} keys take turns, each at {DRIP_SHARE:.0%} of its rate, for {DRIP_S:.0f} s, "
         "all libraries side by side. A bucket, a fixed window and a log deny nothing here. A sliding window of two "
         "counters may, since it takes the last window to have been spent evenly; ours rounds that against the caller, "
-        "others in his favour, and both are within the ideal."
+        "so that it never lets more through than it promises, and others in the caller's favour."
     ),
     "flush": (
         f"{limits_text(FLUSH)} One caller asks without a pause for {FLUSH_S} s, and every {FLUSH_EVERY_S} s the server "
@@ -132,7 +132,8 @@ server's own clock, where they leave no room.
   denied that this leaves room for.
 - **Fixed window**: at most the limit in each window, and nothing is denied before. Windows lie on the epoch's grid, or
   begin with the first request, whichever the library has. Twice the limit around an edge is exact.
-- **Sliding window**: at most the limit in this window and the share of the last one still in view, rounded either way.
+- **Sliding window**: at most the limit in this window and the share of the last one still in view, rounded up
+  (headgate) or down (the others).
 - **Sliding log**: at most the limit in every interval of the period, and nothing is denied before.
 """
 

@@ -13,6 +13,7 @@ Integers throughout: time in microseconds, rates as `tokens` per `period_us`. Th
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
@@ -48,6 +49,10 @@ class Bounds(NamedTuple):
         if admitted > self.most:
             return admitted / self.most if self.most else float("inf")
         return 1.0
+
+    def or_else(self, other: Bounds | None) -> Bounds:
+        """What holds where either may."""
+        return self if other is None else Bounds(min(self.least, other.least), max(self.most, other.most))
 
 
 Ideal = Callable[[Sequence[Span], Rate], Bounds]
@@ -108,60 +113,71 @@ def fixed_window(spans: Sequence[Span], rate: Rate) -> Bounds:
 
 
 def fixed_window_from_first(spans: Sequence[Span], rate: Rate) -> Bounds:
-    """At most `tokens` in each window, and a window begins with the first request after the last one has expired."""
+    """At most `tokens` in each window, and a window begins with the first request after the last one has expired.
+
+    Which request that is may be unsure, so all that are possible are followed up."""
     befores, afters = _in_order(spans)
-    least = _from_first(befores, afters, rate, EXPIRY_GRAIN_US)
-    return Bounds(least, max(least, _from_first(afters, befores, rate, 0)))
+    asked = len(spans)
+    begun = {0: Bounds(0, 0)}  # by the request that a window begins with: what was admitted before it
+    total: Bounds | None = None
+    for first in range(asked):
+        if first not in begun:
+            continue
+        so_far = begun.pop(first)
+        earliest = bisect_left(afters, befores[first] + rate.period_us, first + 1)
+        latest = bisect_left(befores, afters[first] + rate.period_us + EXPIRY_GRAIN_US, first + 1)
+        for following in range(earliest, latest + 1):
+            admitted = min(rate.tokens, following - first)
+            here = Bounds(so_far.least + admitted, so_far.most + admitted)
+            if following < asked:
+                begun[following] = here.or_else(begun.get(following))
+            else:
+                total = here.or_else(total)
+    return total or Bounds(0, 0)
 
 
-def _from_first(instants: Sequence[int], begins: Sequence[int], rate: Rate, grain_us: int) -> int:
-    """Admitted if a request lies in `instants`, and a window that it begins is taken to begin in `begins`."""
-    total = asked = 0
-    end = None
-    for instant, begin in zip(instants, begins, strict=True):
-        if end is None or instant >= end:
-            total += min(rate.tokens, asked)
-            asked, end = 0, begin + rate.period_us + grain_us
-        asked += 1
-    return total + min(rate.tokens, asked)
+def sliding_window_rounded_up(spans: Sequence[Span], rate: Rate) -> Bounds:
+    """Two counters on the epoch's grid. The previous one weighs by the share that is still in view, rounded against the
+    caller."""
+    return _sliding(spans, rate, 0, 0, rounds_up=True)
 
 
-def sliding_window(spans: Sequence[Span], rate: Rate) -> Bounds:
-    """Two counters on the epoch's grid, the previous one weighted by the share that is still in view. The weight may be
-    rounded either way."""
-    return _sliding(spans, rate, 0, 0)
+def sliding_window_rounded_down(spans: Sequence[Span], rate: Rate) -> Bounds:
+    """The same, rounded in the caller's favour."""
+    return _sliding(spans, rate, 0, 0, rounds_up=False)
 
 
 def sliding_window_from_first(spans: Sequence[Span], rate: Rate) -> Bounds:
-    """The same, on a grid that begins with the first request."""
+    """The same, rounded in the caller's favour, on a grid that begins with the first request."""
     if not spans:
         return Bounds(0, 0)
     befores, afters = _in_order(spans)
-    return _sliding(spans, rate, befores[0], afters[0] + EXPIRY_GRAIN_US)
+    return _sliding(spans, rate, befores[0], afters[0] + EXPIRY_GRAIN_US, rounds_up=False)
 
 
-def _sliding(spans: Sequence[Span], rate: Rate, grid_least: int, grid_most: int) -> Bounds:
+def _sliding(spans: Sequence[Span], rate: Rate, grid_least: int, grid_most: int, *, rounds_up: bool) -> Bounds:
     """The grid begins between `grid_least` and `grid_most`.
 
     In a window with `previous` behind it, the count may reach `tokens - previous * view`, where `view` is the share of
     the previous window that is left. It grows with time, and shrinks as `previous` grows. A request near an edge counts
     on both sides for the upper bound, and on neither for the lower."""
     befores, afters = _in_order(spans)
-    period, tokens = rate.period_us, rate.tokens
+    period = rate.period_us
     least: dict[int, int] = {}
     most: dict[int, int] = {}
+
+    def counted(now: int, previous: int, left: int) -> int:
+        in_view = -(-previous * left // period) if rounds_up else previous * left // period
+        return max(now, min(now + 1, rate.tokens - in_view))
+
     for before, after in zip(befores, afters, strict=True):
         first, last = (before - grid_most) // period, (after - grid_least) // period
         for window in range(first, last + 1):
             left = period - min(period, after - grid_least - window * period)
-            above = -(-(tokens * period - least.get(window - 1, 0) * left) // period)
-            now = most.get(window, 0)
-            most[window] = max(now, min(now + 1, above))
+            most[window] = counted(most.get(window, 0), least.get(window - 1, 0), left)
         if first == last:
             left = period - max(0, before - grid_most - first * period)
-            below = (tokens * period - most.get(first - 1, 0) * left) // period
-            now = least.get(first, 0)
-            least[first] = max(now, min(now + 1, below))
+            least[first] = counted(least.get(first, 0), most.get(first - 1, 0), left)
     return Bounds(sum(least.values()), min(len(spans), sum(most.values())))
 
 

@@ -148,8 +148,10 @@ def ideal_of(entry: Entry) -> ideals.Ideal:
     kind = kind_of(entry)
     if kind == "fixed window":
         return ideals.fixed_window_from_first if from_first else ideals.fixed_window
+    if kind == "sliding window" and entry.library == OURS:
+        return ideals.sliding_window_rounded_up
     if kind == "sliding window":
-        return ideals.sliding_window_from_first if from_first else ideals.sliding_window
+        return ideals.sliding_window_from_first if from_first else ideals.sliding_window_rounded_down
     return {"token bucket": ideals.token_bucket, "sliding log": ideals.sliding_log}[kind]
 
 
