@@ -125,20 +125,21 @@ def ours(algorithm: str, mark: str = "", **options: Any) -> Entry:
 
     def open_sync(url: str, quota: Quota) -> Contender:
         limiter = Limiter(limit_of(algorithm, quota), store=url, **options)
-        return Contender(OURS, name, limiter.try_acquire, _ours_admits, close=limiter.close)
+        return Contender(OURS, name, limiter.try_acquire, ours_admits, close=limiter.close)
 
     def open_async(url: str, quota: Quota) -> Contender:
         limiter = AsyncLimiter(limit_of(algorithm, quota), store=url, **options)
-        return Contender(OURS, name, limiter.try_acquire, _ours_admits, close=limiter.aclose)
+        return Contender(OURS, name, limiter.try_acquire, ours_admits, close=limiter.aclose)
 
     def open_memory(quota: Quota) -> Contender:
         limiter = Limiter(limit_of(algorithm, quota), **options)
-        return Contender(OURS, name, limiter.try_acquire, _ours_admits, close=limiter.close)
+        return Contender(OURS, name, limiter.try_acquire, ours_admits, close=limiter.close)
 
     return Entry(OURS, name, open_sync, open_async, open_memory)
 
 
-def _ours_admits(decision: Any) -> bool:
+def ours_admits(decision: Any) -> bool:
+    """Was it admitted, by the store's word or one that is as good?"""
     if decision.source in ("fail_open", "fail_closed"):  # an outage's answer is quick, and says nothing
         raise RuntimeError("headgate did not reach the store")
     return bool(decision)
@@ -380,7 +381,13 @@ def _redis_rate_limiters() -> Entry:
         client = redis.asyncio.Redis.from_url(url)
         return opened(redis_rate_limiters.AsyncTokenBucket, _entering_async, client, quota)
 
-    return Entry("redis-rate-limiters", "token bucket", open_sync, open_async, remark="a denial spends as well")
+    return Entry(
+        "redis-rate-limiters",
+        "token bucket",
+        open_sync,
+        open_async,
+        remark="a denial spends as well; after a refill, callers sleep for 20 ms",
+    )
 
 
 def _self_limiters() -> Entry:

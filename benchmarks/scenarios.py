@@ -10,10 +10,11 @@ from typing import Final, Literal
 
 from benchmarks.floors import BARE_SOCKET, CLIENT, PIPELINED
 from benchmarks.measure import SEED
-from benchmarks.peers import ENTRIES, Entry, Quota, ours
+from benchmarks.peers import ENTRIES, OURS, Entry, Quota, ours
+from benchmarks.tiers import grouped, thrice
 
-LONG_S: Final = 10_000_000
-"""A third of a year: no window ends, and no bucket earns a token, during a run."""
+LONG_S: Final = 1_000_000_000
+"""Thirty years: no window ends, and no bucket earns a token, during a run."""
 AMPLE: Final = Quota(10_000, LONG_S)
 """For one key: never reached in a run (and the most that our sliding log takes)."""
 BOUNDLESS: Final = Quota(100_000_000, LONG_S)
@@ -107,6 +108,14 @@ def _lean(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
     )
 
 
+def _tiered(entries: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    """Ours in groups; of the others, those without logs, three times."""
+    return (
+        *(grouped(entry.algorithm) for entry in entries if entry.library == OURS and entry.algorithm != "sliding log"),
+        *(thrice(entry) for entry in _lean(entries) if entry.library != OURS),
+    )
+
+
 SCENARIOS: Final = (
     Scenario("sync", "one blocking caller", "blocking", 1, (*BLOCKING, BARE_SOCKET, CLIENT, PIPELINED)),
     Scenario("threads-16", "16 threads", "blocking", 16, (*BLOCKING, CLIENT), stretch=1.5),
@@ -185,6 +194,24 @@ SCENARIOS: Final = (
         lambda: in_turn(ATTACKERS),
         ATTACKERS * (TIGHT.tokens + 1),
         never,
+    ),
+    Scenario(
+        "tiers",
+        "three tiers (user, address, everybody), 64 tasks",
+        "async",
+        64,
+        _tiered(ASYNC),
+        BOUNDLESS,
+        remark="Requests per second. Our sliding log is left out: it takes no limit above 10,000.",
+    ),
+    Scenario(
+        "tiers-sync",
+        "three tiers (user, address, everybody), one blocking caller",
+        "blocking",
+        1,
+        _tiered(BLOCKING),
+        BOUNDLESS,
+        remark="Requests per second.",
     ),
     Scenario(
         "memory",
