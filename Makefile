@@ -70,8 +70,8 @@ format: $(DEV) ## Format the code, and repair what the linter can
 pictures: $(DEV) ## Draw the pictures in docs/ anew
 	$(VENV)/bin/python docs/draw_algorithms.py
 
-bench: $(BENCH) ## Measure headgate beside its peers
-	$(BENCH_VENV)/bin/python -m benchmarks
+bench: $(BENCH) ## Measure headgate beside its peers (a few minutes; make bench ARGS=--quick)
+	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
 
 build: $(VENV)/bin/python ## Build the wheel and the source archive into dist/
 	@echo "installing the build tool into $(VENV)/ ..."

@@ -68,6 +68,8 @@ class Contender:
     call: Callable[[str], Any]
     is_admitted: Callable[[Any], bool] = bool
     close: Callable[[], Any] = bool
+    per_call: int = 1
+    """How many decisions a call stands for."""
 
 
 Maker = Callable[[str, Quota], Contender]
@@ -82,6 +84,8 @@ class Entry:
     open_sync: Maker | None = None
     open_async: Maker | None = None
     open_memory: Callable[[Quota], Contender] | None = None
+    open_threads: Maker | None = None
+    """For many threads, where that takes another call than for one. None: `open_sync` does."""
     remark: str = ""
     """What a reader of numbers has to know of it."""
     admits_at_once: bool = True
@@ -121,17 +125,24 @@ def ours(algorithm: str, mark: str = "", **options: Any) -> Entry:
 
     def open_sync(url: str, quota: Quota) -> Contender:
         limiter = Limiter(limit_of(algorithm, quota), store=url, **options)
-        return Contender(OURS, name, limiter.try_acquire, close=limiter.close)
+        return Contender(OURS, name, limiter.try_acquire, ours_admits, close=limiter.close)
 
     def open_async(url: str, quota: Quota) -> Contender:
         limiter = AsyncLimiter(limit_of(algorithm, quota), store=url, **options)
-        return Contender(OURS, name, limiter.try_acquire, close=limiter.aclose)
+        return Contender(OURS, name, limiter.try_acquire, ours_admits, close=limiter.aclose)
 
     def open_memory(quota: Quota) -> Contender:
         limiter = Limiter(limit_of(algorithm, quota), **options)
-        return Contender(OURS, name, limiter.try_acquire, close=limiter.close)
+        return Contender(OURS, name, limiter.try_acquire, ours_admits, close=limiter.close)
 
     return Entry(OURS, name, open_sync, open_async, open_memory)
+
+
+def ours_admits(decision: Any) -> bool:
+    """Was it admitted, by the store's word or one that is as good?"""
+    if decision.source in ("fail_open", "fail_closed"):  # an outage's answer is quick, and says nothing
+        raise RuntimeError("headgate did not reach the store")
+    return bool(decision)
 
 
 # limits
@@ -226,11 +237,14 @@ def _pyrate(algorithm: str, method: Any, *, logs: bool) -> Entry:
         made = pyrate.InMemoryBucket if logs else pyrate.StateBucket
         return lambda _: made(rates(quota), algorithm=method())
 
-    def open_sync(url: str, quota: Quota) -> Contender:
+    def open_sync(url: str, quota: Quota, **asked: Any) -> Contender:
         client: Any = redis.Redis.from_url(url)
         limiter = pyrate.Limiter(_BucketByName(on_redis(client, quota), leaks=logs))
-        call = functools.partial(limiter.try_acquire, blocking=False)
+        call = functools.partial(limiter.try_acquire, **(asked or {"blocking": False}))
         return Contender("pyrate-limiter", algorithm, call, close=limiter.close)
+
+    def open_threads(url: str, quota: Quota) -> Contender:
+        return open_sync(url, quota, timeout=_PATIENCE_S)
 
     def open_async(url: str, quota: Quota) -> Contender:
         client: Any = redis.asyncio.Redis.from_url(url)
@@ -243,7 +257,11 @@ def _pyrate(algorithm: str, method: Any, *, logs: bool) -> Entry:
         call = functools.partial(limiter.try_acquire, blocking=False)
         return Contender("pyrate-limiter", algorithm, call, close=limiter.close)
 
-    return Entry("pyrate-limiter", algorithm, open_sync, open_async, open_memory)
+    remark = "its blocking=False denies while another thread is inside, so threads use a timeout"
+    return Entry("pyrate-limiter", algorithm, open_sync, open_async, open_memory, open_threads, remark)
+
+
+_PATIENCE_S: Final = 5
 
 
 def _burst(quota: Quota, *, logs: bool) -> dict[str, int]:
@@ -266,13 +284,14 @@ def _distributed() -> Entry:
         "token bucket",
         functools.partial(opened, async_mode=False),
         functools.partial(opened, async_mode=True),
+        remark="has 100 connections, and fails open when there are more calls at a time",
     )
 
 
 def _allow_admits(answer: Any) -> bool:
     allowed, info = answer
     if info is None:  # it fails open, and would be fast at that
-        raise RuntimeError("distributed-rate-limiter did not reach the store")
+        raise RuntimeError("failed open: admitted without asking the store")
     return bool(allowed)
 
 
@@ -362,7 +381,13 @@ def _redis_rate_limiters() -> Entry:
         client = redis.asyncio.Redis.from_url(url)
         return opened(redis_rate_limiters.AsyncTokenBucket, _entering_async, client, quota)
 
-    return Entry("redis-rate-limiters", "token bucket", open_sync, open_async, remark="a denial spends as well")
+    return Entry(
+        "redis-rate-limiters",
+        "token bucket",
+        open_sync,
+        open_async,
+        remark="a denial spends as well; after a refill, callers sleep for 20 ms",
+    )
 
 
 def _self_limiters() -> Entry:
