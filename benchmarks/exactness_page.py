@@ -138,11 +138,11 @@ server's own clock, where they leave no room.
 """
 
 
-def page(about: dict[str, str], found: dict[str, list[Outcome]]) -> str:
+def page(facts: dict[str, str], found: dict[str, list[Outcome]]) -> str:
     """The whole page."""
     parts = [HEAD, _summary(found), _causes(found), IDEAL]
     parts += [_section(name, outcomes) for name, outcomes in found.items()]
-    parts.append(_setting(about))
+    parts.append(_setting(facts))
     return "\n".join(parts)
 
 
@@ -235,12 +235,13 @@ def _table(titles: list[str], rows: list[list[str]], left: int) -> str:
     return "".join(f"| {' | '.join(cells)} |\n" for cells in (titles, rules, *rows))
 
 
-def _setting(about: dict[str, str]) -> str:
+def _setting(facts: dict[str, str]) -> str:
     left_out = {**LEFT_OUT}
     for entry in PEER_ENTRIES:
         if not entry.admits_at_once:
             left_out[entry.library] = entry.remark
-    lines = [f"- {name}: {value}" for name, value in about.items()]
-    lines.append("- each library as its own documentation says; async ones in an event loop, call by call")
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    lines.append("- again: `make exactness`, or `make exactness ARGS='--only flood'` for one schedule")
+    lines.append("- each library is used as its own documentation says; async ones in an event loop, call by call")
     out = [f"- {name}: {why}" for name, why in left_out.items()]
     return "## The setting\n\n" + "\n".join(lines) + "\n\nNot here:\n\n" + "\n".join(out) + "\n"

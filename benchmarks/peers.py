@@ -419,7 +419,7 @@ def _asyncio_redis_rate_limit() -> Entry:
 
         return Contender("asyncio-redis-rate-limit", "fixed window", call, close=client.aclose)
 
-    remark = "INCR and EXPIRE in a pipeline: every call, denied or not, lengthens the window"
+    remark = "INCR and EXPIRE NX in a pipeline: a window begins with the first call after the last one"
     return Entry("asyncio-redis-rate-limit", "fixed window", open_async=open_async, remark=remark)
 
 
