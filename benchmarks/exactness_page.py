@@ -29,6 +29,7 @@ from benchmarks.schedules import (
     Outcome,
     Quotas,
 )
+from benchmarks.told import A_MOMENT_US, QUOTA, ROUNDS, Promises
 
 
 def quota_text(quota: Quota) -> str:
@@ -47,6 +48,7 @@ TITLES: Final = {
     "flush": "Scripts forgotten",
     "tiers": "Three tiers, one of them full",
     "crowd": f"{PROCESSES} processes at once",
+    "told": "Is it true when to come back?",
 }
 
 STORIES: Final = {
@@ -83,6 +85,15 @@ STORIES: Final = {
         "*Largest burst* as above."
     ),
 }
+
+TOLD: Final = (
+    f"A limit of {quota_text(QUOTA)}. On a denial that tells when to come back, the same is asked again "
+    f"{A_MOMENT_US // 1_000} ms before that instant, when it should still be denied, and at the instant, when it should "
+    f"be admitted; {ROUNDS} times over. The instant counts from the end of the call that was denied, and the one before "
+    "it from its start. Where the earlier request was admitted, too long a time was told, and there is no later one. "
+    "There is no earlier one where the time is too short, and it does not count where we came too late for it. `limits` "
+    "tells the time in a second trip, the others in the answer."
+)
 
 CAUSES: Final = {
     ("throttled-py", "token bucket"): (
@@ -138,11 +149,14 @@ server's own clock, where they leave no room.
 """
 
 
-def page(facts: dict[str, str], found: dict[str, list[Outcome]]) -> str:
+def page(facts: dict[str, str], found: dict[str, list[Outcome]], promises: list[Promises]) -> str:
     """The whole page."""
     parts = [HEAD, _summary(found), _causes(found), IDEAL]
     parts += [_section(name, outcomes) for name, outcomes in found.items()]
-    parts.append(_setting(facts))
+    titles, rows = promises_table(promises)
+    for row, each in zip(rows, promises, strict=True):
+        row[0] = f"**{row[0]}**" if each.entry.library == OURS else row[0]
+    parts += [f"## {TITLES['told']}\n\n{TOLD}\n\n{_table(titles, rows, 2)}", _setting(facts)]
     return "\n".join(parts)
 
 
@@ -196,6 +210,22 @@ def _causes(found: dict[str, list[Outcome]]) -> str:
             lines.append(f"- {entry.library}, {entry.algorithm}: {cause}.")
     tiers = "- Three tiers: a library without groups spends in the first ones what a later one denies."
     return "\n".join(["What is behind it, as their sources show:\n", *lines, tiers, ""])
+
+
+def promises_table(promises: list[Promises]) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of what was told."""
+    titles = ["library", "algorithm", "told last", "a moment before: denied", "then: admitted"]
+    rows = [
+        [
+            each.entry.library,
+            each.entry.algorithm,
+            f"{each.told_s:.6f} s",
+            f"{each.exact} of {each.before}" if each.before else "",
+            f"{each.kept} of {each.then}" if each.then else "",
+        ]
+        for each in promises
+    ]
+    return titles, rows
 
 
 def _section(name: str, outcomes: list[Outcome]) -> str:
