@@ -31,6 +31,7 @@ LAYERS = [
     {"policy"},
     {"plans"},
     {"coalesce"},
+    {"denials"},
     {"stores"},
     {"outage"},
     {"renewal"},
@@ -53,6 +54,7 @@ UPWARDS: dict[tuple[str, str], str] = {
 
 LIBRARIES: dict[str, set[str]] = {
     "redis": {"stores.redis"},
+    "hiredis": {"stores.redis"},
     "pytest": {"testing"},
     "hypothesis": {"testing"},
 }
@@ -238,7 +240,7 @@ def test_a_missing_client_library_says_what_to_install() -> None:
         "except headgate.MissingExtra as error:\n    print(error)\n"
     )
     done = subprocess.run([sys.executable, "-I", "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout == "redis-py is not installed: pip install 'headgate[redis]'\n"
+    assert done.stdout == "redis-py or hiredis is not installed: pip install 'headgate[redis]'\n"
 
 
 @pytest.mark.parametrize("module", [module for module, _ in modules() if package(module) not in EXTRAS])

@@ -15,8 +15,8 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, cast
 
 from headgate.decision import Decision
 from headgate.errors import StoreOutage
@@ -25,11 +25,16 @@ from headgate.policy import give_back_groups
 
 MAX_GROUPS: Final = 256
 """How many groups travel together. A server is not to be held up by one script for more than a few milliseconds."""
+HALF: Final = 32
+"""Twice as many tasks as these travel in two trips, one behind the other."""
 
 Answer = Decision | StoreOutage
 """What a group gets from a trip: each rider fails alone."""
 Trip = Callable[[Sequence[Group]], list[Answer]]
-AsyncTrip = Callable[[Sequence[Group]], Awaitable[list[Answer]]]
+Arrive = Callable[[list[Answer] | Exception], None]
+"""Gets the answers of a trip, or why there are none."""
+Start = Callable[[Sequence[Group], Arrive], Callable[[], None]]
+"""Begins a trip in this event loop. What it returns gives the trip up: nobody waits for it any more."""
 Overdue = Callable[[], StoreOutage]
 """Makes the error of a rider whose deadline passes while it waits."""
 
@@ -49,6 +54,18 @@ class _Ride:
         self.woken.acquire()
 
 
+_coalescers: weakref.WeakSet[ThreadCoalescer] = weakref.WeakSet()
+
+
+def _begin_all() -> None:
+    for coalescer in _coalescers:
+        coalescer.begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all)
+
+
 class ThreadCoalescer:
     """Coalesces the calls of threads. Survives a fork: the child begins with an empty queue.
 
@@ -59,33 +76,55 @@ class ThreadCoalescer:
         self._trip = trip
         self._overdue = overdue
         self._timeout = timeout
-        self._begin()
+        self.begin()
+        _coalescers.add(self)
 
-    def _begin(self) -> None:
-        self._pid = os.getpid()
+    def begin(self) -> None:
+        """Begin afresh: in a forked process, whoever waited or led is not there."""
         self._road = threading.Lock()
         """Held while a trip is under way; handed on with the lead."""
         self._lock = threading.Lock()
-        """Guards the queue, and the road's release against those who are just about to queue up."""
+        """Guards the queue, and what befalls a ride."""
         self._waiting: deque[_Ride] = deque()
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Answer some groups, in a trip of our own or in somebody's."""
         if not groups:
             return []
-        if self._pid != os.getpid():
-            self._begin()
-        if self._road.acquire(blocking=False):
+        if self.try_lead():
             return self._lead(groups)
+        ride = _Ride(groups)
         with self._lock:
-            leads = self._road.acquire(blocking=False)
-            if not leads:
-                ride = _Ride(groups)
-                self._waiting.append(ride)
-        if leads:
-            return self._lead(groups)
+            self._waiting.append(ride)
+        self._pass_on()  # the road may have become free just before we queued up
         self._wait(ride)
         return self._lead(groups) if ride.answers is None else ride.answers
+
+    def try_lead(self) -> bool:
+        """May the caller make a trip of its own, since none is under way and nobody came before? If so, it has to
+        `hand_over` after it.
+        """
+        return not self._waiting and self._road.acquire(blocking=False)
+
+    def hand_over(self) -> None:
+        """The trip is over: whoever came first meanwhile leads the next one."""
+        self._road.release()
+        if self._waiting:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """If nobody leads, make the first in the queue do so.
+
+        Whoever queues up calls this, and so does whoever ends a trip, each after what the other has to see.
+        """
+        while self._waiting and self._road.acquire(blocking=False):
+            with self._lock:
+                if self._waiting:
+                    successor = self._waiting.popleft()
+                    successor.is_leading = True
+                    successor.woken.release()
+                    return
+            self._road.release()
 
     def _wait(self, ride: _Ride) -> None:
         """Sleep until the ride is answered, or it is its turn to lead."""
@@ -93,22 +132,22 @@ class ThreadCoalescer:
             if ride.woken.acquire(timeout=self._timeout):
                 return
         except BaseException:  # a signal's
-            ride.is_gone = not self._leaves(ride)
+            with self._lock:  # whoever answers a ride looks under it whether somebody is there
+                if ride in self._waiting:
+                    self._waiting.remove(ride)
+                ride.is_gone = True
+                answers = ride.answers
             if ride.is_leading:  # just now; somebody else has to
-                self._hand_over()
-            elif ride.answers is not None:
-                self.decide(_returns(ride.answers))
+                self.hand_over()
+            elif answers is not None:
+                self.decide(_returns(answers))
             raise
-        if self._leaves(ride) or not (ride.is_leading or ride.answers is not None):
-            raise self._overdue()
-
-    def _leaves(self, ride: _Ride) -> bool:
-        """Take a ride out of the queue. False if it is in a trip, answered, or leading."""
         with self._lock:
             if ride in self._waiting:
                 self._waiting.remove(ride)
-                return True
-            return False
+            elif ride.is_leading or ride.answers is not None:
+                return
+        raise self._overdue()
 
     def _lead(self, own: Sequence[Group]) -> list[Answer]:
         """Make a trip for us and for all who are waiting, and hand over to whoever came meanwhile."""
@@ -125,11 +164,12 @@ class ThreadCoalescer:
             answers = _answers_of(self._trip, groups)
             at = len(own)
             returns: list[Group] = []
-            for rider in riders:
-                rider.answers = answers[at : at + len(rider.groups)]
-                at += len(rider.groups)
-                if rider.is_gone:
-                    returns += _returns(rider.answers)
+            with self._lock:
+                for rider in riders:
+                    rider.answers = answers[at : at + len(rider.groups)]
+                    at += len(rider.groups)
+                    if rider.is_gone:
+                        returns += _returns(rider.answers)
             if returns:
                 _answers_of(self._trip, returns)
             return answers[: len(own)]
@@ -138,16 +178,7 @@ class ThreadCoalescer:
                 if rider.answers is None:  # we were interrupted, and nobody knows their answers
                     rider.answers = [self._overdue()] * len(rider.groups)
                 rider.woken.release()
-            self._hand_over()
-
-    def _hand_over(self) -> None:
-        with self._lock:
-            if self._waiting:
-                successor = self._waiting.popleft()
-                successor.is_leading = True
-                successor.woken.release()
-            else:
-                self._road.release()
+            self.hand_over()
 
 
 def _answers_of(trip: Trip, groups: Sequence[Group]) -> list[Answer]:
@@ -157,102 +188,209 @@ def _answers_of(trip: Trip, groups: Sequence[Group]) -> list[Answer]:
         return [outage] * len(groups)
 
 
+def decisions(answers: list[Answer]) -> list[Decision]:
+    """The decisions of one caller, who takes an outage for any of its groups as one for all.
+
+    :raises StoreOutage: if there is one.
+    """
+    for answer in answers:
+        if isinstance(answer, StoreOutage):
+            raise answer
+    return cast("list[Decision]", answers)
+
+
 def _returns(answers: Sequence[Answer]) -> list[Group]:
     """What gives back all that was admitted for a caller that is gone."""
     return [group for answer in answers if isinstance(answer, Decision) for group in give_back_groups(answer)]
 
 
 class AsyncCoalescer:
-    """Coalesces the calls of tasks, for each event loop by itself."""
+    """Coalesces the calls of tasks, for each event loop by itself.
 
-    def __init__(self, trip: AsyncTrip, overdue: Overdue, timeout: float) -> None:
-        self._trip = trip
+    :param start: begins a trip, and returns at once.
+    :param is_together: may calls travel together? If not, each begins a trip of its own at once.
+    """
+
+    def __init__(self, start: Start, overdue: Overdue, timeout: float, *, is_together: bool = True) -> None:
+        self._start = start
         self._overdue = overdue
         self._timeout = timeout
+        self._is_together = is_together
         self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = weakref.WeakKeyDictionary()
+        self._latest: tuple[asyncio.AbstractEventLoop, _Lane] | None = None
+        """The lane that was asked for last: mostly, there is no other."""
 
-    async def decide(self, groups: Sequence[Group]) -> list[Answer]:
-        """Answer some groups, in the next trip of this event loop."""
+    async def decide(self, groups: Sequence[Group]) -> list[Decision]:
+        """Answer some groups, in the next trip of this event loop.
+
+        :raises StoreOutage: if there is one for any of them: they are one caller's.
+        """
         loop = asyncio.get_running_loop()
-        lane = self._lanes.get(loop)
-        if lane is None:
-            lane = self._lanes[loop] = _Lane(self._trip)
+        latest = self._latest
+        lane = latest[1] if latest is not None and latest[0] is loop else self._lane(loop)
         future: asyncio.Future[list[Answer]] = loop.create_future()
-        lane.board(loop, groups, future)
-        deadline = loop.call_later(self._timeout, self._expire, future)
+        lane.board(groups, future)
         try:
-            return await future
+            answers = await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled() and future.exception() is None:
-                lane.give_back(loop, future.result())  # the answer was there, and we were cancelled all the same
+                lane.give_back(future.result())  # the answer was there, and we were cancelled all the same
             raise
-        finally:
-            deadline.cancel()
+        return decisions(answers)
 
-    def _expire(self, future: asyncio.Future[list[Answer]]) -> None:
-        if not future.done():
-            future.set_exception(self._overdue())
+    def _lane(self, loop: asyncio.AbstractEventLoop) -> _Lane:
+        lane = self._lanes.get(loop)
+        if lane is None:
+            for ended in [other for other in self._lanes if other.is_closed()]:
+                del self._lanes[ended]
+            lane = self._lanes[loop] = _Lane(loop, self._start, self._overdue, self._timeout, self._is_together)
+        self._latest = (loop, lane)
+        return lane
+
+    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Nothing more will be asked in this event loop."""
+        self._lanes.pop(loop, None)
+        self._latest = None
+
+
+_Rider = tuple[Sequence[Group], "asyncio.Future[list[Answer]] | None", float]
+"""`(groups, future, deadline)`: the groups of one caller, what it waits for (None: nobody does), and until when, by the
+event loop's clock."""
+
+
+class _Trip:
+    """Some riders on their way."""
+
+    __slots__ = ("_lane", "deadline", "give_up", "riders")
+
+    def __init__(self, lane: _Lane, riders: list[_Rider], deadline: float) -> None:
+        self._lane = lane
+        self.riders = riders
+        self.deadline = deadline
+        self.give_up: Callable[[], None] = _nothing
+
+    def arrive(self, answers: list[Answer] | Exception) -> None:
+        """Hand out the answers."""
+        self._lane.arrived(self, answers)
+
+
+def _nothing() -> None:
+    """What there is to give up before there is anything."""
 
 
 class _Lane:
-    """The queue of one event loop, and the task that makes its trips."""
+    """The queue of one event loop, and its trips."""
 
-    __slots__ = ("_task", "_trip", "_waiting")
+    __slots__ = (
+        "_is_departing",
+        "_is_together",
+        "_loop",
+        "_overdue",
+        "_start",
+        "_timeout",
+        "_trips",
+        "_waiting",
+        "_watch",
+    )
 
-    def __init__(self, trip: AsyncTrip) -> None:
-        self._trip = trip
-        self._waiting: deque[tuple[Sequence[Group], asyncio.Future[list[Answer]]]] = deque()
-        self._task: asyncio.Task[None] | None = None
-
-    def board(
-        self, loop: asyncio.AbstractEventLoop, groups: Sequence[Group], future: asyncio.Future[list[Answer]]
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, start: Start, overdue: Overdue, timeout: float, is_together: bool
     ) -> None:
-        """Queue up. The task starts in the loop's next round, with all who come in this one."""
-        self._waiting.append((groups, future))
-        if self._task is None:
-            self._task = loop.create_task(self._run(), name="headgate-trips")
+        self._loop = loop
+        self._start = start
+        self._overdue = overdue
+        self._timeout = timeout
+        self._is_together = is_together
+        self._waiting: deque[_Rider] = deque()
+        self._trips: set[_Trip] = set()
+        self._is_departing = False
+        """Will a trip begin in the loop's next round, with all who come in this one?"""
+        self._watch: asyncio.TimerHandle | None = None
+        """Looks for those whose deadline has passed. Deadlines pass in their order, so one timer does for all."""
 
-    async def _run(self) -> None:
-        riders: list[tuple[Sequence[Group], asyncio.Future[list[Answer]]]] = []
-        try:
-            while self._waiting:
-                riders = []
-                groups: list[Group] = []
-                while self._waiting and (not groups or len(groups) + len(self._waiting[0][0]) <= MAX_GROUPS):
-                    rider = self._waiting.popleft()
-                    if not rider[1].done():  # cancelled or overdue before it was sent: nothing was asked
-                        riders.append(rider)
-                        groups += rider[0]
-                if not groups:
-                    continue
-                try:
-                    answers = await self._trip(groups)
-                except StoreOutage as outage:
-                    answers = [outage] * len(groups)
-                except Exception as error:  # a fault of ours: each rider gets to see it
-                    for _, future in riders:
-                        if not future.done():
-                            future.set_exception(error)
-                    continue
-                self._answer(riders, answers)
-        finally:
-            self._task = None
-            for _, future in [*riders, *self._waiting]:  # we were cancelled, with the whole loop
-                future.cancel()
+    def board(self, groups: Sequence[Group], future: asyncio.Future[list[Answer]] | None) -> None:
+        """Queue up."""
+        loop = self._loop
+        deadline = loop.time() + self._timeout
+        rider = (groups, future, deadline)
+        if self._watch is None:
+            self._watch = loop.call_at(deadline, self._expire)
+        if not self._is_together:
+            self._begin([rider])
+            return
+        self._waiting.append(rider)
+        if not self._is_departing and self._may_depart():
+            self._is_departing = True
+            loop.call_soon(self._depart)
 
-    def _answer(
-        self, riders: list[tuple[Sequence[Group], asyncio.Future[list[Answer]]]], answers: list[Answer]
-    ) -> None:
+    def _may_depart(self) -> bool:
+        """Is there no trip under way? Or just one, and as many are waiting as travel in it, and not a few: then the
+        server can work for the ones while we hand out the answers of the others.
+        """
+        trips, waiting = self._trips, len(self._waiting)
+        if waiting < HALF or not trips:
+            return waiting > 0 and not trips
+        return len(trips) == 1 and waiting >= min(len(next(iter(trips)).riders), MAX_GROUPS // 2)
+
+    def _depart(self) -> None:
+        self._is_departing = False
+        while self._may_depart():
+            riders: list[_Rider] = []
+            size, waiting = 0, len(self._waiting)
+            most = MAX_GROUPS if waiting < 2 * HALF or self._trips else min(MAX_GROUPS, (waiting + 1) // 2)
+            while self._waiting and (size == 0 or size + len(self._waiting[0][0]) <= most):
+                groups, future, _ = rider = self._waiting.popleft()
+                if future is None or not future.done():  # else cancelled or overdue: nothing was asked
+                    riders.append(rider)
+                    size += len(groups)
+            if riders:
+                self._begin(riders)
+
+    def _begin(self, riders: list[_Rider]) -> None:
+        trip = _Trip(self, riders, self._loop.time() + self._timeout)
+        self._trips.add(trip)
+        groups = [group for groups, _, _ in riders for group in groups]
+        trip.give_up = self._start(groups, trip.arrive)
+
+    def arrived(self, trip: _Trip, answers: list[Answer] | Exception) -> None:
+        """Hand out the answers of a trip."""
+        if trip not in self._trips:  # given up
+            return
+        self._trips.remove(trip)
+        if isinstance(answers, StoreOutage):
+            answers = [answers] * sum(len(groups) for groups, _, _ in trip.riders)
         at = 0
-        for groups, future in riders:
-            own = answers[at : at + len(groups)]
-            at += len(groups)
-            if not future.done():
-                future.set_result(own)
-            elif future.cancelled():
-                self.give_back(asyncio.get_running_loop(), own)
+        for groups, future, _ in trip.riders:
+            if isinstance(answers, Exception):  # a fault of ours: each rider gets to see it
+                if future is not None and not future.done():
+                    future.set_exception(answers)
+                continue
+            end = at + len(groups)
+            if future is not None:
+                if not future.done():
+                    future.set_result(answers[at:end])
+                elif future.cancelled():
+                    self.give_back(answers[at:end])
+            at = end
+        if self._waiting:
+            self._depart()
 
-    def give_back(self, loop: asyncio.AbstractEventLoop, answers: list[Answer]) -> None:
+    def give_back(self, answers: list[Answer]) -> None:
         """Give back what was admitted for a caller that is gone."""
         for group in _returns(answers):
-            self.board(loop, [group], loop.create_future())
+            self.board([group], None)
+
+    def _expire(self) -> None:
+        """Tell those whose deadline has passed, and give up the trips that should have ended."""
+        self._watch = None
+        now = self._loop.time()
+        for trip in [trip for trip in self._trips if trip.deadline <= now]:
+            trip.give_up()
+            self.arrived(trip, self._overdue())
+        riders = [*self._waiting, *(rider for trip in self._trips for rider in trip.riders)]
+        for groups, future, deadline in riders:
+            if deadline <= now and future is not None and not future.done():
+                future.set_result([self._overdue()] * len(groups))
+        later = [deadline for _, _, deadline in riders if deadline > now] + [trip.deadline for trip in self._trips]
+        if later and self._watch is None:
+            self._watch = self._loop.call_at(min(later), self._expire)

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import Literal
+from typing import Any, Literal
 
 from headgate.algorithms import Facts
 from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
 from headgate.http.headers import HeaderStyle, render
-from headgate.limits import Limit
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
 """Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
@@ -190,12 +189,12 @@ class SourcedDecision(Decision):
 
 
 class LoneDecision(Decision):
-    """The answer of a token bucket to a lone hit. It makes a group and facts of what it was told on demand."""
+    """The answer to a lone hit. It makes a group and facts of what it was told on demand."""
 
     __slots__ = ("told",)
 
-    told: tuple[Limit, str, str, int, int, int, int, int]
-    """`(limit, key, name, cost)`, and `token_bucket.Facts`."""
+    told: tuple[Any, ...]
+    """`(limit, key, name, cost)`, and the algorithm's facts."""
 
     @property
     def group(self) -> Group:

@@ -39,8 +39,9 @@ def decorator(
                 f"a decorator is made by limit(key=...), and decorates a function, not {type(function).__name__}"
             )
         if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-            raise InvalidUse(f"{function.__qualname__} is a generator: limit what it calls, or what calls it")
-        if inspect.iscoroutinefunction(function):
+            name = getattr(function, "__qualname__", repr(function))
+            raise InvalidUse(f"{name} is a generator: limit what it calls, or what calls it")
+        if is_async(function):
 
             @functools.wraps(function)
             async def limited_async(*args: P.args, **kwargs: P.kwargs) -> Any:
@@ -52,7 +53,8 @@ def decorator(
                 else:
                     decision = await awaiting.acquire(own_key, own_cost, timeout=timeout, limit=limit)
                 async with awaiting.holding(decision):
-                    return await function(*args, **kwargs)
+                    result: Any = function(*args, **kwargs)
+                    return await result
 
             return cast("Callable[P, R]", limited_async)
 
@@ -71,6 +73,11 @@ def decorator(
         return limited
 
     return decorate
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Is what a call of this returns to be awaited?"""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def _of_call(value: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

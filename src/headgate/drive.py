@@ -1,4 +1,4 @@
-"""The two drivers: what a plan asks for is sent, blocking or awaited, and the reply handed back.
+"""The drivers: what a plan asks for is sent, blocking, awaited or with a callback, and the reply handed back.
 
 A plan is a generator that yields commands and receives replies; it does no I/O, reads no clock and starts no
 thread. What `send` raises is thrown into the plan, which may yield one more command (to give tokens back, say)
@@ -48,3 +48,25 @@ async def drive_async(plan: Plan[Command, Result], send: Callable[[Command], Awa
     except StopIteration as done:
         result: Result = done.value
         return result
+
+
+def drive_by_callback(
+    plan: Plan[Command, Result],
+    send: Callable[[Command, Callable[[Any], None]], None],
+    done: Callable[[Result | Exception], None],
+) -> None:
+    """Run a plan with a `send` that returns at once, and calls back with the reply, or with an exception in its
+    place. `done` gets the result, or what the plan raises.
+    """
+
+    def resume(reply: Any) -> None:
+        try:
+            command = plan.throw(reply) if isinstance(reply, Exception) else plan.send(reply)
+        except StopIteration as finished:
+            done(finished.value)
+        except Exception as error:
+            done(error)
+        else:
+            send(command, resume)
+
+    resume(None)

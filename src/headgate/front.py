@@ -7,21 +7,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from headgate.decision import Decision, SourcedDecision
+from headgate.decorate import is_async
 from headgate.errors import InvalidUse
 from headgate.hits import Group
 from headgate.limits import Limit
 from headgate.outage import OnOutage, OutageRule
 from headgate.policy import Limits, Policy
-from headgate.stores import Store
-from headgate.stores.memory import MemoryStore
+from headgate.stores import Lone, QuickStore, Store
 from headgate.stores.urls import open_store
 
 OnDecision = Callable[[Decision], None]
-Lone = Callable[[Any, Any], Decision | None]
-"""Decides on one hit of one limit without the detour of a batch, or leaves it alone. Only memory is near enough."""
 
 logger = logging.getLogger("headgate")
 
@@ -39,6 +36,7 @@ class Front:
         on_decision: OnDecision | None = None,
         timeout: float | None = None,
         prefix: str | None = None,
+        remember_denials: float | None = None,
     ) -> None:
         """Make a limiter. Nothing is connected yet: the store may be down.
 
@@ -54,31 +52,44 @@ class Front:
             nothing.
         :param timeout: the deadline of each call, in seconds, for a store that is given as a URL; 0.25 by default.
         :param prefix: the first part of every key, for a store that is given as a URL; `headgate` by default.
+        :param remember_denials: for how many seconds at most a denial is repeated without asking the store again, for a
+            store that is given as a URL; 1 by default, 0 for not at all.
         :raises LimitError: if a limit is not understood or not usable.
         :raises StoreURLError: if the URL is not understood.
         :raises MissingExtra: if the store's client library is not installed.
         """
         if on_decision is not None and not callable(on_decision):
             raise InvalidUse(f"on_decision is a callable that takes a Decision, not {type(on_decision).__name__}")
+        if on_decision is not None and is_async(on_decision):
+            raise InvalidUse("on_decision is called and not awaited: give a plain function, which may start a task")
         self._policy = Policy(limit, name)
         self._name = name or next(iter(self._policy.limits))
         self._outage = OutageRule(on_outage, self._name)
         self._on_decision = on_decision
-        self._lone: Lone | None = None
         self._owns_store = isinstance(store, str)
         if isinstance(store, str):
-            given = {"timeout": timeout, "prefix": prefix}
+            given = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials}
             self._store = open_store(store, **{key: value for key, value in given.items() if value is not None})
-        elif timeout is not None or prefix is not None:
-            raise InvalidUse("timeout and prefix go with a store URL: set them on the store object itself")
+        elif timeout is not None or prefix is not None or remember_denials is not None:
+            raise InvalidUse(
+                "timeout, prefix and remember_denials go with a store URL: set them on the store object itself"
+            )
         elif not isinstance(store, Store):
             raise InvalidUse(
                 f"store must be a URL or a Store, not {type(store).__name__}: wrap a client in RedisStore(client=...)"
             )
         else:
             self._store = store
-        if isinstance(self._store, MemoryStore) and on_decision is None:
-            self._lone = self._policy.lone(self._store.lone)
+        self._find_quick_way()
+
+    def _find_quick_way(self) -> None:
+        self._lone: Lone | None = None
+        if isinstance(self._store, QuickStore):
+            self._lone = self._policy.lone(self._quick(self._store))
+
+    @staticmethod
+    def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         limits = ", ".join(repr(str(limit)) for limit in self._policy.limits.values())
@@ -88,6 +99,11 @@ class Front:
     def limits(self) -> dict[str, Limit]:
         """The limits by their names."""
         return self._policy.limits
+
+    @property
+    def _is_watched(self) -> bool:
+        """Is there anything to do with a decision but to hand it back?"""
+        return self._on_decision is not None or self._outage.is_out
 
     def _answered(self, decision: Decision) -> Decision:
         if self._outage.is_out and decision.source == "store":

@@ -49,6 +49,13 @@ def storage_key(prefix: str, key: str, name: str, code: str) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
+def storage_key_frame(prefix: str, name: str, code: str) -> tuple[str, str, int]:
+    """What `storage_key` puts before and after a key that has nothing to escape, and how many bytes that is."""
+    begin, end = storage_key(prefix, "\0", name, code).split("\0")
+    return begin, end, len((begin + end).encode())
+
+
+@functools.lru_cache(maxsize=4096)
 def _escaped_name(name: str) -> str:
     return _escape(name).replace(":", "%3A")
 

@@ -22,6 +22,7 @@ from headgate.drive import drive, drive_async
 from headgate.errors import StoreOutage
 from headgate.front import Front
 from headgate.hits import Group
+from headgate.limits import Limit
 from headgate.plans import waiting
 from headgate.policy import (
     CallLimit,
@@ -33,6 +34,7 @@ from headgate.policy import (
     wait_bound_us,
 )
 from headgate.renewal import Hold, Renewer, renew
+from headgate.stores import Lone, QuickStore
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -52,6 +54,10 @@ class Limiter(Front):
 
     _renewer: Renewer | None = None
 
+    @staticmethod
+    def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
+        return store.lone
+
     def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """Ask whether a request may go now, and spend its cost if so. One round trip; never waits for a turn.
 
@@ -63,8 +69,13 @@ class Limiter(Front):
             admitted.
         :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
         """
-        if limit is None and self._lone is not None and (decision := self._lone(key, cost)) is not None:
-            return decision
+        if limit is None and self._lone is not None:
+            try:
+                decision = self._lone(key, cost)
+            except StoreOutage as outage:
+                decision = self._outage.decide(self._policy.group(key, cost), outage)
+            if decision is not None:
+                return self._answered(decision) if self._is_watched else decision
         return self._ask(self._policy.group(key, cost, limit))
 
     def acquire(self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None) -> Decision:
@@ -232,11 +243,20 @@ class AsyncLimiter(Front):
     An async context manager; it closes what it opened itself.
     """
 
+    @staticmethod
+    def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
+        return store.lone_async
+
     async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """As `Limiter.try_acquire`."""
-        if limit is None and self._lone is not None and (decision := self._lone(key, cost)) is not None:
-            return decision
-        return await self._ask(self._policy.group(key, cost, limit))
+        if limit is None and self._lone is not None and (denial := self._lone(key, cost)) is not None:
+            return self._answered(denial) if self._is_watched else denial
+        group = self._policy.group(key, cost, limit)
+        try:
+            decision = (await self._store.decide_async((group,)))[0]
+        except StoreOutage as outage:
+            decision = self._outage.decide(group, outage)
+        return self._answered(decision) if self._is_watched else decision
 
     async def acquire(
         self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
@@ -356,6 +376,7 @@ def _twin(limiter: Front, kind: type[Colour]) -> Colour:
     twin = kind.__new__(kind)
     vars(twin).update({name: value for name, value in vars(limiter).items() if name != "_renewer"})
     twin._owns_store = False
+    twin._find_quick_way()
     return twin
 
 

@@ -120,6 +120,12 @@ class Limit(ABC):
     def reset_after_us(self, facts: Facts, now_us: int) -> int:
         """Microseconds until the whole capacity is there again, if nobody spends."""
 
+    def age_denial(self, facts: Facts, elapsed_us: int, denied_cost: int, cost: int) -> Facts | None:
+        """What the facts of a denial for `denied_cost` come to `elapsed_us` later, for a `cost` that is no less; None
+        if they do not tell. `elapsed_us` is less than what there was to wait.
+        """
+        return facts
+
 
 class TokenBucket(Limit):
     """`rate` tokens are earned per period, continuously, and up to `burst` of them are kept.
@@ -174,6 +180,14 @@ class TokenBucket(Limit):
 
     def reset_after_us(self, facts: Facts, now_us: int) -> int:
         return -(-facts[0] // self._parts)
+
+    def age_denial(self, facts: Facts, elapsed_us: int, denied_cost: int, cost: int) -> Facts:
+        debt, wait_us, place, credited = facts
+        debt = max(0, debt - elapsed_us * self._parts)
+        wait_us = max(0, wait_us - elapsed_us)
+        if cost > denied_cost:
+            wait_us = max(wait_us, -(-(debt + cost * self._token - self._tolerance) // self._parts))
+        return debt, wait_us, place, credited
 
 
 class FixedWindow(Limit):
@@ -346,6 +360,9 @@ class SlidingLog(Limit):
 
     def retry_after_us(self, facts: Facts, now_us: int, cost: int) -> int:
         return max(0, facts[2] - now_us)
+
+    def age_denial(self, facts: Facts, elapsed_us: int, denied_cost: int, cost: int) -> Facts | None:
+        return facts if cost == denied_cost else None  # when a larger one is admitted, the log was not asked
 
     def reset_after_us(self, facts: Facts, now_us: int) -> int:
         return max(0, facts[1] + self.period_us - now_us) if facts[1] > 0 else 0

@@ -30,6 +30,7 @@ CallLimit = LimitLike | Mapping[str, LimitLike] | None
 
 MAX_LIMITS: Final = 32
 T = TypeVar("T")
+_new: Final = tuple.__new__
 
 
 class Policy:
@@ -86,7 +87,9 @@ class Policy:
             if cost < 0 or cost > self._first.capacity:
                 check_cost(cost, self._first, self._first_name)
             holder = secrets.token_hex(8) if self.has_slots else ""
-            return Group((Hit(self._first, check_key(key), self._first_name, cost, holder),), max_wait_us, action)
+            # Past the names' own __new__, which takes twice as long.
+            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, None, ""))
+            return _new(Group, ((hit,), max_wait_us, action))
         keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
         hits = []
         tiers = self._tiers or self._names

@@ -24,12 +24,17 @@ class Played(NamedTuple):
 
 
 def play(
-    lanes: Sequence[Lane], steps: Sequence[Step], reference: Reference, *, refunds_once: bool = False
+    lanes: Sequence[Lane],
+    steps: Sequence[Step],
+    reference: Reference,
+    *,
+    refunds_once: bool = False,
+    start_us: int = START_US,
 ) -> Iterator[Played]:
     """Play the steps against the reference. With `refunds_once`, as limiters do: nothing is returned twice, and a part
     only after the turn.
     """
-    now_us = START_US
+    now_us = start_us
     spent: list[tuple[Hit, int]] = []
     for number, step in enumerate(steps):
         now_us = min(LAST_US // 2, max(1, now_us + step.move_us))

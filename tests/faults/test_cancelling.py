@@ -15,7 +15,7 @@ from contextlib import contextmanager
 import pytest
 
 from headgate import AsyncLimiter, Limiter, ManualClock, MemoryStore, Store, StoreTimeout
-from headgate.coalesce import Answer, AsyncCoalescer, ThreadCoalescer
+from headgate.coalesce import Answer, Arrive, AsyncCoalescer, ThreadCoalescer
 from headgate.hits import Group
 from headgate.stores.redis import RedisStore
 from tests.faults.workers import PATIENT, wait_until_killed
@@ -64,7 +64,7 @@ async def bench(request: pytest.FixtureRequest, valkey_url: str, prefix: str) ->
         store = MemoryStore(clock)
     else:
         store = RedisStore(valkey_url, prefix=prefix, timeout=PATIENT)
-        store._now = clock
+        store.use_clock(clock)
     made = Bench(store, clock)
     await made.limiter.try_acquire("k")
     yield made
@@ -113,11 +113,10 @@ async def test_an_answer_that_came_just_before_the_cancellation_is_given_back() 
     store = MemoryStore(ManualClock())
     limiter = Limiter("5/minute", store=store)
 
-    async def trip(groups: Sequence[Group]) -> list[Answer]:
-        await asyncio.sleep(0)
-        return list(store.decide(groups))
+    def start(groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
+        return asyncio.get_running_loop().call_soon(lambda: arrive(list(store.decide(groups)))).cancel
 
-    coalescer = AsyncCoalescer(trip, lambda: StoreTimeout("test", "too late"), PATIENT)
+    coalescer = AsyncCoalescer(start, lambda: StoreTimeout("test", "too late"), PATIENT)
     for rounds in range(12):
         task = asyncio.create_task(coalescer.decide([limiter._policy.group("k")]))
         for _ in range(rounds):

@@ -52,7 +52,7 @@ async def bench(request: pytest.FixtureRequest, valkey_url: str, prefix: str) ->
         store = MemoryStore(clock)
     else:
         store = RedisStore(valkey_url, prefix=prefix, timeout=PATIENT)
-        store._now = clock
+        store.use_clock(clock)
     yield Bench(store, clock)
     await store.aclose()
 

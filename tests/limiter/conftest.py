@@ -22,7 +22,7 @@ async def bench(request: pytest.FixtureRequest, valkey_url: str, prefix: str) ->
         store = MemoryStore(clock)
     else:
         store = RedisStore(valkey_url, prefix=prefix, timeout=20)
-        store._now = clock
+        store.use_clock(clock)
     yield Bench(Limiter if front == "blocking" else AsyncLimiter, store, clock)
     await store.aclose()
 

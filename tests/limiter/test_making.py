@@ -106,8 +106,16 @@ async def test_a_blocking_and_an_asyncio_limiter_share_what_they_have_in_common(
         ({"store": ""}, StoreURLError, "not understood"),
         ({"store": None}, InvalidUse, "store must be a URL or a Store, not NoneType"),
         ({"store": redis.Redis()}, InvalidUse, r"not Redis: wrap a client.*RedisStore\(client=\.\.\.\)"),
-        ({"store": MemoryStore(), "timeout": 1.0}, InvalidUse, "timeout and prefix go with a store URL"),
-        ({"store": MemoryStore(), "prefix": "p"}, InvalidUse, "timeout and prefix go with a store URL"),
+        (
+            {"store": MemoryStore(), "timeout": 1.0},
+            InvalidUse,
+            "timeout, prefix and remember_denials go with a",
+        ),
+        (
+            {"store": MemoryStore(), "prefix": "p"},
+            InvalidUse,
+            "timeout, prefix and remember_denials go with a",
+        ),
         ({"on_outage": "local"}, InvalidUse, "on_outage is one of open, closed, raise, not 'local'"),
         ({"on_outage": None}, InvalidUse, "on_outage is one of"),
     ],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+import hiredis
 
 from headgate.algorithms import Facts, concurrency, fixed_window, sliding_log, sliding_window, token_bucket
 from headgate.plans.redis import Script, ScriptMissing
@@ -15,6 +17,24 @@ ALGORITHMS: Final[dict[str, Any]] = {
     "sl": sliding_log,
     "cc": concurrency,
 }
+
+
+class Call(NamedTuple):
+    """A call as the server gets it."""
+
+    command: str
+    script: str
+    keys: list[str]
+    words: list[str]
+
+
+def read_call(packed: bytes) -> Call:
+    """What was packed."""
+    reader = hiredis.Reader(encoding="utf-8")
+    reader.feed(packed)
+    command, script, count, *rest = reader.gets()
+    assert reader.gets() is False, "there is something behind the call"
+    return Call(command, script, rest[: int(count)], rest[int(count) :])
 
 
 class FakeServer:
@@ -38,18 +58,44 @@ class FakeServer:
         elif script.sha not in self.known:
             return ScriptMissing()
         self.runs += 1
-        words, keys = iter(script.arguments), iter(script.keys)
+        call = read_call(script.packed)
+        assert call[:2] == (("EVAL", script.text) if script.is_whole else ("EVALSHA", script.sha))
+        if len(call.words) == 5:
+            return [self.now_us, *self._plain(call.keys[0], self.now_us, self._hit("spend", "tb", iter(call.words))[1])]
+        words, keys = iter(call.words), iter(call.keys)
         given = next(words)
         now_us = self.now_us if given == "" else int(given)
         reply = [now_us]
         for action in words:
-            reply += self._group(str(action), now_us, words, keys)
+            if action == "each":
+                reply += self._each(now_us, words, keys)
+            else:
+                reply += self._group(action, now_us, words, keys)
         assert next(keys, None) is None, "there are more keys than hits"
         return reply
 
-    def _group(self, action: str, now_us: int, words: Iterator[str | int], keys: Iterator[str]) -> list[int]:
+    def _each(self, now_us: int, words: Iterator[str], keys: Iterator[str]) -> list[int]:
+        assert next(words) == "0"
+        size, length, code = int(next(words)), next(words), next(words)
+        assert (length, code) == ("6", "tb")
+        arguments = self._hit("spend", code, words)[1]
+        reply = []
+        for _ in range(size):
+            q, r = self._plain(next(keys), now_us, arguments)
+            reply += [q] if arguments[2] == 1 else [q, r]
+        return reply
+
+    def _plain(self, key: str, now_us: int, arguments: Any) -> list[int]:
+        """A lone hit on a bucket to which nothing was given back."""
+        fits, found = token_bucket.judge(self.states.get(key), now_us, arguments, 0)
+        assert not found.settled[2]
+        facts = self._write(key, *token_bucket.spend(found)) if fits else token_bucket.keep(found)
+        q, r = divmod(facts[0], arguments[2])
+        return [q, r] if fits else [-q - 1, r]
+
+    def _group(self, action: str, now_us: int, words: Iterator[str], keys: Iterator[str]) -> list[int]:
         max_wait_us, size, _ = int(next(words)), int(next(words)), next(words)
-        hits = [(next(keys), *self._hit(action, str(next(words)), words)) for _ in range(size)]
+        hits = [(next(keys), *self._hit(action, next(words), words)) for _ in range(size)]
         if any(code == "fw" and fixed_window.locate(now_us, arguments) is None for _, code, arguments, _ in hits):
             return [-1]
         allowed, judged = True, []
@@ -80,7 +126,7 @@ class FakeServer:
             reply += self._report(code, now_us, arguments, told)
         return reply
 
-    def _hit(self, action: str, code: str, words: Iterator[str | int]) -> tuple[str, Any, Any]:
+    def _hit(self, action: str, code: str, words: Iterator[str]) -> tuple[str, Any, Any]:
         def numbers(count: int) -> list[int]:
             return [int(next(words)) for _ in range(count)]
 
@@ -104,7 +150,7 @@ class FakeServer:
             arguments = tuple(numbers(3))
             receipt = tuple(numbers(2)) if gives_back else None
         else:
-            arguments = (*numbers(3), str(next(words)))
+            arguments = (*numbers(3), next(words))
         return code, arguments, receipt
 
     def _report(self, code: str, now_us: int, arguments: Any, facts: Facts) -> list[int]:

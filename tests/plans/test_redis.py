@@ -14,11 +14,12 @@ from headgate.decision import Decision
 from headgate.drive import Plan, drive
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Action, Group, Hit
+from headgate.keys import storage_key
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.plans import redis as plans
 from headgate.stores.redis import RedisStore
 from tests.plans.exploring import Choose, explore
-from tests.plans.fake_server import FakeServer
+from tests.plans.fake_server import FakeServer, read_call
 
 Answers = list[Decision | StoreOutage]
 
@@ -46,6 +47,10 @@ def ask(server: FakeServer, *groups: Group, near_us: int | None = None) -> Answe
     return drive(plan, server.send)
 
 
+def refused(text: str) -> StoreOutage:
+    return StoreUnavailable("here", text)
+
+
 def decisions(answers: Answers) -> list[bool]:
     assert all(isinstance(answer, Decision) for answer in answers), answers
     return [isinstance(answer, Decision) and answer.allowed for answer in answers]
@@ -67,7 +72,7 @@ def test_a_batch_is_one_command(server: FakeServer) -> None:
 
 def test_keys_share_a_slot_of_the_cluster() -> None:
     script = next(plans.decide([group(hit(LIMITS["tb"]), hit(LIMITS["sl"], "other"))], prefix="p", near_us=0))
-    assert script.keys == ["p:{key}:name:tb", "p:{key}:other:sl"]
+    assert read_call(script.packed).keys == ["p:{key}:name:tb", "p:{key}:other:sl"]
 
 
 def test_a_script_holds_the_algorithms_that_its_batch_uses_and_no_others() -> None:
@@ -87,34 +92,40 @@ def test_arguments_are_words_and_whole_numbers(kind: str) -> None:
     actions: list[Action] = ["spend", "peek", "forget", "renew" if kind == "cc" else "take"]
     for action in actions:
         script = next(plans.decide([group(hit(LIMITS[kind]), action=action)], prefix="p", near_us=DAY_US))
-        assert all(type(word) in (int, str) for word in script.arguments)
+        known = {"", "holder", action, *plans.FILES}
+        assert all(word in known or word.lstrip("-").isdigit() for word in read_call(script.packed).words)
 
 
 @pytest.mark.parametrize("key", ["key", "ключ", "a{b}c", "%", "new\r\nline"])
 @pytest.mark.parametrize("kind", LIMITS)
-def test_a_call_that_was_packed_beforehand_is_the_call_that_redis_py_would_pack(kind: str, key: str) -> None:
+def test_a_call_is_packed_as_redis_py_would_pack_it(kind: str, key: str) -> None:
     script = next(plans.decide([group(hit(LIMITS[kind], cost=2)._replace(key=key))], prefix="p", near_us=0))
     make: Any = Connection
     packer = make()
-    expected = b"".join(packer.pack_command("EVALSHA", script.sha, len(script.keys), *script.keys, *script.arguments))
-    assert script.packed in (b"", expected)
-    assert (script.packed != b"") == LIMITS[kind].is_plain
+    call = read_call(script.packed)
+    assert call.keys == [storage_key("p", key, "name", LIMITS[kind].code)]
+    assert script.packed == b"".join(packer.pack_command("EVALSHA", script.sha, 1, *call.keys, *call.words))
+    whole = script.whole()
+    assert whole.packed == b"".join(packer.pack_command("EVAL", script.text, 1, *call.keys, *call.words))
 
 
 @pytest.mark.parametrize("kind", [kind for kind, limit in LIMITS.items() if limit.is_plain])
 def test_the_straight_way_asks_and_answers_what_the_general_way_does(kind: str, server: FakeServer) -> None:
-    one = group(hit(LIMITS[kind], cost=2))
+    one = group(hit(LIMITS[kind], cost=2, holder=""))
     for _ in range(3):
         straight = next(plans.decide([one], prefix="p", near_us=server.now_us))
-        general = next(plans.decide([one, one], prefix="p", near_us=server.now_us))
-        half = (len(general.arguments) - 1) // 2
-        assert list(straight.arguments) == list(general.arguments[: half + 1])
-        assert (straight.sha, straight.text) == (general.sha, general.text)
+        pack, read = plans.lone(LIMITS[kind], "name", "p")
+        assert pack("key", 2) == straight.packed
         (found,) = ask(server, one._replace(action="peek"))
         (spent,) = ask(server, one)
         assert isinstance(found, Decision)
         assert isinstance(spent, Decision)
         assert found.allowed == spent.allowed
+        told = read(server.send(straight), "key", 2, refused)
+        (second,) = ask(server, one._replace(action="peek"))
+        assert isinstance(told, Decision)
+        assert isinstance(second, Decision)
+        assert (told.group, told.remaining, told.reset_after_us) == (one, second.remaining, second.reset_after_us)
         server.now_us += 1
 
 
@@ -141,7 +152,8 @@ def test_the_whole_script_is_the_same_call() -> None:
     plan = plans.decide([group(hit(LIMITS["tb"]))], prefix="p", near_us=0)
     by_digest = next(plan)
     whole = plan.send(plans.ScriptMissing())
-    assert whole == by_digest._replace(is_whole=True)
+    assert (whole.sha, whole.is_whole) == (by_digest.sha, True)
+    assert read_call(whole.packed) == read_call(by_digest.packed)._replace(command="EVAL", script=whole.text)
 
 
 def test_an_outage_is_let_through_and_nothing_is_sent_again() -> None:
@@ -225,14 +237,14 @@ def test_a_real_server_corrects_a_wrong_guess(real: RedisStore, prefix: str, off
     sent = []
 
     def send(script: plans.Script) -> Any:
-        reply = real.send(script)
+        reply = real._send(script)
         sent.append(reply)
         return reply
 
     limit = FixedWindow(3, per="year", tz="Europe/Berlin")
     batch = [group(hit(limit, cost=3)), group(hit(LIMITS["tb"])), group(hit(limit))]
     ask_first = plans.decide(batch[1:2], prefix=prefix, near_us=0)
-    drive(ask_first, real.send)
+    drive(ask_first, real._send)
     answers = drive(plans.decide(batch, prefix=prefix, near_us=system_clock() + off_us), send)
     assert decisions(answers) == [True, True, False]
     replies = [reply for reply in sent if isinstance(reply, list)]

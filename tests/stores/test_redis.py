@@ -15,11 +15,15 @@ from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import hiredis
 import pytest
 import redis
 import redis.asyncio
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
 from headgate import (
     AsyncLimiter,
@@ -34,7 +38,7 @@ from headgate import (
 from headgate.clock import system_clock
 from headgate.stores.redis import RedisStore
 from tests.faults.processes import run_in_processes
-from tests.servers import OwnValkey, eventually, fake_server, greetings_only, own_valkey, tls_front
+from tests.servers import OwnValkey, eventually, fake_server, greetings_only, own_valkey, silence, tls_front
 
 PATIENT = 20.0
 """A deadline for tests that are not about deadlines."""
@@ -112,7 +116,7 @@ async def test_a_user_of_an_access_list_is_let_in_with_few_rights() -> None:
         with server.admin() as admin:
             admin.execute_command(
                 "ACL", "SETUSER", "gate", "on", ">s3cret", "resetkeys", "~app:*", "-@all", "+@scripting", "-script",
-                "+time", "+get", "+set", "+del", "+select",
+                "+time", "+get", "+mget", "+set", "+del", "+select",
             )  # fmt: skip
         url = f"redis://gate:s3cret@127.0.0.1:{server.port}"
         async with closing(RedisStore(url, prefix="app", timeout=PATIENT)) as store:
@@ -183,10 +187,15 @@ def test_a_deadline_that_cannot_be_is_refused(timeout: float) -> None:
         RedisStore(timeout=timeout)
 
 
-@pytest.mark.parametrize("bound", [0, -1, 1.5, "5", True])
-def test_a_bound_on_connections_that_cannot_be_is_refused(bound: int) -> None:
-    with pytest.raises(InvalidUse, match="max_connections is an integer of at least 1"):
-        RedisStore(max_connections=bound)
+def test_a_bound_on_connections_is_refused() -> None:
+    with pytest.raises(InvalidUse, match="there is no pool to bound"):
+        RedisStore(max_connections=5)
+
+
+@pytest.mark.parametrize("seconds", [-1, -0.5, 61, math.nan, math.inf, "1", None, True])
+def test_a_memory_of_denials_that_cannot_be_is_refused(seconds: float) -> None:
+    with pytest.raises(InvalidUse, match="remember_denials is a number of seconds from 0 to 60"):
+        RedisStore(remember_denials=seconds)
 
 
 # --- clients of the user's own ---
@@ -215,6 +224,7 @@ async def test_an_asyncio_client_is_used_and_never_closed(own: OwnValkey) -> Non
             store = RedisStore(client=client, timeout=PATIENT, prefix=f"awaited{decodes}")
             async with AsyncLimiter("5/minute", store=store, on_outage="raise") as limiter:
                 assert [(await limiter.try_acquire("k")).remaining for _ in range(3)] == [4, 3, 2]
+            await client.ping()
             await store.aclose()
             store.close()
             assert "awaited" in names(own.url)
@@ -233,14 +243,24 @@ async def test_every_algorithm_works_with_a_client_that_decodes(own: OwnValkey) 
         assert Limiter(limits, store=store, on_outage="raise").peek("ключ").remaining == 4
 
 
-def test_a_deadline_of_ours_is_not_left_on_a_client_of_theirs(own: OwnValkey) -> None:
-    with redis.Redis(port=own.port, max_connections=1, socket_timeout=None) as client:
-        store = RedisStore(client=client, timeout=0.2)
-        assert Limiter("5/minute", store=store, on_outage="raise").try_acquire("left") is not None
-        client.execute_command("DEBUG", "SLEEP", "0.5")  # longer than our deadline, and none of our business
+def test_the_pool_of_a_client_of_theirs_is_left_alone(own: OwnValkey) -> None:
+    with redis.Redis(port=own.port, max_connections=1, client_name="alone") as client:
+        client.ping()
         (connection,) = client.connection_pool._available_connections
-        assert connection.socket_timeout is None
-        assert connection._sock.gettimeout() is None
+        store = RedisStore(client=client, timeout=PATIENT)
+        assert Limiter("5/minute", store=store, on_outage="raise").try_acquire("left")
+        assert names(own.url).count("alone") == 2
+        store.close()
+        assert names(own.url).count("alone") == 1
+        assert client.connection_pool._available_connections == [connection]
+
+
+def test_a_client_that_would_try_again_and_again_is_asked_once() -> None:
+    with fake_server(silence) as mute:
+        client = redis.Redis(port=mute.port, retry=Retry(ConstantBackoff(1), 100))
+        limiter = Limiter("5/minute", store=RedisStore(client=client, timeout=0.1))
+        assert limiter.try_acquire("k").source == "fail_open"
+        assert mute.connections == 1
 
 
 def test_a_client_keeps_its_own_shorter_deadline() -> None:
@@ -253,7 +273,7 @@ def test_a_client_keeps_its_own_shorter_deadline() -> None:
     ("options", "problem"),
     [
         ({"client": redis.Redis(), "url": "redis://h"}, "a client or a URL with its options, not both"),
-        ({"client": redis.Redis(), "max_connections": 5}, "a client or a URL with its options, not both"),
+        ({"client": redis.Redis(), "socket_timeout": 5}, "a client or a URL with its options, not both"),
         ({"client": redis.Redis(), "password": "hunter2"}, "a client or a URL with its options, not both"),
         ({"client": object()}, "client must be a redis.Redis or a redis.asyncio.Redis, not object"),
         ({"client": "redis://h"}, "client must be a redis.Redis or a redis.asyncio.Redis, not str"),
@@ -274,27 +294,20 @@ def test_a_thousand_blocking_calls_need_one_connection(own: OwnValkey) -> None:
         assert names(own.url).count("one") == 1
 
 
-async def test_a_bound_on_connections_is_kept_and_waited_for(own: OwnValkey) -> None:
-    store = RedisStore(own.url, max_connections=2, timeout=PATIENT, client_name="bounded", prefix="bounded")
-    async with closing(store):
-        blocking = Limiter("10/day", store=store, on_outage="raise")
-        awaiting = AsyncLimiter("10/day", store=store, on_outage="raise")
-        most = 0
-        with ThreadPoolExecutor(16) as threads:
-            asked = [threads.submit(blocking.try_acquire, f"t{number % 3}") for number in range(300)]
-            while not all(future.done() for future in asked):
-                most = max(most, names(own.url).count("bounded"))
-        assert sum(bool(future.result()) for future in asked) == 30
-        assert 1 <= most <= 2
-        decisions = await asyncio.gather(*(awaiting.try_acquire(f"a{number % 3}") for number in range(300)))
-        assert sum(map(bool, decisions)) == 30
-        assert names(own.url).count("bounded") <= 4  # two for threads, two for this loop
+async def test_an_event_loop_needs_one_connection(own: OwnValkey) -> None:
+    for together in (True, False):
+        store = RedisStore(own.url, timeout=PATIENT, client_name="bounded", prefix="bounded", coalesce=together)
+        async with closing(store):
+            awaiting = AsyncLimiter("10/day", store=store, on_outage="raise", name=str(together))
+            decisions = await asyncio.gather(*(awaiting.try_acquire(f"a{number % 3}") for number in range(300)))
+            assert sum(map(bool, decisions)) == 30
+            assert names(own.url).count("bounded") == 1
 
 
 async def test_hundreds_of_tasks_at_once_are_all_answered_by_the_store(own: OwnValkey) -> None:
     async with AsyncLimiter("100/day", store=own.url, prefix="tasks", timeout=PATIENT, on_outage="raise") as limiter:
         decisions = await asyncio.gather(*(limiter.try_acquire("k") for _ in range(400)))
-    assert {decision.source for decision in decisions} == {"store"}
+    assert {decision.source for decision in decisions} <= {"store", "memory_of_denial"}
     assert sum(map(bool, decisions)) == 100
 
 
@@ -308,7 +321,7 @@ def test_hundreds_of_threads_at_once_are_all_answered_by_the_store(own: OwnValke
 
         with ThreadPoolExecutor(150) as threads:
             decisions = [decision for asked in [threads.submit(ask) for _ in range(150)] for decision in asked.result()]
-    assert {decision.source for decision in decisions} == {"store"}
+    assert {decision.source for decision in decisions} <= {"store", "memory_of_denial"}
     assert sum(map(bool, decisions)) == 100
 
 
@@ -325,7 +338,7 @@ async def test_calls_that_do_not_travel_together_are_all_answered_too(own: OwnVa
             awaited = await asyncio.gather(*(awaiting.try_acquire("k") for _ in range(150)))
             decisions = [future.result() for future in asked] + awaited
             asleep.join()
-    assert {decision.source for decision in decisions} == {"store"}
+    assert {decision.source for decision in decisions} <= {"store", "memory_of_denial"}
     assert sum(map(bool, decisions)) == 99
 
 
@@ -342,7 +355,7 @@ async def test_hundreds_of_slow_answers_at_once_are_waited_for(own: OwnValkey) -
             awaited = await asyncio.gather(*(awaiting.try_acquire("k") for _ in range(150)))
             decisions = [future.result() for future in asked] + awaited
             asleep.join()
-    assert {decision.source for decision in decisions} == {"store"}
+    assert {decision.source for decision in decisions} <= {"store", "memory_of_denial"}
     assert sum(map(bool, decisions)) == 99
 
 
@@ -507,7 +520,7 @@ async def test_the_servers_clock_counts_and_not_ours(own: OwnValkey) -> None:
 async def test_a_calendar_window_is_found_though_our_clock_is_wrong(own: OwnValkey, monkeypatch: Any) -> None:
     for days in (-400, -1, 1, 400):
         monkeypatch.setattr(
-            "headgate.stores.redis.system_clock", lambda days=days: system_clock() + days * 86_400_000_000
+            "headgate.stores.redis.store.system_clock", lambda days=days: system_clock() + days * 86_400_000_000
         )
         async with closing(RedisStore(own.url, prefix=f"wrong{days}", timeout=PATIENT)) as store:
             limiter = Limiter("fixed-window 5/day; tz=Europe/Berlin", store=store, on_outage="raise")
@@ -519,7 +532,7 @@ async def test_a_calendar_window_is_found_though_our_clock_is_wrong(own: OwnValk
 async def test_a_batch_on_both_sides_of_a_midnight_is_decided(own: OwnValkey) -> None:
     clock = ManualClock()
     async with closing(RedisStore(own.url, prefix="midnight", timeout=PATIENT)) as store:
-        store._now = clock
+        store.use_clock(clock)
         limiter = Limiter({"day": "fixed-window 5/day; tz=Asia/Kathmandu", "rate": "9/minute"}, store=store)
         keys = {"day": "k", "rate": "k"}
         for _ in range(3):
@@ -529,12 +542,12 @@ async def test_a_batch_on_both_sides_of_a_midnight_is_decided(own: OwnValkey) ->
 
 async def test_scripts_are_sent_once_and_by_their_digest_from_then_on(own: OwnValkey) -> None:
     async with closing(RedisStore(own.url, timeout=PATIENT)) as store:
-        limiter = Limiter(["5/minute", "sliding-log 5/hour", "concurrency 9"], store=store, on_outage="raise")
+        limiter = Limiter(["500/minute", "sliding-log 500/hour", "concurrency 9"], store=store, on_outage="raise")
         limiter.try_acquire("k")
         with own.admin() as admin:
             admin.config_resetstat()
         for _ in range(20):
-            limiter.try_acquire("k")
+            limiter.try_acquire("k", 2)
         calls = own.calls()
         assert calls["evalsha"] == 20
         assert calls["eval"] == calls["script|load"] == calls["keys"] == calls["scan"] == 0
@@ -571,7 +584,11 @@ def test_an_interrupt_between_question_and_answer_does_not_shift_the_answers(own
 
     with Limiter("1000/day", store=own.url, prefix="shift", timeout=PATIENT, on_outage="raise") as limiter:
         limiter.try_acquire("a", 100)
-        monkeypatch.setattr(redis.Connection, "read_response", interrupt)
+        interrupted = SimpleNamespace(Reader=lambda: SimpleNamespace(feed=interrupt), ReplyError=hiredis.ReplyError)
+        monkeypatch.setattr("headgate.stores.redis.blocking.hiredis", interrupted)
+        store = limiter._store
+        assert isinstance(store, RedisStore)
+        store._lines.close()
         with pytest.raises(Interruption):
             limiter.try_acquire("a", 100)
         for _ in range(5):

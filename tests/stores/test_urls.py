@@ -68,16 +68,16 @@ def test_a_server_is_named_without_its_password(url: str, name: str) -> None:
 def test_what_redis_py_understands_in_a_url_is_understood(url: str, option: str, value: Any) -> None:
     store = open_store(url)
     assert isinstance(store, RedisStore)
-    assert store._pool is not None
-    assert store._pool.connection_kwargs[option] == value
+    assert store._dialler._blocking is not None
+    assert store._dialler._awaited is not None
+    assert store._dialler._blocking[1][option] == store._dialler._awaited[1][option] == value
 
 
 def test_options_reach_the_store() -> None:
-    store = open_store("redis://h", prefix="app", timeout=1.5, max_connections=7, password="secret", db=2)
+    store = open_store("redis://h", prefix="app", timeout=1.5, remember_denials=0, password="secret", db=2)
     assert isinstance(store, RedisStore)
     assert (store.timeout, store._prefix, store.name) == (1.5, "app", "redis://h:6379/2")
-    assert store._pool is not None
-    assert store._pool.max_connections == 7
+    assert store._denials is None
     assert "secret" not in repr(store)
 
 

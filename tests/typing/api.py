@@ -54,7 +54,7 @@ def stores(blocking: redis.Redis, awaiting: redis.asyncio.Redis, clock: Clock) -
         MemoryStore(),
         MemoryStore(clock, max_entries=5),
         MemoryStore(manual),
-        RedisStore("redis://localhost", prefix="app", timeout=0.5, max_connections=9, password="p"),
+        RedisStore("redis://localhost", prefix="app", timeout=0.5, remember_denials=0.5, password="p"),
         RedisStore(client=blocking),
         RedisStore(client=awaiting),
     ]

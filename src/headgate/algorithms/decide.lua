@@ -1,11 +1,15 @@
 -- The frame around the algorithms: reads a batch of groups, judges each, spends all of a group or none, and answers.
 --
 -- KEYS: one for each hit, in order.
--- ARGV: now ('' for the server's own clock), then for each group: action, max_wait, number of hits, and for each hit
---       its algorithm and that algorithm's arguments.
+-- ARGV: now ('' for the server's own clock), then for each group: action, max_wait, number of hits, the number of words
+--       that follow, and for each hit its algorithm and that algorithm's arguments. With the action `each`, that many lone
+--       hits to spend, which share their arguments.
 -- Reply: {now, then for each group: 1 (allowed) or 0, and for each hit the algorithm's facts}, all integers; or, for a
 --        group in which a table of windows does not cover now, -1 alone; or, for one that met a key it cannot read, -2
---        and the error. Nothing of such a group was written, and the others are judged all the same.
+--        and the error. Nothing of such a group was written, and the others are judged all the same. For `each`: what
+--        token_bucket_each.lua answers, or STRANGE and then the reply of a group.
+local STRANGE = -9007199254740991
+
 local function judge_group(action, max_wait, size)
   local judged, allowed = {}, true
   local forgets = action == 'forget'
@@ -33,15 +37,31 @@ local function judge_group(action, max_wait, size)
   end
 end
 
-while at < #ARGV do
-  local action, max_wait, size, length = text(), number(), number(), number()
-  local next_at, next_key_at, answered = at + length, key_at + size, #answers
-  local is_done, problem = pcall(judge_group, action, max_wait, size)
+-- Does `work`; an error takes back what it answered, and is answered instead.
+local function guarded(work, ...)
+  local answered = #answers
+  local is_done, problem = pcall(work, ...)
   if not is_done then
     for i = #answers, answered + 1, -1 do answers[i] = nil end
     answer(-2)
     answer(type(problem) == 'table' and problem.err or tostring(problem))
   end
+end
+
+local function judge_each(size)
+  local keys = {unpack(KEYS, key_at + 1, key_at + size)}
+  local first_at, first_key_at = at, key_at
+  for i = algorithms.each(keys) + 1, size do
+    at, key_at = first_at, first_key_at + i - 1
+    answer(STRANGE)
+    guarded(judge_group, 'spend', 0, 1)
+  end
+end
+
+while at < #words do
+  local action, max_wait, size, length = text(), number(), number(), number()
+  local next_at, next_key_at = at + length, key_at + size
+  if action == 'each' then judge_each(size) else guarded(judge_group, action, max_wait, size) end
   at, key_at = next_at, next_key_at
 end
 return answers

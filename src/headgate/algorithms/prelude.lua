@@ -1,14 +1,16 @@
 -- What the algorithms lean on.
+local now = tonumber(words[1]) or server_now -- the caller's clock, in tests
+local answers, at, key_at = {now}, 1, 0
 local algorithms, is_stale = {}, false
 
 local function text()
   at = at + 1
-  return ARGV[at]
+  return words[at]
 end
 
 local function number()
   at = at + 1
-  return tonumber(ARGV[at])
+  return tonumber(words[at])
 end
 
 local function answer(integer)

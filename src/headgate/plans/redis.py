@@ -1,7 +1,8 @@
 """The plan for Redis and Valkey: one script call for a whole batch.
 
 Asks for `Script` commands. The reply is the script's list of integers, or `ScriptMissing` where the server does not
-have the script (any more).
+have the script (any more). What travels is packed here, as RESP, since that takes longer than all else that is done
+for a call.
 """
 
 from __future__ import annotations
@@ -12,24 +13,34 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
-from headgate.decision import Decision
+from headgate.decision import Decision, LoneDecision
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
-from headgate.hits import Group
-from headgate.keys import storage_key
-from headgate.limits import Limit
+from headgate.hits import Group, Hit
+from headgate.keys import storage_key, storage_key_frame
+from headgate.limits import Limit, TokenBucket
 
 FILES: Final = {
-    "tb": "token_bucket.lua",
-    "fw": "fixed_window.lua",
-    "sw": "sliding_window.lua",
-    "sl": "sliding_log.lua",
-    "cc": "concurrency.lua",
+    "tb": ("token_bucket.lua", "token_bucket_each.lua"),
+    "fw": ("fixed_window.lua",),
+    "sw": ("sliding_window.lua",),
+    "sl": ("sliding_log.lua",),
+    "cc": ("concurrency.lua",),
 }
 NO_ANSWER: Final = "what came is no answer to what we asked: is this a Redis or Valkey server?"
 MAX_ATTEMPTS: Final = 4
 """How often a calendar window may move away under a batch before that is an error. Twice takes a midnight at the
 wrong moment."""
+MAX_FRAMES: Final = 1024
+"""For how many costs of one limit a call is kept packed."""
+STRANGE: Final = -9007199254740991
+"""In the reply to a run of lone hits: the next one was judged the general way, and the reply of a group follows."""
+FOREIGN: Final = -9007199254740990
+"""In the reply to a run: this key holds what is not ours."""
+
+Answer = Decision | StoreOutage
+Refused = Callable[[str], StoreOutage]
+"""Makes an outage of the server's words."""
 
 
 class ScriptMissing:
@@ -41,23 +52,28 @@ class Script(NamedTuple):
 
     sha: str
     text: str
-    is_whole: bool
-    keys: list[str]
-    arguments: Sequence[str | int]
-    packed: bytes = b""
-    """The call by digest as it goes over the wire, where it was cheap to make."""
+    packed: bytes
+    """The call as it goes over the wire."""
+    is_whole: bool = False
+
+    def whole(self) -> Script:
+        """The same call, with the script's text."""
+        text = self.text.encode()
+        packed = self.packed.replace(
+            b"$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % self.sha.encode(), b"$4\r\nEVAL\r\n$%d\r\n%b\r\n" % (len(text), text), 1
+        )
+        return Script(self.sha, self.text, packed, True)
 
 
 @functools.cache
 def compose(codes: frozenset[str]) -> tuple[str, str]:
     """The script for a set of algorithms, as `(sha, text)`. What a batch does not use is not sent, nor run."""
     folder = resources.files("headgate.algorithms")
-    names = ["clock.lua", "prelude.lua", *(FILES[code] for code in sorted(codes)), "decide.lua"]
-    if "tb" in codes:
-        names.insert(1, "token_bucket_plain.lua")
-    # A block each, so that their local names keep apart; those of clock and prelude are everybody's.
-    texts = [(folder / name).read_text("utf-8") for name in names]
     shared = ("clock.lua", "prelude.lua")
+    names = ["clock.lua", *(["token_bucket_lone.lua"] if "tb" in codes else []), "prelude.lua"]
+    names += [*(name for code in sorted(codes) for name in FILES[code]), "decide.lua"]
+    texts = [(folder / name).read_text("utf-8") for name in names]
+    # A block each, so that their local names keep apart; those of clock and prelude are everybody's.
     text = "\n".join(part if name in shared else f"do\n{part}end\n" for name, part in zip(names, texts, strict=True))
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text
 
@@ -72,8 +88,8 @@ def decide(
     prefix: str,
     near_us: int,
     now_us: int | None = None,
-    refused: Callable[[str], StoreOutage] = _refused,
-) -> Plan[Script, list[Decision | StoreOutage]]:
+    refused: Refused = _refused,
+) -> Plan[Script, list[Answer]]:
     """Judge a batch; each group gets its decision, or an outage of its own where its key holds what is not ours.
 
     `near_us` is a guess of the server's time, for calendar windows; `now_us` replaces its clock (in tests); `refused`
@@ -85,22 +101,23 @@ def decide(
 
 
 def _decide_all(
-    groups: Sequence[Group], prefix: str, near_us: int, now_us: int | None, refused: Callable[[str], StoreOutage]
-) -> Plan[Script, list[Decision | StoreOutage]]:
-    decisions: dict[int, Decision | StoreOutage] = {}
-    pending = list(range(len(groups)))
+    groups: Sequence[Group], prefix: str, near_us: int, now_us: int | None, refused: Refused
+) -> Plan[Script, list[Answer]]:
+    answers: list[Answer | None] = [None] * len(groups)
+    pending: Sequence[int] = range(len(groups))
     for _ in range(MAX_ATTEMPTS):
-        command, arguments = _pack([groups[index] for index in pending], prefix, near_us, now_us)
+        parts = _split(groups, pending, near_us)
+        command = _pack(parts, groups, prefix, now_us)
         reply = yield command
         if isinstance(reply, ScriptMissing):
-            reply = yield command._replace(is_whole=True)
+            reply = yield command.whole()
         try:
-            near_us = _read(reply, [(index, groups[index]) for index in pending], arguments, decisions, refused)
-        except (TypeError, StopIteration):
+            near_us = _read(reply, parts, groups, answers, refused)
+        except (TypeError, IndexError, StopIteration):
             raise refused(NO_ANSWER) from None
-        pending = [index for index in pending if index not in decisions]
+        pending = [index for index in pending if answers[index] is None]
         if not pending:
-            return [decisions[index] for index in range(len(groups))]
+            return [answer for answer in answers if answer is not None]
     raise refused("its clock jumps: no calendar window could be found for it")
 
 
@@ -109,89 +126,234 @@ def _is_lone(group: Group) -> bool:
     return len(group.hits) == 1 and group.max_wait_us == 0 and group.action == "spend" and group.hits[0].limit.is_plain
 
 
-def _decide_lone(
-    group: Group, prefix: str, refused: Callable[[str], StoreOutage]
-) -> Plan[Script, list[Decision | StoreOutage]]:
-    """As `decide`, straight through. All of the call but its key is the same each time, and packed once."""
+def _decide_lone(group: Group, prefix: str, refused: Refused) -> Plan[Script, list[Answer]]:
+    """As `decide`, straight through."""
     limit, key, name, cost = group.hits[0][:4]
-    sha, text, words, arguments, before, after = _frame(limit, cost)
-    key = storage_key(prefix, key, name, limit.code)
-    encoded = key.encode()
-    script = Script(sha, text, False, [key], words, b"%b$%d\r\n%b\r\n%b" % (before, len(encoded), encoded, after))
+    sha, text, arguments, before, after = _frame(limit, cost)
+    stored_at = storage_key(prefix, key, name, limit.code).encode()
+    script = Script(sha, text, b"%b$%d\r\n%b\r\n%b" % (before, len(stored_at), stored_at, after))
     reply = yield script
     if isinstance(reply, ScriptMissing):
-        reply = yield script._replace(is_whole=True)
-    if type(reply) is list and len(reply) > 2 and reply[1] == -2:
-        return [refused(_text(reply[2]))]
-    try:
-        take = iter(reply).__next__
-        now_us, allowed = take(), take()
-        facts = limit.algorithm.read(take, now_us, arguments)
+        reply = yield script.whole()
+    return [_read_lone(reply, group, limit, arguments, refused)]
+
+
+def lone(
+    limit: Limit, name: str, prefix: str
+) -> tuple[Callable[[str, int], bytes | None], Callable[[Any, str, int, Refused], Answer]]:
+    """The plan for lone hits of one plain limit, without the generator, which takes a tenth of the time of a call: what
+    packs a call by digest for a key and a cost (None: ask the general way), and what reads the reply.
+    """
+    begin, end, size = storage_key_frame(prefix, name, limit.code)
+    begin_bytes, end_bytes = b"\r\n" + begin.encode(), end.encode() + b"\r\n"
+    frames: dict[int, tuple[bytes, bytes, tuple[Any, ...]]] = {}
+    is_bucket, new = type(limit) is TokenBucket, object.__new__
+    rate = limit.arguments(1, 0, "")[2] if is_bucket else 1
+
+    def frame(cost: int) -> tuple[bytes, bytes, tuple[Any, ...]]:
+        if len(frames) >= MAX_FRAMES:
+            frames.clear()
+        _, _, arguments, before, after = _frame(limit, cost)
+        frames[cost] = before + b"$", end_bytes + after, arguments
+        return frames[cost]
+
+    def pack(key: str, cost: int) -> bytes | None:
+        if not key.isascii() or not 0 < len(key) <= 256 or "{" in key or "}" in key or "%" in key or "\0" in key:
+            return None
+        before, after, _ = frames.get(cost) or frame(cost)
+        return b"%b%d%b%b%b" % (before, size + len(key), begin_bytes, key.encode(), after)
+
+    def read(reply: Any, key: str, cost: int, refused: Refused) -> Answer:
+        if is_bucket and len(reply) == 3 and type(reply[2]) is int and reply[1] >= 0:  # nearly always
+            now_us, q, r = reply
+            debt = q * rate + r
+            decision: LoneDecision = new(LoneDecision)
+            decision.now_us = now_us
+            decision.allowed = True
+            decision.told = (limit, key, name, cost, debt, 0, now_us * rate + debt, 0)
+            return decision
+        arguments = (frames.get(cost) or frame(cost))[2]
+        return _read_lone(reply, Group((Hit(limit, key, name, cost),)), limit, arguments, refused)
+
+    return pack, read
+
+
+def _read_lone(reply: Any, group: Group, limit: Limit, arguments: tuple[Any, ...], refused: Refused) -> Answer:
+    if type(reply) is list and len(reply) > 2:
+        now_us, q, r = reply[:3]
+        if len(reply) == 3 and type(limit) is TokenBucket and type(now_us) is type(q) is type(r) is int:
+            return _plain(group, arguments, now_us, q, r)
+        if q == -2:
+            return refused(_text(r))
         if set(map(type, reply)) == {int}:
-            return [Decision(group, now_us, allowed == 1, (facts,))]
-    except (TypeError, StopIteration):
-        pass
-    return [refused(NO_ANSWER)]
+            try:
+                facts = limit.algorithm.read(iter(reply[2:]).__next__, now_us, arguments)
+            except StopIteration:
+                return refused(NO_ANSWER)
+            return Decision(group, now_us, q == 1, (facts,))
+    return refused(NO_ANSWER)
 
 
-def _pack(
-    groups: Sequence[Group], prefix: str, near_us: int, now_us: int | None
-) -> tuple[Script, list[tuple[Any, ...]]]:
+def _plain(group: Group, arguments: tuple[Any, ...], now_us: int, q: int, r: int) -> Decision:
+    """The decision on a lone hit, as token_bucket_lone.lua answers it: the debt is (q, r) and the hit was allowed, or
+    it is (-q - 1, r) and the hit was denied.
+    """
+    increment, tolerance, rate = arguments
+    if q >= 0:
+        debt = q * rate + r
+        return Decision(group, now_us, True, ((debt, 0, now_us * rate + debt, 0),))
+    debt = (-q - 1) * rate + r
+    wait_us = -(-(debt + increment - tolerance) // rate)
+    return Decision(group, now_us, False, ((debt, wait_us, now_us * rate + debt, 0),))
+
+
+class _Run(NamedTuple):
+    """A part of a batch: lone hits on token buckets, one after the other, that share their arguments."""
+
+    indices: list[int]
+    """Which groups of the batch."""
+    hits: list[Hit]
+    arguments: tuple[int, int, int]
+
+
+class _One(NamedTuple):
+    """A part of a batch: one group, whatever it is."""
+
+    number: int
+    """Which group of the batch."""
+    arguments: list[tuple[Any, ...]]
+
+
+def _split(groups: Sequence[Group], pending: Sequence[int], near_us: int) -> list[_Run | _One]:
+    parts: list[_Run | _One] = []
+    run: _Run | None = None
+    run_limit: Limit | None = None
+    run_cost = 0
+    for index in pending:
+        hits, max_wait_us, action = groups[index]
+        first = hits[0]
+        if len(hits) == 1 and action == "spend" and max_wait_us == 0 and type(first.limit) is TokenBucket:
+            if run is None or first.limit is not run_limit or first.cost != run_cost:
+                run_limit, run_cost = first.limit, first.cost
+                run = _Run([], [], first.limit.arguments(run_cost, near_us, ""))
+                parts.append(run)
+            run.indices.append(index)
+            run.hits.append(first)
+        else:
+            run = None
+            parts.append(_One(index, [hit.limit.arguments(hit.cost, near_us, hit.holder) for hit in hits]))
+    return parts
+
+
+def _pack(parts: list[_Run | _One], groups: Sequence[Group], prefix: str, now_us: int | None) -> Script:
     keys: list[str] = []
-    words: list[str | int] = ["" if now_us is None else now_us]
-    kept: list[tuple[Any, ...]] = []
-    codes = set()
-    for hits, max_wait_us, action in groups:
-        words += (action, max_wait_us, len(hits), 0)
-        begin = len(words)
-        for limit, key, name, cost, holder, receipt, _ in hits:
-            code = limit.code
-            codes.add(code)
-            keys.append(storage_key(prefix, key, name, code))
-            arguments = limit.arguments(cost, near_us, holder)
-            kept.append(arguments)
-            words.append(code)
-            words += limit.algorithm.wire(arguments)
-            if action == "give_back":
-                words += limit.algorithm.wire_receipt(arguments, receipt)
-        words[begin - 1] = len(words) - begin
+    words: list[str] = [_word("" if now_us is None else now_us)]
+    count = 1
+    codes: set[str] = set()
+    for part in parts:
+        if isinstance(part, _Run):
+            codes.add("tb")
+            limit, _, name, cost, *_ = part.hits[0]
+            begin, end, size = storage_key_frame(prefix, name, "tb")
+            for hit in part.hits:
+                key = hit.key
+                if hit.name is name and key.isascii() and "{" not in key and "}" not in key and "%" not in key:
+                    keys.append(f"${size + len(key)}\r\n{begin}{key}{end}\r\n")
+                else:
+                    keys.append(_word(storage_key(prefix, key, hit.name, "tb")))
+            words.append(_run_words(limit, cost) % (len(str(len(part.hits))), len(part.hits)))
+            count += 10
+        else:
+            hits, max_wait_us, action = groups[part.number]
+            own: list[str | int] = []
+            for (limit, key, name, _, _, receipt, _), arguments in zip(hits, part.arguments, strict=True):
+                codes.add(limit.code)
+                keys.append(_word(storage_key(prefix, key, name, limit.code)))
+                own.append(limit.code)
+                own += limit.algorithm.wire(arguments)
+                if action == "give_back":
+                    own += limit.algorithm.wire_receipt(arguments, receipt)
+            words += map(_word, (action, max_wait_us, len(hits), len(own), *own))
+            count += 4 + len(own)
     sha, text = compose(frozenset(codes))
-    return Script(sha, text, False, keys, words), kept
+    head = f"*{3 + len(keys) + count}\r\n{_word('EVALSHA')}{_word(sha)}{_word(len(keys))}"
+    return Script(sha, text, "".join((head, *keys, *words)).encode())
 
 
 @functools.lru_cache(maxsize=4096)
-def _frame(limit: Limit, cost: int) -> tuple[str, str, Sequence[str | int], tuple[Any, ...], bytes, bytes]:
-    """What `_pack` makes of a lone hit, and the bytes (RESP) before and after its key."""
+def _run_words(limit: Limit, cost: int) -> str:
+    """The words of a run, but for how many hits it has, and the length of that."""
+    wired = limit.algorithm.wire(limit.arguments(cost, 0, ""))
+    rest = "".join(map(_word, (1 + len(wired), limit.code, *wired)))
+    return f"{_word('each')}{_word(0)}$%d\r\n%d\r\n{rest}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _frame(limit: Limit, cost: int) -> tuple[str, str, tuple[Any, ...], bytes, bytes]:
+    """What `_pack` makes of a lone hit: the script, the arguments, and the bytes before and after its key."""
     arguments = limit.arguments(cost, 0, "")
     wired = limit.algorithm.wire(arguments)
-    words = ("", "spend", 0, 1, 1 + len(wired), limit.code, *wired)
+    words = wired if type(limit) is TokenBucket else ("", "spend", 0, 1, 1 + len(wired), limit.code, *wired)
     sha, text = compose(frozenset((limit.code,)))
-    before = f"*{4 + len(words)}\r\n" + "".join(f"${len(word)}\r\n{word}\r\n" for word in ("EVALSHA", sha, "1"))
-    after = "".join(f"${len(str(word))}\r\n{word}\r\n" for word in words)
-    return sha, text, words, arguments, before.encode(), after.encode()
+    before = f"*{4 + len(words)}\r\n{_word('EVALSHA')}{_word(sha)}{_word(1)}"
+    return sha, text, arguments, before.encode(), "".join(map(_word, words)).encode()
+
+
+def _word(value: str | int) -> str:
+    """One word of a call, as a RESP bulk string."""
+    text = str(value)
+    return f"${len(text) if text.isascii() else len(text.encode())}\r\n{text}\r\n"
 
 
 def _read(
     reply: list[Any],
-    groups: list[tuple[int, Group]],
-    arguments: list[tuple[Any, ...]],
-    decisions: dict[int, Decision | StoreOutage],
-    refused: Callable[[str], StoreOutage],
+    parts: list[_Run | _One],
+    groups: Sequence[Group],
+    answers: list[Answer | None],
+    refused: Refused,
 ) -> int:
-    """Put what was decided into `decisions`, and return the server's time."""
-    take = iter(reply).__next__
-    now_us: int = take()
-    at = 0
-    for index, group in groups:
+    """Put what was decided into `answers`, and return the server's time."""
+    if {*map(type, reply)} - {int, bytes, str}:
+        raise TypeError(reply)
+    now_us: int = reply[0]
+    at = 1
+
+    def take() -> Any:
+        nonlocal at
+        at += 1
+        return reply[at - 1]
+
+    def one(index: int, arguments: Sequence[tuple[Any, ...]]) -> None:
         allowed = take()
-        if allowed >= 0:
-            facts = []
-            for number, hit in enumerate(group.hits, at):
-                facts.append(hit.limit.algorithm.read(take, now_us, arguments[number]))
-            decisions[index] = Decision(group, now_us, allowed == 1, tuple(facts))
-        elif allowed == -2:
-            decisions[index] = refused(_text(take()))
-        at += len(group.hits)
+        if allowed == -2:
+            answers[index] = refused(_text(take()))
+        elif allowed >= 0:
+            group = groups[index]
+            facts = [
+                hit.limit.algorithm.read(take, now_us, own) for hit, own in zip(group.hits, arguments, strict=True)
+            ]
+            answers[index] = Decision(group, now_us, allowed == 1, tuple(facts))
+
+    for part in parts:
+        if isinstance(part, _One):
+            one(*part)
+            continue
+        arguments = part.arguments
+        has_parts = arguments[2] > 1
+        for index in part.indices:
+            q = reply[at]
+            at += 1
+            if q == STRANGE:
+                one(index, (arguments,))
+                continue
+            r = 0
+            if has_parts:
+                r = reply[at]
+                at += 1
+            if q == FOREIGN:
+                answers[index] = refused("one of its keys holds something else than a token bucket")
+            else:
+                answers[index] = _plain(groups[index], arguments, now_us, q, r)
     return now_us
 
 

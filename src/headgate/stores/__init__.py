@@ -7,11 +7,15 @@ store of either family.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from headgate.decision import Decision
 from headgate.hits import Group
+from headgate.limits import Limit
+
+Lone = Callable[[Any, Any], Decision | None]
+"""Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
 
 
 @runtime_checkable
@@ -36,3 +40,14 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """The same, in an event loop."""
+
+
+@runtime_checkable
+class QuickStore(Store, Protocol):
+    """A store that has a shorter way for single hits."""
+
+    def lone(self, limit: Limit, name: str, /) -> Lone:
+        """What decides on single hits of `limit`, blocking. It raises `StoreOutage` as `decide` does."""
+
+    def lone_async(self, limit: Limit, name: str, /) -> Lone:
+        """What decides on single hits of `limit` without waiting for anything."""

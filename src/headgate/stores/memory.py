@@ -134,6 +134,10 @@ class MemoryStore:
 
         return decide
 
+    def lone_async(self, limit: Limit, name: str) -> Callable[[Any, Any], Decision | None]:
+        """The same: nothing is awaited."""
+        return self.lone(limit, name)
+
     def _table(self, name: str, limit: Limit) -> _Table:
         return self._tables.setdefault((name, limit.code), {})
 

@@ -14,7 +14,7 @@ _REDIS = ("redis", "rediss", "valkey", "valkeys", "unix")
 def open_store(url: str, **options: Any) -> Store:
     """Make the store that a URL names: `memory://`, or what `RedisStore` understands. Does not connect.
 
-    :param options: passed on to the store, such as `prefix`, `timeout`, `max_connections`.
+    :param options: passed on to the store, such as `prefix`, `timeout`, `remember_denials`.
     :raises StoreURLError: if the URL is not understood.
     :raises MissingExtra: if the store's client library is not installed.
     """

@@ -19,7 +19,8 @@ def use_clock(store: AnyStore, clock: Clock) -> AnyStore:
 
     :raises InvalidUse: if the store cannot be put on another clock.
     """
-    if not hasattr(store, "_now"):
+    put = getattr(store, "use_clock", None)
+    if put is None:
         raise InvalidUse(f"{type(store).__name__} cannot be put on another clock")
-    store._now = clock
+    put(clock)
     return store

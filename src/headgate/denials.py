@@ -1,0 +1,152 @@
+"""The memory of denials: a denied hit says when it can next succeed, and until then nobody has to be asked.
+
+It is exact: what is denied here, the store would have denied. A denial counts from the moment at which the question
+was *sent*, so that it ends here no later than at the store, and each hit of a group is remembered by itself. It cannot
+know what others give back or reset meanwhile, nor that a limit was raised elsewhere; so it ends after a second at the
+latest. What is given back or reset through this store is forgotten at once. Slots are never remembered: nobody knows
+when one is released.
+
+The idea is envoyproxy/ratelimit's local cache of keys that are over their limit, which holds until the end of a
+window; here it is of the microsecond, and for every algorithm.
+
+This module must not know how a store is asked.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from headgate.clock import Clock
+from headgate.decision import Decision, LoneDecision, SourcedDecision
+from headgate.hits import Group, Hit
+from headgate.limits import Concurrency, Limit
+
+MAX_DENIALS: Final = 50_000
+"""How many denials of one limit are remembered before the older half of them is forgotten."""
+
+_Entry = tuple[int, Limit, int, int, tuple[int, ...], int]
+"""`(until_us, limit, cost, learned_us, facts, now_us)`: denied before `until_us` by our clock, for this limit, this
+cost and larger ones; the facts, with the store's time, were those at `learned_us`."""
+
+
+def monotonic_us() -> int:
+    """Microseconds since some instant, that run on evenly whatever is done to the system's clock."""
+    return time.monotonic_ns() // 1_000
+
+
+class _Table:
+    """The denials of one limit, by key: the latest, and those before them."""
+
+    __slots__ = ("latest", "older")
+
+    def __init__(self) -> None:
+        self.latest: dict[str, _Entry] = {}
+        self.older: dict[str, _Entry] = {}
+
+
+class RememberedDenial(LoneDecision):
+    """A denial from memory, of a lone hit."""
+
+    __slots__ = ()
+
+    source = "memory_of_denial"
+
+
+class DenialMemory:
+    """What was denied lately, for one store. Safe to share between threads and tasks.
+
+    :param cap_us: how long a denial is remembered at most, in microseconds.
+    :param clock: tells the time in microseconds; it must not jump.
+    """
+
+    def __init__(self, cap_us: int, clock: Clock = monotonic_us) -> None:
+        self._cap_us = cap_us
+        self._tables: dict[tuple[str, str], _Table] = {}
+        self.clock: Clock = clock
+        self.forgettings = 0
+        """How often something was forgotten. A question that was sent before the last time teaches nothing."""
+
+    def lone(self, limit: Limit, name: str) -> Callable[[Any, Any], Decision | None]:
+        """What recalls the denial of a single hit of `limit`, by key and cost. It leaves to others (None) what is no
+        plain key or cost.
+        """
+        table = self._table(name, limit)
+        new, capacity = object.__new__, limit.capacity
+
+        def recall(key: Any, cost: Any) -> Decision | None:
+            if type(key) is not str or type(cost) is not int:
+                return None
+            entry = table.latest.get(key) or table.older.get(key)
+            if entry is None:
+                return None
+            until_us, denied, denied_cost, learned_us, facts, now_us = entry
+            at_us = self.clock()
+            if at_us >= until_us or not denied_cost <= cost <= capacity or (denied is not limit and denied != limit):
+                return None
+            elapsed_us = at_us - learned_us
+            aged = limit.age_denial(facts, elapsed_us, denied_cost, cost)
+            if aged is None:
+                return None
+            decision: RememberedDenial = new(RememberedDenial)
+            decision.now_us = now_us + elapsed_us
+            decision.allowed = False
+            decision.told = (limit, key, name, cost, *aged)
+            return decision
+
+        return recall
+
+    def recall(self, group: Group) -> Decision | None:
+        """The denial of a group of which one hit is known to be denied; None if there is none."""
+        if group.max_wait_us > 0 or group.action != "spend":
+            return None
+        at_us = self.clock()
+        for hit in group.hits:
+            table = self._tables.get((hit.name, hit.limit.code))
+            if table is None:
+                continue
+            entry = table.latest.get(hit.key) or table.older.get(hit.key)
+            if entry is None or at_us >= entry[0] or hit.cost < entry[2] or hit.limit != entry[1]:
+                continue
+            aged = hit.limit.age_denial(entry[4], at_us - entry[3], entry[2], hit.cost)
+            if aged is not None:
+                now_us = entry[5] + at_us - entry[3]
+                return SourcedDecision(Group((hit,)), now_us, False, (aged,), "memory_of_denial")
+        return None
+
+    def learn(self, decision: Decision, sent_us: int, forgettings: int) -> None:
+        """Remember what a decision denied. It was asked for at `sent_us`, after so many `forgettings`."""
+        group = decision.group
+        if decision.allowed or group.action != "spend" or forgettings != self.forgettings:
+            return
+        for hit, facts in zip(group.hits, decision.facts, strict=False):
+            wait_us = hit.limit.retry_after_us(facts, decision.now_us, hit.cost)
+            if wait_us > 0 and not isinstance(hit.limit, Concurrency):
+                self._remember(hit, facts, decision.now_us, sent_us + min(wait_us, self._cap_us))
+
+    def _remember(self, hit: Hit, facts: tuple[int, ...], now_us: int, until_us: int) -> None:
+        table = self._table(hit.name, hit.limit)
+        if len(table.latest) >= MAX_DENIALS:
+            table.older, table.latest = table.latest, {}
+        table.latest[hit.key] = (until_us, hit.limit, hit.cost, self.clock(), facts, now_us)
+
+    def forget(self, groups: Sequence[Group]) -> None:
+        """Something was given back or reset: what was denied may now pass."""
+        for group in groups:
+            if group.action in ("give_back", "forget"):
+                self.forgettings += 1
+                for hit in group.hits:
+                    table = self._tables.get((hit.name, hit.limit.code))
+                    if table is not None:
+                        table.latest.pop(hit.key, None)
+                        table.older.pop(hit.key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.forgettings += 1
+        for table in self._tables.values():
+            table.latest, table.older = {}, {}
+
+    def _table(self, name: str, limit: Limit) -> _Table:
+        return self._tables.setdefault((name, limit.code), _Table())

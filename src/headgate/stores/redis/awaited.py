@@ -1,0 +1,140 @@
+"""How an event loop asks the server: questions are written to one connection as they come, and answers return in their
+order.
+
+The connection is opened by redis-py, which then hands over its transport: its streams cost more for each call than all
+else that we do for one; docs/decisions/0008-lean-path.md has the numbers. A question that nobody waits for any more
+keeps its place, so that its answer is not taken for the next one's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+
+from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.stores.redis.dialling import Dialler
+
+Replied = Callable[[Any], None]
+"""Gets the answer: a reply (an error that the server answers is a `hiredis.ReplyError`), or a `StoreOutage`."""
+
+
+class Question:
+    """A question that is waiting for its answer."""
+
+    __slots__ = ("packed", "replied", "wire")
+
+    def __init__(self, packed: bytes, replied: Replied) -> None:
+        self.packed = packed
+        self.replied: Replied | None = replied
+        """None once nobody waits for the answer."""
+        self.wire: Wire | None = None
+        """Where it was sent."""
+
+    def give_up(self) -> None:
+        """Wait no longer. No other question goes where this one was not answered."""
+        self.replied = None
+        if self.wire is not None:
+            self.wire.retire()
+
+
+class Wire(asyncio.Protocol):
+    """One connection."""
+
+    def __init__(self, connection: Any, dialler: Dialler) -> None:
+        writer = connection._writer  # redis-py has no names for its streams
+        connection._writer = connection._reader = None  # they are ours now
+        self._writer = writer  # which would close the transport at its end
+        self._transport: asyncio.Transport = writer.transport
+        self._dialler = dialler
+        self._reader = hiredis.Reader()
+        self._asked: deque[Question] = deque()
+        self.is_usable = not self._transport.is_closing()
+        self._transport.set_protocol(self)
+
+    def ask(self, question: Question) -> None:
+        """Send a question."""
+        question.wire = self
+        self._asked.append(question)
+        self._transport.write(question.packed)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        try:
+            while (reply := self._reader.gets()) is not False:
+                if type(reply) is hiredis.ReplyError and str(reply).startswith("READONLY"):
+                    self.retire()  # it has become a replica: a new connection may find the new primary
+                replied = self._asked.popleft().replied
+                if replied is not None:
+                    replied(reply)
+        except (hiredis.ProtocolError, IndexError):  # no such server, or an answer to nothing
+            self._transport.abort()
+        if not self.is_usable and not self._asked:
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.is_usable = False
+        while self._asked:
+            replied = self._asked.popleft().replied
+            if replied is not None:
+                replied(self._dialler.outage(error or ConnectionResetError("the server closed the connection")))
+
+    def retire(self) -> None:
+        """Take no more questions, and close when the last one is answered or given up."""
+        self.is_usable = False
+        if not any(question.replied for question in self._asked):
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Hang up. Who is still waiting is told so."""
+        self.is_usable = False
+        self._transport.close()
+
+
+class Exchange:
+    """The connection of one event loop, and the questions that wait for it to be opened."""
+
+    def __init__(self, dialler: Dialler) -> None:
+        self._dialler = dialler
+        self._wire: Wire | None = None
+        self._waiting: list[Question] = []
+        self._dialling: asyncio.Task[None] | None = None
+
+    def ask(self, packed: bytes, replied: Replied) -> Question:
+        """Send a question; `replied` gets the answer, unless the question is given up before."""
+        question = Question(packed, replied)
+        if self._wire is not None and self._wire.is_usable:
+            self._wire.ask(question)
+        else:
+            self._waiting.append(question)
+            if self._dialling is None:
+                self._dialling = asyncio.get_running_loop().create_task(self._dial(), name="headgate-dialling")
+        return question
+
+    async def _dial(self) -> None:
+        outage: StoreOutage = StoreUnavailable(self._dialler.name, "it was closed")
+        try:
+            self._wire = Wire(await self._dialler.dial_async(), self._dialler)
+        except Exception as error:  # whatever hinders redis-py is an outage
+            outage = self._dialler.outage(error)
+        finally:
+            self._dialling = None
+            waiting, self._waiting = self._waiting, []
+            for question in waiting:
+                if question.replied is None:
+                    continue
+                if self._wire is not None and self._wire.is_usable:
+                    self._wire.ask(question)
+                else:
+                    question.replied(outage)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._dialling is not None:
+            self._dialling.cancel()
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None

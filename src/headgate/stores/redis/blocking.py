@@ -1,0 +1,116 @@
+"""How threads ask the server: a question is written to a socket, and its answer read from there.
+
+redis-py's own way (`send_command`, `read_response`, its pool) takes as long again as all else that we do for a call;
+docs/decisions/0008-lean-path.md has the numbers.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import weakref
+from collections import deque
+from typing import Any
+
+import hiredis
+
+from headgate.stores.redis.dialling import Dialler
+
+_READ_BYTES = 65_536
+
+
+class Line:
+    """One connection. For one thread at a time."""
+
+    __slots__ = ("_connection", "_poller", "_reader", "_socket")
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._socket = connection._sock  # redis-py has no name for it
+        self._reader = hiredis.Reader()
+        self._poller: Any = None
+        if hasattr(select, "poll"):
+            self._poller = select.poll()
+            self._poller.register(self._socket, select.POLLIN)
+
+    def is_quiet(self) -> bool:
+        """Is there nothing to read, not even its end, as there should be before we ask?"""
+        if self._poller is not None:
+            return not self._poller.poll(0)
+        return not select.select([self._socket], [], [], 0)[0]
+
+    def ask(self, packed: bytes) -> Any:
+        """Send a question, and wait for its answer; an error that the server answers is a `hiredis.ReplyError`.
+
+        :raises OSError: if it cannot be sent, or no answer comes within the deadline. The line is of no use then.
+        """
+        self._socket.sendall(packed)
+        reader, receive = self._reader, self._socket.recv
+        while True:
+            received = receive(_READ_BYTES)
+            if not received:
+                raise ConnectionResetError("the server closed the connection")
+            reader.feed(received)
+            reply = reader.gets()
+            if reply is not False:
+                return reply
+
+    def close(self) -> None:
+        """Hang up. In a forked process, the connection stays open for its parent."""
+        self._connection.disconnect()
+
+
+_lines: weakref.WeakSet[Lines] = weakref.WeakSet()
+
+
+def _hang_up_all() -> None:
+    for lines in _lines:
+        lines.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_hang_up_all)
+
+
+class Lines:
+    """The connections of a process: as many as threads are asking at the same time. Safe to share between threads,
+    and with forked processes.
+    """
+
+    def __init__(self, dialler: Dialler) -> None:
+        self._dialler = dialler
+        self._idle: deque[Line] = deque()
+        _lines.add(self)
+
+    def ask(self, packed: bytes) -> Any:
+        """As `Line.ask`, on a line that nobody is using.
+
+        :raises redis.exceptions.RedisError, OSError: if there is none, and none can be opened.
+        """
+        line = self._check_out()
+        try:
+            reply = line.ask(packed)
+        except BaseException:  # were we interrupted, the next answer on it would be to this question
+            line.close()
+            raise
+        if type(reply) is hiredis.ReplyError and str(reply).startswith("READONLY"):
+            line.close()  # it has become a replica: a new line may find the new primary
+        else:
+            self._idle.append(line)
+        return reply
+
+    def _check_out(self) -> Line:
+        while self._idle:
+            try:
+                line = self._idle.pop()
+            except IndexError:  # another thread took the last one
+                break
+            if line.is_quiet():
+                return line
+            line.close()
+        return Line(self._dialler.dial())
+
+    def close(self) -> None:
+        """Hang up where nobody is asking."""
+        while self._idle:
+            self._idle.pop().close()

@@ -1,0 +1,126 @@
+"""How a connection to the server is opened, and what its words for a failure mean.
+
+redis-py resolves, connects, speaks TLS, authenticates and selects the database. What goes over the connection from
+then on is ours (`blocking.py`, `awaited.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import redis
+import redis.asyncio
+from redis import exceptions
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable, StoreURLError
+from headgate.stores.redis.address import describe, shown, translate, unsecret
+
+_NOT_OURS: Final = ("maint_notifications_", "orig_", "oss_cluster_")
+"""What redis-py's pools tell their connections of themselves."""
+
+
+class Dialler:
+    """Opens connections, for threads and for event loops, each within the deadline. Holds no connection.
+
+    :raises StoreURLError: if redis-py does not understand the URL or an option.
+    """
+
+    def __init__(self, url: str, timeout_s: float, options: dict[str, Any]) -> None:
+        self.timeout_s: Final = timeout_s
+        self._blocking: tuple[Any, dict[str, Any]] | None = None
+        self._awaited: tuple[Any, dict[str, Any]] | None = None
+        translated = translate(url)
+        try:
+            for is_blocking, kind in ((True, redis.ConnectionPool), (False, redis.asyncio.ConnectionPool)):
+                pool: Any = kind.from_url(translated, **options)
+                self._learn(pool, is_blocking)
+        except (ValueError, TypeError, exceptions.RedisError) as error:
+            raise StoreURLError(f"store URL {shown(url)}: {unsecret(error, url)}") from None
+
+    @classmethod
+    def like(cls, client: Any, timeout_s: float) -> Dialler:
+        """Opens connections like those of a client of somebody's: to the same place, with the same name and rights.
+
+        :raises InvalidUse: if it is no client of redis-py.
+        """
+        if not isinstance(client, (redis.Redis, redis.asyncio.Redis)):
+            raise InvalidUse(f"client must be a redis.Redis or a redis.asyncio.Redis, not {type(client).__name__}")
+        dialler = cls.__new__(cls)
+        dialler.timeout_s = timeout_s  # type: ignore[misc]  # made without __init__: it is final from here on
+        dialler._blocking = dialler._awaited = None
+        dialler._learn(client.connection_pool, isinstance(client, redis.Redis))
+        return dialler
+
+    def _learn(self, pool: Any, is_blocking: bool) -> None:
+        """Remember how a pool makes its connections, except that ours are tried once, within the deadline."""
+        options = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_NOT_OURS)}
+        shorter = options.get("socket_timeout") or self.timeout_s
+        options |= {
+            "protocol": 2,  # flat lists of integers are all we read; spares a trip on connecting
+            "socket_connect_timeout": min(options.get("socket_connect_timeout") or self.timeout_s, self.timeout_s),
+            "socket_timeout": min(shorter, self.timeout_s),
+            "retry": (Retry if is_blocking else AsyncRetry)(NoBackoff(), 0),
+            "retry_on_error": [],
+            "health_check_interval": 0,
+        }
+        made = pool.connection_class(**options)  # not connected: it refuses what it does not know
+        if is_blocking:
+            self._blocking = pool.connection_class, options
+        else:
+            self._awaited = pool.connection_class, options
+        self.name = describe(type(made), options)
+        """Where the server is, without a password."""
+
+    @property
+    def serves_event_loops(self) -> bool:
+        """Can `dial_async` open anything?"""
+        return self._awaited is not None
+
+    def dial(self) -> Any:
+        """A new connection, blocking.
+
+        :raises InvalidUse: if this was made like an asyncio client.
+        """
+        if self._blocking is None:
+            raise InvalidUse("this store was made from an asyncio client: it serves AsyncLimiter only")
+        kind, options = self._blocking
+        connection = kind(**options)
+        connection.connect()
+        return connection
+
+    async def dial_async(self) -> Any:
+        """A new connection of this event loop."""
+        assert self._awaited is not None
+        kind, options = self._awaited
+        connection = kind(**options)
+        async with asyncio.timeout(self.timeout_s):
+            await connection.connect()
+        return connection
+
+    def overdue(self) -> StoreOutage:
+        """The outage of a call that got no answer in time."""
+        return StoreTimeout(self.name, f"no answer within {self.timeout_s:g} s: is the server up and near?")
+
+    def refused(self, text: str) -> StoreOutage:
+        """The outage of a call that the server answered with an error."""
+        if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+            text = "it refuses the user name or password: check them, and that the user may run EVALSHA, EVAL and TIME"
+            return StoreUnavailable(self.name, text)
+        return StoreUnavailable(self.name, f"it answered with an error: {text}")
+
+    def outage(self, error: Exception) -> StoreOutage:
+        """What an error on connecting, sending or receiving means."""
+        text = str(error)
+        if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
+            return self.overdue()
+        if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
+            return self.refused("NOAUTH")
+        if "DB index" in text:
+            return StoreUnavailable(self.name, "it has no database of this number: check the URL's path")
+        if isinstance(error, exceptions.ResponseError):
+            return self.refused(text)
+        return StoreUnavailable(self.name, f"it cannot be reached: check the address, and that it runs ({text})")
