@@ -51,6 +51,8 @@ class Row:
     remark: str = ""
     failure: str = ""
     """Why there is no number."""
+    repeated: list[str] = field(default_factory=list)
+    """Why slices were repeated."""
 
     @property
     def name(self) -> str:
@@ -203,17 +205,25 @@ Take = Callable[[Contender, float], dict[str, float]]
 def interleave(
     rows: dict[Contender, Row], take: Take, rounds: int, slice_s: float, tick: Callable[[], object] = bool
 ) -> None:
-    """Give each contender a slice in each round. One that fails says why, and has no further slices."""
+    """Give each contender a slice in each round.
+
+    A slice that fails is repeated once, and the row says so. What fails again has no number, and no further slices."""
     order = random.Random(SEED)
     running = [contender for contender, row in rows.items() if not row.failure]
     for _ in range(rounds):
         order.shuffle(running)
         gc.collect()
         for contender in list(running):
+            row = rows[contender]
             try:
-                rows[contender].add(**take(contender, slice_s))
+                try:
+                    row.add(**take(contender, slice_s))
+                except Exception as error:  # a machine that stood still, or a limiter that fails? It fails again
+                    row.repeated.append(describe(error))
+                    time.sleep(slice_s)
+                    row.add(**take(contender, slice_s))
             except Exception as error:
-                rows[contender].failure = describe(error)
+                row.failure = describe(error)
                 running.remove(contender)
             tick()
 
