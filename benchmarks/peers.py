@@ -32,14 +32,11 @@ import throttled
 import throttled.asyncio
 from distributed_rate_limiter import RateLimiter
 
-from benchmarks.shape import Contender, Entry, Maker, Quota, close
+from benchmarks.shape import OURS, Contender, Entry, Maker, Quota, close
 from benchmarks.sleepers import SLEEPERS
 from headgate import AsyncLimiter, FixedWindow, Limit, Limiter, SlidingLog, SlidingWindow, TokenBucket
 
 __all__ = ["ENTRIES", "LEFT_OUT", "OURS", "Contender", "Entry", "Maker", "Quota", "close", "find", "ours"]
-
-OURS: Final = "headgate"
-
 
 # headgate
 
@@ -273,7 +270,7 @@ ENTRIES: Final = OUR_ENTRIES + PEER_ENTRIES
 
 LEFT_OUT: Final = {
     "rate-sync": "needs Python 3.12 or later; its token bucket only spaces calls, its sliding window is a log",
-    "pyredis-rate-limiter": "requires exactly redis-py 5.0.1, which no other library here accepts",
+    "pyredis-rate-limiter": "requires exactly redis-py 5.0.1, and headgate 5.3 or later",
     "upstash-ratelimit": "speaks HTTP to a hosted service, not to a Redis server",
     "flask-limiter, slowapi": "ask `limits`, which is here",
     "fastapi-limiter": "asks `pyrate-limiter`, which is here",

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+OURS: Final = "headgate"
+
 
 @dataclass(frozen=True)
 class Quota:
