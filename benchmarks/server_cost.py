@@ -88,7 +88,8 @@ def run_bytes(bench: Bench) -> Table:
         bench.tick()
     clean(bench.base)
     remark = (
-        f"{QUOTA.tokens} an hour, keys such as {FEW[0]}; everything that a library keeps for one of them, on average."
+        f"{QUOTA.tokens} an hour, keys such as {FEW[0]}: everything that a library keeps for one of them, on average. "
+        "Names count: those of pyrate-limiter are the bare keys; the others add a prefix, and mostly the limit."
     )
     return Table("bytes", "memory on the server for each key", (FRESH, USED), rows, remark)
 
