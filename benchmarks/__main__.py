@@ -30,6 +30,7 @@ from benchmarks import growth, latency, report, server_cost, speed
 from benchmarks.about import about
 from benchmarks.goals import outcomes
 from benchmarks.measure import Table
+from benchmarks.peers import LEFT_OUT
 from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.speed import Bench, Pace
 
@@ -95,6 +96,7 @@ def main() -> int:
         )
     found = outcomes({table.name: table for table in tables})
     console.print(report.goals_on_terminal(found))
+    console.print("not here:\n" + "\n".join(f"  {name}: {reason}" for name, reason in LEFT_OUT.items()), style="dim")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(report.in_json(facts, tables, found), indent=2) + "\n", encoding="utf-8")
     if not arguments.quick and not arguments.only:

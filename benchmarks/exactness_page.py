@@ -89,7 +89,7 @@ STORIES: Final = {
 TOLD: Final = (
     f"A limit of {quota_text(QUOTA)}. On a denial that tells when to come back, the same is asked again "
     f"{A_MOMENT_US // 1_000} ms before that instant, when it should still be denied, and at the instant, when it "
-    f"should be admitted; {ROUNDS} times over. The instant counts from the end of the call that was denied, and the one "
+    f"should be admitted; {ROUNDS} times over. The instant counts from the end of the call that was denied, the one "
     "before it from its start. Where the earlier request was admitted, too long a time was told, and there is no later "
     "one. There is no earlier one where the time is too short, and it does not count where we came too late for it. "
     "`limits` tells the time in a second trip, the others in the answer."

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from threading import Barrier
 from typing import Any, Final, NamedTuple
 
-from benchmarks.peers import OURS, Contender
+from benchmarks.shape import OURS, Contender
 
 FLOOR: Final = "no limiter"
 """What stands here costs what a road to the server costs, and limits nothing."""
@@ -51,6 +51,8 @@ class Row:
     remark: str = ""
     failure: str = ""
     """Why there is no number."""
+    repeated: list[str] = field(default_factory=list)
+    """Why slices were repeated."""
 
     @property
     def name(self) -> str:
@@ -165,27 +167,42 @@ def slice_in_threads(pool: ThreadPoolExecutor, threads: int) -> TakeSlice:
 
 
 async def slice_async(contender: Contender, keys: Iterator[str], until_ns: int, tasks: int) -> Slice:
-    """So many tasks of one event loop."""
+    """So many tasks of one event loop.
+
+    A timer ends the slice, so that a quick call is not measured together with a look at the clock; the clock itself is
+    looked at now and then, for calls that never give the loop its turn."""
     call, clock = contender.call, time.perf_counter_ns
     calls = 0
+    over: list[bool] = []
     answers: list[tuple[str, Any]] = []
 
     async def work() -> None:
         nonlocal calls
-        asked = answer = None
-        for key in keys:
-            if clock() >= until_ns:
+        made, asked, answer = 0, None, None
+        while not over and clock() < until_ns:
+            before = made
+            for key in itertools.islice(keys, CHUNK):
+                asked, answer = key, await call(key)
+                made += 1
+                if over:
+                    break
+            if made == before:
                 break
-            asked, answer = key, await call(key)
-            calls += 1
+        calls += made
         if asked is not None:
             answers.append((asked, answer))
 
     started = clock()
+    timer = None
+    if until_ns < FOREVER_NS:
+        timer = asyncio.get_running_loop().call_later((until_ns - started) / 1e9, over.append, True)
     async with asyncio.TaskGroup() as group:
         for _ in range(tasks):
             group.create_task(work())
-    return Slice(calls * contender.per_call, clock() - started, answers)
+    taken_ns = clock() - started
+    if timer is not None:
+        timer.cancel()
+    return Slice(calls * contender.per_call, taken_ns, answers)
 
 
 def check(contender: Contender, answers: Iterable[tuple[str, Any]], expects: Callable[[str], bool]) -> None:
@@ -203,17 +220,25 @@ Take = Callable[[Contender, float], dict[str, float]]
 def interleave(
     rows: dict[Contender, Row], take: Take, rounds: int, slice_s: float, tick: Callable[[], object] = bool
 ) -> None:
-    """Give each contender a slice in each round. One that fails says why, and has no further slices."""
+    """Give each contender a slice in each round.
+
+    A slice that fails is repeated once, and the row says so. What fails again has no number, and no further slices."""
     order = random.Random(SEED)
     running = [contender for contender, row in rows.items() if not row.failure]
     for _ in range(rounds):
         order.shuffle(running)
         gc.collect()
         for contender in list(running):
+            row = rows[contender]
             try:
-                rows[contender].add(**take(contender, slice_s))
+                try:
+                    row.add(**take(contender, slice_s))
+                except Exception as error:  # a machine that stood still, or a limiter that fails? It fails again
+                    row.repeated.append(describe(error))
+                    time.sleep(slice_s)
+                    row.add(**take(contender, slice_s))
             except Exception as error:
-                rows[contender].failure = describe(error)
+                row.failure = describe(error)
                 running.remove(contender)
             tick()
 

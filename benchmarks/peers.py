@@ -16,12 +16,10 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import asyncio_redis_rate_limit as wemake
-import limiters as redis_rate_limiters
 import limits
 import limits.aio.storage
 import limits.aio.strategies
@@ -30,82 +28,15 @@ import limits.strategies
 import pyrate_limiter as pyrate
 import redis
 import redis.asyncio
-import steindamm
 import throttled
 import throttled.asyncio
 from distributed_rate_limiter import RateLimiter
 
+from benchmarks.shape import OURS, Contender, Entry, Maker, Quota, close
+from benchmarks.sleepers import SLEEPERS
 from headgate import AsyncLimiter, FixedWindow, Limit, Limiter, SlidingLog, SlidingWindow, TokenBucket
 
-try:
-    import self_limiters
-except ImportError:  # built for a few platforms only
-    self_limiters = None
-
-OURS: Final = "headgate"
-
-
-@dataclass(frozen=True)
-class Quota:
-    """So many tokens in so many seconds. Windows and logs have no burst, and take no notice of it."""
-
-    tokens: int
-    per_s: int
-    burst: int | None = None
-
-    @property
-    def capacity(self) -> int:
-        """What a full bucket holds."""
-        return self.tokens if self.burst is None else self.burst
-
-
-@dataclass(frozen=True)
-class Contender:
-    """One limiter at work. `call` takes a key, and returns (or awaits to) an answer that `is_admitted` understands."""
-
-    library: str
-    algorithm: str
-    call: Callable[[str], Any]
-    is_admitted: Callable[[Any], bool] = bool
-    close: Callable[[], Any] = bool
-    per_call: int = 1
-    """How many decisions a call stands for."""
-
-
-Maker = Callable[[str, Quota], Contender]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A library with one of its algorithms, and how to open it: by a URL, or in this process's memory."""
-
-    library: str
-    algorithm: str
-    open_sync: Maker | None = None
-    open_async: Maker | None = None
-    open_memory: Callable[[Quota], Contender] | None = None
-    open_threads: Maker | None = None
-    """For many threads, where that takes another call than for one. None: `open_sync` does."""
-    remark: str = ""
-    """What a reader of numbers has to know of it."""
-    admits_at_once: bool = True
-    """False of one that makes every caller sleep first: only its denials can be timed beside others."""
-
-    @property
-    def kind(self) -> str:
-        """What may be compared with each other. GCRA is a token bucket by another name."""
-        return _SAME_AS.get(self.algorithm, self.algorithm)
-
-
-_SAME_AS: Final = {"GCRA": "token bucket", "leaking bucket": "token bucket"}
-
-
-async def close(contender: Contender) -> None:
-    """Close a contender of either kind."""
-    closing = contender.close()
-    if inspect.isawaitable(closing):
-        await closing
-
+__all__ = ["ENTRIES", "LEFT_OUT", "OURS", "Contender", "Entry", "Maker", "Quota", "close", "find", "ours"]
 
 # headgate
 
@@ -295,113 +226,6 @@ def _allow_admits(answer: Any) -> bool:
     return bool(allowed)
 
 
-# steindamm, redis-rate-limiters, self-limiters: context managers that sleep until there is a token
-
-AT_ONCE_S: Final = 0.001
-"""The most that a caller is ready to sleep. 0 would mean: as long as it takes."""
-
-
-def _entering(make: Callable[[str], Any], too_long: type[Exception]) -> Callable[[str], bool]:
-    buckets: dict[str, Any] = {}
-
-    def call(key: str) -> bool:
-        bucket = buckets.get(key)
-        if bucket is None:
-            bucket = buckets[key] = make(key)
-        try:
-            with bucket:
-                return True
-        except too_long:
-            return False
-
-    return call
-
-
-def _entering_async(make: Callable[[str], Any], too_long: type[Exception]) -> Callable[[str], Any]:
-    buckets: dict[str, Any] = {}
-
-    async def call(key: str) -> bool:
-        bucket = buckets.get(key)
-        if bucket is None:
-            bucket = buckets[key] = make(key)
-        try:
-            async with bucket:
-                return True
-        except too_long:
-            return False
-
-    return call
-
-
-def _refilled(quota: Quota) -> dict[str, float]:
-    return {
-        "capacity": quota.capacity,
-        "refill_frequency": quota.per_s / quota.tokens,
-        "refill_amount": 1,
-        "max_sleep": AT_ONCE_S,
-    }
-
-
-def _steindamm() -> Entry:
-    def expiry(quota: Quota) -> int:
-        """Its keys live for a fixed time, which has to be as long as a bucket takes to fill."""
-        return 1 + quota.capacity * quota.per_s // quota.tokens
-
-    def opened(made: Any, entering: Any, quota: Quota, **options: Any) -> Contender:
-        def make(key: str) -> Any:
-            return made.create(name=key, expiry=expiry(quota), **_refilled(quota), **options)
-
-        return Contender("steindamm", "token bucket", entering(make, steindamm.MaxSleepExceededError))
-
-    def open_sync(url: str, quota: Quota) -> Contender:
-        return opened(steindamm.SyncTokenBucket, _entering, quota, connection=redis.Redis.from_url(url))
-
-    def open_async(url: str, quota: Quota) -> Contender:
-        client = redis.asyncio.Redis.from_url(url)
-        return opened(steindamm.AsyncTokenBucket, _entering_async, quota, connection=client)
-
-    def open_memory(quota: Quota) -> Contender:
-        return opened(steindamm.SyncTokenBucket, _entering, quota)
-
-    return Entry("steindamm", "token bucket", open_sync, open_async, open_memory)
-
-
-def _redis_rate_limiters() -> Entry:
-    def opened(made: Any, entering: Any, client: Any, quota: Quota) -> Contender:
-        def make(key: str) -> Any:
-            return made(name=key, connection=client, **_refilled(quota))
-
-        too_long = redis_rate_limiters.MaxSleepExceededError
-        return Contender("redis-rate-limiters", "token bucket", entering(make, too_long))
-
-    def open_sync(url: str, quota: Quota) -> Contender:
-        return opened(redis_rate_limiters.SyncTokenBucket, _entering, redis.Redis.from_url(url), quota)
-
-    def open_async(url: str, quota: Quota) -> Contender:
-        client = redis.asyncio.Redis.from_url(url)
-        return opened(redis_rate_limiters.AsyncTokenBucket, _entering_async, client, quota)
-
-    return Entry(
-        "redis-rate-limiters",
-        "token bucket",
-        open_sync,
-        open_async,
-        remark="a denial spends as well; after a refill, callers sleep for 20 ms",
-    )
-
-
-def _self_limiters() -> Entry:
-    def open_async(url: str, quota: Quota) -> Contender:
-        def make(key: str) -> Any:
-            return self_limiters.TokenBucket(name=key, redis_url=url, **_refilled(quota))
-
-        too_long = self_limiters.MaxSleepExceededError
-        return Contender("self-limiters", "token bucket", _entering_async(make, too_long))
-
-    remark = "starts empty, so every caller sleeps for a refill; a denial spends as well; a pool for each key"
-    return Entry("self-limiters", "token bucket", open_async=open_async, remark=remark, admits_at_once=False)
-
-
 # asyncio-redis-rate-limit
 
 
@@ -438,9 +262,7 @@ PEER_ENTRIES: Final = (
     _pyrate("fixed window", pyrate.FixedWindow, logs=True),
     _pyrate("sliding log", pyrate.SlidingWindowLog, logs=True),
     _distributed(),
-    _steindamm(),
-    _redis_rate_limiters(),
-    *([_self_limiters()] if self_limiters else []),
+    *SLEEPERS,
     _asyncio_redis_rate_limit(),
 )
 
@@ -448,7 +270,7 @@ ENTRIES: Final = OUR_ENTRIES + PEER_ENTRIES
 
 LEFT_OUT: Final = {
     "rate-sync": "needs Python 3.12 or later; its token bucket only spaces calls, its sliding window is a log",
-    "pyredis-rate-limiter": "requires exactly redis-py 5.0.1, which no other library here accepts",
+    "pyredis-rate-limiter": "requires exactly redis-py 5.0.1, and headgate 5.3 or later",
     "upstash-ratelimit": "speaks HTTP to a hosted service, not to a Redis server",
     "flask-limiter, slowapi": "ask `limits`, which is here",
     "fastapi-limiter": "asks `pyrate-limiter`, which is here",

@@ -40,8 +40,8 @@ def on_terminal(table: Table) -> rich_table.Table:
         drawn.add_row(row.library, row.algorithm, *numbers, against(table, row), style=STYLES.get(row.library, ""))
     for row in table.failed:
         drawn.add_row(row.library, row.algorithm, Text(row.failure, "red"), style="dim")
-    if table.remark:
-        drawn.caption, drawn.caption_justify = table.remark, "left"
+    if remarks := [table.remark] * bool(table.remark) + _repeated(table):
+        drawn.caption, drawn.caption_justify = "\n".join(remarks), "left"
     return drawn
 
 
@@ -61,6 +61,14 @@ def _plain(title: str) -> rich_table.Table:
 
 def _measured(outcome: Outcome) -> str:
     return "" if outcome.measured is None else f"{outcome.measured:.2f}×"
+
+
+def _repeated(table: Table) -> list[str]:
+    return [
+        f"{row.name}: {len(row.repeated)} slice{'s' * (len(row.repeated) > 1)} repeated ({row.repeated[0]})"
+        for row in table.rows
+        if row.repeated and not row.failure
+    ]
 
 
 # In Markdown
@@ -96,8 +104,9 @@ HOW: Final = """\
 Each library is used as its own documentation says, with the client, the pool and the settings that it chooses by
 itself. In each round, every contender has a slice of time, in a new random order, so that what slows the machine down
 for a while slows all of them down. A number is the median over the rounds. A ratio is taken within each round, against
-the best peer of the table, and is the median of those. After each slice, the answers are compared with what the
-scenario expects: who is fast because it does not limit, or because its store did not answer, has no number here.
+the best peer of the table, and is the median of those. After each slice, the last answers are compared with what the
+scenario expects, and a slice that fails is repeated once: who is fast because it does not limit, or because its store
+did not answer, has no number here.
 
 What this is not: a network. The callers and the server share one machine and its cores, so it shows what a library
 costs, not what a distance costs. What differs by a few hundredths is equal.
@@ -119,6 +128,7 @@ def _section(table: Table) -> str:
     if table.remark:
         parts.append(table.remark)
     parts.append(_markdown_table(head, "ll" + "r" * (len(table.columns) + 1), rows))
+    parts += _repeated(table)
     return "\n\n".join(parts)
 
 
@@ -180,4 +190,5 @@ def _table_in_json(table: Table) -> dict[str, Any]:
             for row in table.measured
         ],
         "failed": {row.name: row.failure for row in table.failed},
+        "repeated": {row.name: row.repeated for row in table.rows if row.repeated},
     }

@@ -70,7 +70,7 @@ def in_commands(stats: dict[str, dict[str, float]]) -> float:
 FRESH: Final = Column("bytes, 1 spent", more_is_better=False)
 USED: Final = Column("bytes, 100 spent", more_is_better=False)
 QUOTA: Final = Quota(100, 3_600)
-IDENTITIES: Final = tuple(f"user:{number}" for number in range(12_345, 12_355))
+FEW, MANY = (tuple(f"user:{number}" for number in range(12_345, 12_345 + many)) for many in (10, 100))
 
 
 def run_bytes(bench: Bench) -> Table:
@@ -87,7 +87,10 @@ def run_bytes(bench: Bench) -> Table:
         rows.append(row)
         bench.tick()
     clean(bench.base)
-    remark = f"{QUOTA.tokens} an hour, keys such as {IDENTITIES[0]}; everything that a library keeps for one of them."
+    remark = (
+        f"{QUOTA.tokens} an hour, keys such as {FEW[0]}: everything that a library keeps for one of them, on average. "
+        "Names count: those of pyrate-limiter are the bare keys; the others add a prefix, and mostly the limit."
+    )
     return Table("bytes", "memory on the server for each key", (FRESH, USED), rows, remark)
 
 
@@ -96,12 +99,13 @@ def _bytes(entry: Entry, url: str) -> dict[str, float]:
     assert entry.open_sync is not None
     contender = entry.open_sync(url, QUOTA)
     numbers = {}
-    for column, spends in ((FRESH, 1), (USED, QUOTA.tokens - 1)):
-        for identity in IDENTITIES:
+    for column, spends, identities in ((FRESH, 1, MANY), (USED, QUOTA.tokens, FEW)):
+        client.flushdb()
+        for identity in identities:
             for _ in range(spends):
                 contender.call(identity)
         taken = sum(client.memory_usage(key, samples=0) for key in client.keys("*"))
-        numbers[column.name] = taken / len(IDENTITIES)
+        numbers[column.name] = taken / len(identities)
     contender.close()
     client.close()
     return numbers
