@@ -6,6 +6,7 @@ remembered a denial here did not ask, and is left out."""
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,6 +19,7 @@ from headgate.stores.redis import RedisStore
 
 PATIENT = 30.0
 SECOND_US = 1_000_000
+Stores = Callable[[], RedisStore]
 
 
 def limits(tokens: int, per_us: int, burst: int) -> list[tuple[Limit, Ideal, Rate]]:
@@ -31,8 +33,22 @@ def limits(tokens: int, per_us: int, burst: int) -> list[tuple[Limit, Ideal, Rat
     ]
 
 
-def opened(limit: Limit, url: str, prefix: str) -> Limiter:
-    return Limiter(limit, store=RedisStore(url, prefix=prefix, timeout=PATIENT), on_outage="raise")
+@pytest.fixture
+def store(valkey_url: str, prefix: str) -> Iterator[Stores]:
+    """Makes stores that share their keys, each with connections of its own."""
+    made: list[RedisStore] = []
+
+    def make() -> RedisStore:
+        made.append(RedisStore(valkey_url, prefix=prefix, timeout=PATIENT))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def opened(limit: Limit | dict[str, str], store: Stores) -> Limiter:
+    return Limiter(limit, store=store(), on_outage="raise")
 
 
 def check(decisions: list[Decision], ideal: Ideal, rate: Rate) -> None:
@@ -52,21 +68,21 @@ def ask_for(limiter: Limiter, seconds: float, key: str = "k") -> list[Decision]:
 
 
 @pytest.mark.parametrize(("limit", "ideal", "rate"), limits(150, 100_000, 10))
-def test_as_fast_as_possible(valkey_url: str, prefix: str, limit: Limit, ideal: Ideal, rate: Rate) -> None:
-    check(ask_for(opened(limit, valkey_url, prefix), 0.4), ideal, rate)
+def test_as_fast_as_possible(store: Stores, limit: Limit, ideal: Ideal, rate: Rate) -> None:
+    check(ask_for(opened(limit, store), 0.4), ideal, rate)
 
 
 @pytest.mark.parametrize(("limit", "ideal", "rate"), limits(30, 100_000, 300))
-def test_after_idling(valkey_url: str, prefix: str, limit: Limit, ideal: Ideal, rate: Rate) -> None:
-    limiter = opened(limit, valkey_url, prefix)
+def test_after_idling(store: Stores, limit: Limit, ideal: Ideal, rate: Rate) -> None:
+    limiter = opened(limit, store)
     decisions = [limiter.try_acquire("k") for _ in range(400)]
     time.sleep(0.25)  # longer than two periods
     decisions += [limiter.try_acquire("k") for _ in range(400)]
     check(decisions, ideal, rate)
 
 
-def test_just_under_the_limit_nothing_is_denied(valkey_url: str, prefix: str) -> None:
-    limiter = opened(TokenBucket(200, 1, burst=1), valkey_url, prefix)
+def test_just_under_the_limit_nothing_is_denied(store: Stores) -> None:
+    limiter = opened(TokenBucket(200, 1, burst=1), store)
     last_us, denied = 0, 0
     for _ in range(60):
         time.sleep(0.005)
@@ -78,9 +94,9 @@ def test_just_under_the_limit_nothing_is_denied(valkey_url: str, prefix: str) ->
 
 @pytest.mark.parametrize(("limit", "ideal", "rate"), limits(50, 100_000, 20))
 def test_while_the_server_forgets_its_scripts(
-    valkey_url: str, prefix: str, limit: Limit, ideal: Ideal, rate: Rate
+    valkey_url: str, store: Stores, limit: Limit, ideal: Ideal, rate: Rate
 ) -> None:
-    limiter = opened(limit, valkey_url, prefix)
+    limiter = opened(limit, store)
     decisions = []
     with redis.Redis.from_url(valkey_url) as admin:
         for _ in range(6):
@@ -91,13 +107,10 @@ def test_while_the_server_forgets_its_scripts(
 
 @pytest.mark.parametrize("narrow", ["user", "ip", "global"])
 @pytest.mark.parametrize("words", ["{}/300d", "fixed-window {}/300d", "sliding-window {}/300d", "sliding-log {}/300d"])
-def test_what_one_tier_denies_spends_nothing_in_the_others(
-    valkey_url: str, prefix: str, words: str, narrow: str
-) -> None:
+def test_what_one_tier_denies_spends_nothing_in_the_others(store: Stores, words: str, narrow: str) -> None:
     tiers = ("user", "ip", "global")
     made = {tier: words.format(20 if tier == narrow else 100) for tier in tiers}
-    store = RedisStore(valkey_url, prefix=prefix, timeout=PATIENT)
-    limiter = Limiter(made, store=store, on_outage="raise")
+    limiter = opened(made, store)
     went = sum(limiter.try_acquire(dict.fromkeys(tiers, "k")).allowed for _ in range(60))
     assert went == 20
     for tier in set(tiers) - {narrow}:
@@ -106,8 +119,8 @@ def test_what_one_tier_denies_spends_nothing_in_the_others(
 
 
 @pytest.mark.parametrize(("limit", "ideal", "rate"), limits(50, 100_000, 100))
-def test_four_callers_at_once(valkey_url: str, prefix: str, limit: Limit, ideal: Ideal, rate: Rate) -> None:
-    callers = [opened(limit, valkey_url, prefix) for _ in range(4)]
+def test_four_callers_at_once(store: Stores, limit: Limit, ideal: Ideal, rate: Rate) -> None:
+    callers = [opened(limit, store) for _ in range(4)]
     with ThreadPoolExecutor(len(callers)) as threads:
         heard = list(threads.map(lambda limiter: ask_for(limiter, 0.4), callers))
     check([decision for decisions in heard for decision in decisions], ideal, rate)
