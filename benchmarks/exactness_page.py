@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import Final
 
@@ -55,6 +56,7 @@ STORIES: Final = {
     "flood": (
         f"{limits_text(FLOOD)} One caller asks without a pause for {FLOOD_S} s, from {FLOOD_LEAD_S} s before a whole "
         "second on, so that windows show an edge. A token takes 666⅔ µs, which is no whole number of anything. "
+        "(We are asked more often, since we repeat a denial from memory for as long as it holds.) "
         "*Largest burst*: the least burst that what was admitted is consistent with, in any interval. Around the edge "
         "of a fixed window it is more than the limit: that is what a fixed window is, and no fault of a library."
     ),
@@ -104,6 +106,7 @@ CAUSES: Final = {
         "its clock is one of whole seconds: tokens come back a second's worth at a time, and a small burst has no room "
         "for them. Fractions are thrown away"
     ),
+    ("throttled-py", "sliding window"): "its clock is one of milliseconds, rounded down, and the caller's",
     ("pyrate-limiter", "GCRA"): (
         "its token is a whole number of microseconds, rounded up, and its clock one of milliseconds: a little slower"
     ),
@@ -156,7 +159,7 @@ def page(facts: dict[str, str], found: dict[str, list[Outcome]], promises: list[
     titles, rows = promises_table(promises)
     for row, each in zip(rows, promises, strict=True):
         row[0] = f"**{row[0]}**" if each.entry.library == OURS else row[0]
-    parts += [f"## {TITLES['told']}\n\n{TOLD}\n\n{_table(titles, rows, 2)}", _setting(facts)]
+    parts += [f"## {TITLES['told']}\n\n{_filled(TOLD)}\n\n{_table(titles, rows, 2)}", _setting(facts)]
     return "\n".join(parts)
 
 
@@ -185,7 +188,7 @@ def _summary(found: dict[str, list[Outcome]]) -> str:
         "Admitted, as a multiple of the ideal. **Bold** is not exact: above 1 lets too much through, below 1 denies "
         "what should be admitted. ⚠ some calls raised an exception."
     )
-    return f"{_table(['library', 'algorithm', *titles], rows, 2)}\n{legend}\n"
+    return f"{_table(['library', 'algorithm', *titles], rows, 2)}\n{_filled(legend)}\n"
 
 
 def _rows(found: dict[str, list[Outcome]]) -> Iterable[tuple[Outcome, ...]]:
@@ -207,7 +210,7 @@ def _causes(found: dict[str, list[Outcome]]) -> str:
         entry = row[0].entry
         off = [name for name, each in zip(found, row, strict=True) if name != "tiers" and not each.is_exact]
         if off and (cause := CAUSES.get((entry.library, entry.algorithm))):
-            lines.append(f"- {entry.library}, {entry.algorithm}: {cause}.")
+            lines.append(_filled(f"- {entry.library}, {entry.algorithm}: {cause}.", "  "))
     tiers = "- Three tiers: a library without groups spends in the first ones what a later one denies."
     return "\n".join(["What is behind it, as their sources show:\n", *lines, tiers, ""])
 
@@ -256,7 +259,11 @@ def _section(name: str, outcomes: list[Outcome]) -> str:
     if not any(each.errors for each in outcomes):
         titles.pop()
         rows = [row[:-1] for row in rows]
-    return f"## {TITLES[name]}\n\n{STORIES[name]}\n\n{_table(titles, rows, 2)}"
+    return f"## {TITLES[name]}\n\n{_filled(STORIES[name])}\n\n{_table(titles, rows, 2)}"
+
+
+def _filled(text: str, indent: str = "") -> str:
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _table(titles: list[str], rows: list[list[str]], left: int) -> str:
