@@ -29,6 +29,8 @@ COMPARED: Final = (
 )
 """Ours, and the peers that are fastest in most scenarios."""
 PROCESSES: Final = (1, 2, 4)
+HEAD_START_NS: Final = 10_000_000
+"""Between the order to work and its beginning, so that all begin together."""
 SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 
 
@@ -45,9 +47,11 @@ class Crew:
     def work(self, processes: int, seconds: float) -> float:
         """Let so many of them call; returns the calls per second of all."""
         lines = [line for _, line in self.members[:processes]]
+        begins_ns = time.perf_counter_ns() + HEAD_START_NS
         for line in lines:
-            line.send(seconds)
-        return sum(_received(line) for line in lines)
+            line.send((begins_ns, begins_ns + int(seconds * 1e9)))
+        worked = [_received(line) for line in lines]
+        return sum(calls for calls, _ in worked) / (max(ended_ns for _, ended_ns in worked) - begins_ns) * 1e9
 
 
 def run_processes(bench: Bench) -> Table:
@@ -106,16 +110,18 @@ def _hired(entry: Entry, url: str) -> Iterator[Crew]:
             line.close()
 
 
-def _received(line: Connection) -> float:
+def _received(line: Connection) -> tuple[int, int]:
+    """How many calls were made, and when the last one ended."""
     answer = line.recv()
     if isinstance(answer, str):
         raise RuntimeError(answer)
-    return float(answer)
+    calls, ended_ns = answer
+    return calls, ended_ns
 
 
 def _member(line: Connection, library: str, algorithm: str, url: str) -> None:
-    """A process of a crew: says 0 when it is there, and again when it is warm. Then it waits for a number of seconds,
-    calls for as long, and says how fast. None ends it."""
+    """A process of a crew: answers when it is there, and again when it is warm. Then, for two instants, it calls from
+    the one to the other, by the clock that all processes of a machine share. None ends it."""
 
     async def open_it(maker: Callable[..., Contender]) -> Contender:
         return maker(url, AMPLE)
@@ -124,18 +130,19 @@ def _member(line: Connection, library: str, algorithm: str, url: str) -> None:
         try:
             maker = find(library, algorithm).open_async
             assert maker is not None
-            line.send(0.0)
+            line.send((0, 0))
             if line.recv() is None:
                 return
             contender = runner.run(open_it(maker))
             runner.run(slice_async(contender, iter(USERS), FOREVER_NS, TASKS))
-            line.send(0.0)
+            line.send((0, 0))
             keys = in_turn(USERS)
-            while (seconds := line.recv()) is not None:
-                until_ns = time.perf_counter_ns() + int(seconds * 1e9)
+            while (span := line.recv()) is not None:
+                begins_ns, until_ns = span
+                time.sleep(max(0, begins_ns - time.perf_counter_ns()) / 1e9)
                 slice_ = runner.run(slice_async(contender, keys, until_ns, TASKS))
                 check(contender, slice_.answers, always)
-                line.send(slice_.calls / slice_.taken_ns * 1e9)
+                line.send((slice_.calls, time.perf_counter_ns()))
         except EOFError:
             return
         except Exception as error:

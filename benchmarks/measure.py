@@ -26,6 +26,8 @@ FLOOR: Final = "no limiter"
 SEED: Final = 1
 CHUNK: Final = 20
 """So many calls between two looks at the clock."""
+CHUNK_IN_THREADS: Final = 2
+"""Where many share the time, a call takes long, and all are to end together."""
 FOREVER_NS: Final = 1 << 62
 """An instant that never comes: the slice ends with its keys."""
 
@@ -130,13 +132,13 @@ TakeSlice = Callable[[Contender, Iterator[str], int], Slice]
 """Calls with key after key until an instant, or until there are no more keys."""
 
 
-def slice_sync(contender: Contender, keys: Iterator[str], until_ns: int) -> Slice:
+def slice_sync(contender: Contender, keys: Iterator[str], until_ns: int, chunk: int = CHUNK) -> Slice:
     """One caller that blocks."""
     call, clock = contender.call, time.perf_counter_ns
     calls, few, answers = 0, list[str](), list[Any]()
     started = clock()
     while clock() < until_ns:
-        taken = list(itertools.islice(keys, CHUNK))
+        taken = list(itertools.islice(keys, chunk))
         if not taken:
             break
         few = taken
@@ -157,7 +159,7 @@ def slice_in_threads(pool: ThreadPoolExecutor, threads: int) -> TakeSlice:
 
         def work(part: list[str]) -> Slice:
             all_there.wait()
-            return slice_sync(contender, itertools.cycle(part), time.perf_counter_ns() + span_ns)
+            return slice_sync(contender, itertools.cycle(part), time.perf_counter_ns() + span_ns, CHUNK_IN_THREADS)
 
         slices = list(pool.map(work, parts))
         taken_ns = max(one.taken_ns for one in slices)
