@@ -19,7 +19,7 @@ DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo start health test-traffic keys monitor logs stop clean test format bench pictures build
+.PHONY: help demo start health test-traffic keys monitor logs stop clean test format bench exactness pictures build
 
 help:
 	@echo "headgate: exact rate limiting in one round trip"
@@ -70,8 +70,11 @@ format: $(DEV) ## Format the code, and repair what the linter can
 pictures: $(DEV) ## Draw the pictures in docs/ anew
 	$(VENV)/bin/python docs/draw_algorithms.py
 
-bench: $(BENCH) ## Measure headgate beside its peers
-	$(BENCH_VENV)/bin/python benchmarks/first_look.py
+bench: $(BENCH) ## Measure headgate beside its peers (a few minutes; make bench ARGS=--quick)
+	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
+
+exactness: $(BENCH) ## Ask headgate and its peers the same, and count what they admit (two minutes)
+	$(BENCH_VENV)/bin/python -m benchmarks.exactness $(ARGS)
 
 build: $(VENV)/bin/python ## Build the wheel and the source archive into dist/
 	@echo "installing the build tool into $(VENV)/ ..."
