@@ -110,7 +110,7 @@ def label(row: Row) -> str:
 
 
 def fastest_of_each(table: Table) -> list[Row]:
-    """The fastest row of each library, ours with a lease as well, and all that limits nothing."""
+    """The fastest row of each library, ours with a lease as well, and the bare roads."""
     seen: set[str] = set()
     rows = []
     for row in table.measured:

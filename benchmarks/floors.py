@@ -1,4 +1,4 @@
-"""What a road to the server costs by itself: one script call for one key, by ever plainer means, limiting nothing.
+"""What a road to the server costs by itself: one plain script for one key, by ever plainer means.
 
 Every limiter that decides on the server pays at least this: `redis-py` for one that is built on it, the bare socket for
 one that talks to the server itself, and the pipeline for one that sends many questions at once."""

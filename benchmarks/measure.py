@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 from benchmarks.shape import OURS, Contender
 
 FLOOR: Final = "no limiter"
-"""What stands here costs what a road to the server costs, and limits nothing."""
+"""No library: what the road to the server costs by itself."""
 SEED: Final = 1
 CHUNK: Final = 20
 """So many calls between two looks at the clock."""
