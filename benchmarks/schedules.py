@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import inspect
 import itertools
 import math
 import time
@@ -30,13 +29,10 @@ from headgate import Decision, Limit, Limiter
 KEY: Final = "user:42"
 
 
-def _with_leases() -> list[Entry]:
-    """Our bucket with tokens that are drawn ahead and spent locally, where this version has it."""
-    has_leases = "lease" in inspect.signature(Limiter).parameters
-    return [ours("token bucket", "leases", lease=True)] if has_leases else []
+LEASED: Final = ours("token bucket", "leases", lease=True)
+"""Our bucket with tokens that are drawn ahead and spent locally."""
 
-
-ENTRIES: Final = (*OUR_ENTRIES, *_with_leases(), *(entry for entry in PEER_ENTRIES if entry.admits_at_once))
+ENTRIES: Final = (*OUR_ENTRIES, LEASED, *(entry for entry in PEER_ENTRIES if entry.admits_at_once))
 """All that are asked. A peer that makes every caller sleep has nothing to say to one who asks for now."""
 
 

@@ -14,6 +14,7 @@ from headgate.algorithms import Facts
 from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
 from headgate.http.headers import HeaderStyle, render
+from headgate.limits import Limit
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
 """Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
@@ -205,3 +206,29 @@ class LoneDecision(Decision):
     def facts(self) -> tuple[Facts, ...]:
         """What the store answered."""
         return (self.told[4:],)
+
+
+class BucketDecision(Decision):
+    """The answer of a token bucket to a lone hit, as it stood in the memory store. It makes facts of it on demand."""
+
+    __slots__ = ("told",)
+
+    told: tuple[Limit, str, str, int, int]
+    """`(limit, name, key, cost, tat)`; the bucket's theoretical arrival time is in parts since the epoch."""
+
+    __init__ = object.__init__  # type: ignore[assignment]  # the quickest way to make one; who makes it fills it
+
+    @property
+    def group(self) -> Group:
+        """What was asked."""
+        limit, name, key, cost, _ = self.told
+        return Group((Hit(limit, key, name, cost),))
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        """What the store answered."""
+        limit, _, _, cost, tat = self.told
+        increment, tolerance, rate = limit.arguments(cost, 0, "")[:3]
+        debt = tat - self.now_us * rate
+        wait_us = 0 if self.allowed else -(-(debt + increment - tolerance) // rate)
+        return ((debt, wait_us, tat, 0),)

@@ -25,7 +25,7 @@ from headgate.errors import StoreOutage
 from headgate.front import Front
 from headgate.hits import Group
 from headgate.lease import Leases
-from headgate.limits import Limit
+from headgate.limits import Limit, TokenBucket
 from headgate.plans import waiting
 from headgate.policy import (
     CallLimit,
@@ -38,6 +38,7 @@ from headgate.policy import (
 )
 from headgate.renewal import Hold, Renewer, renew
 from headgate.stores import Lone, QuickStore
+from headgate.stores.memory import MemoryStore
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,6 +58,21 @@ class Limiter(Front):
     """
 
     _renewer: Renewer | None = None
+
+    def _find_quick_way(self) -> None:
+        """As in `Front`. And in memory, what decides on a token bucket becomes the method `try_acquire` itself: one call
+        more would take a quarter of the time.
+        """
+        super()._find_quick_way()
+        store = self._store
+        if not isinstance(store, MemoryStore) or type(self).try_acquire is not Limiter.try_acquire:
+            return
+        (name, limit), *more = self._policy.limits.items()
+        if isinstance(limit, TokenBucket) and not more and not self._policy.is_tiered and self._on_decision is None:
+            vars(self)["try_acquire"] = store.bucket(limit, name, self._try_slowly)
+
+    def _try_slowly(self, key: Keys, cost: Costs, limit: CallLimit) -> Decision:
+        return self._ask(self._policy.group(key, cost, limit))
 
     @staticmethod
     def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
@@ -278,14 +294,7 @@ class AsyncLimiter(Front):
         """As `Limiter.try_acquire`."""
         if limit is None and self._lone is not None and (denial := self._lone(key, cost)) is not None:
             return self._answered(denial) if self._is_watched else denial
-        group = self._policy.group(key, cost, limit)
-        if self._leases is not None:
-            return await self._ask(group)
-        try:
-            decision = (await self._store.decide_async((group,)))[0]
-        except StoreOutage as outage:
-            decision = self._outage.decide(group, outage)
-        return self._answered(decision) if self._is_watched else decision
+        return await self._ask(self._policy.group(key, cost, limit))
 
     async def acquire(
         self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
@@ -426,7 +435,9 @@ Colour = TypeVar("Colour", Limiter, AsyncLimiter)
 def _twin(limiter: Front, kind: type[Colour]) -> Colour:
     """The same limiter in the other colour: the same policy, store and outage rule."""
     twin = kind.__new__(kind)
-    vars(twin).update({name: value for name, value in vars(limiter).items() if name not in ("_renewer", "_returning")})
+    vars(twin).update(
+        {name: value for name, value in vars(limiter).items() if name not in ("_renewer", "_returning", "try_acquire")}
+    )
     twin._owns_store = False
     twin._find_quick_way()
     return twin

@@ -8,6 +8,7 @@ whatever the thread: run tests that use it in processes of their own, not in thr
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -144,6 +145,9 @@ class _TimedWorld(_World):
                     self._store.decide((group._replace(action="spend"),))
 
 
+_try_acquire: Final = Limiter.try_acquire
+
+
 @contextmanager
 def _exchanged(world: _World) -> Iterator[None]:
     """Let all limiters live in another world."""
@@ -197,8 +201,10 @@ def _exchanged(world: _World) -> Iterator[None]:
         vars(self)["_lone"] = lone
 
     no_short_way = property(lambda _: None, keep_for_afterwards)  # past `_ask`
+    whole_way = property(lambda limiter: functools.partial(_try_acquire, limiter))  # past an instance's own
     exchanges: list[tuple[type, str, object]] = [
         (Front, "_lone", no_short_way),
+        (Limiter, "try_acquire", whole_way),
         (Limiter, "_ask", ask),
         (Limiter, "_ask_store", ask_store),
         (Limiter, "_pause", pause),
