@@ -216,7 +216,7 @@ class BucketDecision(Decision):
     told: tuple[Limit, str, str, int, int]
     """`(limit, name, key, cost, tat)`; the bucket's theoretical arrival time is in parts since the epoch."""
 
-    __init__ = object.__init__  # type: ignore[assignment]  # the quickest way to make one; who makes it fills it
+    __init__ = object.__init__  # the quickest way to make one; who makes it fills it
 
     @property
     def group(self) -> Group:

@@ -60,8 +60,8 @@ class Limiter(Front):
     _renewer: Renewer | None = None
 
     def _find_quick_way(self) -> None:
-        """As in `Front`. And in memory, what decides on a token bucket becomes the method `try_acquire` itself: one call
-        more would take a quarter of the time.
+        """As in `Front`. And in memory, what decides on a token bucket becomes the method `try_acquire` itself: one
+        call more would take a quarter of the time.
         """
         super()._find_quick_way()
         store = self._store
