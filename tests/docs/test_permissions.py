@@ -40,6 +40,8 @@ def use_everything(server: OwnValkey, commands: list[str]) -> None:
         limiter.settle(second, 3)
         limiter.refund(limiter.try_acquire("b"))
         limiter.reset("a")
+    together = Limiter(TokenBucket(2), store=with_user)._policy
+    with_user.decide([together.group("c"), together.group("d")])
     clock = ManualClock()
     with_clock = use_clock(RedisStore(server.url, username="app", password="secret", timeout=5), clock)
     log = Limiter("sliding-log 4/hour", store=with_clock, on_outage="raise")
