@@ -229,7 +229,9 @@ def interleave(
     running = [contender for contender, row in rows.items() if not row.failure]
     for _ in range(rounds):
         order.shuffle(running)
+        gc.unfreeze()
         gc.collect()
+        gc.freeze()  # no row's collections are to go through what the others keep
         for contender in list(running):
             row = rows[contender]
             try:

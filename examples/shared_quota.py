@@ -1,7 +1,7 @@
 """A vendor's quota, shared by many workers: each draws some tokens ahead of need, and none goes over the limit.
 
-    python examples/shared_quota.py
-    REDIS_URL=redis://localhost:6379/0 python examples/shared_quota.py
+python examples/shared_quota.py
+REDIS_URL=redis://localhost:6379/0 python examples/shared_quota.py
 """
 
 from __future__ import annotations

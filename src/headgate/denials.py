@@ -18,17 +18,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from headgate.algorithms import Facts
 from headgate.clock import Clock
-from headgate.decision import Decision, LoneDecision, SourcedDecision
+from headgate.decision import Decision, SourcedDecision
 from headgate.hits import Group, Hit
-from headgate.limits import Concurrency, Limit
+from headgate.limits import Concurrency, Limit, SlidingLog
 
 MAX_DENIALS: Final = 50_000
 """How many denials of one limit are remembered before the older half of them is forgotten."""
 
-_Entry = tuple[int, Limit, int, int, tuple[int, ...], int]
-"""`(until_us, limit, cost, learned_us, facts, now_us)`: denied before `until_us` by our clock, for this limit, this
-cost and larger ones; the facts, with the store's time, were those at `learned_us`."""
+_Entry = tuple[int, Limit, int, int, int, tuple[int, ...], int]
+"""`(until_us, limit, cost, most, learned_us, facts, now_us)`: denied before `until_us` by our clock, for this limit,
+this cost and larger ones up to `most`; the facts, with the store's time, were those at `learned_us`."""
 
 
 def monotonic_us() -> int:
@@ -46,12 +47,28 @@ class _Table:
         self.older: dict[str, _Entry] = {}
 
 
-class RememberedDenial(LoneDecision):
-    """A denial from memory, of a lone hit."""
+class RememberedDenial(Decision):
+    """A denial from memory, of a lone hit. It makes a group and facts of what was remembered on demand."""
 
-    __slots__ = ()
+    __slots__ = ("remembered",)
 
     source = "memory_of_denial"
+    remembered: tuple[str, str, int, _Entry, int]
+    """`(key, name, cost, entry, elapsed_us)`."""
+
+    __init__ = object.__init__  # the quickest way to make one; who makes it fills it
+
+    @property
+    def group(self) -> Group:
+        """What was asked."""
+        key, name, cost, entry, _ = self.remembered
+        return Group((Hit(entry[1], key, name, cost),))
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        """What the store answered, as it has aged."""
+        _, _, cost, (_, limit, denied_cost, _, _, facts, _), elapsed_us = self.remembered
+        return (limit.age_denial(facts, elapsed_us, denied_cost, cost),)
 
 
 class DenialMemory:
@@ -73,26 +90,21 @@ class DenialMemory:
         plain key or cost.
         """
         table = self._table(name, limit)
-        new, capacity = object.__new__, limit.capacity
 
         def recall(key: Any, cost: Any) -> Decision | None:
-            if type(key) is not str or type(cost) is not int:
+            if key.__class__ is not str or cost.__class__ is not int:
                 return None
             entry = table.latest.get(key) or table.older.get(key)
             if entry is None:
                 return None
-            until_us, denied, denied_cost, learned_us, facts, now_us = entry
             at_us = self.clock()
-            if at_us >= until_us or not denied_cost <= cost <= capacity or (denied is not limit and denied != limit):
+            if at_us >= entry[0] or not entry[2] <= cost <= entry[3] or (entry[1] is not limit and entry[1] != limit):
                 return None
-            elapsed_us = at_us - learned_us
-            aged = limit.age_denial(facts, elapsed_us, denied_cost, cost)
-            if aged is None:
-                return None
-            decision: RememberedDenial = new(RememberedDenial)
-            decision.now_us = now_us + elapsed_us
+            elapsed_us = at_us - entry[4]
+            decision: RememberedDenial = RememberedDenial()
+            decision.now_us = entry[6] + elapsed_us
             decision.allowed = False
-            decision.told = (limit, key, name, cost, *aged)
+            decision.remembered = (key, name, cost, entry, elapsed_us)
             return decision
 
         return recall
@@ -107,12 +119,11 @@ class DenialMemory:
             if table is None:
                 continue
             entry = table.latest.get(hit.key) or table.older.get(hit.key)
-            if entry is None or at_us >= entry[0] or hit.cost < entry[2] or hit.limit != entry[1]:
+            if entry is None or at_us >= entry[0] or not entry[2] <= hit.cost <= entry[3] or hit.limit != entry[1]:
                 continue
-            aged = hit.limit.age_denial(entry[4], at_us - entry[3], entry[2], hit.cost)
-            if aged is not None:
-                now_us = entry[5] + at_us - entry[3]
-                return SourcedDecision(Group((hit,)), now_us, False, (aged,), "memory_of_denial")
+            elapsed_us = at_us - entry[4]
+            facts = hit.limit.age_denial(entry[5], elapsed_us, entry[2], hit.cost)
+            return SourcedDecision(Group((hit,)), entry[6] + elapsed_us, False, (facts,), "memory_of_denial")
         return None
 
     def learn(self, decision: Decision, sent_us: int, forgettings: int) -> None:
@@ -129,7 +140,9 @@ class DenialMemory:
         table = self._table(hit.name, hit.limit)
         if len(table.latest) >= MAX_DENIALS:
             table.older, table.latest = table.latest, {}
-        table.latest[hit.key] = (until_us, hit.limit, hit.cost, self.clock(), facts, now_us)
+        # When a larger one fits a log, the log was not asked.
+        most = hit.cost if isinstance(hit.limit, SlidingLog) else hit.limit.capacity
+        table.latest[hit.key] = (until_us, hit.limit, hit.cost, most, self.clock(), facts, now_us)
 
     def forget(self, groups: Sequence[Group]) -> None:
         """Something was given back or reset: what was denied may now pass."""

@@ -81,6 +81,8 @@ class LeasedDecision(LoneDecision):
 
     source = "lease"
 
+    __init__ = object.__init__  # the quickest way to make one; who makes it fills it
+
 
 class Draw(NamedTuple):
     """A question for tokens ahead of need, to go with a caller's own."""
@@ -216,10 +218,12 @@ class Leases:
         """What spends a held token, by key and cost, and leaves all else to `otherwise`."""
         limit, name, arguments = self._limit, self._name, self._arguments
         token, rate = (arguments[0], arguments[2]) if arguments else (0, 1)
-        new = object.__new__
 
         def decide(key: Any, cost: Any) -> Decision | None:
-            if type(key) is not str or type(cost) is not int or cost < 1 or (held := self._held.get(key)) is None:
+            if key.__class__ is not str or cost.__class__ is not int or cost < 1:
+                return otherwise(key, cost)
+            held = self._held.get(key)
+            if held is None:
                 return otherwise(key, cost)
             now_us = self._clock() + held.offset_us
             lock = self._lock
@@ -241,7 +245,7 @@ class Leases:
                     told = (limit, key, name, cost, *facts)
             finally:
                 lock.release()
-            decision: LeasedDecision = new(LeasedDecision)
+            decision: LeasedDecision = LeasedDecision()
             decision.now_us = now_us
             decision.allowed = True
             decision.told = told

@@ -120,9 +120,9 @@ class Limit(ABC):
     def reset_after_us(self, facts: Facts, now_us: int) -> int:
         """Microseconds until the whole capacity is there again, if nobody spends."""
 
-    def age_denial(self, facts: Facts, elapsed_us: int, denied_cost: int, cost: int) -> Facts | None:
-        """What the facts of a denial for `denied_cost` come to `elapsed_us` later, for a `cost` that is no less; None
-        if they do not tell. `elapsed_us` is less than what there was to wait.
+    def age_denial(self, facts: Facts, elapsed_us: int, denied_cost: int, cost: int) -> Facts:
+        """What the facts of a denial for `denied_cost` come to `elapsed_us` later, for a `cost` that is no less.
+        `elapsed_us` is less than what there was to wait.
         """
         return facts
 
@@ -360,9 +360,6 @@ class SlidingLog(Limit):
 
     def retry_after_us(self, facts: Facts, now_us: int, cost: int) -> int:
         return max(0, facts[2] - now_us)
-
-    def age_denial(self, facts: Facts, elapsed_us: int, denied_cost: int, cost: int) -> Facts | None:
-        return facts if cost == denied_cost else None  # when a larger one is admitted, the log was not asked
 
     def reset_after_us(self, facts: Facts, now_us: int) -> int:
         return max(0, facts[1] + self.period_us - now_us) if facts[1] > 0 else 0
