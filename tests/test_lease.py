@@ -33,7 +33,7 @@ from headgate.hits import Group, Hit
 from headgate.lease import Leases
 from headgate.stores.redis import RedisStore
 from tests.profiles import quickly
-from tests.servers import eventually, soon
+from tests.servers import eventually, own_valkey, soon
 
 PATIENT = 20.0
 START_US = 1_800_000_000_000_000
@@ -304,6 +304,16 @@ def test_an_outage_draws_nothing(store: RedisStore) -> None:
     with Limiter("100/minute", store="redis://127.0.0.1:1/0", lease=True, timeout=0.5) as limiter:
         assert [limiter.try_acquire("k").source for _ in range(5)] == ["fail_open"] * 5
         assert limiter.lease_report == LeaseReport(0, 0, 0, 0)
+
+
+def test_what_cannot_go_back_is_logged_and_lapses(prefix: str, caplog: pytest.LogCaptureFixture) -> None:
+    with own_valkey() as server:
+        limiter = Limiter("fixed-window 1000/day", store=server.url, prefix=prefix, lease=True, on_outage="raise")
+        for _ in range(20):
+            limiter.try_acquire("k")
+    limiter.close()
+    assert "could not give back what was leased" in caplog.text
+    assert limiter.lease_report.held == 0
 
 
 def test_in_memory_nothing_is_drawn() -> None:

@@ -236,12 +236,22 @@ class Limiter(Front):
     def _return_when_idle(self, leases: Leases) -> None:
         _leasing.add(self)
         threading.Thread(
-            target=drive, args=(leases.returning(), self._send), name="headgate-leases", daemon=True
+            target=drive, args=(leases.returning(), self._send_back), name="headgate-leases", daemon=True
         ).start()
 
     def _return_leases(self) -> None:
         if self._leases is not None and (groups := self._leases.returns(only_idle=False)):
-            self._ask_leniently(groups)
+            self._send_back(waiting.Ask(groups))
+
+    def _send_back(self, command: waiting.Ask | waiting.Pause) -> Any:
+        """For what is given back unasked: where the store does not answer, nobody has to hear of it but the log."""
+        if isinstance(command, waiting.Pause):
+            return self._pause(command.duration_us)
+        try:
+            return self._ask_store(command.groups)
+        except StoreOutage as outage:
+            logger.warning("headgate: could not give back what was leased: %s", outage)
+            return []
 
     def _ask_store(self, groups: list[Group]) -> list[Decision]:
         return self._store.decide(groups)
@@ -362,10 +372,10 @@ class AsyncLimiter(Front):
 
     async def aclose(self) -> None:
         """Give back what was leased, and close what this limiter opened itself."""
-        if self._returning is not None:
+        if self._returning is not None and self._returning.get_loop() is asyncio.get_running_loop():
             self._returning.cancel()
         if self._leases is not None and (groups := self._leases.returns(only_idle=False)):
-            await self._ask_leniently(groups)
+            await self._send_back(waiting.Ask(groups))
         if self._owns_store:
             await self._store.aclose()
 
@@ -390,7 +400,7 @@ class AsyncLimiter(Front):
                 self._leases.drawn(draw, ahead)
         if self._leases is not None and self._leases.begin_returning():
             self._returning = asyncio.create_task(
-                drive_async(self._leases.returning(), self._send), name="headgate-leases"
+                drive_async(self._leases.returning(), self._send_back), name="headgate-leases"
             )
         return self._answered(decision)
 
@@ -408,6 +418,15 @@ class AsyncLimiter(Front):
             await self._ask_store(give_back_groups(decision, only_slots=True))
         except StoreOutage as outage:
             logger.warning("headgate: could not release a slot, it will expire: %s", outage)
+
+    async def _send_back(self, command: waiting.Ask | waiting.Pause) -> Any:
+        if isinstance(command, waiting.Pause):
+            return await self._pause(command.duration_us)
+        try:
+            return await self._ask_store(command.groups)
+        except StoreOutage as outage:
+            logger.warning("headgate: could not give back what was leased: %s", outage)
+            return []
 
     async def _pause(self, duration_us: int) -> int:
         started = time.monotonic_ns()
