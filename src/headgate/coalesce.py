@@ -228,7 +228,7 @@ class AsyncCoalescer:
         loop = asyncio.get_running_loop()
         latest = self._latest
         lane = latest[1] if latest is not None and latest[0] is loop else self._lane(loop)
-        future: asyncio.Future[list[Answer]] = loop.create_future()
+        future: asyncio.Future[list[Answer]] = asyncio.Future(loop=loop)
         lane.board(groups, future)
         try:
             answers = await future

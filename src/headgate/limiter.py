@@ -219,7 +219,17 @@ class Limiter(Front):
         self.close()
 
     def _ask(self, group: Group) -> Decision:
-        draw = None if self._leases is None else self._leases.draw(group)
+        if self._leases is not None:
+            return self._ask_ahead(group, self._leases)
+        try:
+            decision = self._store.decide((group,))[0]
+        except StoreOutage as outage:
+            decision = self._outage.decide(group, outage)
+        return self._answered(decision)
+
+    def _ask_ahead(self, group: Group, leases: Leases) -> Decision:
+        """Ask, and draw tokens ahead of need if the key is in demand."""
+        draw = leases.draw(group)
         ahead: Decision | None = None
         try:
             decision, *more = self._store.decide((group,) if draw is None else (group, draw.group))
@@ -227,10 +237,10 @@ class Limiter(Front):
         except StoreOutage as outage:
             decision = self._outage.decide(group, outage)
         finally:
-            if self._leases is not None and draw is not None:
-                self._leases.drawn(draw, ahead)
-        if self._leases is not None and self._leases.begin_returning():
-            self._return_when_idle(self._leases)
+            if draw is not None:
+                leases.drawn(draw, ahead)
+        if leases.begin_returning():
+            self._return_when_idle(leases)
         return self._answered(decision)
 
     def _return_when_idle(self, leases: Leases) -> None:
@@ -388,7 +398,17 @@ class AsyncLimiter(Front):
         await self.aclose()
 
     async def _ask(self, group: Group) -> Decision:
-        draw = None if self._leases is None else self._leases.draw(group)
+        if self._leases is not None:
+            return await self._ask_ahead(group, self._leases)
+        try:
+            decision = (await self._store.decide_async((group,)))[0]
+        except StoreOutage as outage:
+            decision = self._outage.decide(group, outage)
+        return self._answered(decision)
+
+    async def _ask_ahead(self, group: Group, leases: Leases) -> Decision:
+        """Ask, and draw tokens ahead of need if the key is in demand."""
+        draw = leases.draw(group)
         ahead: Decision | None = None
         try:
             decision, *more = await self._store.decide_async((group,) if draw is None else (group, draw.group))
@@ -396,12 +416,11 @@ class AsyncLimiter(Front):
         except StoreOutage as outage:
             decision = self._outage.decide(group, outage)
         finally:
-            if self._leases is not None and draw is not None:
-                self._leases.drawn(draw, ahead)
-        if self._leases is not None and self._leases.begin_returning():
-            self._returning = asyncio.create_task(
-                drive_async(self._leases.returning(), self._send_back), name="headgate-leases"
-            )
+            if draw is not None:
+                leases.drawn(draw, ahead)
+        if leases.begin_returning():
+            work = drive_async(leases.returning(), self._send_back)
+            self._returning = asyncio.create_task(work, name="headgate-leases")
         return self._answered(decision)
 
     async def _ask_store(self, groups: list[Group]) -> list[Decision]:

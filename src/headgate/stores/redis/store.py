@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic_ns
 from typing import Any, Final
 
@@ -128,18 +128,19 @@ class RedisStore:
             return [denial]
         return decisions(self._threads.decide(groups) if self._coalesces else self._trip(groups))
 
-    async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
+    def decide_async(self, groups: Sequence[Group], /) -> Coroutine[Any, Any, list[Decision]]:
         """Judge a batch in one trip.
 
         :raises StoreOutage: if the server cannot be asked.
         """
-        if not groups:
-            return []
+        # No coroutine itself: one that awaits another takes a twentieth of the time of a call among many.
         if not self._dialler.serves_event_loops:
             raise InvalidUse("this store was made from a blocking client: it serves Limiter only")
+        if not groups:
+            return _told([])
         if len(groups) == 1 and (denial := self._recall(groups[0])) is not None:
-            return [denial]
-        return await self._tasks.decide(groups)
+            return _told([denial])
+        return self._tasks.decide(groups)
 
     def lone(self, limit: Limit, name: str) -> Callable[[Any, Any], Decision | None]:
         """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, straight through. It
@@ -313,6 +314,11 @@ class RedisStore:
             if abs(skew_us - self._skew_us) > 1_000_000:
                 self._skew_us = skew_us
         return answers
+
+
+async def _told(decisions: list[Decision]) -> list[Decision]:
+    """What is known without asking."""
+    return decisions
 
 
 def _nothing(key: Any, cost: Any) -> None:
