@@ -7,12 +7,13 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import redis
 
 from headgate import AsyncLimiter, Decision, Limiter, ManualClock, MemoryStore, StoreOutage, StoreUnavailable
-from headgate.coalesce import MAX_GROUPS, Answer, Arrive, AsyncCoalescer, ThreadCoalescer
+from headgate.coalesce import MAX_GROUPS, Answer, Arrive, AsyncCoalescer, ThreadCoalescer, _Ride
 from headgate.errors import StoreTimeout
 from headgate.hits import Group, Hit
 from headgate.keys import storage_key
@@ -205,6 +206,42 @@ def test_an_interrupted_leader_hands_over() -> None:
     road.gate.set()
     assert isinstance(first.exception(timeout=30), KeyboardInterrupt)  # type: ignore[attr-defined]
     assert isinstance(answers_of(other)[0], Decision)
+
+
+def test_a_thread_interrupted_just_as_it_is_answered_gives_back_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interruption(BaseException):
+        pass
+
+    class Woken(threading.Event):
+        """Wakes the rider with an exception, as a signal may."""
+
+        def acquire(self, timeout: float = -1) -> bool:
+            assert self.wait(30)
+            raise Interruption
+
+        def release(self) -> None:
+            self.set()
+
+    class InterruptedRide(_Ride):
+        def __init__(self, groups: Sequence[Group]) -> None:
+            super().__init__(groups)
+            self.woken: Any = Woken()
+
+    road = Road()
+    threads = Threads(road)
+    first = lead(road, threads, [group("k", cost=3)])
+    monkeypatch.setattr("headgate.coalesce._Ride", InterruptedRide)
+    # Two of them: the second rides in the first's trip, which the first leads.
+    leader = threads.send([group("other")])
+    rider = threads.send([group("k", cost=4)])
+    road.gate.set()
+    answers_of(first)
+    assert isinstance(leader.exception(timeout=30), Interruption)  # type: ignore[attr-defined]
+    assert isinstance(rider.exception(timeout=30), Interruption)  # type: ignore[attr-defined]
+    monkeypatch.undo()
+    (decision,) = threads.coalescer.decide([group("k", cost=0)])
+    assert isinstance(decision, Decision)
+    assert decision.remaining == 7
 
 
 def test_many_threads_share_a_limit_exactly() -> None:

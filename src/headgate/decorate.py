@@ -77,6 +77,8 @@ def decorator(
 
 def is_async(function: Callable[..., Any]) -> bool:
     """Is what a call of this returns to be awaited?"""
+    while isinstance(function, functools.partial):
+        function = function.func
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 

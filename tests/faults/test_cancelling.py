@@ -109,6 +109,26 @@ async def test_waiters_cancelled_before_their_question_was_answered_leave_the_de
         await soon(lambda: bench.owes(before), f"all is given back after {rounds} rounds")
 
 
+async def test_a_question_cancelled_on_its_way_is_given_back_without_company_too(valkey_url: str, prefix: str) -> None:
+    store = RedisStore(valkey_url, prefix=prefix, timeout=PATIENT, coalesce=False)
+    limiter = AsyncLimiter("5/hour", store=store, on_outage="raise")
+    await limiter.try_acquire("k", 2)
+    for rounds in range(12):
+        task = asyncio.create_task(limiter.try_acquire("k", 3))
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        if not task.cancelled():  # it was quick
+            await limiter.refund(task.result())
+
+        async def is_back() -> bool:
+            return (await limiter.peek("k", 0)).remaining == 3
+
+        await soon(is_back, f"what was taken is given back after {rounds} rounds")
+    await store.aclose()
+
+
 async def test_an_answer_that_came_just_before_the_cancellation_is_given_back() -> None:
     store = MemoryStore(ManualClock())
     limiter = Limiter("5/minute", store=store)

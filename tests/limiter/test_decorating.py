@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
 
-from headgate import AcquireTimeout, InvalidKey, InvalidUse, LimitExceeded
+from headgate import AcquireTimeout, InvalidKey, InvalidUse, Limiter, LimitExceeded
 from tests.limiter.bench import Bench, remaining, told
 
 Function = Callable[..., "int | Awaitable[int]"]
@@ -272,3 +273,35 @@ async def test_methods_may_be_decorated(bench: Bench, kind: str) -> None:
         assert await told(getattr(Mailbox(owner), kind)()) == owner
     with pytest.raises(LimitExceeded):
         await told(getattr(Mailbox("a"), kind)())
+
+
+async def test_what_is_called_like_a_function_may_be_decorated(bench: Bench) -> None:
+    class Awaited:
+        async def __call__(self, word: str) -> str:
+            await asyncio.sleep(0)
+            return word.upper()
+
+    class Called:
+        def __call__(self, word: str) -> str:
+            return word.upper()
+
+    limiter = bench.limiter("2/minute")
+    kinds: list[Any] = [Awaited(), functools.partial(Awaited(), "word"), functools.partial(_upper, "word")]
+    for number, awaited in enumerate(kinds):
+        decorated: Any = limiter.limit(key=f"awaited {number}")(awaited)
+        words = () if isinstance(awaited, functools.partial) else ("word",)
+        assert [await decorated(*words) for _ in range(2)] == ["WORD", "WORD"]
+        with pytest.raises(LimitExceeded):
+            await decorated(*words)
+    if isinstance(limiter, Limiter):
+        kinds = [Called(), functools.partial(str.upper)]
+        for number, called in enumerate(kinds):
+            decorated = limiter.limit(key=f"called {number}")(called)
+            assert [decorated("word") for _ in range(2)] == ["WORD", "WORD"]
+            with pytest.raises(LimitExceeded):
+                decorated("word")
+
+
+async def _upper(word: str) -> str:
+    await asyncio.sleep(0)
+    return word.upper()

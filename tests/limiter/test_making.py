@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from typing import Any
@@ -97,10 +98,17 @@ async def test_a_blocking_and_an_asyncio_limiter_share_what_they_have_in_common(
     assert not await awaiting.try_acquire("k")
 
 
+async def _hook_to_await(decision: Decision) -> None:
+    """What nobody would await."""
+
+
 @pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
 @pytest.mark.parametrize(
     ("options", "error", "problem"),
     [
+        ({"on_decision": "print"}, InvalidUse, "on_decision is a callable that takes a Decision, not str"),
+        ({"on_decision": _hook_to_await}, InvalidUse, "on_decision is called and not awaited"),
+        ({"on_decision": functools.partial(_hook_to_await)}, InvalidUse, "on_decision is called and not awaited"),
         ({"store": "mongodb://localhost"}, StoreURLError, "mongodb://... is not understood"),
         ({"store": "localhost:6379"}, StoreURLError, "without a scheme is not understood"),
         ({"store": ""}, StoreURLError, "not understood"),
