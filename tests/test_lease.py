@@ -31,6 +31,7 @@ from headgate import (
 )
 from headgate.hits import Group, Hit
 from headgate.lease import Leases
+from headgate.policy import give_back_groups
 from headgate.stores.redis import RedisStore
 from tests.profiles import quickly
 from tests.servers import eventually, own_valkey, soon
@@ -264,11 +265,73 @@ def test_a_bucket_takes_back_only_from_the_last(store: RedisStore) -> None:
     other.try_acquire("k", 10)
     limiter.refund(first)  # others may hold leases behind it
     assert other.peek("k", 0).remaining == 80
-    last = limiter.try_acquire("k", 10)  # and a token is drawn behind it
+    last = limiter.try_acquire("k", 10)
     limiter.refund(last)
-    assert other.peek("k", 0).remaining == 69
+    assert other.peek("k", 0).remaining == 80
+    # So it is too for what is given back for callers that were cancelled.
+    for decision in (last, next(one for one in (limiter.try_acquire("k") for _ in range(20)) if one.source == "lease")):
+        (group,) = give_back_groups(decision)
+        assert group.hits[0].receipt[2] is True
     limiter.close()
     other.close()
+
+
+def test_a_draw_takes_nothing_that_a_denied_caller_waits_for() -> None:
+    clock = ManualClock(START_US)
+    limit = TokenBucket(20, per=1)
+    process = Process(MemoryStore(clock), clock, limit, Lease(max_tokens=8), 0)
+    admitted = 0
+    for _ in range(20):
+        decision, _ = process.ask(20, 0)
+        admitted += decision.allowed
+        clock.advance(microseconds=max(1, decision.retry_after_us))
+    assert admitted >= 10
+    assert process.leases.report.drawn == 0
+
+
+@pytest.mark.parametrize("kind", ["", "fixed-window "])
+def test_a_reset_ends_what_is_held(store: RedisStore, kind: str) -> None:
+    with Limiter(f"{kind}100/day", store=store, lease=True, on_outage="raise", name="n") as limiter:
+        for _ in range(10):
+            limiter.try_acquire("k")
+        assert limiter.lease_report.held > 0
+        limiter.reset("k")
+        assert limiter.lease_report.held == 0
+        other = Limiter(f"{kind}100/day", store=store, on_outage="raise", name="n")
+        assert other.try_acquire("k", 100)
+        limiter.close()
+        assert not other.try_acquire("k")
+        assert not limiter.try_acquire("k")
+
+
+def test_an_event_loop_that_ended_takes_its_returns_with_it(store: RedisStore) -> None:
+    limiter = AsyncLimiter("fixed-window 1000/day", store=store, lease=Lease(life=0.05), on_outage="raise")
+
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            await limiter.try_acquire("k")
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(ask(25))
+    returning = limiter._returning
+    assert returning is not None
+    coroutine: Any = returning.get_coro()
+    coroutine.close()  # as the garbage collector would, some time
+    vars_of: Any = returning
+    vars_of._log_destroy_pending = False  # we know
+    loop.run_until_complete(store.aclose())
+    loop.close()
+
+    async def again() -> None:
+        await ask(1_000)
+        await soon(is_empty, "what is held goes back in the next loop too")
+        await limiter.aclose()
+        await store.aclose()
+
+    async def is_empty() -> bool:
+        return limiter.lease_report.held == 0
+
+    asyncio.run(again())
 
 
 def test_a_forked_process_begins_without_leases(store: RedisStore) -> None:

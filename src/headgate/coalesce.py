@@ -2,7 +2,7 @@
 
 Nobody waits for company: a lone call leaves at once, and there is no timer. Riders are asked for in the order in
 which they came. Threads take turns: whoever finds no trip under way leads one, and hands over to the first who came
-meanwhile. Tasks leave the trips to one task of their event loop, which lives as long as somebody waits.
+meanwhile. In an event loop, whoever calls first has a trip set out in the loop's next round.
 
 The decisions are those that the calls would have had alone, in the same order. This module must not know what a store
 is: it is given what makes a trip.
@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from headgate.decision import Decision
 from headgate.errors import StoreOutage
@@ -42,7 +42,7 @@ Overdue = Callable[[], StoreOutage]
 class _Ride:
     """The groups of one caller."""
 
-    __slots__ = ("answers", "groups", "is_gone", "is_leading", "woken")
+    __slots__ = ("answers", "groups", "is_gone", "is_leading", "thread", "woken")
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self.groups = groups
@@ -50,6 +50,7 @@ class _Ride:
         self.is_leading = False
         self.is_gone = False
         """Was the caller interrupted while the ride was on its way?"""
+        self.thread = threading.get_ident()
         self.woken = threading.Lock()
         self.woken.acquire()
 
@@ -81,8 +82,8 @@ class ThreadCoalescer:
 
     def begin(self) -> None:
         """Begin afresh: in a forked process, whoever waited or led is not there."""
-        self._road = threading.Lock()
-        """Held while a trip is under way; handed on with the lead."""
+        self._road: dict[str, int] = {}
+        """The thread that leads, if one does. Taken in one step, so that whatever interrupts us, it says who has it."""
         self._lock = threading.Lock()
         """Guards the queue, and what befalls a ride."""
         self._waiting: deque[_Ride] = deque()
@@ -91,40 +92,57 @@ class ThreadCoalescer:
         """Answer some groups, in a trip of our own or in somebody's."""
         if not groups:
             return []
-        if self.try_lead():
-            return self._lead(groups)
-        ride = _Ride(groups)
-        with self._lock:
-            self._waiting.append(ride)
-        self._pass_on()  # the road may have become free just before we queued up
-        self._wait(ride)
-        return self._lead(groups) if ride.answers is None else ride.answers
+        try:
+            if self.try_lead():
+                return self._lead(groups)
+            ride = _Ride(groups)
+            with self._lock:
+                self._waiting.append(ride)
+            self._pass_on()  # the road may have become free just before we queued up
+            self._wait(ride)
+            return self._lead(groups) if ride.answers is None else ride.answers
+        except BaseException:
+            if self._road.get("lead") == threading.get_ident():
+                self.hand_over()
+            raise
 
     def try_lead(self) -> bool:
         """May the caller make a trip of its own, since none is under way and nobody came before? If so, it has to
         `hand_over` after it.
         """
-        return not self._waiting and self._road.acquire(blocking=False)
+        own = threading.get_ident()
+        return not self._waiting and self._road.setdefault("lead", own) == own
 
     def hand_over(self) -> None:
         """The trip is over: whoever came first meanwhile leads the next one."""
-        self._road.release()
+        self._free()
         if self._waiting:
             self._pass_on()
+
+    def _free(self) -> None:
+        if self._road.get("lead") == threading.get_ident():
+            self._road.pop("lead", None)
 
     def _pass_on(self) -> None:
         """If nobody leads, make the first in the queue do so.
 
         Whoever queues up calls this, and so does whoever ends a trip, each after what the other has to see.
         """
-        while self._waiting and self._road.acquire(blocking=False):
-            with self._lock:
-                if self._waiting:
-                    successor = self._waiting.popleft()
-                    successor.is_leading = True
-                    successor.woken.release()
-                    return
-            self._road.release()
+        mine: Any = object()  # not our ident: somebody may have made us lead just now
+        try:
+            while self._waiting and self._road.setdefault("lead", mine) is mine:
+                with self._lock:
+                    if self._waiting:
+                        successor = self._waiting.popleft()
+                        successor.is_leading = True
+                        self._road["lead"] = successor.thread
+                        successor.woken.release()
+                        return
+                self._road.pop("lead", None)
+        except BaseException:
+            if self._road.get("lead") is mine:
+                self._road.pop("lead", None)
+            raise
 
     def _wait(self, ride: _Ride) -> None:
         """Sleep until the ride is answered, or it is its turn to lead."""
@@ -241,8 +259,9 @@ class AsyncCoalescer:
     def _lane(self, loop: asyncio.AbstractEventLoop) -> _Lane:
         lane = self._lanes.get(loop)
         if lane is None:
-            for ended in [other for other in self._lanes if other.is_closed()]:
-                del self._lanes[ended]
+            for reference in self._lanes.keyrefs():  # a list: other threads' loops come and go meanwhile
+                if (other := reference()) is not None and other.is_closed():
+                    self._lanes.pop(other, None)
             lane = self._lanes[loop] = _Lane(loop, self._start, self._overdue, self._timeout, self._is_together)
         self._latest = (loop, lane)
         return lane
@@ -350,7 +369,10 @@ class _Lane:
         trip = _Trip(self, riders, self._loop.time() + self._timeout)
         self._trips.add(trip)
         groups = [group for groups, _, _ in riders for group in groups]
-        trip.give_up = self._start(groups, trip.arrive)
+        try:
+            trip.give_up = self._start(groups, trip.arrive)
+        except Exception as error:  # a fault of ours: each rider gets to see it
+            self.arrived(trip, error)
 
     def arrived(self, trip: _Trip, answers: list[Answer] | Exception) -> None:
         """Hand out the answers of a trip."""

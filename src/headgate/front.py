@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from headgate.decision import Decision, SourcedDecision
 from headgate.decorate import is_async
 from headgate.errors import InvalidUse
-from headgate.hits import Group
+from headgate.hits import ONLY_AS_LAST, Group
 from headgate.lease import Lease, LeaseReport, Leases
 from headgate.limits import Limit
 from headgate.outage import OnOutage, OutageRule
@@ -106,10 +106,10 @@ class Front:
             raise InvalidUse("a lease goes with a limiter of one limit: give each limit that is to be leased its own")
         ((name, limit),) = self._policy.limits.items()
         leases = Leases(limit, name, Lease() if lease is True else lease)
-        return None if isinstance(self._store, MemoryStore) else leases
-
-    def _softened(self, groups: list[Group]) -> list[Group]:
-        return groups if self._leases is None else self._leases.soften(groups)
+        if isinstance(self._store, MemoryStore):
+            return None
+        self._policy.receipt = ONLY_AS_LAST
+        return leases
 
     def _leased(self, key: Keys, cost: Costs) -> Decision | None:
         """A token that was drawn before."""

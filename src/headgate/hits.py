@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from headgate.errors import CostExceedsCapacity, InvalidCost
 from headgate.limits import Limit
@@ -21,6 +21,11 @@ All but `spend` and `peek` go in groups of one hit.
 """
 
 
+ONLY_AS_LAST: Final = "only as last"
+"""See `Hit.receipt`. So it is where tokens are leased: what is given back from the middle would move what lies behind
+it in the bucket, and some of that may be somebody's lease."""
+
+
 class Hit(NamedTuple):
     """One (limit, key, cost) to be judged."""
 
@@ -34,7 +39,8 @@ class Hit(NamedTuple):
     holder: str = ""
     """Who holds the slots (`Concurrency` only): a name that nobody else has."""
     receipt: Any = None
-    """What an earlier decision told about this hit, for `give_back`."""
+    """What an earlier decision told about this hit, for `give_back`. Of a spend, `ONLY_AS_LAST` or None: may a token
+    bucket's tokens come back only if nobody came after?"""
     tier: str = ""
     """What users call the limit, where that is not its name."""
 

@@ -30,7 +30,7 @@ from typing import Any, Final, NamedTuple
 from headgate.decision import Decision, LoneDecision
 from headgate.drive import Plan
 from headgate.errors import InvalidUse
-from headgate.hits import Group, Hit
+from headgate.hits import ONLY_AS_LAST, Group, Hit
 from headgate.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
 from headgate.plans.waiting import Ask, Pause
 
@@ -82,6 +82,12 @@ class LeasedDecision(LoneDecision):
     source = "lease"
 
     __init__ = object.__init__  # the quickest way to make one; who makes it fills it
+
+    @property
+    def group(self) -> Group:
+        """What was asked."""
+        limit, key, name, cost = self.told[:4]
+        return Group((Hit(limit, key, name, cost, "", ONLY_AS_LAST),))
 
 
 class Draw(NamedTuple):
@@ -226,25 +232,21 @@ class Leases:
             if held is None:
                 return otherwise(key, cost)
             now_us = self._clock() + held.offset_us
-            lock = self._lock
-            lock.acquire()  # quicker than `with`
-            try:
+            with self._lock:
                 if isinstance(held, _Stretch):  # a call less is an eighth of the whole time
                     now = now_us * rate
                     front = held.front
                     front = (front if front > now else now) + cost * token
-                    if front > held.end:
-                        return otherwise(key, cost)
-                    held.front = front
-                    held.spent += cost
-                    told: tuple[Any, ...] = (limit, key, name, cost, front - now, 0, front, 0)
+                    told: tuple[Any, ...] | None = None
+                    if front <= held.end:
+                        held.front = front
+                        held.spent += cost
+                        told = (limit, key, name, cost, front - now, 0, front, 0)
                 else:
                     facts = held.spend(cost, now_us)
-                    if facts is None:
-                        return otherwise(key, cost)
-                    told = (limit, key, name, cost, *facts)
-            finally:
-                lock.release()
+                    told = None if facts is None else (limit, key, name, cost, *facts)
+            if told is None:
+                return otherwise(key, cost)
             decision: LeasedDecision = LeasedDecision()
             decision.now_us = now_us
             decision.allowed = True
@@ -268,6 +270,9 @@ class Leases:
                     self._demand.clear()
                 self._demand[key] = (max(1, size // 2), at_us)
                 return None
+            if size < hit.cost:  # were the caller denied, a smaller draw could pass, and put off its turn
+                self._demand[key] = (min(2 * size, self._most), at_us)
+                return None
             self._drawing.add(key)
             self._demand[key] = (min(2 * size, self._most), at_us)
         return Draw(Group((hit._replace(cost=size),)), at_us)
@@ -276,8 +281,9 @@ class Leases:
         """What came of it; None where there is no answer."""
         key = draw.group.hits[0].key
         with self._lock:
+            is_wanted = key in self._drawing
             self._drawing.discard(key)
-            if ahead is None:
+            if ahead is None or not is_wanted:
                 return
             room = max(1, min(ahead.remaining // 2, self._most))  # leave some to the others
             size, asked_us = self._demand.get(key, (1, 0))
@@ -300,6 +306,13 @@ class Leases:
         held.close()
         return held, left
 
+    def discard(self, group: Group) -> None:
+        """Hold nothing of these keys, nor give it back: they are about to be reset."""
+        with self._lock:
+            for hit in group.hits:
+                self._drop(hit.key, self._clock())
+                self._drawing.discard(hit.key)  # what is on its way is not to be held either
+
     def returns(self, *, only_idle: bool) -> list[Group]:
         """What gives back the tokens that nobody used: all of them, or those whose lease has outlived its life."""
         groups = []
@@ -321,6 +334,7 @@ class Leases:
             while True:
                 with self._lock:
                     if not self._held:
+                        self.is_returning = False
                         return
                     idle_at_us = min(held.idle_at_us for held in self._held.values())
                 yield Pause(max(1, idle_at_us - self._clock()))
@@ -336,16 +350,3 @@ class Leases:
                 return False
             self.is_returning = True
             return True
-
-    def soften(self, groups: list[Group]) -> list[Group]:
-        """What is left of giving back and charging: a token bucket's tokens come back only where nobody came after,
-        since others may hold leases behind them.
-        """
-        if not isinstance(self._limit, TokenBucket):
-            return groups
-        return [
-            group._replace(hits=tuple(hit._replace(receipt=(*hit.receipt[:2], True)) for hit in group.hits))
-            if group.action == "give_back"
-            else group
-            for group in groups
-        ]

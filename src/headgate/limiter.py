@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
+from headgate.coalesce import MAX_GROUPS
 from headgate.decision import Decision
 from headgate.decorate import CostOfCall, KeyOfCall, decorator
 from headgate.drive import drive, drive_async
@@ -160,7 +161,7 @@ class Limiter(Front):
         :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
         """
         decision.claim()
-        groups = self._softened(give_back_groups(decision))
+        groups = give_back_groups(decision)
         if groups:
             self._ask_leniently(groups)
 
@@ -178,7 +179,7 @@ class Limiter(Front):
         costs = self._policy.actual(decision, actual)
         decision.claim()
         groups = settle_groups(decision, costs)
-        answers = self._ask_leniently(self._softened([group for _, group in groups])) if groups else []
+        answers = self._ask_leniently([group for _, group in groups]) if groups else []
         return self._settled(decision, costs, dict(zip([index for index, _ in groups], answers, strict=False)))
 
     def reset(self, key: Keys, *, limit: CallLimit = None) -> None:
@@ -187,6 +188,8 @@ class Limiter(Front):
         :raises StoreOutage: if the store does not answer, whatever `on_outage` says.
         """
         group = self._policy.group(key, 0, limit)
+        if self._leases is not None:
+            self._leases.discard(group)
         self._ask_store([Group((hit,), 0, "forget") for hit in group.hits])
 
     def limit(
@@ -258,10 +261,10 @@ class Limiter(Front):
         if isinstance(command, waiting.Pause):
             return self._pause(command.duration_us)
         try:
-            return self._ask_store(command.groups)
+            for at in range(0, len(command.groups), MAX_GROUPS):
+                self._ask_store(command.groups[at : at + MAX_GROUPS])
         except StoreOutage as outage:
             logger.warning("headgate: could not give back what was leased: %s", outage)
-            return []
 
     def _ask_store(self, groups: list[Group]) -> list[Decision]:
         return self._store.decide(groups)
@@ -355,7 +358,7 @@ class AsyncLimiter(Front):
     async def refund(self, decision: Decision) -> None:
         """As `Limiter.refund`."""
         decision.claim()
-        groups = self._softened(give_back_groups(decision))
+        groups = give_back_groups(decision)
         if groups:
             await self._ask_leniently(groups)
 
@@ -364,12 +367,14 @@ class AsyncLimiter(Front):
         costs = self._policy.actual(decision, actual)
         decision.claim()
         groups = settle_groups(decision, costs)
-        answers = await self._ask_leniently(self._softened([group for _, group in groups])) if groups else []
+        answers = await self._ask_leniently([group for _, group in groups]) if groups else []
         return self._settled(decision, costs, dict(zip([index for index, _ in groups], answers, strict=False)))
 
     async def reset(self, key: Keys, *, limit: CallLimit = None) -> None:
         """As `Limiter.reset`."""
         group = self._policy.group(key, 0, limit)
+        if self._leases is not None:
+            self._leases.discard(group)
         await self._ask_store([Group((hit,), 0, "forget") for hit in group.hits])
 
     def limit(
@@ -418,6 +423,9 @@ class AsyncLimiter(Front):
         finally:
             if draw is not None:
                 leases.drawn(draw, ahead)
+        if self._returning is not None and self._returning.get_loop().is_closed():
+            leases.is_returning = False  # it ended with its event loop
+            self._returning = None
         if leases.begin_returning():
             work = drive_async(leases.returning(), self._send_back)
             self._returning = asyncio.create_task(work, name="headgate-leases")
@@ -442,10 +450,10 @@ class AsyncLimiter(Front):
         if isinstance(command, waiting.Pause):
             return await self._pause(command.duration_us)
         try:
-            return await self._ask_store(command.groups)
+            for at in range(0, len(command.groups), MAX_GROUPS):  # what was taken out of the leases has to arrive
+                await _finish(self._ask_store(command.groups[at : at + MAX_GROUPS]))
         except StoreOutage as outage:
             logger.warning("headgate: could not give back what was leased: %s", outage)
-            return []
 
     async def _pause(self, duration_us: int) -> int:
         started = time.monotonic_ns()

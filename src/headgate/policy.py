@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS
+from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS, Facts
 from headgate.decision import Decision
 from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
 from headgate.grammar import parse_limit
-from headgate.hits import Action, Group, Hit, check_cost
+from headgate.hits import ONLY_AS_LAST, Action, Group, Hit, check_cost
 from headgate.keys import check_key
-from headgate.limits import Concurrency, Limit
+from headgate.limits import Concurrency, Limit, TokenBucket
 
 LimitLike = str | Limit
 Limits = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike]
@@ -66,6 +66,8 @@ class Policy:
             )
         self._first, self._first_name = self._limits[0], self._names[0]
         self._is_single = len(self._limits) == 1 and not self.is_tiered
+        self.receipt: str | None = None
+        """`ONLY_AS_LAST` where tokens are leased."""
         self.has_slots = any(isinstance(limit, Concurrency) for limit in self._limits)
 
     @property
@@ -88,7 +90,7 @@ class Policy:
                 check_cost(cost, self._first, self._first_name)
             holder = secrets.token_hex(8) if self.has_slots else ""
             # Past the names' own __new__, which takes twice as long.
-            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, None, ""))
+            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, self.receipt, ""))
             return _new(Group, ((hit,), max_wait_us, action))
         keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
         hits = []
@@ -96,7 +98,7 @@ class Policy:
         for limit_here, name, key_here, cost_here, tier in zip(limits, self._names, keys, costs, tiers, strict=True):
             check_cost(cost_here, limit_here, name)
             holder = secrets.token_hex(8) if isinstance(limit_here, Concurrency) else ""
-            hits.append(Hit(limit_here, key_here, name, int(cost_here), holder, None, tier))
+            hits.append(Hit(limit_here, key_here, name, int(cost_here), holder, self.receipt, tier))
         return Group(tuple(hits), max_wait_us, action)
 
     def lone(self, make: Callable[[Limit, str], T]) -> T | None:
@@ -168,8 +170,7 @@ def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Gr
     groups = []
     for hit, facts in zip(decision.group.hits, decision.facts, strict=False):
         if _has_spent(decision) and hit.cost > 0 and (not only_slots or isinstance(hit.limit, Concurrency)):
-            receipt = hit.limit.receipt(facts, hit.cost)
-            groups.append(Group((hit._replace(receipt=receipt),), 0, "give_back"))
+            groups.append(Group((hit._replace(receipt=_receipt(hit, facts)),), 0, "give_back"))
     return groups
 
 
@@ -183,11 +184,18 @@ def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, 
         if isinstance(hit.limit, Concurrency) or difference == 0 or not _has_spent(decision):
             continue
         if difference < 0:
-            receipt = hit.limit.receipt(facts, hit.cost)
-            groups.append((index, Group((hit._replace(cost=-difference, receipt=receipt),), 0, "give_back")))
+            given_back = hit._replace(cost=-difference, receipt=_receipt(hit, facts))
+            groups.append((index, Group((given_back,), 0, "give_back")))
         else:
             groups.append((index, Group((hit._replace(cost=difference),), 0, "take")))
     return groups
+
+
+def _receipt(hit: Hit, facts: Facts) -> Any:
+    receipt = hit.limit.receipt(facts, hit.cost)
+    if hit.receipt == ONLY_AS_LAST and isinstance(hit.limit, TokenBucket):
+        return *receipt[:2], True
+    return receipt
 
 
 def renew_groups(decision: Decision) -> list[Group]:

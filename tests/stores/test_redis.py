@@ -23,6 +23,7 @@ import pytest
 import redis
 import redis.asyncio
 from redis.backoff import ConstantBackoff
+from redis.credentials import CredentialProvider
 from redis.retry import Retry
 
 from headgate import (
@@ -302,6 +303,35 @@ async def test_an_event_loop_needs_one_connection(own: OwnValkey) -> None:
             decisions = await asyncio.gather(*(awaiting.try_acquire(f"a{number % 3}") for number in range(300)))
             assert sum(map(bool, decisions)) == 30
             assert names(own.url).count("bounded") == 1
+
+
+def test_threads_may_begin_and_end_an_event_loop_for_each_call(own: OwnValkey) -> None:
+    store = RedisStore(own.url, timeout=PATIENT, prefix="loops")
+    limiter = AsyncLimiter("10_000/day", store=store, on_outage="raise")
+
+    async def ask() -> Decision:
+        decision = await limiter.try_acquire("k")
+        await store.aclose()
+        return decision
+
+    def work(_: int) -> list[Decision]:
+        return [asyncio.run(ask()) for _ in range(30)]
+
+    with ThreadPoolExecutor(8) as threads:
+        decisions = [decision for told in threads.map(work, range(8)) for decision in told]
+    assert all(decisions)
+    assert len(decisions) == 240
+
+
+def test_whatever_hinders_connecting_is_an_outage(own: OwnValkey) -> None:
+    class Vault(CredentialProvider):
+        def get_credentials(self) -> tuple[str, str]:
+            raise RuntimeError("the vault is closed")
+
+    hindrances: list[tuple[str, dict[str, Any]]] = [("redis://a..b/0", {}), (own.url, {"credential_provider": Vault()})]
+    for url, options in hindrances:
+        store = RedisStore(url, timeout=PATIENT, **options)
+        assert Limiter("5/minute", store=store).try_acquire("k").source == "fail_open"
 
 
 async def test_hundreds_of_tasks_at_once_are_all_answered_by_the_store(own: OwnValkey) -> None:

@@ -174,10 +174,9 @@ function token_bucket.give_back(key)
       local vacancy = table.remove(left)
       bucket.q, bucket.r = minus(bucket.q, bucket.r, vacancy.amount_q, vacancy.amount_r, rate)
     end
-  elseif only_as_last == 1 then -- others may hold leases behind it
   elseif less(end_q, end_r, place_q, place_r) then -- its turn has not come
     add_vacancy(bucket, place_q, place_r)
-  elseif not less(end_q, end_r, bucket.q, bucket.r) and is_owed then -- nobody is waiting
+  elseif only_as_last == 0 and not less(end_q, end_r, bucket.q, bucket.r) and is_owed then -- nobody is waiting
     bucket.limit_of_credit = math.max(bucket.limit_of_credit, ceil(bucket.q, bucket.r))
     bucket.credited = bucket.credited + ceil(owed_q, owed_r)
     bucket.q, bucket.r = minus(bucket.q, bucket.r, owed_q, owed_r, rate)

@@ -21,8 +21,8 @@ being the `tat` just after that hit, that is at most `place - now`, less what ot
   passes, it is lost.
 - A hit whose turn has come pays back what is owed, unless somebody is waiting: waiters have been told their turns
   by the `tat` as it was.
-- What was only drawn ahead (see lease.py) is given back by the last alone, since others may hold leases behind it,
-  which say until when each of their tokens is good.
+- Where tokens are leased (see lease.py), a hit whose turn has come pays back only as the last: others may hold leases
+  behind it, which say until when each of their tokens is good.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ Facts = tuple[int, int, int, int]
 now); where the hit stands in the queue, in parts since the epoch; the bucket's `credited` at that time. The last
 two are the hit's receipt."""
 Receipt = tuple[int, int, bool]
-"""`(place, credited, only_as_last)`: of an earlier hit; and, may its tokens come back only if nobody came after it?"""
+"""`(place, credited, only_as_last)`: of an earlier hit; and, once its turn has come, may its tokens come back only if
+nobody came after it?"""
 Vacancy = tuple[int, int]
 """`(place, amount)`: a place given back while others were waiting, and what it holds, both in parts."""
 
@@ -129,15 +130,13 @@ def give_back(
         while left and left[-1][0] == tat:  # and now those before it
             tat -= left.pop()[1]
         vacancies = tuple(left)
-    elif only_as_last:
-        pass
     elif place - tolerance > now:  # its turn has not come
         merged = dict(vacancies)
         merged[place] = merged.get(place, 0) + increment
         if len(merged) > MAX_VACANCIES:
             del merged[min(merged, key=lambda at: (merged[at], at))]
         vacancies = tuple(sorted(merged.items()))
-    elif tat <= now + tolerance and owed > 0:  # nobody is waiting
+    elif not only_as_last and tat <= now + tolerance and owed > 0:  # nobody is waiting
         limit_of_credit = max(limit_of_credit, -(-tat // rate))
         credited += -(-owed // rate)
         tat -= owed

@@ -164,7 +164,7 @@ def lone(
         return b"%b%d%b%b%b" % (before, size + len(key), begin_bytes, key.encode(), after)
 
     def read(reply: Any, key: str, cost: int, refused: Refused) -> Answer:
-        if is_bucket and len(reply) == 3 and type(reply[2]) is int and reply[1] >= 0:  # nearly always
+        if is_bucket and len(reply) == 3 and type(reply[2]) is type(reply[1]) is int and reply[1] >= 0:  # nearly always
             now_us, q, r = reply
             debt = q * rate + r
             decision: LoneDecision = new(LoneDecision)

@@ -89,7 +89,12 @@ class Dialler:
             raise InvalidUse("this store was made from an asyncio client: it serves AsyncLimiter only")
         kind, options = self._blocking
         connection = kind(**options)
-        connection.connect()
+        try:
+            connection.connect()
+        except (exceptions.RedisError, OSError):
+            raise
+        except Exception as error:  # whatever hinders redis-py is an outage
+            raise exceptions.ConnectionError(str(error)) from error
         return connection
 
     async def dial_async(self) -> Any:

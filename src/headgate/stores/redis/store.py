@@ -161,10 +161,12 @@ class RedisStore:
             if (denial := recall(key, cost)) is not None:
                 return denial
             packed = pack(key, cost) if self._now is None else None
-            if packed is None or (coalesces and not try_lead()):
+            if packed is None:
                 return None
-            sent_ns, forgettings = monotonic_ns(), 0 if denials is None else denials.forgettings
             try:
+                if coalesces and not try_lead():
+                    return None
+                sent_ns, forgettings = monotonic_ns(), 0 if denials is None else denials.forgettings
                 reply = ask(packed)
             except (exceptions.RedisError, hiredis.HiredisError, OSError) as error:
                 raise self._dialler.outage(error) from error
@@ -238,6 +240,7 @@ class RedisStore:
                 arrive(self._learn(groups, answers, mark))
 
         def give_up() -> None:
+            self._forget(groups)
             if question is not None:
                 question.give_up()
 
@@ -249,8 +252,9 @@ class RedisStore:
         loop = asyncio.get_running_loop()
         exchange = self._exchanges.get(loop)
         if exchange is None:
-            for ended in [other for other in self._exchanges if other.is_closed()]:
-                del self._exchanges[ended]
+            for reference in self._exchanges.keyrefs():
+                if (other := reference()) is not None and other.is_closed():
+                    self._exchanges.pop(other, None)
             exchange = self._exchanges[loop] = Exchange(self._dialler)
         return exchange
 

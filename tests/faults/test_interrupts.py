@@ -1,0 +1,66 @@
+"""Exceptions that signals raise anywhere in a call, as Ctrl-C, Celery and gunicorn do: the next goes on as ever."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from headgate import Lease, Limiter, MemoryStore
+from headgate.stores.redis import RedisStore
+from tests.faults.workers import PATIENT
+
+SECONDS = 1.0
+
+
+class Interruption(BaseException):
+    """What a signal handler raises."""
+
+
+class Alarm:
+    """Interrupts the main thread, wherever it is, while it is armed; once each time that it is armed."""
+
+    def __init__(self) -> None:
+        self.is_armed = False
+
+    def ring(self, *_: object) -> None:
+        if self.is_armed:
+            self.is_armed = False
+            raise Interruption
+
+
+@pytest.fixture
+def alarm() -> Iterator[Alarm]:
+    made = Alarm()
+    former = signal.signal(signal.SIGPROF, made.ring)
+    signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
+    yield made
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.signal(signal.SIGPROF, former)
+
+
+@pytest.mark.parametrize("kind", ["memory", "memory windows", "valkey", "valkey windows", "leased", "leased windows"])
+def test_an_interrupt_at_any_place_leaves_nothing_held(kind: str, valkey_url: str, prefix: str, alarm: Alarm) -> None:
+    limit = "fixed-window 100_000_000/day" if "windows" in kind else "100_000_000/day"
+    store: Any = MemoryStore() if "memory" in kind else RedisStore(valkey_url, prefix=prefix, timeout=PATIENT)
+    options: dict[str, Any] = {"lease": Lease(max_tokens=50)} if "leased" in kind else {}
+    limiter = Limiter(limit, store=store, on_outage="raise", **options)
+    limiter.try_acquire("k")
+    times, until = 0, time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        try:
+            while time.monotonic() < until:
+                alarm.is_armed = True
+                limiter.try_acquire("k")
+                alarm.is_armed = False
+        except Interruption:
+            times += 1
+    assert times > 10
+    began = time.monotonic()
+    assert limiter.try_acquire("k")
+    assert time.monotonic() - began < PATIENT / 2  # nobody waits for somebody who is not there
+    limiter.close()
+    store.close()
