@@ -42,6 +42,7 @@ def alarm() -> Iterator[Alarm]:
     signal.signal(signal.SIGPROF, former)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may strike in somebody's __del__
 @pytest.mark.parametrize("kind", ["memory", "memory windows", "valkey", "valkey windows", "leased", "leased windows"])
 def test_an_interrupt_at_any_place_leaves_nothing_held(kind: str, valkey_url: str, prefix: str, alarm: Alarm) -> None:
     limit = "fixed-window 100_000_000/day" if "windows" in kind else "100_000_000/day"
