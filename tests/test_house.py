@@ -19,6 +19,8 @@ SOURCE = Path(headgate.__file__).parent
 LAYERS = [
     {"errors"},
     {"clock"},
+    {"forks"},
+    {"loops"},
     {"algorithms"},
     {"calendars"},
     {"limits"},

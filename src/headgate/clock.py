@@ -21,6 +21,11 @@ def system_clock() -> int:
     return time.time_ns() // 1_000
 
 
+def monotonic_us() -> int:
+    """Microseconds since some instant, which go on evenly whatever is done to the wall clock."""
+    return time.monotonic_ns() // 1_000
+
+
 class ManualClock:
     """A clock that stands still until it is told to move. Safe to share between threads.
 

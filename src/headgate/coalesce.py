@@ -11,16 +11,17 @@ is: it is given what makes a trip.
 from __future__ import annotations
 
 import asyncio
-import os
+import functools
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
-from headgate.decision import Decision
+from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage
+from headgate.forks import begin_afresh_in_child
 from headgate.hits import Group
+from headgate.loops import PerLoop
 from headgate.policy import give_back_groups
 
 MAX_GROUPS: Final = 256
@@ -28,8 +29,6 @@ MAX_GROUPS: Final = 256
 HALF: Final = 32
 """Twice as many tasks as these travel in two trips, one behind the other."""
 
-Answer = Decision | StoreOutage
-"""What a group gets from a trip: each rider fails alone."""
 Trip = Callable[[Sequence[Group]], list[Answer]]
 Arrive = Callable[[list[Answer] | Exception], None]
 """Gets the answers of a trip, or why there are none."""
@@ -55,18 +54,6 @@ class _Ride:
         self.woken.acquire()
 
 
-_coalescers: weakref.WeakSet[ThreadCoalescer] = weakref.WeakSet()
-
-
-def _begin_all() -> None:
-    for coalescer in _coalescers:
-        coalescer.begin()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_all)
-
-
 class ThreadCoalescer:
     """Coalesces the calls of threads. Survives a fork: the child begins with an empty queue.
 
@@ -78,7 +65,7 @@ class ThreadCoalescer:
         self._overdue = overdue
         self._timeout = timeout
         self.begin()
-        _coalescers.add(self)
+        begin_afresh_in_child(self.begin)
 
     def begin(self) -> None:
         """Begin afresh: in a forked process, whoever waited or led is not there."""
@@ -101,9 +88,8 @@ class ThreadCoalescer:
             self._pass_on()  # the road may have become free just before we queued up
             self._wait(ride)
             return self._lead(groups) if ride.answers is None else ride.answers
-        except BaseException:
-            if self._road.get("lead") == threading.get_ident():
-                self.hand_over()
+        except BaseException:  # a signal's, perhaps: somebody else has to lead, if it was our turn
+            self.hand_over()
             raise
 
     def try_lead(self) -> bool:
@@ -114,14 +100,11 @@ class ThreadCoalescer:
         return not self._waiting and self._road.setdefault("lead", own) == own
 
     def hand_over(self) -> None:
-        """The trip is over: whoever came first meanwhile leads the next one."""
-        self._free()
-        if self._waiting:
-            self._pass_on()
-
-    def _free(self) -> None:
+        """If we lead, the trip is over: whoever came first meanwhile leads the next one."""
         if self._road.get("lead") == threading.get_ident():
             self._road.pop("lead", None)
+        if self._waiting:
+            self._pass_on()
 
     def _pass_on(self) -> None:
         """If nobody leads, make the first in the queue do so.
@@ -155,9 +138,7 @@ class ThreadCoalescer:
                     self._waiting.remove(ride)
                 ride.is_gone = True
                 answers = ride.answers
-            if ride.is_leading:  # just now; somebody else has to
-                self.hand_over()
-            elif answers is not None:
+            if answers is not None:
                 self.decide(_returns(answers))
             raise
         with self._lock:
@@ -230,13 +211,7 @@ class AsyncCoalescer:
     """
 
     def __init__(self, start: Start, overdue: Overdue, timeout: float, *, is_together: bool = True) -> None:
-        self._start = start
-        self._overdue = overdue
-        self._timeout = timeout
-        self._is_together = is_together
-        self._lanes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Lane] = weakref.WeakKeyDictionary()
-        self._latest: tuple[asyncio.AbstractEventLoop, _Lane] | None = None
-        """The lane that was asked for last: mostly, there is no other."""
+        self._lanes = PerLoop(lambda loop: _Lane(loop, start, overdue, timeout, is_together))
 
     async def decide(self, groups: Sequence[Group]) -> list[Decision]:
         """Answer some groups, in the next trip of this event loop.
@@ -244,8 +219,7 @@ class AsyncCoalescer:
         :raises StoreOutage: if there is one for any of them: they are one caller's.
         """
         loop = asyncio.get_running_loop()
-        latest = self._latest
-        lane = latest[1] if latest is not None and latest[0] is loop else self._lane(loop)
+        lane = self._lanes.get(loop)
         future: asyncio.Future[list[Answer]] = asyncio.Future(loop=loop)
         lane.board(groups, future)
         try:
@@ -256,20 +230,9 @@ class AsyncCoalescer:
             raise
         return decisions(answers)
 
-    def _lane(self, loop: asyncio.AbstractEventLoop) -> _Lane:
-        lane = self._lanes.get(loop)
-        if lane is None:
-            for reference in self._lanes.keyrefs():  # a list: other threads' loops come and go meanwhile
-                if (other := reference()) is not None and other.is_closed():
-                    self._lanes.pop(other, None)
-            lane = self._lanes[loop] = _Lane(loop, self._start, self._overdue, self._timeout, self._is_together)
-        self._latest = (loop, lane)
-        return lane
-
     def forget(self, loop: asyncio.AbstractEventLoop) -> None:
         """Nothing more will be asked in this event loop."""
-        self._lanes.pop(loop, None)
-        self._latest = None
+        self._lanes.pop(loop)
 
 
 _Rider = tuple[Sequence[Group], "asyncio.Future[list[Answer]] | None", float]
@@ -280,21 +243,13 @@ event loop's clock."""
 class _Trip:
     """Some riders on their way."""
 
-    __slots__ = ("_lane", "deadline", "give_up", "riders")
+    __slots__ = ("deadline", "give_up", "riders")
 
-    def __init__(self, lane: _Lane, riders: list[_Rider], deadline: float) -> None:
-        self._lane = lane
+    def __init__(self, riders: list[_Rider], deadline: float) -> None:
         self.riders = riders
         self.deadline = deadline
-        self.give_up: Callable[[], None] = _nothing
-
-    def arrive(self, answers: list[Answer] | Exception) -> None:
-        """Hand out the answers."""
-        self._lane.arrived(self, answers)
-
-
-def _nothing() -> None:
-    """What there is to give up before there is anything."""
+        self.give_up: Callable[[], None] | None = None
+        """None while there is nothing to give up yet."""
 
 
 class _Lane:
@@ -366,15 +321,15 @@ class _Lane:
                 self._begin(riders)
 
     def _begin(self, riders: list[_Rider]) -> None:
-        trip = _Trip(self, riders, self._loop.time() + self._timeout)
+        trip = _Trip(riders, self._loop.time() + self._timeout)
         self._trips.add(trip)
         groups = [group for groups, _, _ in riders for group in groups]
         try:
-            trip.give_up = self._start(groups, trip.arrive)
+            trip.give_up = self._start(groups, functools.partial(self._arrive, trip))
         except Exception as error:  # a fault of ours: each rider gets to see it
-            self.arrived(trip, error)
+            self._arrive(trip, error)
 
-    def arrived(self, trip: _Trip, answers: list[Answer] | Exception) -> None:
+    def _arrive(self, trip: _Trip, answers: list[Answer] | Exception) -> None:
         """Hand out the answers of a trip."""
         if trip not in self._trips:  # given up
             return
@@ -407,8 +362,9 @@ class _Lane:
         self._watch = None
         now = self._loop.time()
         for trip in [trip for trip in self._trips if trip.deadline <= now]:
-            trip.give_up()
-            self.arrived(trip, self._overdue())
+            if trip.give_up is not None:
+                trip.give_up()
+            self._arrive(trip, self._overdue())
         riders = [*self._waiting, *(rider for trip in self._trips for rider in trip.riders)]
         for groups, future, deadline in riders:
             if deadline <= now and future is not None and not future.done():

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any, Literal
 
 from headgate.algorithms import Facts
-from headgate.errors import InvalidUse
+from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group, Hit
 from headgate.http.headers import HeaderStyle, render
 from headgate.limits import Limit
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
 """Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
+
+Lone = Callable[[Any, Any], "Decision | None"]
+"""Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
 
 _SECOND_US = 1_000_000
 _claiming = threading.Lock()
@@ -177,6 +181,14 @@ class Decision:
             retry_after_us=0 if self.allowed else self.retry_after_us,
             window_us=hit.limit.period_us,
         )
+
+
+Answer = Decision | StoreOutage
+"""What a group gets from a trip to a store: each fails alone."""
+
+
+def leave(key: object, cost: object) -> None:
+    """The `Lone` that leaves everything alone."""
 
 
 class SourcedDecision(Decision):

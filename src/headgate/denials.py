@@ -14,13 +14,12 @@ This module must not know how a store is asked.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from headgate.algorithms import Facts
-from headgate.clock import Clock
-from headgate.decision import Decision, SourcedDecision
+from headgate.clock import Clock, monotonic_us
+from headgate.decision import Decision, Lone, SourcedDecision
 from headgate.hits import Group, Hit
 from headgate.limits import Concurrency, Limit, SlidingLog
 
@@ -30,11 +29,6 @@ MAX_DENIALS: Final = 50_000
 _Entry = tuple[int, Limit, int, int, int, tuple[int, ...], int]
 """`(until_us, limit, cost, most, learned_us, facts, now_us)`: denied before `until_us` by our clock, for this limit,
 this cost and larger ones up to `most`; the facts, with the store's time, were those at `learned_us`."""
-
-
-def monotonic_us() -> int:
-    """Microseconds since some instant, that run on evenly whatever is done to the system's clock."""
-    return time.monotonic_ns() // 1_000
 
 
 class _Table:
@@ -85,7 +79,7 @@ class DenialMemory:
         self.forgettings = 0
         """How often something was forgotten. A question that was sent before the last time teaches nothing."""
 
-    def lone(self, limit: Limit, name: str) -> Callable[[Any, Any], Decision | None]:
+    def lone(self, limit: Limit, name: str) -> Lone:
         """What recalls the denial of a single hit of `limit`, by key and cost. It leaves to others (None) what is no
         plain key or cost.
         """

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from headgate.decision import Decision, SourcedDecision
+from headgate.decision import Decision, Lone, SourcedDecision, leave
 from headgate.decorate import is_async
 from headgate.errors import InvalidUse
 from headgate.hits import ONLY_AS_LAST, Group
@@ -16,7 +16,7 @@ from headgate.lease import Lease, LeaseReport, Leases
 from headgate.limits import Limit
 from headgate.outage import OnOutage, OutageRule
 from headgate.policy import Costs, Keys, Limits, Policy
-from headgate.stores import Lone, QuickStore, Store
+from headgate.stores import QuickStore, Store
 from headgate.stores.memory import MemoryStore
 from headgate.stores.urls import open_store
 
@@ -95,14 +95,14 @@ class Front:
             quick = self._quick if self._leases is None else _without_trip
             self._lone = self._policy.lone(quick(self._store))
         if self._leases is not None:
-            self._lone = self._leases.lone(self._lone or _leave)
+            self._lone = self._leases.lone(self._lone or leave)
 
     def _make_leases(self, lease: bool | Lease) -> Leases | None:
         if lease is False:
             return None
         if lease is not True and not isinstance(lease, Lease):
             raise InvalidUse(f"lease is True, False or a Lease, not {lease!r}")
-        if self._policy.is_tiered or len(self._policy.limits) > 1:
+        if not self._policy.is_single:
             raise InvalidUse("a lease goes with a limiter of one limit: give each limit that is to be leased its own")
         ((name, limit),) = self._policy.limits.items()
         leases = Leases(limit, name, Lease() if lease is True else lease)
@@ -169,7 +169,3 @@ class Front:
 def _without_trip(store: QuickStore) -> Callable[[Limit, str], Lone]:
     """The short way that never asks: with leases, questions go the long way, on which tokens are drawn."""
     return store.lone_async
-
-
-def _leave(key: object, cost: object) -> None:
-    """Decide on nothing."""

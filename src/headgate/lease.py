@@ -19,20 +19,22 @@ This module must not know how a store is asked.
 
 from __future__ import annotations
 
-import os
+import logging
 import threading
-import weakref
-from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic_ns
 from typing import Any, Final, NamedTuple
 
-from headgate.decision import Decision, LoneDecision
+from headgate.clock import Clock, monotonic_us
+from headgate.coalesce import MAX_GROUPS
+from headgate.decision import Decision, Lone, LoneDecision
 from headgate.drive import Plan
-from headgate.errors import InvalidUse
+from headgate.errors import InvalidUse, StoreOutage
+from headgate.forks import begin_afresh_in_child
 from headgate.hits import ONLY_AS_LAST, Group, Hit
 from headgate.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
 from headgate.plans.waiting import Ask, Pause
+
+logger = logging.getLogger("headgate")
 
 MAX_KEYS: Final = 10_000
 """For how many keys of a limiter the demand is remembered."""
@@ -97,23 +99,31 @@ class Draw(NamedTuple):
     sent_us: int
 
 
-class _Stretch:
-    """Tokens that are held of a token bucket, as a stretch of its future, in parts of a microsecond."""
+class _Held:
+    """Tokens that are held of one key."""
 
-    __slots__ = ("drawn", "end", "front", "idle_at_us", "offset_us", "receipt", "spent")
+    __slots__ = ("drawn", "idle_at_us", "offset_us", "receipt", "spent")
 
-    def __init__(self, limit: Limit, decision: Decision, offset_us: int, idle_at_us: int) -> None:
-        facts, cost = decision.facts[0], decision.cost
-        token: int = limit.arguments(1, 0, "")[0]
-        self.end = facts[2]
-        self.front = self.end - cost * token
-        self.drawn = cost
+    def __init__(self, drawn: int, receipt: Any, offset_us: int, idle_at_us: int) -> None:
+        self.drawn = drawn
         self.spent = 0
+        self.receipt = receipt
         self.offset_us = offset_us
         """What makes the store's time, at the latest, of ours."""
         self.idle_at_us = idle_at_us
         """When what is left goes back, by our clock."""
-        self.receipt = (facts[2], facts[3], True)
+
+
+class _Stretch(_Held):
+    """Those of a token bucket, as a stretch of its future, in parts of a microsecond."""
+
+    __slots__ = ("end", "front", "rate", "token")
+
+    def __init__(self, limit: Limit, decision: Decision, offset_us: int, idle_at_us: int) -> None:
+        _, _, self.end, credited = decision.facts[0]
+        super().__init__(decision.cost, (self.end, credited, True), offset_us, idle_at_us)
+        self.token, _, self.rate = limit.arguments(1, 0, "")
+        self.front: int = self.end - decision.cost * self.token
 
     def add(self, before: _Stretch | _Share, left: int) -> None:
         """Keep what was left of an earlier lease: of a stretch, that is too little to keep."""
@@ -122,25 +132,22 @@ class _Stretch:
         """Hold nothing more: somebody may be about to spend who found it just before."""
         self.end = self.front
 
-    def unused(self, at_us: int, arguments: tuple[int, ...]) -> int:
+    def unused(self, at_us: int) -> int:
         """How many tokens are still good."""
-        return max(0, self.end - max(self.front, (at_us + self.offset_us) * arguments[2])) // arguments[0]
+        unused: int = max(0, self.end - max(self.front, (at_us + self.offset_us) * self.rate)) // self.token
+        return unused
 
 
-class _Share:
-    """Tokens that are held of a window, until it ends."""
+class _Share(_Held):
+    """Those of a window, until it ends."""
 
-    __slots__ = ("drawn", "end_us", "facts", "idle_at_us", "offset_us", "receipt", "spent")
+    __slots__ = ("end_us", "facts")
 
     def __init__(self, limit: Limit, decision: Decision, offset_us: int, idle_at_us: int) -> None:
         self.facts: tuple[int, ...] = decision.facts[0]
         start_us: int = self.facts[0]
+        super().__init__(decision.cost, start_us, offset_us, idle_at_us)
         self.end_us = limit.window(start_us)[1] if isinstance(limit, FixedWindow) else start_us + limit.period_us
-        self.drawn = decision.cost
-        self.spent = 0
-        self.offset_us = offset_us
-        self.idle_at_us = idle_at_us
-        self.receipt = start_us
 
     def spend(self, cost: int, now_us: int) -> tuple[int, ...] | None:
         """Use some tokens: the facts, or None where there are too few."""
@@ -159,26 +166,9 @@ class _Share:
         """Hold nothing more: somebody may be about to spend who found it just before."""
         self.drawn = self.spent
 
-    def unused(self, at_us: int, arguments: tuple[int, ...]) -> int:
+    def unused(self, at_us: int) -> int:
         """How many tokens are still good."""
         return self.drawn - self.spent if at_us + self.offset_us < self.end_us else 0
-
-
-_all: weakref.WeakSet[Leases] = weakref.WeakSet()
-
-
-def _forget_all() -> None:
-    for leases in _all:
-        leases.forget()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_all)  # they are the parent's to use
-
-
-def monotonic_us() -> int:
-    """Our clock."""
-    return monotonic_ns() // 1_000
 
 
 class Leases:
@@ -187,7 +177,7 @@ class Leases:
     :raises InvalidUse: if the limit cannot be leased.
     """
 
-    def __init__(self, limit: Limit, name: str, lease: Lease, clock: Callable[[], int] = monotonic_us) -> None:
+    def __init__(self, limit: Limit, name: str, lease: Lease, clock: Clock = monotonic_us) -> None:
         if not isinstance(limit, (TokenBucket, FixedWindow, SlidingWindow)):
             raise InvalidUse(f"{str(limit)!r} cannot be leased: only token buckets, fixed and sliding windows can")
         self._limit = limit
@@ -195,10 +185,9 @@ class Leases:
         self._clock = clock
         self._most = lease.max_tokens or max(1, limit.capacity // 10)
         self._life_us = int(lease.life * 1_000_000)
-        self._arguments: tuple[int, ...] = limit.arguments(1, 0, "") if isinstance(limit, TokenBucket) else ()
         self._kind: type[_Stretch | _Share] = _Stretch if isinstance(limit, TokenBucket) else _Share
         self.forget()
-        _all.add(self)
+        begin_afresh_in_child(self.forget)
 
     def forget(self) -> None:
         """Hold nothing, and give nothing back."""
@@ -216,14 +205,13 @@ class Leases:
         """What has become of the tokens that were drawn."""
         with self._lock:
             at_us = self._clock()
-            held = sum(one.unused(at_us, self._arguments) for one in self._held.values())
+            held = sum(one.unused(at_us) for one in self._held.values())
             spent = self._spent + sum(one.spent for one in self._held.values())
             return LeaseReport(self._drawn, spent, self._returned, held)
 
-    def lone(self, otherwise: Callable[[Any, Any], Decision | None]) -> Callable[[Any, Any], Decision | None]:
+    def lone(self, otherwise: Lone) -> Lone:
         """What spends a held token, by key and cost, and leaves all else to `otherwise`."""
-        limit, name, arguments = self._limit, self._name, self._arguments
-        token, rate = (arguments[0], arguments[2]) if arguments else (0, 1)
+        limit, name = self._limit, self._name
 
         def decide(key: Any, cost: Any) -> Decision | None:
             if key.__class__ is not str or cost.__class__ is not int or cost < 1:
@@ -234,9 +222,9 @@ class Leases:
             now_us = self._clock() + held.offset_us
             with self._lock:
                 if isinstance(held, _Stretch):  # a call less is an eighth of the whole time
-                    now = now_us * rate
+                    now = now_us * held.rate
                     front = held.front
-                    front = (front if front > now else now) + cost * token
+                    front = (front if front > now else now) + cost * held.token
                     told: tuple[Any, ...] | None = None
                     if front <= held.end:
                         held.front = front
@@ -302,7 +290,7 @@ class Leases:
         if held is None:
             return None
         self._spent += held.spent
-        left = held.unused(at_us, self._arguments)
+        left = held.unused(at_us)
         held.close()
         return held, left
 
@@ -328,6 +316,28 @@ class Leases:
                     self._returned += left
         return groups
 
+    def asking(self, group: Group) -> Plan[Ask, Decision]:
+        """The plan that asks for a group, and draws tokens ahead of need if its key is in demand."""
+        draw = self.draw(group)
+        decision: Decision
+        ahead: Decision | None = None
+        try:
+            decision, *more = yield Ask([group] if draw is None else [group, draw.group])
+            ahead = more[0] if more else None
+        finally:
+            if draw is not None:
+                self.drawn(draw, ahead)
+        return decision
+
+    def giving_back(self, *, only_idle: bool) -> Plan[Ask, None]:
+        """The plan that gives back what nobody used. Where the store does not answer, it lapses."""
+        groups = self.returns(only_idle=only_idle)
+        try:
+            for at in range(0, len(groups), MAX_GROUPS):
+                yield Ask(groups[at : at + MAX_GROUPS])
+        except StoreOutage as outage:
+            logger.warning("headgate: could not give back what was leased: %s", outage)
+
     def returning(self) -> Plan[Ask | Pause, None]:
         """The plan that gives back what is idle, for as long as anything is held."""
         try:
@@ -338,8 +348,7 @@ class Leases:
                         return
                     idle_at_us = min(held.idle_at_us for held in self._held.values())
                 yield Pause(max(1, idle_at_us - self._clock()))
-                if groups := self.returns(only_idle=True):
-                    yield Ask(groups)
+                yield from self.giving_back(only_idle=True)
         finally:
             self.is_returning = False
 

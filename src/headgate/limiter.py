@@ -18,8 +18,7 @@ from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
-from headgate.coalesce import MAX_GROUPS
-from headgate.decision import Decision
+from headgate.decision import Decision, Lone
 from headgate.decorate import CostOfCall, KeyOfCall, decorator
 from headgate.drive import drive, drive_async
 from headgate.errors import StoreOutage
@@ -38,7 +37,7 @@ from headgate.policy import (
     wait_bound_us,
 )
 from headgate.renewal import Hold, Renewer, renew
-from headgate.stores import Lone, QuickStore
+from headgate.stores import QuickStore
 from headgate.stores.memory import MemoryStore
 
 P = ParamSpec("P")
@@ -66,11 +65,11 @@ class Limiter(Front):
         """
         super()._find_quick_way()
         store = self._store
-        if not isinstance(store, MemoryStore) or type(self).try_acquire is not Limiter.try_acquire:
-            return
-        (name, limit), *more = self._policy.limits.items()
-        if isinstance(limit, TokenBucket) and not more and not self._policy.is_tiered and self._on_decision is None:
-            vars(self)["try_acquire"] = store.bucket(limit, name, self._try_slowly)
+        is_ours = type(self).try_acquire is Limiter.try_acquire and self._on_decision is None
+        if is_ours and isinstance(store, MemoryStore) and self._policy.is_single:
+            ((name, limit),) = self._policy.limits.items()
+            if isinstance(limit, TokenBucket):
+                vars(self)["try_acquire"] = store.bucket(limit, name, self._try_slowly)
 
     def _try_slowly(self, key: Keys, cost: Costs, limit: CallLimit) -> Decision:
         return self._ask(self._policy.group(key, cost, limit))
@@ -222,49 +221,23 @@ class Limiter(Front):
         self.close()
 
     def _ask(self, group: Group) -> Decision:
-        if self._leases is not None:
-            return self._ask_ahead(group, self._leases)
+        leases = self._leases
         try:
-            decision = self._store.decide((group,))[0]
+            if leases is None:
+                decision = self._store.decide((group,))[0]
+            else:
+                decision = drive(leases.asking(group), self._send_plainly)
         except StoreOutage as outage:
             decision = self._outage.decide(group, outage)
+        if leases is not None and leases.begin_returning():
+            _leasing.add(self)
+            work = (leases.returning(), self._send_plainly)
+            threading.Thread(target=drive, args=work, name="headgate-leases", daemon=True).start()
         return self._answered(decision)
-
-    def _ask_ahead(self, group: Group, leases: Leases) -> Decision:
-        """Ask, and draw tokens ahead of need if the key is in demand."""
-        draw = leases.draw(group)
-        ahead: Decision | None = None
-        try:
-            decision, *more = self._store.decide((group,) if draw is None else (group, draw.group))
-            ahead = more[0] if more else None
-        except StoreOutage as outage:
-            decision = self._outage.decide(group, outage)
-        finally:
-            if draw is not None:
-                leases.drawn(draw, ahead)
-        if leases.begin_returning():
-            self._return_when_idle(leases)
-        return self._answered(decision)
-
-    def _return_when_idle(self, leases: Leases) -> None:
-        _leasing.add(self)
-        threading.Thread(
-            target=drive, args=(leases.returning(), self._send_back), name="headgate-leases", daemon=True
-        ).start()
 
     def _return_leases(self) -> None:
-        if self._leases is not None and (groups := self._leases.returns(only_idle=False)):
-            self._send_back(waiting.Ask(groups))
-
-    def _send_back(self, command: waiting.Ask | waiting.Pause) -> Any:
-        """For what is given back unasked: where the store does not answer, nobody has to hear of it but the log."""
-        if isinstance(command, waiting.Pause):
-            return self._pause(command.duration_us)
-        try:
-            for at in range(0, len(command.groups), MAX_GROUPS):
-                self._ask_store(command.groups[at : at + MAX_GROUPS])
-        except StoreOutage as outage:
-            logger.warning("headgate: could not give back what was leased: %s", outage)
+        if self._leases is not None:
+            drive(self._leases.giving_back(only_idle=False), self._send_plainly)
 
     def _ask_store(self, groups: list[Group]) -> list[Decision]:
         return self._store.decide(groups)
@@ -292,6 +265,12 @@ class Limiter(Front):
         started = time.monotonic_ns()
         time.sleep(duration_us / 1_000_000)
         return (time.monotonic_ns() - started) // 1_000
+
+    def _send_plainly(self, command: waiting.Ask | waiting.Pause) -> Any:
+        """For plans that see to outages themselves."""
+        if isinstance(command, waiting.Pause):
+            return self._pause(command.duration_us)
+        return self._ask_store(command.groups)
 
     def _send(self, command: waiting.Ask | waiting.Pause) -> Any:
         if isinstance(command, waiting.Pause):
@@ -389,8 +368,8 @@ class AsyncLimiter(Front):
         """Give back what was leased, and close what this limiter opened itself."""
         if self._returning is not None and self._returning.get_loop() is asyncio.get_running_loop():
             self._returning.cancel()
-        if self._leases is not None and (groups := self._leases.returns(only_idle=False)):
-            await self._send_back(waiting.Ask(groups))
+        if self._leases is not None:
+            await drive_async(self._leases.giving_back(only_idle=False), self._send_back)
         if self._owns_store:
             await self._store.aclose()
 
@@ -403,33 +382,25 @@ class AsyncLimiter(Front):
         await self.aclose()
 
     async def _ask(self, group: Group) -> Decision:
-        if self._leases is not None:
-            return await self._ask_ahead(group, self._leases)
+        leases = self._leases
         try:
-            decision = (await self._store.decide_async((group,)))[0]
+            if leases is None:
+                decision = (await self._store.decide_async((group,)))[0]
+            else:
+                decision = await drive_async(leases.asking(group), self._send_plainly)
         except StoreOutage as outage:
             decision = self._outage.decide(group, outage)
+        if leases is not None:
+            self._return_when_idle(leases)
         return self._answered(decision)
 
-    async def _ask_ahead(self, group: Group, leases: Leases) -> Decision:
-        """Ask, and draw tokens ahead of need if the key is in demand."""
-        draw = leases.draw(group)
-        ahead: Decision | None = None
-        try:
-            decision, *more = await self._store.decide_async((group,) if draw is None else (group, draw.group))
-            ahead = more[0] if more else None
-        except StoreOutage as outage:
-            decision = self._outage.decide(group, outage)
-        finally:
-            if draw is not None:
-                leases.drawn(draw, ahead)
+    def _return_when_idle(self, leases: Leases) -> None:
         if self._returning is not None and self._returning.get_loop().is_closed():
             leases.is_returning = False  # it ended with its event loop
             self._returning = None
         if leases.begin_returning():
             work = drive_async(leases.returning(), self._send_back)
             self._returning = asyncio.create_task(work, name="headgate-leases")
-        return self._answered(decision)
 
     async def _ask_store(self, groups: list[Group]) -> list[Decision]:
         return await self._store.decide_async(groups)
@@ -446,14 +417,15 @@ class AsyncLimiter(Front):
         except StoreOutage as outage:
             logger.warning("headgate: could not release a slot, it will expire: %s", outage)
 
-    async def _send_back(self, command: waiting.Ask | waiting.Pause) -> Any:
+    async def _send_plainly(self, command: waiting.Ask | waiting.Pause) -> Any:
         if isinstance(command, waiting.Pause):
             return await self._pause(command.duration_us)
-        try:
-            for at in range(0, len(command.groups), MAX_GROUPS):  # what was taken out of the leases has to arrive
-                await _finish(self._ask_store(command.groups[at : at + MAX_GROUPS]))
-        except StoreOutage as outage:
-            logger.warning("headgate: could not give back what was leased: %s", outage)
+        return await self._ask_store(command.groups)
+
+    async def _send_back(self, command: waiting.Ask | waiting.Pause) -> Any:
+        """What was taken out of the leases has to arrive, whoever is cancelled."""
+        work = self._send_plainly(command)
+        return await (_finish(work) if isinstance(command, waiting.Ask) else work)
 
     async def _pause(self, duration_us: int) -> int:
         started = time.monotonic_ns()

@@ -65,7 +65,8 @@ class Policy:
                 f"two limits would share the name {_twice(self._names)!r}: give them as a dict, with names of their own"
             )
         self._first, self._first_name = self._limits[0], self._names[0]
-        self._is_single = len(self._limits) == 1 and not self.is_tiered
+        self.is_single = len(self._limits) == 1 and not self.is_tiered
+        """Is there just one limit, with the key as it is?"""
         self.receipt: str | None = None
         """`ONLY_AS_LAST` where tokens are leased."""
         self.has_slots = any(isinstance(limit, Concurrency) for limit in self._limits)
@@ -85,7 +86,7 @@ class Policy:
         :raises CostExceedsCapacity: if a cost can never be admitted.
         :raises InvalidUse: if keys, costs or limits do not fit the limiter's shape.
         """
-        if self._is_single and limit is None and type(cost) is int and type(key) is str:  # nearly always
+        if self.is_single and limit is None and type(cost) is int and type(key) is str:  # nearly always
             if cost < 0 or cost > self._first.capacity:
                 check_cost(cost, self._first, self._first_name)
             holder = secrets.token_hex(8) if self.has_slots else ""
@@ -103,7 +104,7 @@ class Policy:
 
     def lone(self, make: Callable[[Limit, str], T]) -> T | None:
         """What `make` makes of the limit and its name, where there is just one, and one without slots."""
-        return make(self._first, self._first_name) if self._is_single and not self.has_slots else None
+        return make(self._first, self._first_name) if self.is_single and not self.has_slots else None
 
     def actual(self, decision: Decision, actual: Costs) -> list[int]:
         """What a request really cost, for each hit of its decision.
@@ -150,7 +151,7 @@ class Policy:
                 parse_limit(limit[tier]) if tier in limit else own
                 for tier, own in zip(self._tiers, self._limits, strict=True)
             ]
-        if not self._is_single:
+        if not self.is_single:
             raise InvalidUse(
                 "this limiter has several limits: to replace some for a call, name them in a dict of tiers"
             )

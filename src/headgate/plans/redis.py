@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from importlib import resources
 from typing import Any, Final, NamedTuple
 
-from headgate.decision import Decision, LoneDecision
+from headgate.decision import Answer, Decision, LoneDecision
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, Hit
@@ -38,7 +38,6 @@ STRANGE: Final = -9007199254740991
 FOREIGN: Final = -9007199254740990
 """In the reply to a run: this key holds what is not ours."""
 
-Answer = Decision | StoreOutage
 Refused = Callable[[str], StoreOutage]
 """Makes an outage of the server's words."""
 
@@ -164,7 +163,8 @@ def lone(
         return b"%b%d%b%b%b" % (before, size + len(key), begin_bytes, key.encode(), after)
 
     def read(reply: Any, key: str, cost: int, refused: Refused) -> Answer:
-        if is_bucket and len(reply) == 3 and type(reply[2]) is type(reply[1]) is int and reply[1] >= 0:  # nearly always
+        is_plain = is_bucket and type(reply) is list and len(reply) == 3
+        if is_plain and type(reply[2]) is type(reply[1]) is int and reply[1] >= 0:  # nearly always
             now_us, q, r = reply
             debt = q * rate + r
             decision: LoneDecision = new(LoneDecision)

@@ -7,15 +7,12 @@ store of either family.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
-from headgate.decision import Decision
+from headgate.decision import Decision, Lone
 from headgate.hits import Group
 from headgate.limits import Limit
-
-Lone = Callable[[Any, Any], Decision | None]
-"""Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 
 from headgate.algorithms import Facts
 from headgate.clock import Clock, system_clock
-from headgate.decision import BucketDecision, Decision, LoneDecision
+from headgate.decision import BucketDecision, Decision, Lone, LoneDecision
 from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
 from headgate.keys import check_key
@@ -129,7 +129,7 @@ class MemoryStore:
         """Forget everything."""
         self.close()
 
-    def lone(self, limit: Limit, name: str) -> Callable[[Any, Any], Decision | None]:
+    def lone(self, limit: Limit, name: str) -> Lone:
         """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, without making one.
 
         The callable leaves to others (None) what is no plain key or cost.
@@ -199,7 +199,7 @@ class MemoryStore:
 
         return decide
 
-    def lone_async(self, limit: Limit, name: str) -> Callable[[Any, Any], Decision | None]:
+    def lone_async(self, limit: Limit, name: str) -> Lone:
         """The same: nothing is awaited."""
         return self.lone(limit, name)
 

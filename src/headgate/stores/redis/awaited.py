@@ -16,7 +16,7 @@ from typing import Any
 import hiredis
 
 from headgate.errors import StoreOutage, StoreUnavailable
-from headgate.stores.redis.dialling import Dialler
+from headgate.stores.redis.dialling import Dialler, is_from_replica
 
 Replied = Callable[[Any], None]
 """Gets the answer: a reply (an error that the server answers is a `hiredis.ReplyError`), or a `StoreOutage`."""
@@ -65,8 +65,8 @@ class Wire(asyncio.Protocol):
         self._reader.feed(data)
         try:
             while (reply := self._reader.gets()) is not False:
-                if type(reply) is hiredis.ReplyError and str(reply).startswith("READONLY"):
-                    self.retire()  # it has become a replica: a new connection may find the new primary
+                if is_from_replica(reply):
+                    self.retire()
                 replied = self._asked.popleft().replied
                 if replied is not None:
                     replied(reply)

@@ -6,15 +6,14 @@ docs/decisions/0008-lean-path.md has the numbers.
 
 from __future__ import annotations
 
-import os
 import select
-import weakref
 from collections import deque
 from typing import Any
 
 import hiredis
 
-from headgate.stores.redis.dialling import Dialler
+from headgate.forks import begin_afresh_in_child
+from headgate.stores.redis.dialling import Dialler, is_from_replica
 
 _READ_BYTES = 65_536
 
@@ -60,18 +59,6 @@ class Line:
         self._connection.disconnect()
 
 
-_lines: weakref.WeakSet[Lines] = weakref.WeakSet()
-
-
-def _hang_up_all() -> None:
-    for lines in _lines:
-        lines.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_hang_up_all)
-
-
 class Lines:
     """The connections of a process: as many as threads are asking at the same time. Safe to share between threads,
     and with forked processes.
@@ -80,7 +67,7 @@ class Lines:
     def __init__(self, dialler: Dialler) -> None:
         self._dialler = dialler
         self._idle: deque[Line] = deque()
-        _lines.add(self)
+        begin_afresh_in_child(self.close)
 
     def ask(self, packed: bytes) -> Any:
         """As `Line.ask`, on a line that nobody is using.
@@ -93,8 +80,8 @@ class Lines:
         except BaseException:  # were we interrupted, the next answer on it would be to this question
             line.close()
             raise
-        if type(reply) is hiredis.ReplyError and str(reply).startswith("READONLY"):
-            line.close()  # it has become a replica: a new line may find the new primary
+        if is_from_replica(reply):
+            line.close()
         else:
             self._idle.append(line)
         return reply

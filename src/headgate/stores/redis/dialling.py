@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+import hiredis
 import redis
 import redis.asyncio
 from redis import exceptions
@@ -21,6 +22,11 @@ from headgate.stores.redis.address import describe, shown, translate, unsecret
 
 _NOT_OURS: Final = ("maint_notifications_", "orig_", "oss_cluster_")
 """What redis-py's pools tell their connections of themselves."""
+
+
+def is_from_replica(reply: Any) -> bool:
+    """Has the server become a replica? A new connection may find the new primary."""
+    return type(reply) is hiredis.ReplyError and str(reply).startswith("READONLY")
 
 
 class Dialler:

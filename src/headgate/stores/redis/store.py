@@ -7,7 +7,6 @@ been counted, and is never sent again.
 from __future__ import annotations
 
 import asyncio
-import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from time import monotonic_ns
 from typing import Any, Final
@@ -23,14 +22,15 @@ except ImportError as error:  # pragma: no cover - the suite always has them
     raise MissingExtra("redis-py or hiredis", "redis") from error
 
 from headgate.clock import Clock, system_clock
-from headgate.coalesce import Answer, Arrive, AsyncCoalescer, ThreadCoalescer, decisions
-from headgate.decision import Decision
+from headgate.coalesce import Arrive, AsyncCoalescer, ThreadCoalescer, decisions
+from headgate.decision import Answer, Decision, Lone, leave
 from headgate.denials import DenialMemory
 from headgate.drive import drive, drive_by_callback
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
 from headgate.keys import check_prefix
 from headgate.limits import Limit
+from headgate.loops import PerLoop
 from headgate.plans import redis as plans
 from headgate.stores.redis.awaited import Exchange, Question
 from headgate.stores.redis.blocking import Lines
@@ -100,7 +100,7 @@ class RedisStore:
         else:
             self._dialler = Dialler.like(client, timeout)
         self._lines = Lines(self._dialler)
-        self._exchanges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Exchange] = weakref.WeakKeyDictionary()
+        self._exchanges = PerLoop(lambda _: Exchange(self._dialler))
         self._coalesces = coalesce
         self._threads = ThreadCoalescer(self._trip, self._dialler.overdue, timeout)
         self._tasks = AsyncCoalescer(self._start, self._dialler.overdue, timeout, is_together=coalesce)
@@ -142,7 +142,7 @@ class RedisStore:
             return _told([denial])
         return self._tasks.decide(groups)
 
-    def lone(self, limit: Limit, name: str) -> Callable[[Any, Any], Decision | None]:
+    def lone(self, limit: Limit, name: str) -> Lone:
         """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, straight through. It
         leaves to others (None) what is not plain, and what has to wait for a trip that is under way.
         """
@@ -151,7 +151,7 @@ class RedisStore:
             return recall
         capacity = limit.capacity
         pack, read = plans.lone(limit, name, self._prefix)
-        ask, denials = self._lines.ask, self._denials
+        ask, denials = self._ask, self._denials
         try_lead, hand_over = self._threads.try_lead, self._threads.hand_over
         coalesces, refused = self._coalesces, self._dialler.refused
 
@@ -168,15 +168,11 @@ class RedisStore:
                     return None
                 sent_ns, forgettings = monotonic_ns(), 0 if denials is None else denials.forgettings
                 reply = ask(packed)
-            except (exceptions.RedisError, hiredis.HiredisError, OSError) as error:
-                raise self._dialler.outage(error) from error
             finally:
                 if coalesces:
                     hand_over()
-            if type(reply) is not list:
-                if isinstance(self._reply(reply), plans.ScriptMissing):
-                    return None  # nothing was spent: the long way round sends the script
-                raise refused(plans.NO_ANSWER)
+            if isinstance(reply, plans.ScriptMissing):
+                return None  # nothing was spent: the long way round sends the script
             answer = read(reply, key, cost, refused)
             if isinstance(answer, StoreOutage):
                 raise answer
@@ -186,14 +182,14 @@ class RedisStore:
 
         return decide
 
-    def lone_async(self, limit: Limit, name: str) -> Callable[[Any, Any], Decision | None]:
+    def lone_async(self, limit: Limit, name: str) -> Lone:
         """What recalls that a single hit of `limit` is denied, by key and cost, and leaves all else to
         `decide_async`.
         """
         return self._lone_recall(limit, name)
 
-    def _lone_recall(self, limit: Limit, name: str) -> Callable[[Any, Any], Decision | None]:
-        return _nothing if self._denials is None else self._denials.lone(limit, name)
+    def _lone_recall(self, limit: Limit, name: str) -> Lone:
+        return leave if self._denials is None else self._denials.lone(limit, name)
 
     def _recall(self, group: Group) -> Decision | None:
         # Single hits have come by `lone` or `lone_async`.
@@ -218,19 +214,32 @@ class RedisStore:
         return (0, 0) if self._denials is None else (self._denials.clock(), self._denials.forgettings)
 
     def _send(self, script: plans.Script) -> Any:
+        return self._ask(script.packed)
+
+    def _ask(self, packed: bytes) -> Any:
+        """What the server says to a call, blocking.
+
+        :raises StoreOutage: if that is nothing that a plan can act on.
+        """
         try:
-            return self._reply(self._lines.ask(script.packed))
+            reply = self._lines.ask(packed)
         except (exceptions.RedisError, hiredis.HiredisError, OSError) as error:
             raise self._dialler.outage(error) from error
+        if type(reply) is list:
+            return reply
+        meaning = self._meaning(reply)
+        if isinstance(meaning, StoreOutage):
+            raise meaning
+        return meaning
 
     def _start(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
         """Begin a trip in this event loop."""
-        exchange, mark = self._exchange(), self._mark()
+        exchange, mark = self._exchanges.get(asyncio.get_running_loop()), self._mark()
         question: Question | None = None
 
         def send(script: plans.Script, resume: Callable[[Any], None]) -> None:
             nonlocal question
-            question = exchange.ask(script.packed, lambda reply: resume(self._reply_or_outage(reply)))
+            question = exchange.ask(script.packed, lambda reply: resume(self._meaning(reply)))
 
         def done(answers: list[Answer] | Exception) -> None:
             if isinstance(answers, Exception):
@@ -247,42 +256,18 @@ class RedisStore:
         drive_by_callback(self._plan(groups), send, done)
         return give_up
 
-    def _exchange(self) -> Exchange:
-        """The connection of this event loop."""
-        loop = asyncio.get_running_loop()
-        exchange = self._exchanges.get(loop)
-        if exchange is None:
-            for reference in self._exchanges.keyrefs():
-                if (other := reference()) is not None and other.is_closed():
-                    self._exchanges.pop(other, None)
-            exchange = self._exchanges[loop] = Exchange(self._dialler)
-        return exchange
-
-    def _reply(self, reply: Any) -> Any:
-        """What the plan can act on.
-
-        :raises StoreOutage: if the server answered with an error that it cannot act on.
-        """
-        if type(reply) is hiredis.ReplyError:
-            text = str(reply)
-            if text.startswith("NOSCRIPT"):
-                return plans.ScriptMissing()
-            raise self._dialler.refused(text)
-        return reply
-
-    def _reply_or_outage(self, reply: Any) -> Any:
-        if isinstance(reply, StoreOutage):
+    def _meaning(self, reply: Any) -> Any:
+        """What the plan can act on: a reply as it is, the news that a script is missing, or an outage."""
+        if type(reply) is not hiredis.ReplyError:
             return reply
-        try:
-            return self._reply(reply)
-        except StoreOutage as outage:
-            return outage
+        text = str(reply)
+        return plans.ScriptMissing() if text.startswith("NOSCRIPT") else self._dialler.refused(text)
 
     def close(self) -> None:
         """Close what this store opened for threads, where nobody is asking, and have event loops close theirs."""
         self._lines.close()
-        for loop in list(self._exchanges):
-            exchange = self._exchanges.pop(loop, None)
+        for loop in self._exchanges.loops():
+            exchange = self._exchanges.pop(loop)
             self._tasks.forget(loop)
             if exchange is not None and loop.is_running():  # ours, or another thread's
                 loop.call_soon_threadsafe(exchange.close)
@@ -290,7 +275,7 @@ class RedisStore:
     async def aclose(self) -> None:
         """Close what this store opened for this event loop, and for threads where nobody is asking."""
         loop = asyncio.get_running_loop()
-        exchange = self._exchanges.pop(loop, None)
+        exchange = self._exchanges.pop(loop)
         self._tasks.forget(loop)
         if exchange is not None:
             exchange.close()
@@ -323,7 +308,3 @@ class RedisStore:
 async def _told(decisions: list[Decision]) -> list[Decision]:
     """What is known without asking."""
     return decisions
-
-
-def _nothing(key: Any, cost: Any) -> None:
-    """Recalls no denial."""

@@ -1,0 +1,47 @@
+"""What each event loop has of its own: made when it is first asked for, forgotten when the loop has ended.
+
+This module must not know what that is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+_Loop = asyncio.AbstractEventLoop
+
+
+class PerLoop(Generic[T]):
+    """A thing for each event loop. Safe to share between threads, whose loops come and go."""
+
+    def __init__(self, make: Callable[[_Loop], T]) -> None:
+        self._make = make
+        self._things: weakref.WeakKeyDictionary[_Loop, T] = weakref.WeakKeyDictionary()
+        self._latest: tuple[_Loop, T] | None = None
+        """What was asked for last: mostly, there is no other."""
+
+    def get(self, loop: _Loop) -> T:
+        """What a loop has."""
+        latest = self._latest
+        if latest is not None and latest[0] is loop:
+            return latest[1]
+        thing = self._things.get(loop)
+        if thing is None:
+            for other in self.loops():
+                if other.is_closed():
+                    self._things.pop(other, None)
+            thing = self._things[loop] = self._make(loop)
+        self._latest = (loop, thing)
+        return thing
+
+    def pop(self, loop: _Loop) -> T | None:
+        """What a loop had, if anything: from now on, it has nothing."""
+        self._latest = None
+        return self._things.pop(loop, None)
+
+    def loops(self) -> list[_Loop]:
+        """All loops that have something."""
+        return [loop for reference in self._things.keyrefs() if (loop := reference()) is not None]
