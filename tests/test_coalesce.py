@@ -13,7 +13,8 @@ import pytest
 import redis
 
 from headgate import AsyncLimiter, Decision, Limiter, ManualClock, MemoryStore, StoreOutage, StoreUnavailable
-from headgate.coalesce import MAX_GROUPS, Answer, Arrive, AsyncCoalescer, ThreadCoalescer, _Ride
+from headgate.coalesce import MAX_GROUPS, Arrive, AsyncCoalescer, ThreadCoalescer, _Ride
+from headgate.decision import Answer
 from headgate.errors import StoreTimeout
 from headgate.hits import Group, Hit
 from headgate.keys import storage_key

@@ -8,18 +8,18 @@ import multiprocessing
 import os
 import signal
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
 from headgate import AsyncLimiter, Limiter, ManualClock, MemoryStore, Store, StoreTimeout
-from headgate.coalesce import Answer, Arrive, AsyncCoalescer, ThreadCoalescer
+from headgate.coalesce import Arrive, AsyncCoalescer, ThreadCoalescer
+from headgate.decision import Answer
 from headgate.hits import Group
 from headgate.stores.redis import RedisStore
 from tests.faults.workers import PATIENT, wait_until_killed
-from tests.servers import eventually, soon
+from tests.interrupting import Interruption, interrupted_when
+from tests.servers import eventually, soon, store_by_clock
 
 
 class Bench:
@@ -59,12 +59,7 @@ class Bench:
 @pytest.fixture(params=["memory", "valkey"])
 async def bench(request: pytest.FixtureRequest, valkey_url: str, prefix: str) -> AsyncIterator[Bench]:
     clock = ManualClock()
-    store: Store
-    if request.param == "memory":
-        store = MemoryStore(clock)
-    else:
-        store = RedisStore(valkey_url, prefix=prefix, timeout=PATIENT)
-        store.use_clock(clock)
+    store = store_by_clock(request.param, valkey_url, prefix, clock)
     made = Bench(store, clock)
     await made.limiter.try_acquire("k")
     yield made
@@ -149,10 +144,6 @@ async def test_an_answer_that_came_just_before_the_cancellation_is_given_back() 
         limiter.reset("k")
 
 
-class Interruption(BaseException):
-    """What a signal handler raises, as some servers do to end a request that takes too long."""
-
-
 class Road:
     """A memory store, and trips to it that need a permit each."""
 
@@ -175,34 +166,12 @@ class Road:
         return len(self.coalescer._waiting) == riders
 
 
-@contextmanager
-def interrupted_when(is_so: Callable[[], bool]) -> Iterator[None]:
-    """Raise `Interruption` in the main thread once something is so."""
-
-    def interrupt(*_: object) -> None:
-        raise Interruption
-
-    def watch() -> None:
-        eventually(is_so, "the main thread waits")
-        time.sleep(0.05)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-    former = signal.signal(signal.SIGUSR1, interrupt)
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        watcher.join()
-        signal.signal(signal.SIGUSR1, former)
-
-
 def test_a_thread_interrupted_in_the_queue_holds_up_nobody_else() -> None:
     road = Road()
     leader = threading.Thread(target=road.ask, args=("leader",))
     leader.start()
     eventually(lambda: road.trips == 1, "the leader has set out")
-    with pytest.raises(Interruption), interrupted_when(lambda: road.is_queued(1)):
+    with pytest.raises(Interruption), interrupted_when(lambda: road.is_queued(1), after_seconds=0.05):
         road.ask("rider")
     road.permits.release(9)
     leader.join()
@@ -225,7 +194,7 @@ def test_what_is_admitted_for_a_thread_that_was_interrupted_on_its_way_is_given_
             first.join()
         return road.trips == 2
 
-    with pytest.raises(Interruption), interrupted_when(is_under_way):
+    with pytest.raises(Interruption), interrupted_when(is_under_way, after_seconds=0.05):
         road.ask("rider")
     road.permits.release(9)
     second.join()

@@ -29,7 +29,7 @@ from headgate import (
 from headgate.policy import Limits
 from headgate.stores.redis import RedisStore
 from tests.faults.workers import PATIENT, Traffic
-from tests.servers import OwnValkey, eventually, own_valkey
+from tests.servers import OwnValkey, eventually, own_valkey, store_by_clock
 
 
 class Bench:
@@ -47,12 +47,7 @@ class Bench:
 async def bench(request: pytest.FixtureRequest, valkey_url: str, prefix: str) -> AsyncIterator[Bench]:
     """By a clock that stands still. The server's expiry does not: what is owed in a test must last some seconds."""
     clock = ManualClock()
-    store: Store
-    if request.param == "memory":
-        store = MemoryStore(clock)
-    else:
-        store = RedisStore(valkey_url, prefix=prefix, timeout=PATIENT)
-        store.use_clock(clock)
+    store = store_by_clock(request.param, valkey_url, prefix, clock)
     yield Bench(store, clock)
     await store.aclose()
 

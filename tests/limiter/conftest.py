@@ -10,6 +10,7 @@ import pytest
 from headgate import AsyncLimiter, Limiter, ManualClock, MemoryStore, Store
 from headgate.stores.redis import RedisStore
 from tests.limiter.bench import Bench
+from tests.servers import store_by_clock
 
 
 @pytest.fixture(params=["blocking-memory", "asyncio-memory", "blocking-valkey", "asyncio-valkey"])
@@ -17,12 +18,7 @@ async def bench(request: pytest.FixtureRequest, valkey_url: str, prefix: str) ->
     """By a clock that stands still. The server's expiry does not: what is owed in a test must last some seconds."""
     front, _, where = request.param.partition("-")
     clock = ManualClock()
-    store: Store
-    if where == "memory":
-        store = MemoryStore(clock)
-    else:
-        store = RedisStore(valkey_url, prefix=prefix, timeout=20)
-        store.use_clock(clock)
+    store = store_by_clock(where, valkey_url, prefix, clock)
     yield Bench(Limiter if front == "blocking" else AsyncLimiter, store, clock)
     await store.aclose()
 

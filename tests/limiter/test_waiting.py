@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
@@ -23,8 +20,9 @@ from headgate import (
     MemoryStore,
 )
 from headgate.clock import system_clock
+from tests.interrupting import Interruption, interrupted_when
 from tests.limiter.bench import AnyLimiter, Bench, ask, peek, remaining, told
-from tests.servers import eventually, soon
+from tests.servers import soon
 
 WAITABLE = [
     "100/second; burst=1",
@@ -193,38 +191,17 @@ async def test_a_task_that_is_cancelled_by_a_timeout_gives_its_tokens_back(bench
     assert (await limiter.peek("k")).facts == before.facts
 
 
-class Interruption(BaseException):
-    """What a signal handler raises, like KeyboardInterrupt."""
-
-
-@contextmanager
-def interrupted_when(limiter: Limiter, key: str) -> Iterator[None]:
-    """Raise `Interruption` in the main thread as soon as it waits for the key."""
+def has_changed(limiter: Limiter, key: str) -> Callable[[], bool]:
+    """What tells whether anything was spent since now."""
     before = limiter.peek(key).facts
-
-    def interrupt(*_: object) -> None:
-        raise Interruption
-
-    def watch() -> None:
-        eventually(lambda: limiter.peek(key).facts != before, "the main thread waits")
-        time.sleep(0.01)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-
-    former = signal.signal(signal.SIGUSR1, interrupt)
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    finally:
-        watcher.join()
-        signal.signal(signal.SIGUSR1, former)
+    return lambda: limiter.peek(key).facts != before
 
 
 async def test_an_exception_out_of_a_signal_gives_the_tokens_of_a_blocking_wait_back(bench: Bench) -> None:
     limiter = Limiter("1/minute", store=bench.store, on_outage="raise")
     limiter.try_acquire("k")
     before = limiter.peek("k").facts
-    with pytest.raises(Interruption), interrupted_when(limiter, "k"):
+    with pytest.raises(Interruption), interrupted_when(has_changed(limiter, "k"), after_seconds=0.01):
         limiter.acquire("k")
     assert limiter.peek("k").facts == before
 
