@@ -223,19 +223,27 @@ Tick = Callable[[str], None]
 """Told what is being done, once for each step."""
 
 
-def flood(bench: Bench, entries: Sequence[Entry], tick: Tick) -> list[Outcome]:
-    """As fast as possible. Begins shortly before a whole second, so that windows show their edges."""
-    outcomes = []
+def warmed(
+    bench: Bench, entries: Sequence[Entry], quotas: Quotas, tick: Tick
+) -> Iterator[tuple[Entry, Quota, Contender]]:
+    """Each library by itself, on an empty server, connected and with its scripts there."""
     for entry in entries:
         tick(label(entry))
         bench.empty()
-        quota, trace = FLOOD.of(entry), Trace()
+        quota = quotas.of(entry)
         with bench.opened(entry, quota) as (contender,):
-            trace.ask(contender, "warming up")
-            trace = Trace()
-            start_s = next_phase(FLOOD_LEAD_S)
-            sleep_until(start_s)
-            trace.ask_until(contender, KEY, start_s + FLOOD_S)
+            Trace().ask(contender, "warming up")
+            yield entry, quota, contender
+
+
+def flood(bench: Bench, entries: Sequence[Entry], tick: Tick) -> list[Outcome]:
+    """As fast as possible. Begins shortly before a whole second, so that windows show their edges."""
+    outcomes = []
+    for entry, quota, contender in warmed(bench, entries, FLOOD, tick):
+        trace = Trace()
+        start_s = next_phase(FLOOD_LEAD_S)
+        sleep_until(start_s)
+        trace.ask_until(contender, KEY, start_s + FLOOD_S)
         burst = ideals.largest_burst(trace.admitted, rate_of(quota))
         promised = quota.capacity
         outcomes.append(outcome(entry, [trace], quota, **{"largest burst": f"{burst:,.1f} of {promised:,}"}))
@@ -305,19 +313,14 @@ def drip_steps() -> int:
 def flush(bench: Bench, entries: Sequence[Entry], tick: Tick) -> list[Outcome]:
     """As fast as possible, while the server forgets all scripts ten times a second."""
     outcomes = []
-    for entry in entries:
-        tick(label(entry))
-        bench.empty()
-        quota, trace = FLUSH.of(entry), Trace()
-        with bench.opened(entry, quota) as (contender,):
-            trace.ask(contender, "warming up")
-            trace = Trace()
-            began_s = time.time()
-            for number in itertools.count(1):
-                trace.ask_until(contender, KEY, began_s + min(FLUSH_S, number * FLUSH_EVERY_S))
-                if number * FLUSH_EVERY_S >= FLUSH_S:
-                    break
-                bench.admin.script_flush()
+    for entry, quota, contender in warmed(bench, entries, FLUSH, tick):
+        trace = Trace()
+        began_s = time.time()
+        for number in itertools.count(1):
+            trace.ask_until(contender, KEY, began_s + min(FLUSH_S, number * FLUSH_EVERY_S))
+            if number * FLUSH_EVERY_S >= FLUSH_S:
+                break
+            bench.admin.script_flush()
         outcomes.append(outcome(entry, [trace], quota))
     return outcomes
 
