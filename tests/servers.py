@@ -59,6 +59,8 @@ class OwnValkey:
 
     def __init__(self, port: int, socket_path: str | None, config: dict[str, Any]) -> None:
         self.port = port
+        self.bus_port = int(config.get("cluster-port", 0))
+        """Where it talks to the other nodes of its cluster."""
         self._server = ValkeyServer(
             port=port, unix_socket_path=socket_path, config={"enable-debug-command": "local", **config}
         )

@@ -75,8 +75,8 @@ def test_what_is_denied_from_memory_the_store_would_have_denied(
     *remembering, truth = stores
     truth.decide([Group((Hit(limit, "k", f"n{index}", 0),), 0, "forget") for index, limit in enumerate(LIMITS)])
     for store in remembering:
-        assert store._denials is not None
-        store._denials.clear()
+        assert store._ledger.denials is not None
+        store._ledger.denials.clear()
     spent: list[Hit] = []
     for later_us, who, which, cost, action in steps:
         clock.advance(microseconds=later_us)
@@ -97,8 +97,8 @@ def test_what_is_denied_from_memory_the_store_would_have_denied(
         elif action == "forget" or spent:
             one = hits[0] if action == "forget" else spent.pop()
             for store in remembering:  # all of them have to hear of it
-                assert store._denials is not None
-                store._denials.forget([Group((one,), 0, action)])
+                assert store._ledger.denials is not None
+                store._ledger.denials.forget([Group((one,), 0, action)])
             remembering[who].decide([Group((one,), 0, action)])
 
 

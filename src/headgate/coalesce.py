@@ -65,7 +65,7 @@ class ThreadCoalescer:
         self._overdue = overdue
         self._timeout = timeout
         self.begin()
-        begin_afresh_in_child(self.begin)
+        begin_afresh_in_child(self, ThreadCoalescer.begin)
 
     def begin(self) -> None:
         """Begin afresh: in a forked process, whoever waited or led is not there."""

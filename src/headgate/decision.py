@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from headgate.algorithms import Facts
@@ -81,12 +81,17 @@ class Decision:
     def _hit(self) -> Hit:
         return self.group.hits[self._bind()]
 
+    @property
+    def instants_us(self) -> Sequence[int]:
+        """When each hit was decided, by the clock of whoever decided it."""
+        return (self.now_us,) * len(self.group.hits)
+
     def _remaining(self, index: int) -> int:
-        return self.group.hits[index].limit.remaining(self.facts[index], self.now_us)
+        return self.group.hits[index].limit.remaining(self.facts[index], self.instants_us[index])
 
     def _retry_after_us(self, index: int) -> int:
         hit = self.group.hits[index]
-        return hit.limit.retry_after_us(self.facts[index], self.now_us, hit.cost)
+        return hit.limit.retry_after_us(self.facts[index], self.instants_us[index], hit.cost)
 
     @property
     def binding(self) -> str:
@@ -140,7 +145,7 @@ class Decision:
         if not self.facts:
             return 0
         index = self._bind()
-        return self.group.hits[index].limit.reset_after_us(self.facts[index], self.now_us)
+        return self.group.hits[index].limit.reset_after_us(self.facts[index], self.instants_us[index])
 
     @property
     def reset_after(self) -> float:
@@ -199,6 +204,28 @@ class SourcedDecision(Decision):
     def __init__(self, asked: Group, now_us: int, allowed: bool, facts: tuple[Facts, ...], source: Source) -> None:
         super().__init__(asked, now_us, allowed, facts)
         self.source = source
+
+
+class JoinedDecision(SourcedDecision):
+    """A decision of which parts were made at several servers, each by its own clock."""
+
+    __slots__ = ("_instants_us",)
+
+    def __init__(
+        self,
+        asked: Group,
+        instants_us: Sequence[int],
+        allowed: bool,
+        facts: tuple[Facts, ...],
+        source: Source = "store",
+    ) -> None:
+        super().__init__(asked, max(instants_us), allowed, facts, source)
+        self._instants_us = instants_us
+
+    @property
+    def instants_us(self) -> Sequence[int]:
+        """When each hit was decided, by the clock of whoever decided it."""
+        return self._instants_us
 
 
 class LoneDecision(Decision):

@@ -8,20 +8,23 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, TypeVar
 
-_afresh: Final[set[weakref.WeakMethod[Callable[[], None]]]] = set()
+T = TypeVar("T")
+
+_afresh: Final[weakref.WeakKeyDictionary[object, Callable[[Any], None]]] = weakref.WeakKeyDictionary()
+"""What makes each of them begin afresh."""
 
 
-def begin_afresh_in_child(method: Callable[[], None]) -> None:
-    """Call a bound method in each process that is forked from now on, for as long as its object lives."""
-    _afresh.add(weakref.WeakMethod(method, _afresh.discard))
+def begin_afresh_in_child(one: T, begin: Callable[[T], None]) -> None:
+    """Call `begin` with `one` in each process that is forked from now on, for as long as that lives."""
+    # No WeakMethod: its callback fails, and says so on stderr, where the interpreter ends and both are swept together.
+    _afresh[one] = begin
 
 
 def _begin_all() -> None:
-    for reference in list(_afresh):
-        if (begin := reference()) is not None:
-            begin()
+    for one, begin in list(_afresh.items()):
+        begin(one)
 
 
 if hasattr(os, "register_at_fork"):

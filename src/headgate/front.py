@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from headgate.decision import Decision, Lone, SourcedDecision, leave
+from headgate.decision import Decision, JoinedDecision, Lone, leave
 from headgate.decorate import is_async
 from headgate.errors import InvalidUse
 from headgate.hits import ONLY_AS_LAST, Group
@@ -160,8 +160,10 @@ class Front:
             told[index].facts[0] if index in told and told[index].facts else facts
             for index, facts in enumerate(decision.facts)
         )
-        latest = max((answer.now_us for answer in told.values()), default=decision.now_us)
-        settled = SourcedDecision(Group(hits), max(latest, decision.now_us), decision.allowed, facts, decision.source)
+        at_us = decision.instants_us
+        passed_us = max((answer.now_us - at_us[index] for index, answer in told.items()), default=0)
+        later_us = [now_us + max(0, passed_us) for now_us in at_us]
+        settled = JoinedDecision(Group(hits), later_us, decision.allowed, facts, decision.source)
         settled.claim()
         return settled
 

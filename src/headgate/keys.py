@@ -2,19 +2,26 @@
 
 `headgate:{user:42}:api:tb`: prefix, key, the limit's name, the algorithm. The braces are a Redis Cluster hash tag,
 so that all limits of one key share a slot. Parts are escaped, so that no two different pairs of key and name ever
-share a counter; the algorithm is part of it, so that a changed algorithm never meets the other's data. This module
-must not know what is stored there.
+share a counter; the algorithm is part of it, so that a changed algorithm never meets the other's data. With a hash tag
+of its own, `headgate:{tag}:user:42:api:tb`, all that a store keeps lies in one slot. This module must not know what
+is stored there.
 """
 
 from __future__ import annotations
 
+import binascii
 import functools
+from collections.abc import Callable
 from typing import Final
 
 from headgate.errors import InvalidKey
 
 MAX_KEY_BYTES: Final = 1024
 """The longest key, in bytes of UTF-8. Longer identities are to be hashed."""
+
+
+SLOTS: Final = 16_384
+"""How many slots a Redis Cluster has."""
 
 
 def check_key(key: str) -> str:
@@ -45,6 +52,8 @@ def storage_key(prefix: str, key: str, name: str, code: str) -> str:
     """Where the state of one limit for one key lives. Injective: different arguments never meet."""
     if "{" in key or "}" in key or "%" in key:
         key = _escape(key)
+    if prefix.endswith("}"):  # it has the hash tag
+        return f"{prefix}:{key}:{_escaped_name(name)}:{code}"
     return f"{prefix}:{{{key}}}:{_escaped_name(name)}:{code}"
 
 
@@ -73,6 +82,35 @@ def check_prefix(prefix: str) -> str:
     if "{" in prefix or "}" in prefix:
         raise InvalidKey(f"a key prefix must not hold braces, as {_shown(prefix)} does")
     return prefix
+
+
+def tagged_prefix(prefix: str, tag: str) -> str:
+    """The prefix of keys that all lie in one slot, that of the hash tag.
+
+    :raises InvalidKey: if the tag is no usable key, or holds a brace.
+    """
+    check_key(tag)
+    if "{" in tag or "}" in tag:
+        raise InvalidKey(f"a hash tag must not hold braces, as {_shown(tag)} does: they are put around it")
+    return f"{prefix}:{{{tag}}}"
+
+
+def slot_finder(prefix: str) -> Callable[[str], int]:
+    """What finds the slot of a key's limits: CRC-16 of the hash tag, as the specification of Redis Cluster has it."""
+    if prefix.endswith("}"):
+        tagged = _slot(prefix[prefix.index("{") + 1 : -1])
+        return lambda _: tagged
+
+    def find(key: str) -> int:
+        if "{" in key or "}" in key or "%" in key:
+            key = _escape(key)
+        return _slot(key)
+
+    return find
+
+
+def _slot(tag: str) -> int:
+    return binascii.crc_hqx(tag.encode(), 0) % SLOTS
 
 
 def _shown(key: str) -> str:

@@ -187,7 +187,7 @@ class Leases:
         self._life_us = int(lease.life * 1_000_000)
         self._kind: type[_Stretch | _Share] = _Stretch if isinstance(limit, TokenBucket) else _Share
         self.forget()
-        begin_afresh_in_child(self.forget)
+        begin_afresh_in_child(self, Leases.forget)
 
     def forget(self) -> None:
         """Hold nothing, and give nothing back."""

@@ -13,7 +13,7 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
@@ -26,6 +26,7 @@ from headgate.front import Front
 from headgate.hits import Group
 from headgate.lease import Leases
 from headgate.limits import Limit, TokenBucket
+from headgate.loops import finish
 from headgate.plans import waiting
 from headgate.policy import (
     CallLimit,
@@ -46,8 +47,6 @@ R = TypeVar("R")
 logger = logging.getLogger("headgate")
 _MAKING: Final = threading.Lock()
 _leasing: weakref.WeakSet[Limiter] = weakref.WeakSet()
-_finishing: Final[set[asyncio.Task[Any]]] = set()
-"""Tasks that outlive the cancelled ones which started them; a loop holds its tasks only weakly."""
 
 
 class Limiter(Front):
@@ -328,7 +327,7 @@ class AsyncLimiter(Front):
             yield hold
         finally:
             renewal.cancel()
-            await _finish(self._release(decision))
+            await finish(self._release(decision))
 
     async def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """As `Limiter.peek`."""
@@ -425,7 +424,7 @@ class AsyncLimiter(Front):
     async def _send_back(self, command: waiting.Ask | waiting.Pause) -> Any:
         """What was taken out of the leases has to arrive, whoever is cancelled."""
         work = self._send_plainly(command)
-        return await (_finish(work) if isinstance(command, waiting.Ask) else work)
+        return await (finish(work) if isinstance(command, waiting.Ask) else work)
 
     async def _pause(self, duration_us: int) -> int:
         started = time.monotonic_ns()
@@ -437,7 +436,7 @@ class AsyncLimiter(Front):
             return await self._pause(command.duration_us)
         if command.groups and command.groups[0].action == "spend":
             return [await self._ask(group) for group in command.groups]
-        return await _finish(self._ask_leniently(command.groups))
+        return await finish(self._ask_leniently(command.groups))
 
 
 def _return_at_exit() -> None:
@@ -459,16 +458,3 @@ def _twin(limiter: Front, kind: type[Colour]) -> Colour:
     twin._owns_store = False
     twin._find_quick_way()
     return twin
-
-
-async def _finish(work: Coroutine[Any, Any, R]) -> R:
-    """Do `work` to its end even if the caller is cancelled meanwhile: it gives back what the caller took."""
-    task = asyncio.create_task(work)
-    _finishing.add(task)
-    task.add_done_callback(_finishing.discard)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        if not task.done():
-            await asyncio.wait([task])
-        raise

@@ -1,4 +1,5 @@
-"""What each event loop has of its own: made when it is first asked for, forgotten when the loop has ended.
+"""What each event loop has of its own: made when it is first asked for, forgotten when the loop has ended. And work
+that outlives the task which began it.
 
 This module must not know what that is.
 """
@@ -7,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Generic, TypeVar
 
 T = TypeVar("T")
 _Loop = asyncio.AbstractEventLoop
+_finishing: Final[set[asyncio.Future[Any]]] = set()
+"""What outlives the cancelled task which began it; a loop holds its tasks only weakly."""
 
 
 class PerLoop(Generic[T]):
@@ -45,3 +48,16 @@ class PerLoop(Generic[T]):
     def loops(self) -> list[_Loop]:
         """All loops that have something."""
         return [loop for reference in self._things.keyrefs() if (loop := reference()) is not None]
+
+
+async def finish(work: Awaitable[T]) -> T:
+    """Do `work` to its end even if the caller is cancelled meanwhile: it gives back what the caller took."""
+    task = asyncio.ensure_future(work)
+    _finishing.add(task)
+    task.add_done_callback(_finishing.discard)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        if not task.done():
+            await asyncio.wait([task])
+        raise

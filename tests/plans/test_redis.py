@@ -18,6 +18,7 @@ from headgate.keys import storage_key
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.plans import redis as plans
 from headgate.stores.redis import RedisStore
+from headgate.stores.redis.server import Server
 from tests.plans.exploring import Choose, explore
 from tests.plans.fake_server import FakeServer, read_call
 
@@ -235,16 +236,21 @@ def real(valkey_url: str, prefix: str) -> Iterator[RedisStore]:
 @pytest.mark.parametrize("off_us", [-4_000 * DAY_US, 4_000 * DAY_US])
 def test_a_real_server_corrects_a_wrong_guess(real: RedisStore, prefix: str, off_us: int) -> None:
     sent = []
+    server = real._servers
+    assert isinstance(server, Server)
+
+    def ask_real(script: plans.Script) -> Any:
+        return server._send([script])[0]
 
     def send(script: plans.Script) -> Any:
-        reply = real._send(script)
+        reply = ask_real(script)
         sent.append(reply)
         return reply
 
     limit = FixedWindow(3, per="year", tz="Europe/Berlin")
     batch = [group(hit(limit, cost=3)), group(hit(LIMITS["tb"])), group(hit(limit))]
     ask_first = plans.decide(batch[1:2], prefix=prefix, near_us=0)
-    drive(ask_first, real._send)
+    drive(ask_first, ask_real)
     answers = drive(plans.decide(batch, prefix=prefix, near_us=system_clock() + off_us), send)
     assert decisions(answers) == [True, True, False]
     replies = [reply for reply in sent if isinstance(reply, list)]

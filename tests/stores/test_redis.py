@@ -38,6 +38,7 @@ from headgate import (
 )
 from headgate.clock import system_clock
 from headgate.stores.redis import RedisStore
+from headgate.stores.redis.server import Server
 from tests.faults.processes import run_in_processes
 from tests.servers import OwnValkey, eventually, fake_server, greetings_only, own_valkey, silence, tls_front
 
@@ -278,8 +279,14 @@ def test_a_client_keeps_its_own_shorter_deadline() -> None:
         ({"client": redis.Redis(), "url": "redis://h"}, "a client or a URL with its options, not both"),
         ({"client": redis.Redis(), "socket_timeout": 5}, "a client or a URL with its options, not both"),
         ({"client": redis.Redis(), "password": "hunter2"}, "a client or a URL with its options, not both"),
-        ({"client": object()}, "client must be a redis.Redis or a redis.asyncio.Redis, not object"),
-        ({"client": "redis://h"}, "client must be a redis.Redis or a redis.asyncio.Redis, not str"),
+        (
+            {"client": object()},
+            "client must be a redis.Redis or a redis.cluster.RedisCluster, or one of redis.asyncio, not object",
+        ),
+        (
+            {"client": "redis://h"},
+            "client must be a redis.Redis or a redis.cluster.RedisCluster, or one of redis.asyncio, not str",
+        ),
     ],
 )
 def test_a_client_goes_alone(options: dict[str, Any], problem: str) -> None:
@@ -425,6 +432,7 @@ def test_a_loop_that_ended_without_a_farewell_disturbs_nobody(own: OwnValkey) ->
     program = f"""
 import asyncio, headgate
 from headgate.stores.redis import RedisStore
+from headgate.stores.redis.server import Server
 store = RedisStore("{own.url}", timeout=20)
 limiter = headgate.AsyncLimiter("100/day", store=store, on_outage="raise")
 async def ask():
@@ -541,7 +549,7 @@ async def test_the_servers_clock_counts_and_not_ours(own: OwnValkey) -> None:
 async def test_a_calendar_window_is_found_though_our_clock_is_wrong(own: OwnValkey, monkeypatch: Any) -> None:
     for days in (-400, -1, 1, 400):
         monkeypatch.setattr(
-            "headgate.stores.redis.store.system_clock", lambda days=days: system_clock() + days * 86_400_000_000
+            "headgate.stores.redis.ledger.system_clock", lambda days=days: system_clock() + days * 86_400_000_000
         )
         async with closing(RedisStore(own.url, prefix=f"wrong{days}", timeout=PATIENT)) as store:
             limiter = Limiter("fixed-window 5/day; tz=Europe/Berlin", store=store, on_outage="raise")
@@ -609,7 +617,8 @@ def test_an_interrupt_between_question_and_answer_does_not_shift_the_answers(own
         monkeypatch.setattr("headgate.stores.redis.blocking.hiredis", interrupted)
         store = limiter._store
         assert isinstance(store, RedisStore)
-        store._lines.close()
+        assert isinstance(store._servers, Server)
+        store._servers._lines.close()
         with pytest.raises(Interruption):
             limiter.try_acquire("a", 100)
         for _ in range(5):

@@ -76,8 +76,8 @@ def test_what_redis_py_understands_in_a_url_is_understood(url: str, option: str,
 def test_options_reach_the_store() -> None:
     store = open_store("redis://h", prefix="app", timeout=1.5, remember_denials=0, password="secret", db=2)
     assert isinstance(store, RedisStore)
-    assert (store.timeout, store._prefix, store.name) == (1.5, "app", "redis://h:6379/2")
-    assert store._denials is None
+    assert (store.timeout, store._ledger.prefix, store.name) == (1.5, "app", "redis://h:6379/2")
+    assert store._ledger.denials is None
     assert "secret" not in repr(store)
 
 
@@ -147,5 +147,6 @@ def test_the_message_of_an_unknown_scheme_names_those_there_are() -> None:
         open_store("mongodb://localhost/0")
     assert str(caught.value) == (
         "store URL mongodb://... is not understood: it starts with one of "
-        "memory://, redis://, rediss://, valkey://, valkeys://, unix://"
+        "memory://, redis://, rediss://, valkey://, valkeys://, unix://, "
+        "redis+cluster://, rediss+cluster://, valkey+cluster://, valkeys+cluster://"
     )

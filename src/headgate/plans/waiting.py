@@ -86,9 +86,10 @@ def _known_wait_us(decision: Decision) -> int:
     """
     if not decision.facts:
         return decision.retry_after_us
+    told = zip(decision.group.hits, decision.facts, decision.instants_us, strict=True)
     waits_us = [
-        hit.limit.retry_after_us(facts, decision.now_us, hit.cost)
-        for hit, facts in zip(decision.group.hits, decision.facts, strict=True)
+        hit.limit.retry_after_us(facts, now_us, hit.cost)
+        for hit, facts, now_us in told
         if not isinstance(hit.limit, Concurrency)
     ]
     return max(waits_us, default=0)

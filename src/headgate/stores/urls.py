@@ -9,6 +9,7 @@ from headgate.stores import Store
 from headgate.stores.memory import MemoryStore
 
 _REDIS = ("redis", "rediss", "valkey", "valkeys", "unix")
+_CLUSTER = ("redis+cluster", "rediss+cluster", "valkey+cluster", "valkeys+cluster")
 
 
 def open_store(url: str, **options: Any) -> Store:
@@ -24,12 +25,12 @@ def open_store(url: str, **options: Any) -> Store:
         if rest:
             raise StoreURLError(f"memory:// takes nothing behind it, not {len(rest)} characters")
         return MemoryStore()
-    if separator and scheme in _REDIS:
+    if separator and scheme in (*_REDIS, *_CLUSTER):
         from headgate.stores.redis import RedisStore  # only here, so that the core needs no client library
 
         return RedisStore(url, **options)
     shown = f"{scheme}://..." if separator else "without a scheme"
     raise StoreURLError(
         f"store URL {shown} is not understood: "
-        f"it starts with one of memory://, {', '.join(f'{name}://' for name in _REDIS)}"
+        f"it starts with one of memory://, {', '.join(f'{name}://' for name in (*_REDIS, *_CLUSTER))}"
     )

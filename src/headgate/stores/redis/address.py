@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from headgate.errors import StoreURLError
+from headgate.plans.topology import Address
 
 SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 """The URL schemes that are understood, and what redis-py calls them."""
+CLUSTER: Final = "+cluster"
+"""What is put behind a scheme where the server is a cluster."""
+CLUSTER_SCHEMES: Final = tuple(f"{scheme}{CLUSTER}" for scheme in SCHEMES if scheme != "unix")
+DEFAULT_PORT: Final = 6379
 
 
 def translate(url: str) -> str:
@@ -24,7 +30,7 @@ def translate(url: str) -> str:
     if not separator or scheme not in SCHEMES:
         raise StoreURLError(
             f"store URL {shown(url)} is not understood: "
-            f"it starts with one of {', '.join(f'{name}://' for name in SCHEMES)}"
+            f"it starts with one of {', '.join(f'{name}://' for name in (*SCHEMES, *CLUSTER_SCHEMES))}"
         )
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     before = rest.partition("@")[0]
@@ -36,6 +42,34 @@ def translate(url: str) -> str:
     if scheme != "unix" and not re.fullmatch("[0-9]*", path):
         raise StoreURLError(f"store URL {shown(url)} is not understood: its path is the number of a database")
     return f"{SCHEMES[scheme]}://{rest}"
+
+
+def is_cluster(url: str) -> bool:
+    """Does the URL name a cluster?"""
+    return url.partition("://")[0].lower() in CLUSTER_SCHEMES
+
+
+def split_cluster(url: str) -> tuple[str, list[Address]]:
+    """Of a cluster's URL, that of the first node, and the addresses of all the nodes that it names.
+
+    :raises StoreURLError: if they are not understood.
+    """
+    scheme, _, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    user, at, hosts = authority.rpartition("@")
+    seeds = []
+    for node in hosts.split(","):
+        try:
+            parts = urlsplit(f"//{node}")
+            seeds.append(Address(parts.hostname or "", parts.port or DEFAULT_PORT))
+        except ValueError:
+            seeds.append(Address("", 0))
+        if not seeds[-1].host:
+            raise StoreURLError(
+                f"store URL {shown(url)} is not understood: a cluster's nodes are written host:port,host:port,..."
+            )
+    first = hosts.split(",")[0]
+    return f"{scheme.lower().removesuffix(CLUSTER)}://{user}{at}{first}{rest[len(authority) :]}", seeds
 
 
 def shown(url: str) -> str:
@@ -60,3 +94,8 @@ def describe(connection_class: type, options: dict[str, Any]) -> str:
         return f"unix://{options['path']}?db={db}"
     scheme = "rediss" if "SSL" in connection_class.__name__ else "redis"
     return f"{scheme}://{options.get('host', 'localhost')}:{options.get('port', 6379)}/{db}"
+
+
+def describe_cluster(seeds: list[Address], *, is_secure: bool) -> str:
+    """Where a cluster is, as a URL without user and password."""
+    return f"{'rediss' if is_secure else 'redis'}{CLUSTER}://{','.join(map(str, seeds))}"

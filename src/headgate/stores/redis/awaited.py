@@ -18,17 +18,19 @@ import hiredis
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.stores.redis.dialling import Dialler, is_from_replica
 
-Replied = Callable[[Any], None]
-"""Gets the answer: a reply (an error that the server answers is a `hiredis.ReplyError`), or a `StoreOutage`."""
+Replied = Callable[[list[Any] | StoreOutage], None]
+"""Gets the answers: replies (an error that the server answers is a `hiredis.ReplyError`), or a `StoreOutage`."""
 
 
 class Question:
-    """A question that is waiting for its answer."""
+    """Some questions that go in one write, and wait for their answers."""
 
-    __slots__ = ("packed", "replied", "wire")
+    __slots__ = ("count", "packed", "replied", "replies", "wire")
 
-    def __init__(self, packed: bytes, replied: Replied) -> None:
+    def __init__(self, packed: bytes, count: int, replied: Replied) -> None:
         self.packed = packed
+        self.count = count
+        self.replies: list[Any] = []
         self.replied: Replied | None = replied
         """None once nobody waits for the answer."""
         self.wire: Wire | None = None
@@ -67,9 +69,12 @@ class Wire(asyncio.Protocol):
             while (reply := self._reader.gets()) is not False:
                 if is_from_replica(reply):
                     self.retire()
-                replied = self._asked.popleft().replied
-                if replied is not None:
-                    replied(reply)
+                question = self._asked[0]
+                question.replies.append(reply)
+                if len(question.replies) == question.count:
+                    self._asked.popleft()
+                    if question.replied is not None:
+                        question.replied(question.replies)
         except (hiredis.ProtocolError, IndexError):  # no such server, or an answer to nothing
             self._transport.abort()
         if not self.is_usable and not self._asked:
@@ -103,9 +108,9 @@ class Exchange:
         self._waiting: list[Question] = []
         self._dialling: asyncio.Task[None] | None = None
 
-    def ask(self, packed: bytes, replied: Replied) -> Question:
-        """Send a question; `replied` gets the answer, unless the question is given up before."""
-        question = Question(packed, replied)
+    def ask(self, packed: bytes, count: int, replied: Replied) -> Question:
+        """Send what asks for `count` answers; `replied` gets them, unless the question is given up before."""
+        question = Question(packed, count, replied)
         if self._wire is not None and self._wire.is_usable:
             self._wire.ask(question)
         else:
@@ -130,6 +135,11 @@ class Exchange:
                     self._wire.ask(question)
                 else:
                     question.replied(outage)
+
+    def retire(self) -> None:
+        """Hang up as soon as all questions are answered. Nobody will ask any more."""
+        if self._wire is not None:
+            self._wire.retire()
 
     def close(self) -> None:
         """Hang up."""

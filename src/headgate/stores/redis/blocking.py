@@ -38,21 +38,25 @@ class Line:
             return not self._poller.poll(0)
         return not select.select([self._socket], [], [], 0)[0]
 
-    def ask(self, packed: bytes) -> Any:
-        """Send a question, and wait for its answer; an error that the server answers is a `hiredis.ReplyError`.
+    def ask(self, packed: bytes, count: int) -> list[Any]:
+        """Send some questions, and wait for their `count` answers; an error that the server answers is a
+        `hiredis.ReplyError`.
 
-        :raises OSError: if it cannot be sent, or no answer comes within the deadline. The line is of no use then.
+        :raises OSError: if they cannot be sent, or no answer comes within the deadline. The line is of no use then.
         """
         self._socket.sendall(packed)
         reader, receive = self._reader, self._socket.recv
-        while True:
+        replies: list[Any] = []
+        while len(replies) < count:
             received = receive(_READ_BYTES)
             if not received:
                 raise ConnectionResetError("the server closed the connection")
             reader.feed(received)
-            reply = reader.gets()
-            if reply is not False:
-                return reply
+            while (reply := reader.gets()) is not False:
+                replies.append(reply)
+        if len(replies) > count:
+            raise ConnectionResetError("the server answered what it was not asked")
+        return replies
 
     def close(self) -> None:
         """Hang up. In a forked process, the connection stays open for its parent."""
@@ -67,24 +71,24 @@ class Lines:
     def __init__(self, dialler: Dialler) -> None:
         self._dialler = dialler
         self._idle: deque[Line] = deque()
-        begin_afresh_in_child(self.close)
+        begin_afresh_in_child(self, Lines.close)
 
-    def ask(self, packed: bytes) -> Any:
+    def ask(self, packed: bytes, count: int) -> list[Any]:
         """As `Line.ask`, on a line that nobody is using.
 
         :raises redis.exceptions.RedisError, OSError: if there is none, and none can be opened.
         """
         line = self._check_out()
         try:
-            reply = line.ask(packed)
+            replies = line.ask(packed, count)
         except BaseException:  # were we interrupted, the next answer on it would be to this question
             line.close()
             raise
-        if is_from_replica(reply):
+        if any(map(is_from_replica, replies)):
             line.close()
         else:
             self._idle.append(line)
-        return reply
+        return replies
 
     def _check_out(self) -> Line:
         while self._idle:

@@ -7,17 +7,21 @@ then on is ours (`blocking.py`, `awaited.py`).
 from __future__ import annotations
 
 import asyncio
+from copy import copy
 from typing import Any, Final
 
 import hiredis
 import redis
 import redis.asyncio
 from redis import exceptions
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
 from redis.retry import Retry
 
 from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable, StoreURLError
+from headgate.plans.topology import Address, Remap
 from headgate.stores.redis.address import describe, shown, translate, unsecret
 
 _NOT_OURS: Final = ("maint_notifications_", "orig_", "oss_cluster_")
@@ -54,11 +58,44 @@ class Dialler:
         :raises InvalidUse: if it is no client of redis-py.
         """
         if not isinstance(client, (redis.Redis, redis.asyncio.Redis)):
-            raise InvalidUse(f"client must be a redis.Redis or a redis.asyncio.Redis, not {type(client).__name__}")
+            raise InvalidUse(
+                "client must be a redis.Redis or a redis.cluster.RedisCluster, or one of redis.asyncio, "
+                f"not {type(client).__name__}"
+            )
+        return cls._of(client.connection_pool, timeout_s, isinstance(client, redis.Redis))
+
+    @classmethod
+    def like_node(cls, client: RedisCluster | AsyncRedisCluster, timeout_s: float) -> Dialler:
+        """Opens connections like those of a cluster's client, to one of its nodes."""
+        pool: Any
+        if isinstance(client, RedisCluster):
+            manager: Any = client.nodes_manager
+            node = next(iter(manager.startup_nodes.values()))
+            pool = manager.create_redis_node(node.host, node.port, **manager.connection_kwargs).connection_pool
+            # Its own makes connections read from replicas, where it is to.
+            pool.connection_kwargs["redis_connect_func"] = client.user_on_connect_func
+        else:
+            pool = client.startup_nodes[0]  # which is its own pool
+        return cls._of(pool, timeout_s, isinstance(client, RedisCluster))
+
+    @classmethod
+    def _of(cls, pool: Any, timeout_s: float, is_blocking: bool) -> Dialler:
         dialler = cls.__new__(cls)
         dialler.timeout_s = timeout_s  # type: ignore[misc]  # made without __init__: it is final from here on
         dialler._blocking = dialler._awaited = None
-        dialler._learn(client.connection_pool, isinstance(client, redis.Redis))
+        dialler._learn(pool, is_blocking)
+        return dialler
+
+    def at(self, host: str, port: int) -> Dialler:
+        """Opens connections to another place, with the same name and rights."""
+        dialler = copy(self)
+        there = {"host": host, "port": port}
+        if self._blocking is not None:
+            dialler._blocking = self._blocking[0], self._blocking[1] | there
+        if self._awaited is not None:
+            dialler._awaited = self._awaited[0], self._awaited[1] | there
+        kind, options = dialler._blocking or dialler._awaited or (object, there)
+        dialler.name = describe(kind, options)
         return dialler
 
     def _learn(self, pool: Any, is_blocking: bool) -> None:
@@ -121,6 +158,11 @@ class Dialler:
         if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
             text = "it refuses the user name or password: check them, and that the user may run EVALSHA, EVAL and TIME"
             return StoreUnavailable(self.name, text)
+        if text.startswith(("MOVED ", "ASK ")):
+            text = "it is a node of a cluster: write redis+cluster:// in the URL, or give the store a RedisCluster"
+            return StoreUnavailable(self.name, text)
+        if "cluster support disabled" in text:
+            return StoreUnavailable(self.name, "it is no cluster: write redis:// in the URL")
         return StoreUnavailable(self.name, f"it answered with an error: {text}")
 
     def outage(self, error: Exception) -> StoreOutage:
@@ -135,3 +177,10 @@ class Dialler:
         if isinstance(error, exceptions.ResponseError):
             return self.refused(text)
         return StoreUnavailable(self.name, f"it cannot be reached: check the address, and that it runs ({text})")
+
+
+def known_nodes(client: RedisCluster | AsyncRedisCluster) -> tuple[list[Address], Remap | None]:
+    """The nodes that a cluster's client knows, and what it makes of the addresses that they tell."""
+    manager: Any = client.nodes_manager
+    nodes = [*manager.startup_nodes.values(), *manager.nodes_cache.values()]
+    return list(dict.fromkeys(Address(node.host, int(node.port)) for node in nodes)), manager.address_remap

@@ -6,35 +6,37 @@ been counted, and is never sent again.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from time import monotonic_ns
 from typing import Any, Final
 
 try:
-    import hiredis
+    import hiredis  # noqa: F401  # here, because what imports it below would not say which extra it is of
     import redis
     import redis.asyncio
-    from redis import exceptions
+    from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
+    from redis.cluster import RedisCluster
 except ImportError as error:  # pragma: no cover - the suite always has them
     from headgate.errors import MissingExtra
 
     raise MissingExtra("redis-py or hiredis", "redis") from error
 
-from headgate.clock import Clock, system_clock
-from headgate.coalesce import Arrive, AsyncCoalescer, ThreadCoalescer, decisions
+from headgate.clock import Clock
+from headgate.coalesce import decisions
 from headgate.decision import Answer, Decision, Lone, leave
 from headgate.denials import DenialMemory
-from headgate.drive import drive, drive_by_callback
+from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
-from headgate.keys import check_prefix
+from headgate.keys import check_prefix, tagged_prefix
 from headgate.limits import Limit
-from headgate.loops import PerLoop
 from headgate.plans import redis as plans
-from headgate.stores.redis.awaited import Exchange, Question
-from headgate.stores.redis.blocking import Lines
-from headgate.stores.redis.dialling import Dialler
+from headgate.plans.cluster import in_one
+from headgate.plans.topology import Address, Remap, Topology
+from headgate.stores.redis.address import describe_cluster, is_cluster, split_cluster
+from headgate.stores.redis.cluster import Cluster
+from headgate.stores.redis.dialling import Dialler, known_nodes
+from headgate.stores.redis.ledger import Ledger
+from headgate.stores.redis.server import Server
 
 MAX_REMEMBERED: Final = 60
 """The longest that a denial may be remembered, in seconds."""
@@ -45,12 +47,15 @@ class RedisStore:
 
     :param url: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path/to/socket?db=0`;
         `valkey://` and `valkeys://` mean the same. What redis-py understands as a query parameter is understood
-        here.
-    :param client: your own `redis.Redis` or `redis.asyncio.Redis`, in place of a URL, to be connected like it: to the
-        same server, by the same name and rights. A blocking client serves `Limiter`, an asyncio one `AsyncLimiter`.
+        here. `redis+cluster://host:port,host:port` (or `rediss+cluster://`, ...) names some nodes of a cluster.
+    :param client: your own `redis.Redis` or `redis.asyncio.Redis`, or a `RedisCluster` of either, in place of a URL, to
+        be connected like it: to the same server, by the same name and rights. A blocking client serves `Limiter`, an
+        asyncio one `AsyncLimiter`.
         The connections are the store's own, one for threads and one for each event loop; the client's pool is left
         alone.
     :param prefix: the first part of every key.
+    :param hash_tag: put all keys into one slot of a cluster, that of this tag, so that groups of several keys stand or
+        fall in one script call, and cost one trip. All of this store's keys are one node's to serve, then.
     :param timeout: the deadline of a call, in seconds. Connecting has one of its own.
     :param coalesce: let calls that come while a trip is under way travel together in the next one. The decisions are
         the same; a busy process makes far fewer trips. Without it, threads that ask at the same time have a
@@ -58,7 +63,7 @@ class RedisStore:
     :param remember_denials: for how many seconds at most a denial is repeated without asking the server again, while
         it is known that the server would deny; 0 for not at all. See docs/speed.md.
     :param options: anything else that redis-py's connections take: `password`, `username`, `db`, `ssl_ca_certs`,
-        ...
+        ...; for a cluster also `address_remap`, as its `RedisCluster` takes it.
     :raises StoreURLError: if the URL is not understood.
 
     Making a store does not connect: the server may be down. Safe to share between threads, tasks, event loops and
@@ -69,8 +74,9 @@ class RedisStore:
         self,
         url: str | None = None,
         *,
-        client: redis.Redis | redis.asyncio.Redis | None = None,
+        client: redis.Redis | redis.asyncio.Redis | RedisCluster | AsyncRedisCluster | None = None,
         prefix: str = "headgate",
+        hash_tag: str | None = None,
         timeout: float = 0.25,
         coalesce: bool = True,
         remember_denials: float = 1.0,
@@ -89,30 +95,44 @@ class RedisStore:
                 f"remember_denials is a number of seconds from 0 to {MAX_REMEMBERED}, not {remember_denials!r}"
             )
         self.timeout = timeout
-        self._denials: DenialMemory | None = None
-        if remember_denials:
-            self._denials = DenialMemory(int(remember_denials * 1_000_000))
-        self._prefix = check_prefix(prefix)
-        self._skew_us = 0
-        self._now: Clock | None = None
-        if client is None:
-            self._dialler = Dialler(url or "redis://localhost:6379/0", timeout, options)
-        else:
+        checked = check_prefix(prefix)
+        self._ledger = Ledger(
+            checked if hash_tag is None else tagged_prefix(checked, hash_tag),
+            DenialMemory(int(remember_denials * 1_000_000)) if remember_denials else None,
+        )
+        self._servers: Server | Cluster
+        self._call: Callable[[str, bytes], Any]
+        """`Server.call`, for a key."""
+        seeds: list[Address] = []
+        remap: Remap | None = None
+        if isinstance(client, (RedisCluster, AsyncRedisCluster)):
+            self._dialler = Dialler.like_node(client, timeout)
+            seeds, remap = known_nodes(client)
+        elif client is not None:
             self._dialler = Dialler.like(client, timeout)
-        self._lines = Lines(self._dialler)
-        self._exchanges = PerLoop(lambda _: Exchange(self._dialler))
-        self._coalesces = coalesce
-        self._threads = ThreadCoalescer(self._trip, self._dialler.overdue, timeout)
-        self._tasks = AsyncCoalescer(self._start, self._dialler.overdue, timeout, is_together=coalesce)
+        elif url is not None and is_cluster(url):
+            remap = options.pop("address_remap", None)
+            first, seeds = split_cluster(url)
+            self._dialler = Dialler(first, timeout, options)
+        else:
+            self._dialler = Dialler(url or "redis://localhost:6379/0", timeout, options)
         self.name = self._dialler.name
         """Where the server is, without a password."""
+        if seeds:
+            self.name = describe_cluster(seeds, is_secure=self.name.startswith("rediss"))
+            self._servers = cluster = Cluster(
+                self.name, self._dialler, Topology(seeds, remap), self._ledger, coalesces=coalesce
+            )
+            self._call = cluster.call
+        else:
+            self._servers = server = Server(
+                self._dialler, self._ledger, self._plan, self._dialler.refused, coalesces=coalesce
+            )
+            self._call = lambda _, packed: server.call(packed)
 
     def use_clock(self, clock: Clock) -> None:
         """Decide by `clock` instead of the server's, for tests."""
-        self._now = clock
-        if self._denials is not None:
-            self._denials.clear()
-            self._denials.clock = clock
+        self._ledger.use_clock(clock)
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.name}>"
@@ -126,7 +146,7 @@ class RedisStore:
             return []
         if len(groups) == 1 and (denial := self._recall(groups[0])) is not None:
             return [denial]
-        return decisions(self._threads.decide(groups) if self._coalesces else self._trip(groups))
+        return decisions(self._servers.decide(groups))
 
     def decide_async(self, groups: Sequence[Group], /) -> Coroutine[Any, Any, list[Decision]]:
         """Judge a batch in one trip.
@@ -140,7 +160,7 @@ class RedisStore:
             return _told([])
         if len(groups) == 1 and (denial := self._recall(groups[0])) is not None:
             return _told([denial])
-        return self._tasks.decide(groups)
+        return self._servers.decide_async(groups)
 
     def lone(self, limit: Limit, name: str) -> Lone:
         """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, straight through. It
@@ -149,35 +169,27 @@ class RedisStore:
         recall = self._lone_recall(limit, name)
         if not limit.is_plain:
             return recall
-        capacity = limit.capacity
-        pack, read = plans.lone(limit, name, self._prefix)
-        ask, denials = self._ask, self._denials
-        try_lead, hand_over = self._threads.try_lead, self._threads.hand_over
-        coalesces, refused = self._coalesces, self._dialler.refused
+        capacity, ledger = limit.capacity, self._ledger
+        pack, read = plans.lone(limit, name, ledger.prefix)
+        mark, call, refused = ledger.mark, self._call, self._dialler.refused
 
         def decide(key: Any, cost: Any) -> Decision | None:
             if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity:
                 return None
             if (denial := recall(key, cost)) is not None:
                 return denial
-            packed = pack(key, cost) if self._now is None else None
+            packed = pack(key, cost) if ledger.clock is None else None
             if packed is None:
                 return None
-            try:
-                if coalesces and not try_lead():
-                    return None
-                sent_ns, forgettings = monotonic_ns(), 0 if denials is None else denials.forgettings
-                reply = ask(packed)
-            finally:
-                if coalesces:
-                    hand_over()
-            if isinstance(reply, plans.ScriptMissing):
-                return None  # nothing was spent: the long way round sends the script
+            sent = mark()
+            reply = call(key, packed)
+            if reply is None:
+                return None  # the long way round waits, sends the script, or finds the node
             answer = read(reply, key, cost, refused)
             if isinstance(answer, StoreOutage):
                 raise answer
-            if denials is not None and not answer.allowed:
-                denials.learn(answer, sent_ns // 1_000, forgettings)
+            if not answer.allowed:
+                ledger.learn_denial(answer, sent)
             return answer
 
         return decide
@@ -189,120 +201,27 @@ class RedisStore:
         return self._lone_recall(limit, name)
 
     def _lone_recall(self, limit: Limit, name: str) -> Lone:
-        return leave if self._denials is None else self._denials.lone(limit, name)
+        denials = self._ledger.denials
+        return leave if denials is None else denials.lone(limit, name)
 
     def _recall(self, group: Group) -> Decision | None:
         # Single hits have come by `lone` or `lone_async`.
-        return None if self._denials is None or len(group.hits) == 1 else self._denials.recall(group)
+        denials = self._ledger.denials
+        return None if denials is None or len(group.hits) == 1 else denials.recall(group)
 
-    def _trip(self, groups: Sequence[Group]) -> list[Answer]:
-        mark = self._mark()
-        try:
-            answers = drive(self._plan(groups), self._send)
-        except StoreOutage:
-            self._forget(groups)
-            raise
-        return self._learn(groups, answers, mark)
+    def _plan(self, groups: Sequence[Group]) -> Plan[list[plans.Script], list[Answer]]:
+        return in_one(groups, self._in_one)
 
-    def _forget(self, groups: Sequence[Group]) -> None:
-        """What was given back may have reached the server, though its answer did not reach us."""
-        if self._denials is not None:
-            self._denials.forget(groups)
-
-    def _mark(self) -> tuple[int, int]:
-        """When a question is sent, as `DenialMemory.learn` wants to know it."""
-        return (0, 0) if self._denials is None else (self._denials.clock(), self._denials.forgettings)
-
-    def _send(self, script: plans.Script) -> Any:
-        return self._ask(script.packed)
-
-    def _ask(self, packed: bytes) -> Any:
-        """What the server says to a call, blocking.
-
-        :raises StoreOutage: if that is nothing that a plan can act on.
-        """
-        try:
-            reply = self._lines.ask(packed)
-        except (exceptions.RedisError, hiredis.HiredisError, OSError) as error:
-            raise self._dialler.outage(error) from error
-        if type(reply) is list:
-            return reply
-        meaning = self._meaning(reply)
-        if isinstance(meaning, StoreOutage):
-            raise meaning
-        return meaning
-
-    def _start(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
-        """Begin a trip in this event loop."""
-        exchange, mark = self._exchanges.get(asyncio.get_running_loop()), self._mark()
-        question: Question | None = None
-
-        def send(script: plans.Script, resume: Callable[[Any], None]) -> None:
-            nonlocal question
-            question = exchange.ask(script.packed, lambda reply: resume(self._meaning(reply)))
-
-        def done(answers: list[Answer] | Exception) -> None:
-            if isinstance(answers, Exception):
-                self._forget(groups)
-                arrive(answers)
-            else:
-                arrive(self._learn(groups, answers, mark))
-
-        def give_up() -> None:
-            self._forget(groups)
-            if question is not None:
-                question.give_up()
-
-        drive_by_callback(self._plan(groups), send, done)
-        return give_up
-
-    def _meaning(self, reply: Any) -> Any:
-        """What the plan can act on: a reply as it is, the news that a script is missing, or an outage."""
-        if type(reply) is not hiredis.ReplyError:
-            return reply
-        text = str(reply)
-        return plans.ScriptMissing() if text.startswith("NOSCRIPT") else self._dialler.refused(text)
+    def _in_one(self, groups: Sequence[Group]) -> Plan[plans.Script, list[Answer]]:
+        return self._ledger.plan(groups, self._dialler.refused)
 
     def close(self) -> None:
         """Close what this store opened for threads, where nobody is asking, and have event loops close theirs."""
-        self._lines.close()
-        for loop in self._exchanges.loops():
-            exchange = self._exchanges.pop(loop)
-            self._tasks.forget(loop)
-            if exchange is not None and loop.is_running():  # ours, or another thread's
-                loop.call_soon_threadsafe(exchange.close)
+        self._servers.close()
 
     async def aclose(self) -> None:
         """Close what this store opened for this event loop, and for threads where nobody is asking."""
-        loop = asyncio.get_running_loop()
-        exchange = self._exchanges.pop(loop)
-        self._tasks.forget(loop)
-        if exchange is not None:
-            exchange.close()
-            await asyncio.sleep(0)  # let the transport end
-        self._lines.close()
-
-    def _plan(self, groups: Sequence[Group]) -> Any:
-        now_us = None if self._now is None else self._now()
-        near_us = system_clock() + self._skew_us if now_us is None else now_us
-        return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us, refused=self._dialler.refused)
-
-    def _learn(self, groups: Sequence[Group], answers: list[Answer], mark: tuple[int, int]) -> list[Answer]:
-        """Remember what was denied, and how far the server's clock is from ours: that is used to guess calendar
-        windows, never to decide.
-        """
-        denials = self._denials
-        if denials is not None:
-            for answer in answers:
-                if not isinstance(answer, StoreOutage) and not answer.allowed:
-                    denials.learn(answer, *mark)
-            denials.forget(groups)
-        first = answers[0]
-        if type(first) is Decision and self._now is None and not first.group.hits[0].limit.is_plain:
-            skew_us = first.now_us - system_clock()
-            if abs(skew_us - self._skew_us) > 1_000_000:
-                self._skew_us = skew_us
-        return answers
+        await self._servers.aclose()
 
 
 async def _told(decisions: list[Decision]) -> list[Decision]:

@@ -1,0 +1,215 @@
+"""The plans for Redis Cluster: whom to ask for which part of a group, and what to send to one node.
+
+A script may touch the keys of one slot only. So a caller's groups are asked for at the nodes that serve them
+(`decide`), and what goes to one node is sent as one script call for each slot, one behind the other (`at_node`). A
+group whose keys lie in several slots is taken part by part, the narrowest limit first, and given back when a later
+part denies: never over the limit, at worst briefly under.
+
+A node that does not serve a key says so, and has done nothing: the question goes on to where it points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Final, NamedTuple
+
+from headgate.decision import Answer, Decision, JoinedDecision
+from headgate.drive import Plan, together
+from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.hits import Action, Group, Hit
+from headgate.plans.redis import Script
+from headgate.plans.topology import Address, Topology
+from headgate.policy import give_back_groups
+
+MAX_REDIRECTIONS: Final = 5
+"""How often a question is sent on. A slot that is being moved takes two."""
+
+SlotOf = Callable[[str], int]
+"""From a key to its slot."""
+
+
+class Elsewhere(StoreUnavailable):
+    """A node does not serve a key, or not now. It has done nothing. What is known of the cluster is to be corrected."""
+
+    def __init__(self, store: str, address: Address | None, *, is_asking: bool = False) -> None:
+        super().__init__(store, "the slot is served elsewhere")
+        self.address = address
+        """Who serves it; None if the slot is being moved, and some of the keys are here and some there."""
+        self.is_asking = is_asking
+        """Is it to be asked for there by way of exception, since the slot is being moved there?"""
+
+
+def elsewhere(text: str, store: str, asked: Address, topology: Topology) -> Elsewhere | None:
+    """What the error of a node says about where to ask; None if it says nothing of the kind."""
+    kind, *words = text.split()
+    if kind in ("MOVED", "ASK") and len(words) == 2:
+        host, _, port = words[1].rpartition(":")
+        if port.isdecimal() and host != "?":
+            return Elsewhere(store, topology.told(host, int(port), asked), is_asking=kind == "ASK")
+    return Elsewhere(store, None) if kind == "TRYAGAIN" else None
+
+
+class Errand(NamedTuple):
+    """A group, whose keys lie in one slot, to be asked for."""
+
+    group: Group
+    slot: int
+    at: Elsewhere | None = None
+    """Where to ask, if not at the slot's owner."""
+
+
+def decide(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], list[Answer]]:
+    """Judge the groups of a caller. Asks for lists of errands, which may be done side by side; the reply is a list of
+    answers.
+    """
+    return together([_judge(group, slot_of, topology) for group in groups])
+
+
+def at_node(
+    groups: Sequence[Group], slot_of: SlotOf, decide: Callable[[Sequence[Group]], Plan[Script, list[Answer]]]
+) -> Plan[list[Script], list[Answer]]:
+    """Judge what came to one node: a script call for each slot. `decide` is the plan for the groups of a slot."""
+    slots: dict[int, list[int]] = {}
+    for index, group in enumerate(groups):
+        slots.setdefault(slot_of(group.hits[0].key), []).append(index)
+    by_slot = yield from together([in_one([groups[index] for index in own], decide) for own in slots.values()])
+    answers: dict[int, Answer] = {}
+    for indices, answered in zip(slots.values(), by_slot, strict=True):
+        answers.update(zip(indices, answered, strict=True))
+    return [answers[index] for index in range(len(groups))]
+
+
+def in_one(
+    groups: Sequence[Group], decide: Callable[[Sequence[Group]], Plan[Script, list[Answer]]]
+) -> Plan[list[Script], list[Answer]]:
+    """Judge groups in one script call. Where the slot is being moved, and some of its keys are elsewhere, each by
+    itself.
+    """
+    plan = decide(groups)
+    try:
+        script = next(plan)
+        while True:
+            (reply,) = yield [script]
+            if not isinstance(reply, StoreOutage):
+                script = plan.send(reply)
+                continue
+            plan.close()
+            if isinstance(reply, Elsewhere) and reply.address is None and len(groups) > 1:
+                apart = yield from together([in_one([group], decide) for group in groups])
+                return [answers[0] for answers in apart]
+            return [reply] * len(groups)
+    except StopIteration as done:
+        answers: list[Answer] = done.value
+        return answers
+    except StoreOutage as outage:
+        return [outage] * len(groups)
+
+
+def _judge(group: Group, slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], Answer]:
+    slots: dict[int, list[int]] = {}
+    for index, hit in enumerate(group.hits):
+        slots.setdefault(slot_of(hit.key), []).append(index)
+    try:
+        if len(slots) == 1:
+            return (yield from _follow(Errand(group, next(iter(slots))), topology))
+        return (yield from _judge_apart(group, list(slots.values()), slot_of, topology))
+    except _KeysApart:
+        return (yield from _judge_apart(group, [[index] for index in range(len(group.hits))], slot_of, topology))
+
+
+class _KeysApart(Exception):
+    """The slot is being moved, and the keys of a group are at both ends."""
+
+
+def _follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
+    """Ask for a group wherever its slot has gone."""
+    store = ""
+    for _ in range(MAX_REDIRECTIONS):
+        answer: Answer
+        (answer,) = yield [errand]
+        if not isinstance(answer, Elsewhere):
+            return answer
+        if answer.address is not None and not answer.is_asking:
+            topology.moved(errand.slot, answer.address)
+        elif answer.address is None and len(errand.group.hits) > 1:
+            raise _KeysApart
+        errand = errand._replace(at=None if answer.address is None else answer)
+        store = answer.store
+    return StoreUnavailable(store, "the nodes of its cluster point to each other: the slot is being moved")
+
+
+def _judge_apart(
+    group: Group, parts: list[list[int]], slot_of: SlotOf, topology: Topology
+) -> Plan[list[Errand], Answer]:
+    """Judge a group in parts (each a list of its hits' indices), one after the other."""
+    hits = group.hits
+
+    def errands(groups: Sequence[Group]) -> Plan[list[Errand], list[Answer]]:
+        return together([_follow(Errand(one, slot_of(one.hits[0].key)), topology) for one in groups])
+
+    def part(indices: list[int], action: Action | None = None) -> Group:
+        return group._replace(hits=tuple(hits[index] for index in indices), action=action or group.action)
+
+    known = _Known(group)
+    if group.action != "spend":
+        answers = yield from errands([part(indices) for indices in parts])
+        for indices, answer in zip(parts, answers, strict=True):
+            if isinstance(answer, StoreOutage):
+                return answer
+            known.add(indices, answer)
+        return known.decision(all(bool(answer) for answer in answers))
+    parts = sorted(parts, key=lambda indices: min(_width(hits[index]) for index in indices))
+    taken: list[tuple[int, Group]] = []
+    """What gives back what was taken, with the index of its hit."""
+    later = parts
+    try:
+        while later:
+            indices, *later = later
+            (answer,) = yield from errands([part(indices)])
+            if isinstance(answer, StoreOutage):
+                backs, taken = taken, []  # interrupted from here on, it is not to happen twice
+                yield from errands([back for _, back in backs])
+                return answer
+            known.add(indices, answer)
+            if not answer.allowed:
+                break
+            given_back = iter(give_back_groups(answer))
+            taken += [(index, next(given_back)) for index in indices if hits[index].cost > 0]
+        else:
+            return known.decision(True)
+    except GeneratorExit:  # dropped: nobody is there to send what we would ask
+        raise
+    except BaseException:
+        yield from errands([back for _, back in taken])
+        raise
+    # What is left of those that were taken, and what those say that were not asked.
+    answers = yield from errands([*(back for _, back in taken), *(part(indices, "peek") for indices in later)])
+    for indices, answer in zip([*([index] for index, _ in taken), *later], answers, strict=True):
+        if isinstance(answer, Decision):
+            known.add(indices, answer)
+    return known.decision(False)
+
+
+def _width(hit: Hit) -> Fraction:
+    """How much a limit lets through, in tokens per microsecond."""
+    return Fraction(hit.limit.capacity, hit.limit.period_us)
+
+
+class _Known:
+    """What the parts of a group have answered."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self._facts: dict[int, tuple[tuple[int, ...], int]] = {}
+
+    def add(self, indices: list[int], answer: Decision) -> None:
+        for index, facts in zip(indices, answer.facts, strict=True):
+            self._facts[index] = facts, answer.now_us
+
+    def decision(self, allowed: bool) -> JoinedDecision:
+        """The decision on the hits of which something is known."""
+        order = sorted(self._facts)
+        group = self._group._replace(hits=tuple(self._group.hits[index] for index in order))
+        facts, instants_us = zip(*(self._facts[index] for index in order), strict=True)
+        return JoinedDecision(group, instants_us, allowed, facts)

@@ -1,0 +1,217 @@
+"""A Redis Cluster: its nodes, each a server of its own, and who is asked for what.
+
+Calls travel together to each node by itself, so that a node that hangs holds up nobody who asks another. This module
+must not know what a script does, nor how a connection works.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
+
+from headgate.coalesce import decisions
+from headgate.decision import Answer, Decision
+from headgate.drive import Plan, drive, drive_async
+from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.forks import begin_afresh_in_child
+from headgate.hits import Group
+from headgate.keys import slot_finder
+from headgate.loops import PerLoop, finish
+from headgate.plans import cluster as plans
+from headgate.plans.redis import Script
+from headgate.plans.topology import ASK_FOR_SLOTS, Address, Topology
+from headgate.stores.redis.dialling import Dialler
+from headgate.stores.redis.ledger import Ledger
+from headgate.stores.redis.server import Server
+
+LEARN_EVERY_S: Final = 0.1
+"""Who serves what is asked for again after this time at the earliest, however often nodes fail."""
+
+_Node = tuple[Address, bool]
+"""A node, and whether it is to be asked by way of exception: see `Server`."""
+
+
+class Cluster:
+    """See above. Making it does not connect. Safe to share between threads, event loops and forked processes.
+
+    :param name: what outages call it where no node is at fault.
+    :param dialler: opens connections to any node.
+    :param topology: knows the first nodes.
+    """
+
+    def __init__(self, name: str, dialler: Dialler, topology: Topology, ledger: Ledger, *, coalesces: bool) -> None:
+        self._name = name
+        self._dialler = dialler
+        self._topology = topology
+        self._ledger = ledger
+        self._coalesces = coalesces
+        self._slot_of = slot_finder(ledger.prefix)
+        self._servers: dict[_Node, Server] = {}
+        self._learn_at_s = 0.0
+        self._locks = PerLoop(lambda _: asyncio.Lock())
+        self.begin()
+        begin_afresh_in_child(self, Cluster.begin)
+        self._nobody: StoreOutage = StoreUnavailable(name, "no node of the cluster serves this slot")
+        """Why there is nobody to ask."""
+
+    def begin(self) -> None:
+        """Begin afresh: in a forked process, whoever was learning is not there."""
+        self._lock = threading.Lock()
+        """Held while a thread learns who serves what: the others who cannot go on without that wait for it."""
+
+    def call(self, key: str, packed: bytes) -> Any:
+        """As `Server.call`, at the node that serves a key; None, too, where that has to be learnt."""
+        address = self._owner(key)
+        if address is None:
+            return None
+        try:
+            return self._server((address, False)).call(packed)
+        except plans.Elsewhere:
+            return None
+        except StoreOutage:
+            self._topology.failed(address)
+            raise
+
+    def _owner(self, key: str) -> Address | None:
+        """The node that serves a key; None where that has to be learnt."""
+        return None if self._is_to_learn() else self._topology.owner(self._slot_of(key))
+
+    def decide(self, groups: Sequence[Group]) -> list[Answer]:
+        """Judge a batch, blocking. A group in several slots takes a trip for each, and one to give back."""
+        if self._is_to_learn():
+            with self._lock:
+                if self._is_to_learn():  # still, though somebody else has just tried
+                    with self._learning():
+                        drive(self._topology.learning(self._name), self._ask_for_slots)
+        return drive(plans.decide(groups, self._slot_of, self._topology), self._send)
+
+    def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
+        """As `decide`.
+
+        :raises StoreOutage: if there is one for any of the groups.
+        """
+        if len(groups) == 1:  # nearly always, one key of a known node: straight through
+            first, *others = groups[0].hits
+            if all(hit.key == first.key for hit in others) and (address := self._owner(first.key)) is not None:
+                return self._decide_there(groups, address)
+        return self._decide_anywhere(groups)
+
+    async def _decide_there(self, groups: Sequence[Group], address: Address) -> list[Decision]:
+        try:
+            return await self._server((address, False)).decide_async(groups)
+        except plans.Elsewhere:
+            return await self._decide_anywhere(groups)
+        except StoreOutage:
+            self._topology.failed(address)
+            raise
+
+    async def _decide_anywhere(self, groups: Sequence[Group]) -> list[Decision]:
+        if self._is_to_learn():
+            async with self._locks.get(asyncio.get_running_loop()):
+                if self._is_to_learn():
+                    with self._learning():
+                        await drive_async(self._topology.learning(self._name), self._ask_for_slots_async)
+        plan = plans.decide(groups, self._slot_of, self._topology)
+        return decisions(await drive_async(plan, self._send_async))
+
+    def _send(self, errands: list[plans.Errand]) -> list[Answer]:
+        answers: list[Answer] = [self._nobody] * len(errands)
+        for node, indices in self._by_node(errands).items():
+            told: list[Answer]
+            try:
+                told = self._server(node).decide([errands[index].group for index in indices])
+            except StoreOutage as outage:
+                told = [outage] * len(indices)
+            for index, answer in zip(indices, told, strict=True):
+                answers[index] = self._heeded(answer, node[0])
+        return answers
+
+    async def _send_async(self, errands: list[plans.Errand]) -> list[Answer]:
+        answers: list[Answer] = [self._nobody] * len(errands)
+
+        async def ask(index: int, node: _Node) -> None:
+            try:
+                (answers[index],) = await self._server(node).decide_async((errands[index].group,))
+            except StoreOutage as outage:
+                answers[index] = self._heeded(outage, node[0])
+
+        work = [ask(index, node) for node, indices in self._by_node(errands).items() for index in indices]
+        if not work:
+            return answers
+        done: Awaitable[object] = work[0] if len(work) == 1 else asyncio.gather(*work)
+        if errands[0].group.action == "give_back":  # which has to arrive, whoever is cancelled
+            done = finish(done)
+        await done
+        return answers
+
+    def _by_node(self, errands: list[plans.Errand]) -> dict[_Node, list[int]]:
+        """Which errands go to which node. Those for which there is none are left out."""
+        nodes: dict[_Node, list[int]] = {}
+        for index, (_, slot, at) in enumerate(errands):
+            address = self._topology.owner(slot) if at is None else at.address
+            if address is not None:
+                nodes.setdefault((address, at is not None and at.is_asking), []).append(index)
+        return nodes
+
+    def _heeded(self, answer: Answer, address: Address) -> Answer:
+        if isinstance(answer, StoreOutage) and not isinstance(answer, plans.Elsewhere):
+            self._topology.failed(address)
+        return answer
+
+    def _server(self, node: _Node) -> Server:
+        server = self._servers.get(node)
+        return self._servers.setdefault(node, self._make(*node)) if server is None else server
+
+    def _make(self, address: Address, is_asking: bool) -> Server:
+        ledger, slot_of, topology = self._ledger, self._slot_of, self._topology
+        dialler = self._dialler.at(*address)
+
+        def in_slot(groups: Sequence[Group]) -> Plan[Script, list[Answer]]:
+            return ledger.plan(groups, dialler.refused)
+
+        def at_node(groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
+            return plans.at_node(groups, slot_of, in_slot)
+
+        def meaning(text: str) -> StoreOutage:
+            return plans.elsewhere(text, dialler.name, address, topology) or dialler.refused(text)
+
+        return Server(dialler, ledger, at_node, meaning, coalesces=self._coalesces, is_asking=is_asking)
+
+    def _is_to_learn(self) -> bool:
+        topology = self._topology
+        return (topology.is_doubtful or not topology.nodes) and time.monotonic() >= self._learn_at_s
+
+    def _ask_for_slots(self, address: Address) -> object:
+        return self._server((address, False)).ask(ASK_FOR_SLOTS)
+
+    async def _ask_for_slots_async(self, address: Address) -> object:
+        return await self._server((address, False)).ask_async(ASK_FOR_SLOTS)
+
+    @contextmanager
+    def _learning(self) -> Iterator[None]:
+        """Whom nobody can tell anything goes on with what is known. Nodes that have left the cluster are left."""
+        try:
+            yield
+            for node in list(self._servers):
+                if node[1] or node[0] not in self._topology.nodes:
+                    server = self._servers.pop(node, None)
+                    if server is not None:
+                        server.retire()
+        except StoreOutage as outage:
+            self._nobody = outage
+        finally:
+            self._learn_at_s = time.monotonic() + LEARN_EVERY_S
+
+    def close(self) -> None:
+        """As `Server.close`, of all nodes."""
+        for server in list(self._servers.values()):
+            server.close()
+
+    async def aclose(self) -> None:
+        """As `Server.aclose`, of all nodes."""
+        for server in list(self._servers.values()):
+            await server.aclose()
