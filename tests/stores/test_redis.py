@@ -432,7 +432,6 @@ def test_a_loop_that_ended_without_a_farewell_disturbs_nobody(own: OwnValkey) ->
     program = f"""
 import asyncio, headgate
 from headgate.stores.redis import RedisStore
-from headgate.stores.redis.server import Server
 store = RedisStore("{own.url}", timeout=20)
 limiter = headgate.AsyncLimiter("100/day", store=store, on_outage="raise")
 async def ask():

@@ -159,8 +159,8 @@ class Dialler:
             text = "it refuses the user name or password: check them, and that the user may run EVALSHA, EVAL and TIME"
             return StoreUnavailable(self.name, text)
         if text.startswith(("MOVED ", "ASK ")):
-            text = "it is a node of a cluster: write redis+cluster:// in the URL, or give the store a RedisCluster"
-            return StoreUnavailable(self.name, text)
+            remedy = "write redis+cluster:// in the URL, or give the store a RedisCluster"
+            return StoreUnavailable(self.name, f"it is a node of a cluster, and answered {text!r}: {remedy}")
         if "cluster support disabled" in text:
             return StoreUnavailable(self.name, "it is no cluster: write redis:// in the URL")
         return StoreUnavailable(self.name, f"it answered with an error: {text}")
