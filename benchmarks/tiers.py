@@ -16,7 +16,8 @@ ADDRESSES: Final = 20
 """So many addresses share the users among them."""
 
 
-def _keys(user: str) -> dict[str, str]:
+def keys_of(user: str) -> dict[str, str]:
+    """What a request of some user is counted under."""
     number = int(user.rpartition(":")[2])
     return {"user": str(number), "ip": f"203.0.113.{number % ADDRESSES}", "global": "everybody"}
 
@@ -40,7 +41,7 @@ def grouped(algorithm: str) -> Entry:
 
 
 def _asking(try_acquire: Callable[[dict[str, str]], Any]) -> Callable[[str], Any]:
-    return lambda user: try_acquire(_keys(user))
+    return lambda user: try_acquire(keys_of(user))
 
 
 def thrice(entry: Entry) -> Entry:
@@ -67,12 +68,12 @@ def thrice(entry: Entry) -> Entry:
 
 
 def _ask_all(asked: dict[str, Contender], user: str) -> bool:
-    keys = _keys(user)
+    keys = keys_of(user)
     return all(contender.is_admitted(contender.call(f"{tier}:{keys[tier]}")) for tier, contender in asked.items())
 
 
 async def _ask_all_async(asked: dict[str, Contender], user: str) -> bool:
-    keys = _keys(user)
+    keys = keys_of(user)
     for tier, contender in asked.items():
         if not contender.is_admitted(await contender.call(f"{tier}:{keys[tier]}")):
             return False

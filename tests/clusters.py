@@ -6,45 +6,22 @@ import itertools
 from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any
 
-import redis
+from benchmarks.forming import CONFIG, THIRDS, Node, form_cluster
 
-from headgate.keys import SLOTS, slot_finder
-from tests.servers import OwnValkey, eventually, free_port, own_valkey
-
-NODE_TIMEOUT_MS: Final = 1_000
-THIRDS: Final = (SLOTS // 3, SLOTS // 3, SLOTS - 2 * (SLOTS // 3))
-_CONFIG: Final[dict[str, Any]] = {
-    "cluster-enabled": "yes",
-    "cluster-config-file": "nodes.conf",
-    "cluster-node-timeout": NODE_TIMEOUT_MS,
-    "cluster-require-full-coverage": "no",
-    "cluster-replica-validity-factor": 0,
-    "cluster-allow-replica-migration": "no",
-}
+from headgate.keys import slot_finder
+from tests.servers import OwnValkey, free_port, own_valkey
 
 
 class OwnCluster:
     """Primaries that share the slots, in their order, and replicas of the first ones."""
 
     def __init__(self, nodes: list[OwnValkey], shares: Sequence[int]) -> None:
-        self.primaries = primaries = nodes[: len(shares)]
-        self.replicas = replicas = nodes[len(shares) :]
+        self.primaries = nodes[: len(shares)]
+        self.replicas = nodes[len(shares) :]
         self._ends = list(itertools.accumulate(shares))
-        first, *others = nodes
-        for number, (node, share, end) in enumerate(zip(primaries, shares, self._ends, strict=True)):
-            with node.admin() as admin:
-                admin.execute_command("CLUSTER", "ADDSLOTSRANGE", end - share, end - 1)
-                admin.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-        with first.admin() as admin:
-            for node in others:
-                admin.execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
-        eventually(lambda: all(len(self._nodes(node)) == len(others) + 1 for node in (first, *others)), "all are met")
-        for primary, replica in zip(primaries, replicas, strict=False):
-            with replica.admin() as admin:
-                eventually(lambda: _is_done(admin, "CLUSTER", "REPLICATE", self.identity(primary)), "a replica")  # noqa: B023  # called here
-        eventually(self._is_ready, "every node sees all slots served, and its replicas")
+        form_cluster([Node(node.port, node.bus_port) for node in nodes], shares)
 
     @property
     def url(self) -> str:
@@ -91,32 +68,10 @@ class OwnCluster:
             with node.admin() as admin:
                 admin.config_resetstat()
 
-    def _nodes(self, node: OwnValkey) -> list[str]:
-        with node.admin() as admin:
-            return str(admin.execute_command("CLUSTER", "NODES")).splitlines()
-
-    def _is_ready(self) -> bool:
-        for node in [*self.primaries, *self.replicas]:
-            with node.admin() as admin:
-                slots = admin.execute_command("CLUSTER", "SLOTS")
-                is_ok = "cluster_state:ok" in admin.execute_command("CLUSTER", "INFO")
-            ports = {port for _, _, *nodes in slots for _, port, *_ in nodes}
-            if not is_ok or len(slots) != len(self.primaries) or len(ports) < len(self.primaries + self.replicas):
-                return False
-        return True
-
 
 def slot_of(key: str) -> int:
     """The slot of a limiter's key."""
     return slot_finder("any")(key)
-
-
-def _is_done(admin: Any, *command: str) -> bool:
-    try:
-        admin.execute_command(*command)
-    except redis.exceptions.ResponseError:
-        return False
-    return True
 
 
 @contextmanager
@@ -124,7 +79,7 @@ def own_cluster(*, shares: Sequence[int] = THIRDS, replicas: int = 0, **config: 
     """A cluster of one's own, whose primaries get so many slots each. It takes about two seconds."""
     with ExitStack() as stack:
         nodes = [
-            stack.enter_context(own_valkey(**{**_CONFIG, "cluster-port": free_port(), **config}))
+            stack.enter_context(own_valkey(**{**CONFIG, "cluster-port": free_port(), **config}))
             for _ in range(len(shares) + replicas)
         ]
         yield OwnCluster(nodes, shares)
