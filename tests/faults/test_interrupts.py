@@ -65,3 +65,43 @@ def test_an_interrupt_at_any_place_leaves_nothing_held(kind: str, valkey_url: st
     assert time.monotonic() - began < PATIENT / 2  # nobody waits for somebody who is not there
     limiter.close()
     store.close()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_in_a_group_over_several_slots_gives_nothing_back_twice(
+    cluster_url: str, prefix: str, alarm: Alarm
+) -> None:
+    """Every other request is denied by the last limit that is asked, and gives back what it took of the others."""
+    store = RedisStore(cluster_url, prefix=prefix, timeout=PATIENT, remember_denials=0)
+    limiter = Limiter({"user": "1_000_000/day", "all": "fixed-window 2_000_000/day"}, store=store, on_outage="raise")
+    spent = times = 0
+    until = time.monotonic() + SECONDS
+    while time.monotonic() < until:
+        try:
+            while time.monotonic() < until:
+                alarm.is_armed = True
+                is_admitted = bool(limiter.try_acquire({"user": "u", "all": "*"}))
+                spent += is_admitted
+                limiter.try_acquire({"user": "u", "all": "*"}, {"user": 1, "all": 2_000_000})
+                alarm.is_armed = False
+        except Interruption:
+            times += 1
+    assert times > 10
+    began = time.monotonic()
+    assert limiter.try_acquire({"user": "u", "all": "*"})
+    assert time.monotonic() - began < PATIENT / 2
+    by_user, by_all = _spent(limiter)
+    earned = 12 * (time.monotonic() - began + 2 * SECONDS)  # by the bucket, at 11.6 tokens per second
+    assert by_user >= spent + 1 - earned
+    assert by_all >= spent + 1
+    store.close()
+
+
+def _spent(limiter: Limiter) -> tuple[int, int]:
+    """What is missing of both limits."""
+    told = limiter.peek({"user": "u", "all": "*"}, 0)
+    left = [
+        hit.limit.remaining(facts, now_us)
+        for hit, facts, now_us in zip(told.group.hits, told.facts, told.instants_us, strict=True)
+    ]
+    return 1_000_000 - left[0], 2_000_000 - left[1]

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from headgate.coalesce import decisions
@@ -55,7 +56,7 @@ class Cluster:
         self._locks = PerLoop(lambda _: asyncio.Lock())
         self.begin()
         begin_afresh_in_child(self, Cluster.begin)
-        self._nobody: StoreOutage = StoreUnavailable(name, "no node of the cluster serves this slot")
+        self._nobody: StoreOutage = self._unserved()
         """Why there is nobody to ask."""
 
     def begin(self) -> None:
@@ -85,8 +86,8 @@ class Cluster:
         if self._is_to_learn():
             with self._lock:
                 if self._is_to_learn():  # still, though somebody else has just tried
-                    with self._learning():
-                        drive(self._topology.learning(self._name), self._ask_for_slots)
+                    with self._learning() as until_s:
+                        drive(self._topology.learning(self._name), partial(self._ask_for_slots, until_s))
         return drive(plans.decide(groups, self._slot_of, self._topology), self._send)
 
     def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
@@ -113,10 +114,11 @@ class Cluster:
         if self._is_to_learn():
             async with self._locks.get(asyncio.get_running_loop()):
                 if self._is_to_learn():
-                    with self._learning():
-                        await drive_async(self._topology.learning(self._name), self._ask_for_slots_async)
-        plan = plans.decide(groups, self._slot_of, self._topology)
-        return decisions(await drive_async(plan, self._send_async))
+                    with self._learning() as until_s:
+                        plan = self._topology.learning(self._name)
+                        await drive_async(plan, partial(self._ask_for_slots_async, until_s))
+        errands = plans.decide(groups, self._slot_of, self._topology)
+        return decisions(await drive_async(errands, self._send_async))
 
     def _send(self, errands: list[plans.Errand]) -> list[Answer]:
         answers: list[Answer] = [self._nobody] * len(errands)
@@ -185,17 +187,23 @@ class Cluster:
         topology = self._topology
         return (topology.is_doubtful or not topology.nodes) and time.monotonic() >= self._learn_at_s
 
-    def _ask_for_slots(self, address: Address) -> object:
-        return self._server((address, False)).ask(ASK_FOR_SLOTS)
+    def _unserved(self) -> StoreOutage:
+        return StoreUnavailable(self._name, "no node of the cluster serves this slot")
 
-    async def _ask_for_slots_async(self, address: Address) -> object:
-        return await self._server((address, False)).ask_async(ASK_FOR_SLOTS)
+    def _ask_for_slots(self, until_s: float, address: Address) -> object:
+        server = self._server((address, False))
+        return server.ask(ASK_FOR_SLOTS) if time.monotonic() < until_s else server.dialler.overdue()
+
+    async def _ask_for_slots_async(self, until_s: float, address: Address) -> object:
+        server = self._server((address, False))
+        return await server.ask_async(ASK_FOR_SLOTS) if time.monotonic() < until_s else server.dialler.overdue()
 
     @contextmanager
-    def _learning(self) -> Iterator[None]:
-        """Whom nobody can tell anything goes on with what is known. Nodes that have left the cluster are left."""
+    def _learning(self) -> Iterator[float]:
+        """Until when to ask. Whom nobody tells goes on with what is known. Nodes that have left are hung up on."""
         try:
-            yield
+            yield time.monotonic() + self._dialler.timeout_s
+            self._nobody = self._unserved()
             for node in list(self._servers):
                 if node[1] or node[0] not in self._topology.nodes:
                     server = self._servers.pop(node, None)
@@ -203,8 +211,7 @@ class Cluster:
                         server.retire()
         except StoreOutage as outage:
             self._nobody = outage
-        finally:
-            self._learn_at_s = time.monotonic() + LEARN_EVERY_S
+        self._learn_at_s = time.monotonic() + LEARN_EVERY_S  # not after an interruption, which says nothing
 
     def close(self) -> None:
         """As `Server.close`, of all nodes."""

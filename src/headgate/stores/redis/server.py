@@ -122,7 +122,11 @@ class Server:
 
     def _trip(self, groups: Sequence[Group]) -> list[Answer]:
         mark = self._ledger.mark()
-        answers = drive(self._plan(groups), self._send)
+        try:
+            answers = drive(self._plan(groups), self._send)
+        except BaseException:  # a signal's
+            self._ledger.forget(groups)
+            raise
         self._ledger.learn(groups, answers, mark)
         return answers
 
@@ -154,7 +158,9 @@ class Server:
             question = exchange.ask(self._packed(scripts), count, replied)
 
         def done(answers: list[Answer] | Exception) -> None:
-            if not isinstance(answers, Exception):
+            if isinstance(answers, Exception):
+                self._ledger.forget(groups)
+            else:
                 self._ledger.learn(groups, answers, mark)
             arrive(answers)
 
