@@ -25,7 +25,7 @@ from headgate.errors import StoreOutage
 from headgate.front import Front
 from headgate.hits import Group
 from headgate.lease import Leases
-from headgate.limits import Limit, TokenBucket
+from headgate.limits import Limit
 from headgate.plans import waiting
 from headgate.policy import (
     CallLimit,
@@ -60,16 +60,16 @@ class Limiter(Front):
     _renewer: Renewer | None = None
 
     def _find_quick_way(self) -> None:
-        """As in `Front`. And in memory, what decides on a token bucket becomes the method `try_acquire` itself: one
-        call more would take a quarter of the time.
+        """As in `Front`. And in memory, what decides becomes the method `try_acquire` itself: one call more would take
+        a quarter of the time.
         """
         super()._find_quick_way()
         store = self._store
         is_ours = type(self).try_acquire is Limiter.try_acquire and self._on_decision is None
-        if is_ours and isinstance(store, MemoryStore) and self._policy.is_single:
-            ((name, limit),) = self._policy.limits.items()
-            if isinstance(limit, TokenBucket):
-                vars(self)["try_acquire"] = store.bucket(limit, name, self._try_slowly)
+        if is_ours and isinstance(store, MemoryStore):
+            straight = self._policy.lone(lambda limit, name: store.straight(limit, name, self._try_slowly))
+            if straight is not None:
+                vars(self)["try_acquire"] = straight
 
     def _try_slowly(self, key: Keys, cost: Costs, limit: CallLimit) -> Decision:
         return self._ask(self._policy.group(key, cost, limit))
