@@ -8,13 +8,12 @@ entry is near the hand, the one of eight whose debt ends soonest is forgotten, w
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from headgate.algorithms import Facts, Straight
-from headgate.clock import Clock, system_clock
+from headgate.clock import Clock, in_nanoseconds, system_clock
 from headgate.decision import BucketDecision, Decision, Lone, ToldDecision
 from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
@@ -145,7 +144,7 @@ class MemoryStore:
         if isinstance(limit, TokenBucket):
             return self._straight_bucket(limit, name, otherwise)
         asked, entries, capacity = (limit, name), self._table(name, limit).entries, limit.capacity
-        lock, time_ns = self._lock, self._time_ns()
+        lock, time_ns = self._lock, in_nanoseconds(self._clock)
         algorithm: Any = limit.algorithm  # `straight` is not every algorithm's
         hit: Straight = algorithm.straight(limit.arguments(1, 0, "")) if limit.is_plain else _nothing
 
@@ -178,7 +177,7 @@ class MemoryStore:
         looks odd here.
         """
         table = self._table(name, bucket)
-        lock, time_ns = self._lock, self._time_ns()
+        lock, time_ns = self._lock, in_nanoseconds(self._clock)
         asked, capacity = (bucket, name), bucket.capacity
         token, tolerance, rate = bucket.arguments(1, 0, "")[:3]
         with self._lock:
@@ -208,10 +207,6 @@ class MemoryStore:
             return decision
 
         return decide
-
-    def _time_ns(self) -> Callable[[], int]:
-        clock = self._clock
-        return time.time_ns if clock is system_clock else lambda: clock() * 1_000  # one call instead of two
 
     def lone_async(self, limit: Limit, name: str) -> Lone:
         """The same: nothing is awaited."""
