@@ -146,7 +146,6 @@ class _TimedWorld(_World):
 
 
 _try_acquire: Final = Limiter.try_acquire
-_try_acquire_async: Final = AsyncLimiter.try_acquire
 
 
 @contextmanager
@@ -203,7 +202,6 @@ def _exchanged(world: _World) -> Iterator[None]:
 
     no_short_way = property(lambda _: None, keep_for_afterwards)  # past `_ask`
     whole_way = property(lambda limiter: functools.partial(_try_acquire, limiter))  # past an instance's own
-    whole_way_async = property(lambda limiter: functools.partial(_try_acquire_async, limiter))
     exchanges: list[tuple[type, str, object]] = [
         (Front, "_lone", no_short_way),
         (Limiter, "try_acquire", whole_way),
@@ -211,7 +209,6 @@ def _exchanged(world: _World) -> Iterator[None]:
         (Limiter, "_ask_store", ask_store),
         (Limiter, "_pause", pause),
         (Limiter, "holding", holding),
-        (AsyncLimiter, "try_acquire", whole_way_async),
         (AsyncLimiter, "_ask", ask_async),
         (AsyncLimiter, "_ask_store", ask_store_async),
         (AsyncLimiter, "_pause", pause_async),
