@@ -23,6 +23,7 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from headgate.algorithms import Facts
 from headgate.clock import Clock, in_nanoseconds, monotonic_us
 from headgate.coalesce import MAX_GROUPS
 from headgate.decision import BucketDecision, Decision, Lone, ToldDecision
@@ -79,10 +80,19 @@ class LeaseReport(NamedTuple):
 class LeasedDecision(ToldDecision):
     """A decision on a token that was drawn before."""
 
-    __slots__ = ()
+    __slots__ = ("at_ns", "offset_us")
 
     source = "lease"
     allowed = True
+    at_ns: int
+    """When it was spent, by our clock."""
+    offset_us: int
+    """What makes the store's time, at the latest, of ours."""
+
+    @property
+    def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
+        """When the store would have decided, by its clock, at the latest."""
+        return self.at_ns // 1_000 + self.offset_us
 
     @property
     def group(self) -> Group:
@@ -94,17 +104,19 @@ class LeasedDecision(ToldDecision):
 class LeasedBucketDecision(LeasedDecision, BucketDecision):
     """Of a token bucket, told where the token's stretch ends."""
 
-    __slots__ = ("at_ns", "offset_us")
+    __slots__ = ()
 
-    at_ns: int
-    """When it was spent, by our clock."""
-    offset_us: int
-    """What makes the store's time, at the latest, of ours."""
+
+class LeasedWindowDecision(LeasedDecision):
+    """Of a window, told the facts of the drawing, and how many of the drawn tokens are left."""
+
+    __slots__ = ()
 
     @property
-    def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
-        """When the store would have decided, by its clock, at the latest."""
-        return self.at_ns // 1_000 + self.offset_us
+    def facts(self) -> tuple[Facts, ...]:
+        """What the store would have answered, had nothing been drawn ahead."""
+        (start_us, spent, *previous), left = self.told
+        return ((start_us, spent - left, *previous),)
 
 
 class Draw(NamedTuple):
@@ -173,22 +185,16 @@ class _Stretch(_Held):
 class _Share(_Held):
     """Those of a window, until it ends."""
 
-    __slots__ = ("end_us", "facts", "spent")
+    __slots__ = ("ends_at_ns", "facts", "spent")
 
     def __init__(self, limit: Limit, decision: Decision, offset_us: int, idle_at_us: int) -> None:
-        self.facts: tuple[int, ...] = decision.facts[0]
-        start_us: int = self.facts[0]
+        self.facts: Facts = decision.facts[0]
+        start_us = self.facts[0]
         super().__init__(decision.cost, start_us, offset_us, idle_at_us)
         self.spent = 0
-        self.end_us = limit.window(start_us)[1] if isinstance(limit, FixedWindow) else start_us + limit.period_us
-
-    def spend(self, cost: int, now_us: int) -> tuple[int, ...] | None:
-        """Use some tokens: the facts, or None where there are too few."""
-        if self.spent + cost > self.drawn or now_us >= self.end_us:
-            return None
-        self.spent += cost
-        start_us, spent, *previous = self.facts
-        return start_us, spent - self.drawn + self.spent, *previous
+        end_us = limit.window(start_us)[1] if isinstance(limit, FixedWindow) else start_us + limit.period_us
+        self.ends_at_ns = (end_us - offset_us) * 1_000
+        """When the window ends, by our clock."""
 
     def add(self, before: _Stretch | _Share, left: int) -> None:
         """Keep what was left of an earlier lease, in the same window."""
@@ -201,7 +207,7 @@ class _Share(_Held):
 
     def unused(self, at_us: int) -> int:
         """How many tokens are still good."""
-        return self.drawn - self.spent if at_us + self.offset_us < self.end_us else 0
+        return self.drawn - self.spent if at_us * 1_000 < self.ends_at_ns else 0
 
 
 class Leases:
@@ -244,11 +250,10 @@ class Leases:
 
     def lone(self, otherwise: Lone) -> Lone:
         """What spends a held token, by key and cost, and leaves all else to `otherwise`."""
-        return self._lone_of_bucket(otherwise) if self._kind is _Stretch else self._lone_of_window(otherwise)
-
-    def _lone_of_bucket(self, otherwise: Lone) -> Lone:
         asked, time_ns = (self._limit, self._name), in_nanoseconds(self._clock)
         token = self._limit.arguments(1, 0, "")[0]
+        is_bucket = self._kind is _Stretch
+        make = LeasedBucketDecision if is_bucket else LeasedWindowDecision
 
         def decide(key: Any, cost: Any) -> Decision | None:
             if type(key) is not str or type(cost) is not int or cost < 1:
@@ -257,44 +262,27 @@ class Leases:
             if held is None:
                 return otherwise(key, cost)
             at_ns = time_ns()
-            with self._lock:  # what follows is as `_Share.spend`, without the call
-                front = held.front if at_ns < held.melts_at_ns else held.melt(at_ns)
-                front += token if cost == 1 else cost * token
-                if is_enough := front <= held.end:
-                    held.front = front
-            if not is_enough:
+            told: Any = None
+            with self._lock:  # a call in here would take a tenth of the whole time
+                if is_bucket:
+                    front = held.front if at_ns < held.melts_at_ns else held.melt(at_ns)
+                    front += token if cost == 1 else cost * token
+                    if front <= held.end:
+                        held.front = told = front
+                else:
+                    left = held.drawn - held.spent - cost
+                    if left >= 0 and at_ns < held.ends_at_ns:
+                        held.spent += cost
+                        told = (held.facts, left)
+            if told is None:
                 return otherwise(key, cost)
-            decision: LeasedBucketDecision = LeasedBucketDecision()
+            decision: LeasedDecision = make()
             decision.asked = asked
             decision.key = key
             decision.cost = cost
-            decision.told = front
+            decision.told = told
             decision.at_ns = at_ns
             decision.offset_us = held.offset_us
-            return decision
-
-        return decide
-
-    def _lone_of_window(self, otherwise: Lone) -> Lone:
-        asked, time_ns = (self._limit, self._name), in_nanoseconds(self._clock)
-
-        def decide(key: Any, cost: Any) -> Decision | None:
-            if type(key) is not str or type(cost) is not int or cost < 1:
-                return otherwise(key, cost)
-            held: Any = self._held.get(key)
-            if held is None:
-                return otherwise(key, cost)
-            now_us = time_ns() // 1_000 + held.offset_us
-            with self._lock:
-                facts = held.spend(cost, now_us)
-            if facts is None:
-                return otherwise(key, cost)
-            decision: LeasedDecision = LeasedDecision()
-            decision.now_us = now_us
-            decision.asked = asked
-            decision.key = key
-            decision.cost = cost
-            decision.told = facts
             return decision
 
         return decide
