@@ -98,7 +98,7 @@ class DenialMemory:
         asked, table = (limit, name), self._table(name, limit)
 
         def recall(key: Any, cost: Any) -> Decision | None:
-            if type(key) is not str or type(cost) is not int:
+            if key.__class__ is not str or cost.__class__ is not int:
                 return None
             entry = table.latest.get(key) or table.older.get(key)
             if entry is None:

@@ -256,7 +256,7 @@ class Leases:
         make = LeasedBucketDecision if is_bucket else LeasedWindowDecision
 
         def decide(key: Any, cost: Any) -> Decision | None:
-            if type(key) is not str or type(cost) is not int or cost < 1:
+            if key.__class__ is not str or cost.__class__ is not int or cost < 1:
                 return otherwise(key, cost)
             held: Any = self._held.get(key)
             if held is None:

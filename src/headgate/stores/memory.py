@@ -149,7 +149,7 @@ class MemoryStore:
         hit: Straight = algorithm.straight(limit.arguments(1, 0, "")) if limit.is_plain else _nothing
 
         def decide(key: Any, cost: Any = 1, *, limit: Any = None) -> Decision | T:
-            if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity or limit is not None:
+            if key.__class__ is not str or cost.__class__ is not int or not 0 <= cost <= capacity or limit is not None:
                 return otherwise(key, cost, limit)
             with lock:
                 now_us = time_ns() // 1_000
@@ -184,12 +184,12 @@ class MemoryStore:
             entries = table.use(rate)
 
         def decide(key: Any, cost: Any = 1, *, limit: Any = None) -> Decision | T:
-            if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity or limit is not None:
+            if key.__class__ is not str or cost.__class__ is not int or not 0 <= cost <= capacity or limit is not None:
                 return otherwise(key, cost, limit)
             with lock:
                 now_us = time_ns() // 1_000
                 tat = entries.get(key)
-                if type(tat) is not int:
+                if tat.__class__ is not int:
                     return self._group(Group((Hit(bucket, check_key(key), name, cost),)), now_us)
                 now = now_us if rate == 1 else now_us * rate
                 if tat < now:  # noqa: PLR1730  # `max` takes longer than all the sums here
