@@ -20,6 +20,7 @@ LAYERS = [
     {"errors"},
     {"clock"},
     {"forks"},
+    {"locks"},
     {"loops"},
     {"algorithms"},
     {"calendars"},

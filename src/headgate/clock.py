@@ -26,6 +26,17 @@ def monotonic_us() -> int:
     return time.monotonic_ns() // 1_000
 
 
+def in_nanoseconds(clock: Clock) -> Clock:
+    """What tells the same time in nanoseconds, for callers in a hurry: with our own clocks, it saves a call. `clock`
+    tells a thousandth of it, rounded down.
+    """
+    if clock is system_clock:
+        return time.time_ns
+    if clock is monotonic_us:
+        return time.monotonic_ns
+    return lambda: clock() * 1_000
+
+
 class ManualClock:
     """A clock that stands still until it is told to move. Safe to share between threads.
 

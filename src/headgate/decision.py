@@ -247,27 +247,45 @@ class LoneDecision(Decision):
         return (self.told[4:],)
 
 
-class BucketDecision(Decision):
-    """The answer of a token bucket to a lone hit, as it stood in the memory store. It makes facts of it on demand."""
+class ToldDecision(Decision):
+    """The answer to a lone hit, as it was found close by. It makes a group of it on demand."""
 
-    __slots__ = ("told",)
+    __slots__ = ("asked", "cost", "key", "told")
 
-    told: tuple[Limit, str, str, int, int]
-    """`(limit, name, key, cost, tat)`; the bucket's theoretical arrival time is in parts since the epoch."""
+    asked: tuple[Limit, str]
+    """The limit and its name."""
+    key: str
+    """The key that was asked for."""
+    cost: int
+    """The tokens that were asked for."""
+    told: Any
+    """What the facts are made of: here, the facts themselves."""
 
     __init__ = object.__init__  # the quickest way to make one; who makes it fills it
 
     @property
     def group(self) -> Group:
         """What was asked."""
-        limit, name, key, cost, _ = self.told
-        return Group((Hit(limit, key, name, cost),))
+        limit, name = self.asked
+        return Group((Hit(limit, self.key, name, self.cost),))
 
     @property
     def facts(self) -> tuple[Facts, ...]:
         """What the store answered."""
-        limit, _, _, cost, tat = self.told
-        increment, tolerance, rate = limit.arguments(cost, 0, "")[:3]
-        debt = tat - self.now_us * rate
+        return (self.told,)
+
+
+class BucketDecision(ToldDecision):
+    """The answer of a token bucket to a lone hit, which was told the bucket's theoretical arrival time, in parts since
+    the epoch.
+    """
+
+    __slots__ = ()
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        """What the store answered."""
+        increment, tolerance, rate = self.asked[0].arguments(self.cost, 0, "")[:3]
+        debt = self.told - self.now_us * rate
         wait_us = 0 if self.allowed else -(-(debt + increment - tolerance) // rate)
-        return ((debt, wait_us, tat, 0),)
+        return ((debt, wait_us, self.told, 0),)

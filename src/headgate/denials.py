@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from headgate.algorithms import Facts
-from headgate.clock import Clock, monotonic_us
-from headgate.decision import Decision, Lone, SourcedDecision
+from headgate.clock import Clock, in_nanoseconds, monotonic_us
+from headgate.decision import Decision, Lone, SourcedDecision, ToldDecision
 from headgate.hits import Group, Hit
 from headgate.limits import Concurrency, Limit, SlidingLog
 
@@ -27,7 +27,7 @@ MAX_DENIALS: Final = 50_000
 """How many denials of one limit are remembered before the older half of them is forgotten."""
 
 _Entry = tuple[int, Limit, int, int, int, tuple[int, ...], int]
-"""`(until_us, limit, cost, most, learned_us, facts, now_us)`: denied before `until_us` by our clock, for this limit,
+"""`(until_ns, limit, cost, most, learned_us, facts, now_us)`: denied before `until_ns` by our clock, for this limit,
 this cost and larger ones up to `most`; the facts, with the store's time, were those at `learned_us`."""
 
 
@@ -41,28 +41,31 @@ class _Table:
         self.older: dict[str, _Entry] = {}
 
 
-class RememberedDenial(Decision):
-    """A denial from memory, of a lone hit. It makes a group and facts of what was remembered on demand."""
+class RememberedDenial(ToldDecision):
+    """A denial from memory, of a lone hit. It was told what was remembered, and says on demand how that has aged."""
 
-    __slots__ = ("remembered",)
+    __slots__ = ("at_ns",)
 
     source = "memory_of_denial"
-    remembered: tuple[str, str, int, _Entry, int]
-    """`(key, name, cost, entry, elapsed_us)`."""
-
-    __init__ = object.__init__  # the quickest way to make one; who makes it fills it
+    allowed = False
+    told: _Entry
+    at_ns: int
+    """When it was recalled, by our clock."""
 
     @property
-    def group(self) -> Group:
-        """What was asked."""
-        key, name, cost, entry, _ = self.remembered
-        return Group((Hit(entry[1], key, name, cost),))
+    def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
+        """When the store would have decided, by its clock."""
+        return self.told[6] + self._elapsed_us
 
     @property
     def facts(self) -> tuple[Facts, ...]:
         """What the store answered, as it has aged."""
-        _, _, cost, (_, limit, denied_cost, _, _, facts, _), elapsed_us = self.remembered
-        return (limit.age_denial(facts, elapsed_us, denied_cost, cost),)
+        _, limit, denied_cost, _, _, facts, _ = self.told
+        return (limit.age_denial(facts, self._elapsed_us, denied_cost, self.cost),)
+
+    @property
+    def _elapsed_us(self) -> int:
+        return self.at_ns // 1_000 - self.told[4]
 
 
 class DenialMemory:
@@ -75,15 +78,24 @@ class DenialMemory:
     def __init__(self, cap_us: int, clock: Clock = monotonic_us) -> None:
         self._cap_us = cap_us
         self._tables: dict[tuple[str, str], _Table] = {}
-        self.clock: Clock = clock
+        self.clock = clock
         self.forgettings = 0
         """How often something was forgotten. A question that was sent before the last time teaches nothing."""
+
+    @property
+    def clock(self) -> Clock:
+        """Tells the time in microseconds."""
+        return self._clock
+
+    @clock.setter
+    def clock(self, clock: Clock) -> None:
+        self._clock, self._time_ns = clock, in_nanoseconds(clock)
 
     def lone(self, limit: Limit, name: str) -> Lone:
         """What recalls the denial of a single hit of `limit`, by key and cost. It leaves to others (None) what is no
         plain key or cost.
         """
-        table = self._table(name, limit)
+        asked, table = (limit, name), self._table(name, limit)
 
         def recall(key: Any, cost: Any) -> Decision | None:
             if key.__class__ is not str or cost.__class__ is not int:
@@ -91,14 +103,16 @@ class DenialMemory:
             entry = table.latest.get(key) or table.older.get(key)
             if entry is None:
                 return None
-            at_us = self.clock()
-            if at_us >= entry[0] or not entry[2] <= cost <= entry[3] or (entry[1] is not limit and entry[1] != limit):
+            at_ns = self._time_ns()
+            until_ns, known, least, most, _, _, _ = entry
+            if at_ns >= until_ns or not least <= cost <= most or (known is not limit and known != limit):
                 return None
-            elapsed_us = at_us - entry[4]
             decision: RememberedDenial = RememberedDenial()
-            decision.now_us = entry[6] + elapsed_us
-            decision.allowed = False
-            decision.remembered = (key, name, cost, entry, elapsed_us)
+            decision.asked = asked
+            decision.key = key
+            decision.cost = cost
+            decision.told = entry
+            decision.at_ns = at_ns
             return decision
 
         return recall
@@ -107,15 +121,15 @@ class DenialMemory:
         """The denial of a group of which one hit is known to be denied; None if there is none."""
         if group.max_wait_us > 0 or group.action != "spend":
             return None
-        at_us = self.clock()
+        at_ns = self._time_ns()
         for hit in group.hits:
             table = self._tables.get((hit.name, hit.limit.code))
             if table is None:
                 continue
             entry = table.latest.get(hit.key) or table.older.get(hit.key)
-            if entry is None or at_us >= entry[0] or not entry[2] <= hit.cost <= entry[3] or hit.limit != entry[1]:
+            if entry is None or at_ns >= entry[0] or not entry[2] <= hit.cost <= entry[3] or hit.limit != entry[1]:
                 continue
-            elapsed_us = at_us - entry[4]
+            elapsed_us = at_ns // 1_000 - entry[4]
             facts = hit.limit.age_denial(entry[5], elapsed_us, entry[2], hit.cost)
             return SourcedDecision(Group((hit,)), entry[6] + elapsed_us, False, (facts,), "memory_of_denial")
         return None
@@ -136,7 +150,7 @@ class DenialMemory:
             table.older, table.latest = table.latest, {}
         # When a larger one fits a log, the log was not asked.
         most = hit.cost if isinstance(hit.limit, SlidingLog) else hit.limit.capacity
-        table.latest[hit.key] = (until_us, hit.limit, hit.cost, most, self.clock(), facts, now_us)
+        table.latest[hit.key] = (until_us * 1_000, hit.limit, hit.cost, most, self.clock(), facts, now_us)
 
     def forget(self, groups: Sequence[Group]) -> None:
         """Something was given back or reset: what was denied may now pass."""

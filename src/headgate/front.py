@@ -134,11 +134,6 @@ class Front:
         """The limits by their names."""
         return self._policy.limits
 
-    @property
-    def _is_watched(self) -> bool:
-        """Is there anything to do with a decision but to hand it back?"""
-        return self._on_decision is not None or self._outage.is_out
-
     def _answered(self, decision: Decision) -> Decision:
         if self._outage.is_out and decision.source == "store":
             self._outage.over()

@@ -25,7 +25,7 @@ from headgate.errors import StoreOutage
 from headgate.front import Front
 from headgate.hits import Group
 from headgate.lease import Leases
-from headgate.limits import Limit, TokenBucket
+from headgate.limits import Limit
 from headgate.loops import finish
 from headgate.plans import waiting
 from headgate.policy import (
@@ -59,16 +59,16 @@ class Limiter(Front):
     _renewer: Renewer | None = None
 
     def _find_quick_way(self) -> None:
-        """As in `Front`. And in memory, what decides on a token bucket becomes the method `try_acquire` itself: one
-        call more would take a quarter of the time.
+        """As in `Front`. And in memory, what decides becomes the method `try_acquire` itself: one call more would take
+        a tenth of the time.
         """
         super()._find_quick_way()
         store = self._store
         is_ours = type(self).try_acquire is Limiter.try_acquire and self._on_decision is None
-        if is_ours and isinstance(store, MemoryStore) and self._policy.is_single:
-            ((name, limit),) = self._policy.limits.items()
-            if isinstance(limit, TokenBucket):
-                vars(self)["try_acquire"] = store.bucket(limit, name, self._try_slowly)
+        if is_ours and isinstance(store, MemoryStore):
+            straight = self._policy.lone(lambda limit, name: store.straight(limit, name, self._try_slowly))
+            if straight is not None:
+                vars(self)["try_acquire"] = straight
 
     def _try_slowly(self, key: Keys, cost: Costs, limit: CallLimit) -> Decision:
         return self._ask(self._policy.group(key, cost, limit))
@@ -88,13 +88,13 @@ class Limiter(Front):
             admitted.
         :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
         """
-        if limit is None and self._lone is not None:
+        if limit is None and (lone := self._lone) is not None:
             try:
-                decision = self._lone(key, cost)
+                decision = lone(key, cost)
             except StoreOutage as outage:
                 decision = self._outage.decide(self._policy.group(key, cost), outage)
-            if decision is not None:
-                return self._answered(decision) if self._is_watched else decision
+            if decision is not None:  # `_answered` would have nothing to do, and takes a tenth of the time
+                return decision if self._on_decision is None and not self._outage.is_out else self._answered(decision)
         return self._ask(self._policy.group(key, cost, limit))
 
     def acquire(self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None) -> Decision:
@@ -287,14 +287,30 @@ class AsyncLimiter(Front):
 
     _returning: asyncio.Task[None] | None = None
 
+    def _find_quick_way(self) -> None:
+        """As in `Front`. And where nobody is to be told of decisions, a function takes the place of the method
+        `try_acquire`: to call a method that is a coroutine takes longer, by a fifteenth of the time of a leased token.
+        """
+        super()._find_quick_way()
+        rule = self._outage
+        if type(self).try_acquire is not AsyncLimiter.try_acquire or self._on_decision is not None:
+            return
+
+        async def try_acquire(key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+            if limit is None and (lone := self._lone) is not None and (decision := lone(key, cost)) is not None:
+                return self._answered(decision) if rule.is_out else decision
+            return await self._ask(self._policy.group(key, cost, limit))
+
+        self.try_acquire = try_acquire  # type: ignore[method-assign]
+
     @staticmethod
     def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
         return store.lone_async
 
     async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """As `Limiter.try_acquire`."""
-        if limit is None and self._lone is not None and (denial := self._lone(key, cost)) is not None:
-            return self._answered(denial) if self._is_watched else denial
+        if limit is None and (lone := self._lone) is not None and (decision := lone(key, cost)) is not None:
+            return decision if self._on_decision is None and not self._outage.is_out else self._answered(decision)
         return await self._ask(self._policy.group(key, cost, limit))
 
     async def acquire(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
+import inspect
 import logging
 import threading
 from typing import Any
@@ -65,6 +67,40 @@ async def test_a_hook_is_told_of_waits_too(bench: Bench) -> None:
     await told(limiter.acquire("k", 1_000))
     await told(limiter.acquire("k"))
     assert [decision.wait_us for decision in told_of] == [0, 10_000]
+
+
+class _Counting(Limiter):
+    """Counts what it was asked."""
+
+    asked = 0
+
+    def try_acquire(self, *args: Any, **options: Any) -> Decision:
+        self.asked += 1
+        return super().try_acquire(*args, **options)
+
+
+class _CountingAsync(AsyncLimiter):
+    """Counts what it was asked."""
+
+    asked = 0
+
+    async def try_acquire(self, *args: Any, **options: Any) -> Decision:
+        self.asked += 1
+        return await super().try_acquire(*args, **options)
+
+
+async def test_a_subclass_may_have_a_try_acquire_of_its_own(bench: Bench) -> None:
+    blocking, awaited = _Counting("2/hour", store=bench.store), _CountingAsync("2/hour", store=bench.store)
+    decisions = [blocking.try_acquire("k"), await awaited.try_acquire("k"), blocking.try_acquire("k")]
+    assert [bool(decision) for decision in decisions] == [True, True, False]
+    assert (blocking.asked, awaited.asked) == (2, 1)
+
+
+async def test_asyncio_can_make_a_task_of_a_request(bench: Bench) -> None:
+    limiter = AsyncLimiter("1/hour", store=bench.store)
+    assert inspect.iscoroutinefunction(limiter.try_acquire)
+    tasks = [asyncio.create_task(limiter.try_acquire("k")) for _ in range(2)]
+    assert sum(bool(decision) for decision in await asyncio.gather(*tasks)) == 1
 
 
 async def test_limits_by_name_are_shown(bench: Bench) -> None:

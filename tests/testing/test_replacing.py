@@ -155,6 +155,13 @@ def test_a_limiter_that_was_made_meanwhile_works_afterwards() -> None:
     assert [bool(limiter.try_acquire("key")) for _ in range(3)] == [True, False, False]
 
 
+async def test_a_captured_try_acquire_follows_too() -> None:
+    blocking, awaited = Limiter("1/hour", store=NOWHERE).try_acquire, AsyncLimiter("1/hour", store=NOWHERE).try_acquire
+    with deterministic():
+        assert [bool(blocking("ann")) for _ in range(2)] == [True, False]
+        assert [bool(await awaited("bob")) for _ in range(2)] == [True, False]
+
+
 def test_other_threads_live_in_the_same_world() -> None:
     limiter = Limiter("1/hour", store=NOWHERE, on_outage="raise")
     seen: list[bool] = []

@@ -9,6 +9,9 @@ compare them for equality. An algorithm is a module of pure functions over integ
     Take the cost: `(state, expires_at, facts)`. Or leave everything as it is: `facts`.
 `give_back(state, now, arguments, receipt)` / `take(state, now, arguments)`
     Return what an earlier hit took, or charge more whatever the limit says.
+`straight(arguments)`
+    What does `judge` with `spend` or `keep` in one, for states and times that are nothing special: see `Straight`.
+    Windows and logs have it; a token bucket's stands in the memory store, where a call more would tell.
 `wire(arguments)` / `read(take, now, arguments)`
     The only two places that know how numbers travel to a script, and facts back from it.
 
@@ -25,6 +28,11 @@ from typing import Any, Protocol
 
 Facts = tuple[int, ...]
 """What a decision learns of one hit: integers whose meaning the algorithm's module tells."""
+
+Straight = Callable[[Any, int, int], tuple[bool, Any, int, Facts] | None]
+"""By state, now and a cost from 1 to the capacity: may it pass, and the state, its `expires_at` and the facts as
+`spend` tells them; of what may not pass, the facts as `keep` tells them. None, with nothing done, is for `judge` to
+see to."""
 
 MAX_SPAN_US = 2**50 - 1
 """The longest time that a limit may span, or a caller may wait, in microseconds (35 years).

@@ -12,7 +12,8 @@ in force, so that neither opens a fresh count.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+from headgate.algorithms import Straight
 
 Arguments = tuple[int, ...]
 """`(cost, most, period)`, or `(cost, most, 0, boundary, boundary, boundary, boundary)` in rising order."""
@@ -23,20 +24,10 @@ BOUNDARIES = 4
 """How many boundaries a table holds: three windows, of which the middle one should be now's."""
 
 
-class State(NamedTuple):
-    """What a window remembers: its first microsecond, and what has been spent in it."""
-
-    start: int
-    spent: int
-
-
-class Judged(NamedTuple):
-    """A hit that was judged but not yet spent."""
-
-    start: int
-    end: int
-    spent: int
-    cost: int
+State = tuple[int, int]
+"""`(start, spent)`: what a window remembers, which is its first microsecond, and what has been spent in it."""
+Judged = tuple[int, int, int, int]
+"""`(start, end, spent, cost)`: a hit that was judged but not yet spent."""
 
 
 def locate(now: int, arguments: Arguments) -> tuple[int, int] | None:
@@ -58,18 +49,19 @@ def settle(state: State | None, now: int, arguments: Arguments) -> tuple[int, in
     if window is None:
         raise LookupError(now)
     start, end = window
-    if state is None or state.start < start:
+    if state is None or state[0] < start:
         return start, end, 0
-    if state.start >= end:  # the clock stepped back
-        end = state.start + (end - start)
-    return state.start, end, state.spent
+    known, spent = state
+    if known >= end:  # the clock stepped back
+        end = known + (end - start)
+    return known, end, spent
 
 
 def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) -> tuple[bool, Judged]:
     """May a hit pass now? A place in a later window cannot be reserved, so `max_wait` does not count."""
     cost, most = arguments[0], arguments[1]
     start, end, spent = settle(state, now, arguments)
-    return spent + cost <= most, Judged(start, end, spent, cost)
+    return spent + cost <= most, (start, end, spent, cost)
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts]:
@@ -80,7 +72,8 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts]:
 
 def keep(judged: Judged) -> Facts:
     """Leave everything as it is, and say how it is."""
-    return judged.start, judged.spent
+    start, _, spent, _ = judged
+    return start, spent
 
 
 def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
@@ -101,7 +94,24 @@ def write(start: int, end: int, spent: int) -> tuple[State | None, int, Facts]:
     """The state as it is kept, until the window ends."""
     if spent == 0:
         return None, 0, (start, 0)
-    return State(start, spent), end, (start, spent)
+    state = (start, spent)
+    return state, end, state
+
+
+def straight(arguments: Arguments) -> Straight:
+    """As `Algorithm.straight`, on a grid, for the window that now is in."""
+    _, most, period = arguments
+
+    def hit(state: State, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
+        start, spent = state
+        if start != now - now % period:
+            return None
+        if spent + cost > most:
+            return False, state, 0, state
+        state = (start, spent + cost)
+        return True, state, start + period, state
+
+    return hit
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:

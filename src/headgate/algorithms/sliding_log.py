@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+
+from headgate.algorithms import Straight
 
 Arguments = tuple[int, int, int]
 """`(cost, most, period)`."""
@@ -31,14 +32,8 @@ class State:
         self.total = sum(cost for _, cost in self.entries)
 
 
-class Judged(NamedTuple):
-    """A hit that was judged but not yet spent."""
-
-    log: State
-    now: int
-    cost: int
-    period: int
-    free_at: int
+Judged = tuple[State, int, int, int, int]
+"""`(log, now, cost, period, free_at)`: a hit that was judged but not yet spent."""
 
 
 def settle(state: State | None, now: int, period: int) -> tuple[State, int]:
@@ -58,15 +53,17 @@ def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) ->
     cost, most, period = arguments
     log, now = settle(state, now, period)
     allowed = log.total + cost <= most
-    free_at = 0
-    if not allowed:
-        left = log.total
-        for instant, spent in log.entries:
-            left -= spent
-            if left + cost <= most:
-                free_at = instant + period
-                break
-    return allowed, Judged(log, now, cost, period, free_at)
+    free_at = 0 if allowed else _free_at(log, cost, most, period)
+    return allowed, (log, now, cost, period, free_at)
+
+
+def _free_at(log: State, cost: int, most: int, period: int) -> int:
+    left = log.total
+    for instant, spent in log.entries:
+        left -= spent
+        if left + cost <= most:
+            return instant + period
+    return 0
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts]:
@@ -105,7 +102,7 @@ def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | N
     """Charge the cost, whatever the limit says."""
     cost, _, period = arguments
     log, now = settle(state, now, period)
-    return spend(Judged(log, now, cost, period, 0))
+    return spend((log, now, cost, period, 0))
 
 
 def write(log: State, period: int, free_at: int) -> tuple[State | None, int, Facts]:
@@ -114,6 +111,27 @@ def write(log: State, period: int, free_at: int) -> tuple[State | None, int, Fac
         return None, 0, (0, 0, free_at)
     newest = log.entries[-1][0]
     return log, newest + period, (log.total, newest, free_at)
+
+
+def straight(arguments: Arguments) -> Straight:
+    """As `Algorithm.straight`, as long as time has not gone back."""
+    _, most, period = arguments
+
+    def hit(log: State, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
+        entries = log.entries
+        newest = entries[-1][0]
+        if not newest <= now < newest + period:
+            return None
+        while entries[0][0] + period <= now:
+            log.total -= entries.popleft()[1]
+        total = log.total + cost
+        if total > most:
+            return False, log, 0, (log.total, newest, _free_at(log, cost, most, period))
+        entries.append((now, cost))
+        log.total = total
+        return True, log, now + period, (total, now, 0)
+
+    return hit
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:

@@ -11,7 +11,8 @@ microsecond, or as many as it takes for `limit * steps` to be exact in a script.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+from headgate.algorithms import Straight
 
 Arguments = tuple[int, int, int, int, int]
 """`(cost, most, period, step, steps)`."""
@@ -19,32 +20,21 @@ Facts = tuple[int, int, int]
 """`(start, current, previous)` after the decision."""
 
 
-class State(NamedTuple):
-    """What the two windows remember: the current one's first microsecond, and both counts."""
-
-    start: int
-    current: int
-    previous: int
-
-
-class Judged(NamedTuple):
-    """A hit that was judged but not yet spent."""
-
-    start: int
-    current: int
-    previous: int
-    cost: int
-    period: int
+State = tuple[int, int, int]
+"""`(start, current, previous)`: what the two windows remember, which is the current one's first microsecond, and both
+counts."""
+Judged = tuple[int, int, int, int, int]
+"""`(start, current, previous, cost, period)`: a hit that was judged but not yet spent."""
 
 
 def settle(state: State | None, now: int, arguments: Arguments) -> State:
     """Roll the windows on to `now`. A window that begins later (the clock stepped back) stays."""
     period = arguments[2]
     start = now - now % period
-    if state is None or state.start < start - period:
-        return State(start, 0, 0)
-    if state.start < start:
-        return State(start, 0, state.current)
+    if state is None or state[0] < start - period:
+        return start, 0, 0
+    if state[0] < start:
+        return start, 0, state[1]
     return state
 
 
@@ -61,7 +51,7 @@ def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) ->
     cost, most, period, _, _ = arguments
     start, current, previous = settle(state, now, arguments)
     used = current + in_view(previous, start, now, arguments)
-    return used + cost <= most, Judged(start, current, previous, cost, period)
+    return used + cost <= most, (start, current, previous, cost, period)
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts]:
@@ -72,7 +62,7 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts]:
 
 def keep(judged: Judged) -> Facts:
     """Leave everything as it is, and say how it is."""
-    return judged.start, judged.current, judged.previous
+    return judged[:3]
 
 
 def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
@@ -99,10 +89,27 @@ def write(start: int, current: int, previous: int, period: int) -> tuple[State |
     """
     facts = (start, current, previous)
     if current > 0:
-        return State(*facts), start + 2 * period, facts
+        return facts, start + 2 * period, facts
     if previous > 0:
-        return State(*facts), start + period, facts
+        return facts, start + period, facts
     return None, 0, facts
+
+
+def straight(arguments: Arguments) -> Straight:
+    """As `Algorithm.straight`, for the window that now is in."""
+    _, most, period, _, _ = arguments
+
+    def hit(state: State, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
+        start, current, previous = state
+        if start != now - now % period:
+            return None
+        used = current + in_view(previous, start, now, arguments) if previous else current
+        if used + cost > most:
+            return False, state, 0, state
+        state = (start, current + cost, previous)
+        return True, state, start + 2 * period, state
+
+    return hit
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:
