@@ -30,7 +30,7 @@ class Question:
     def __init__(self, packed: bytes, replied: Replied) -> None:
         self.packed = packed
         self.replied: Replied | None = replied
-        """None once nobody waits for the answer."""
+        """None once nobody waits for the answer, or it is there."""
         self.wire: Wire | None = None
         """Where it was sent."""
 
@@ -67,7 +67,8 @@ class Wire(asyncio.Protocol):
             while (reply := self._reader.gets()) is not False:
                 if is_from_replica(reply):
                     self.retire()
-                replied = self._asked.popleft().replied
+                question = self._asked.popleft()
+                replied, question.replied = question.replied, None  # no cycle is left for the garbage collector
                 if replied is not None:
                     replied(reply)
         except (hiredis.ProtocolError, IndexError):  # no such server, or an answer to nothing

@@ -29,9 +29,10 @@ from headgate.drive import drive, drive_by_callback
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
 from headgate.keys import check_prefix
-from headgate.limits import Limit
+from headgate.limits import Limit, TokenBucket
 from headgate.loops import PerLoop
 from headgate.plans import redis as plans
+from headgate.stores import Leave, Ride
 from headgate.stores.redis.awaited import Exchange, Question
 from headgate.stores.redis.blocking import Lines
 from headgate.stores.redis.dialling import Dialler
@@ -103,7 +104,9 @@ class RedisStore:
         self._exchanges = PerLoop(lambda _: Exchange(self._dialler))
         self._coalesces = coalesce
         self._threads = ThreadCoalescer(self._trip, self._dialler.overdue, timeout)
-        self._tasks = AsyncCoalescer(self._start, self._dialler.overdue, timeout, is_together=coalesce)
+        self._tasks = AsyncCoalescer(
+            self._start, self._dialler.overdue, timeout, start_alike=self._start_alike, is_together=coalesce
+        )
         self.name = self._dialler.name
         """Where the server is, without a password."""
 
@@ -188,6 +191,31 @@ class RedisStore:
         """
         return self._lone_recall(limit, name)
 
+    def riding(self, limit: Limit, name: str) -> tuple[Ride, Leave] | None:
+        """What has single hits of `limit` answered in an event loop, by key and cost, without the detour of a batch. It
+        leaves alone (None) what is not plain.
+        """
+        if type(limit) is not TokenBucket or not self._dialler.serves_event_loops:
+            return None
+        capacity, prefix, ride = limit.capacity, self._prefix, self._tasks.ride
+        fares: dict[int, plans.BucketFare] = {}
+
+        def board(key: Any, cost: Any) -> asyncio.Future[Decision] | None:
+            if type(key) is not str or type(cost) is not int or not 0 < len(key) <= 256:
+                return None
+            if not key.isascii() or "\0" in key:
+                return None
+            fare = fares.get(cost)
+            if fare is None:
+                if not 0 <= cost <= capacity:
+                    return None
+                if len(fares) >= plans.MAX_FRAMES:
+                    fares.clear()
+                fare = fares[cost] = plans.BucketFare(limit, name, cost, prefix)
+            return ride(fare, key)
+
+        return board, self._tasks.leave
+
     def _lone_recall(self, limit: Limit, name: str) -> Lone:
         return leave if self._denials is None else self._denials.lone(limit, name)
 
@@ -234,12 +262,7 @@ class RedisStore:
 
     def _start(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
         """Begin a trip in this event loop."""
-        exchange, mark = self._exchanges.get(asyncio.get_running_loop()), self._mark()
-        question: Question | None = None
-
-        def send(script: plans.Script, resume: Callable[[Any], None]) -> None:
-            nonlocal question
-            question = exchange.ask(script.packed, lambda reply: resume(self._meaning(reply)))
+        mark = self._mark()
 
         def done(answers: list[Answer] | Exception) -> None:
             if isinstance(answers, Exception):
@@ -248,12 +271,41 @@ class RedisStore:
             else:
                 arrive(self._learn(groups, answers, mark))
 
+        hang_up = self._begin(self._plan(groups), done)
+
         def give_up() -> None:
             self._forget(groups)
+            hang_up()
+
+        return give_up
+
+    def _start_alike(self, fare: plans.BucketFare, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
+        """Begin a trip of lone hits of one fare."""
+        if len(keys) == 1 or self._now is not None:
+            return self._start([fare.group(key) for key in keys], arrive)
+        mark = self._mark()
+
+        def done(answers: list[Answer] | Exception) -> None:
+            if not isinstance(answers, Exception):
+                self._learn_denials(answers, mark)
+            arrive(answers)
+
+        return self._begin(plans.decide_alike(fare, keys, prefix=self._prefix, refused=self._dialler.refused), done)
+
+    def _begin(self, plan: Any, done: Arrive) -> Callable[[], None]:
+        """Have a plan carried out in this event loop. What is returned gives it up."""
+        exchange = self._exchanges.get(asyncio.get_running_loop())
+        question: Question | None = None
+
+        def send(script: plans.Script, resume: Callable[[Any], None]) -> None:
+            nonlocal question
+            question = exchange.ask(script.packed, lambda reply: resume(self._meaning(reply)))
+
+        def give_up() -> None:
             if question is not None:
                 question.give_up()
 
-        drive_by_callback(self._plan(groups), send, done)
+        drive_by_callback(plan, send, done)
         return give_up
 
     def _meaning(self, reply: Any) -> Any:
@@ -287,16 +339,18 @@ class RedisStore:
         near_us = system_clock() + self._skew_us if now_us is None else now_us
         return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us, refused=self._dialler.refused)
 
+    def _learn_denials(self, answers: list[Answer], mark: tuple[int, int]) -> None:
+        if self._denials is not None:
+            for answer in answers:
+                if not isinstance(answer, StoreOutage) and not answer.allowed:
+                    self._denials.learn(answer, *mark)
+
     def _learn(self, groups: Sequence[Group], answers: list[Answer], mark: tuple[int, int]) -> list[Answer]:
         """Remember what was denied, and how far the server's clock is from ours: that is used to guess calendar
         windows, never to decide.
         """
-        denials = self._denials
-        if denials is not None:
-            for answer in answers:
-                if not isinstance(answer, StoreOutage) and not answer.allowed:
-                    denials.learn(answer, *mark)
-            denials.forget(groups)
+        self._learn_denials(answers, mark)
+        self._forget(groups)
         first = answers[0]
         if type(first) is Decision and self._now is None and not first.group.hits[0].limit.is_plain:
             skew_us = first.now_us - system_clock()
