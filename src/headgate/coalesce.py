@@ -31,15 +31,12 @@ HALF: Final = 32
 NEVER: Final = float("inf")
 """So many never wait."""
 
-_Future: Final = asyncio.Future
-_running_loop: Final = asyncio.get_running_loop
-
 Trip = Callable[[Sequence[Group]], list[Answer]]
 Arrive = Callable[[list[Answer] | Exception], None]
 """Gets the answers of a trip, or why there are none."""
 Start = Callable[[Sequence[Group], Arrive], Callable[[], None]]
 """Begins a trip in this event loop. What it returns gives the trip up: nobody waits for it any more."""
-StartAlike = Callable[[Any, Sequence[str], Arrive], Callable[[], None]]
+StartAlike = Callable[[Fare, Sequence[str], Arrive], Callable[[], None]]
 """The same for the keys of lone hits that have one fare."""
 Overdue = Callable[[], StoreOutage]
 """Makes the error of a rider whose deadline passes while it waits."""
@@ -250,9 +247,8 @@ class AsyncCoalescer:
         """Have a lone hit answered in the next trip of this event loop. No coroutine: the caller awaits the answer
         itself (or gets a `StoreOutage` from it), and has to `leave` if it is cancelled meanwhile.
         """
-        loop = _running_loop()
-        future: asyncio.Future[Decision] = _Future(loop=loop)
-        self._lanes.get(loop).board(fare, key, future)
+        future: asyncio.Future[Decision] = asyncio.Future()  # which finds the running loop quicker than we could
+        self._lanes.get(future.get_loop()).board(fare, key, future)
         return future
 
     def leave(self, future: asyncio.Future[Decision]) -> None:
@@ -387,10 +383,10 @@ class _Lane:
         self._trips.add(trip)
         self._count()
         arrive = functools.partial(self._arrive, trip)
-        fares = {rider[0] for rider in riders}
+        fare = riders[0][0]
         try:
-            if len(fares) == 1 and None not in fares and self._start_alike is not None:
-                trip.give_up = self._start_alike(riders[0][0], [rider[1] for rider in riders], arrive)
+            if fare is not None and self._start_alike is not None and len({rider[0] for rider in riders}) == 1:
+                trip.give_up = self._start_alike(fare, [rider[1] for rider in riders], arrive)
             else:
                 trip.give_up = self._start(_groups_of(riders), arrive)
         except Exception as error:  # a fault of ours: each rider gets to see it
@@ -411,12 +407,15 @@ class _Lane:
             self._depart()
 
     def _hand_out(self, riders: list[_Rider], answers: list[Answer]) -> None:
-        next_answer = iter(answers).__next__
+        at = 0
         for fare, asked, future, _ in riders:
-            if fare is None:
-                answer: Any = [next_answer() for _ in asked]
+            answer: Any
+            if fare is not None:
+                answer = answers[at]
+                at += 1
             else:
-                answer = next_answer()
+                answer = answers[at : at + len(asked)]
+                at += len(asked)
             try:
                 if answer.__class__ is FareDecision or not isinstance(answer, StoreOutage):
                     future.set_result(answer)
@@ -449,7 +448,9 @@ class _Lane:
                 trip.give_up()
             self._arrive(trip, self._overdue())
         riders = [*self._waiting, *(rider for trip in self._trips for rider in trip.riders)]
-        self._fail([rider for rider in riders if rider[3] <= now], self._overdue())
+        for rider in riders:
+            if rider[3] <= now:
+                self._fail([rider], self._overdue())
         later = [rider[3] for rider in riders if rider[3] > now] + [trip.deadline for trip in self._trips]
         if later and self._watch is None:
             self._watch = self._loop.call_at(min(later), self._expire)

@@ -67,6 +67,9 @@ class Fare:
         self.name = name
         self.cost = cost
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fare, (self.limit, self.name, self.cost)  # what is worked out stays here
+
     def group(self, key: str) -> Group:
         """The hit, as a group."""
         return Group((Hit(self.limit, key, self.name, self.cost),))

@@ -18,7 +18,7 @@ from headgate.decision import Answer, Decision, FareDecision, LoneDecision
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Fare, Group, Hit
-from headgate.keys import MAX_KEY_BYTES, storage_key, storage_key_frame
+from headgate.keys import storage_key, storage_key_frame
 from headgate.limits import Limit, TokenBucket
 
 FILES: Final = {
@@ -34,6 +34,8 @@ MAX_ATTEMPTS: Final = 4
 wrong moment."""
 MAX_FRAMES: Final = 1024
 """For how many costs of one limit a call is kept packed."""
+MAX_PLAIN: Final = 256
+"""The longest key that goes straight through."""
 STRANGE: Final = -9007199254740991
 """In the reply to a run of lone hits: the next one was judged the general way, and the reply of a group follows."""
 FOREIGN: Final = -9007199254740990
@@ -174,7 +176,7 @@ def lone(
         return frames[cost]
 
     def pack(key: str, cost: int) -> bytes | None:
-        if not key.isascii() or not 0 < len(key) <= 256 or "{" in key or "}" in key or "%" in key or "\0" in key:
+        if not key.isascii() or not 0 < len(key) <= MAX_PLAIN or "{" in key or "}" in key or "%" in key or "\0" in key:
             return None
         before, after, _ = frames.get(cost) or frame(cost)
         return b"%b%d%b%b%b" % (before, size + len(key), begin_bytes, key.encode(), after)
@@ -247,9 +249,11 @@ class BucketFare(Fare):
         self._heads, self._tail = _key_frames(prefix, name)
 
     def pack(self, keys: Sequence[str]) -> Script | None:
-        """The call for some usable keys; None if there is something in them to escape."""
+        """The call for some usable keys; None if there is something in them to escape, or one is long."""
         joined = "".join(keys)
         if not joined.isascii() or "{" in joined or "}" in joined or "%" in joined:
+            return None
+        if max(map(len, keys)) > MAX_PLAIN:
             return None
         heads, tail, size = self._heads, self._tail, len(keys)
         digits = len(str(size))
@@ -262,34 +266,29 @@ class BucketFare(Fare):
         """The decisions; None unless all are plain."""
         if type(reply) is not list or {*map(type, reply)} != {int}:
             return None
-        rate = self._rate
         now_us, *debts = reply
+        rate = self._rate
         if len(debts) != len(keys) * (1 if rate == 1 else 2):
             return None
-        parts: Iterable[int] = repeat(0)
         if rate > 1:
             debts, parts = debts[::2], debts[1::2]
         least = min(debts)
         if least <= FOREIGN:
             return None
+        verdicts: Iterable[bool] = repeat(True)
+        if least < 0:
+            verdicts = [q >= 0 for q in debts]
+            debts = [q if q >= 0 else -q - 1 for q in debts]
+        if rate > 1:
+            debts = [q * rate + r for q, r in zip(debts, parts, strict=True)]
         answers: list[Answer] = []
-        if least >= 0 and rate == 1:  # nearly always
-            for key, debt in zip(keys, debts, strict=True):
-                decision: FareDecision = FareDecision()
-                decision.fare = self
-                decision.asked_for = key
-                decision.now_us = now_us
-                decision.allowed = True
-                decision.debt = debt
-                answers.append(decision)
-            return answers
-        for key, q, r in zip(keys, debts, parts, strict=False):
+        for key, allowed, debt in zip(keys, verdicts, debts, strict=False):
             decision = FareDecision()
             decision.fare = self
             decision.asked_for = key
             decision.now_us = now_us
-            decision.allowed = allowed = q >= 0
-            decision.debt = (q if allowed else -q - 1) * rate + r
+            decision.allowed = allowed
+            decision.debt = debt
             answers.append(decision)
         return answers
 
@@ -358,11 +357,11 @@ def _pack(parts: list[_Run | _One], groups: Sequence[Group], prefix: str, now_us
     return Script(sha, text, "".join((head, *keys, *words)).encode())
 
 
-@functools.lru_cache(maxsize=4096)
+@functools.lru_cache(maxsize=256)
 def _key_frames(prefix: str, name: str) -> tuple[list[str], str]:
-    """What goes before the key of a token bucket that has nothing to escape, by the length of the key, and after it."""
+    """What goes before the key of a token bucket that has nothing to escape, by its length, and what goes after it."""
     begin, end, size = storage_key_frame(prefix, name, "tb")
-    return [f"${size + length}\r\n{begin}" for length in range(MAX_KEY_BYTES + 1)], f"{end}\r\n"
+    return [f"${size + length}\r\n{begin}" for length in range(MAX_PLAIN + 1)], f"{end}\r\n"
 
 
 @functools.lru_cache(maxsize=4096)

@@ -27,7 +27,7 @@ from headgate.decision import Answer, Decision, Lone, leave
 from headgate.denials import DenialMemory
 from headgate.drive import drive, drive_by_callback
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.hits import Group
+from headgate.hits import Fare, Group
 from headgate.keys import check_prefix
 from headgate.limits import Limit, TokenBucket
 from headgate.loops import PerLoop
@@ -193,26 +193,28 @@ class RedisStore:
 
     def riding(self, limit: Limit, name: str) -> tuple[Ride, Leave] | None:
         """What has single hits of `limit` answered in an event loop, by key and cost, without the detour of a batch. It
-        leaves alone (None) what is not plain.
+        leaves to `decide_async` (None) what is no plain key or cost.
         """
-        if type(limit) is not TokenBucket or not self._dialler.serves_event_loops:
+        if not self._dialler.serves_event_loops:
             return None
         capacity, prefix, ride = limit.capacity, self._prefix, self._tasks.ride
-        fares: dict[int, plans.BucketFare] = {}
+        fares: dict[int, Fare] = {}
+        longest = plans.MAX_PLAIN
+
+        def fare_of(cost: int) -> Fare:
+            if len(fares) >= plans.MAX_FRAMES:
+                fares.clear()
+            is_bucket = type(limit) is TokenBucket
+            fare = plans.BucketFare(limit, name, cost, prefix) if is_bucket else Fare(limit, name, cost)
+            fares[cost] = fare
+            return fare
 
         def board(key: Any, cost: Any) -> asyncio.Future[Decision] | None:
-            if type(key) is not str or type(cost) is not int or not 0 < len(key) <= 256:
+            if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity:
                 return None
-            if not key.isascii() or "\0" in key:
+            if not 0 < len(key) <= longest or not key.isascii() or "\0" in key:
                 return None
-            fare = fares.get(cost)
-            if fare is None:
-                if not 0 <= cost <= capacity:
-                    return None
-                if len(fares) >= plans.MAX_FRAMES:
-                    fares.clear()
-                fare = fares[cost] = plans.BucketFare(limit, name, cost, prefix)
-            return ride(fare, key)
+            return ride(fares.get(cost) or fare_of(cost), key)
 
         return board, self._tasks.leave
 
@@ -279,9 +281,9 @@ class RedisStore:
 
         return give_up
 
-    def _start_alike(self, fare: plans.BucketFare, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
+    def _start_alike(self, fare: Fare, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
         """Begin a trip of lone hits of one fare."""
-        if len(keys) == 1 or self._now is not None:
+        if type(fare) is not plans.BucketFare or len(keys) == 1 or self._now is not None:
             return self._start([fare.group(key) for key in keys], arrive)
         mark = self._mark()
 
