@@ -360,21 +360,18 @@ class _Lane:
     def _next(self, most: int) -> list[_Rider]:
         """Take those who travel next out of the queue, but for those who were cancelled or are overdue."""
         waiting = self._waiting
-        if None not in {rider[0] for rider in waiting}:  # all are lone hits
-            take = waiting.popleft
-            riders = [take() for _ in range(min(most, len(waiting)))]
-            return [rider for rider in riders if not rider[2].done()]
-        riders, size = [], 0
-        while waiting:
-            fare, asked, future, _ = rider = waiting[0]
-            more = 1 if fare is not None else len(asked)
-            if size and size + more > most:
-                break
-            waiting.popleft()
-            if not future.done():
-                riders.append(rider)
-                size += more
-        return riders
+        take = waiting.popleft
+        riders = [take() for _ in range(min(most, len(waiting)))]
+        if None in {rider[0] for rider in riders}:  # some have groups, and some of those more than one
+            size = fitting = 0
+            for fare, asked, _, _ in riders:
+                size += 1 if fare is not None else len(asked)
+                if size > most and fitting > 0:
+                    break
+                fitting += 1
+            waiting.extendleft(reversed(riders[fitting:]))
+            del riders[fitting:]
+        return [rider for rider in riders if not rider[2].done()]
 
     def _begin(self, riders: list[_Rider]) -> None:
         if not riders:
