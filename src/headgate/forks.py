@@ -8,20 +8,21 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
-_afresh: Final[set[weakref.WeakMethod[Callable[[], None]]]] = set()
+_afresh: Final[weakref.WeakKeyDictionary[Any, list[Callable[[Any], None]]]] = weakref.WeakKeyDictionary()
+"""The methods, by their objects. Not as `WeakMethod`, which complains as the process ends."""
 
 
-def begin_afresh_in_child(method: Callable[[], None]) -> None:
+def begin_afresh_in_child(method: Any) -> None:
     """Call a bound method in each process that is forked from now on, for as long as its object lives."""
-    _afresh.add(weakref.WeakMethod(method, _afresh.discard))
+    _afresh.setdefault(method.__self__, []).append(method.__func__)
 
 
 def _begin_all() -> None:
-    for reference in list(_afresh):
-        if (begin := reference()) is not None:
-            begin()
+    for thing, methods in list(_afresh.items()):
+        for begin in methods:
+            begin(thing)
 
 
 if hasattr(os, "register_at_fork"):
