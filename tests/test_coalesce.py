@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -15,8 +16,8 @@ import redis
 from headgate import AsyncLimiter, Decision, Limiter, ManualClock, MemoryStore, StoreOutage, StoreUnavailable
 from headgate.coalesce import MAX_GROUPS, Arrive, AsyncCoalescer, ThreadCoalescer, _Ride
 from headgate.decision import Answer
-from headgate.errors import StoreTimeout
-from headgate.hits import Group, Hit
+from headgate.errors import CostExceedsCapacity, InvalidCost, InvalidKey, StoreTimeout
+from headgate.hits import Fare, Group, Hit
 from headgate.keys import storage_key
 from headgate.limits import TokenBucket
 from headgate.stores.redis import RedisStore
@@ -347,6 +348,171 @@ async def test_a_task_whose_deadline_passes_is_told_so() -> None:
     with pytest.raises(StoreTimeout):
         await coalescer.decide([group("a")])
     road.async_gate.set()
+
+
+# Lone hits of tasks
+
+
+class Alike(Road):
+    """A road on which lone hits of one fare travel as keys."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alike: list[tuple[int, Sequence[str]]] = []
+        """The cost and the keys of each such trip."""
+        self.coalescer = AsyncCoalescer(self.begin, overdue, 30.0, start_alike=self.begin_alike)
+
+    def begin_alike(self, fare: Fare, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
+        self.alike.append((fare.cost, keys))
+        return self.begin([fare.group(key) for key in keys], arrive)
+
+    async def ask(self, fare: Fare, key: str) -> Decision:
+        coming = self.coalescer.ride(fare, key)
+        try:
+            return await coming
+        except asyncio.CancelledError:
+            self.coalescer.leave(coming)
+            raise
+
+    async def remaining(self, key: str) -> int:
+        (decision,) = await self.coalescer.decide([group(key, cost=0)])
+        return decision.remaining
+
+
+ONE, FOUR = Fare(LIMIT, "n", 1), Fare(LIMIT, "n", 4)
+
+
+async def test_hits_of_one_fare_travel_as_keys() -> None:
+    road = Alike()
+    answers = await asyncio.gather(*(road.ask(ONE, str(number)) for number in range(5)))
+    assert [answer.key for answer in answers] == list("01234")
+    assert [(cost, list(keys)) for cost, keys in road.alike] == [(1, list("01234"))]
+
+
+@pytest.mark.parametrize("knows_fares", [True, False])
+async def test_all_others_travel_as_groups_in_the_order_in_which_they_came(knows_fares: bool) -> None:
+    road = Alike()
+    if not knows_fares:
+        road.coalescer = AsyncCoalescer(road.begin, overdue, 30.0)
+    answers = await asyncio.gather(
+        road.ask(ONE, "a"), road.ask(FOUR, "a"), road.coalescer.decide([group("a"), group("b")]), road.ask(FOUR, "a")
+    )
+    first, second, (third, other), fourth = answers
+    assert [decision.remaining for decision in (first, second, third, fourth, other)] == [9, 5, 4, 0, 9]
+    assert [keys_of(trip) for trip in road.trips] == [["a", "a", "a", "b", "a"]]
+    assert road.alike == []
+
+
+async def test_a_lone_hit_cancelled_in_the_queue_is_never_asked_for() -> None:
+    road = Alike()
+    road.close()
+    first = asyncio.create_task(road.ask(ONE, "first"))
+    await road.departures.get()
+    gone, next_one = asyncio.create_task(road.ask(ONE, "gone")), asyncio.create_task(road.ask(ONE, "next"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    road.async_gate.set()
+    await asyncio.gather(first, gone, next_one, return_exceptions=True)
+    assert [keys_of(trip) for trip in road.trips] == [["first"], ["next"]]
+
+
+async def test_lone_hits_that_were_all_cancelled_hold_up_nobody() -> None:
+    road = Alike()
+    road.close()
+    first = asyncio.create_task(road.ask(ONE, "first"))
+    await road.departures.get()
+    gone = asyncio.create_task(road.ask(ONE, "gone"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    road.async_gate.set()
+    await asyncio.gather(first, gone, return_exceptions=True)
+    assert (await road.ask(ONE, "next")).allowed
+    assert [keys_of(trip) for trip in road.trips] == [["first"], ["next"]]
+
+
+@pytest.mark.parametrize("rounds", range(12))
+async def test_what_a_cancelled_lone_hit_took_is_given_back(rounds: int) -> None:
+    road = Alike()
+    gone, other = asyncio.create_task(road.ask(FOUR, "k")), asyncio.create_task(road.ask(ONE, "k"))
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait([gone, other])
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert await road.remaining("k") == (9 if gone.cancelled() else 5)
+
+
+async def test_a_failed_trip_of_lone_hits_fails_just_its_own_riders() -> None:
+    road = Alike()
+    for failure in (StoreUnavailable("test", "down"), ZeroDivisionError()):
+        road.failure = failure
+        answers = await asyncio.gather(*(road.ask(ONE, key) for key in "ab"), return_exceptions=True)
+        assert answers == [failure] * 2
+    assert await road.ask(ONE, "b")
+
+
+async def test_a_lone_hit_whose_deadline_passes_is_told_so() -> None:
+    road = Alike()
+    road.coalescer = AsyncCoalescer(road.begin, overdue, 0.01, start_alike=road.begin_alike)
+    road.close()
+    answers = await asyncio.gather(*(road.ask(ONE, key) for key in "ab"), return_exceptions=True)
+    assert [type(answer) for answer in answers] == [StoreTimeout] * 2
+    road.async_gate.set()
+
+
+async def test_long_queues_of_lone_hits_are_cut_into_trips_of_bounded_size() -> None:
+    road = Alike()
+    road.close()
+    first = asyncio.create_task(road.ask(ONE, "first"))
+    await road.departures.get()
+    others = [asyncio.create_task(road.ask(ONE, str(number))) for number in range(3 * MAX_GROUPS)]
+    await asyncio.sleep(0)
+    road.async_gate.set()
+    await asyncio.gather(first, *others)
+    assert [key for trip in road.trips for key in keys_of(trip)] == ["first", *map(str, range(3 * MAX_GROUPS))]
+    assert max(len(trip) for trip in road.trips) <= MAX_GROUPS
+
+
+ODD_KEYS = ["plain", "ключ", "a{b}", "50%", "x" * 300, "plain too"]
+
+
+@pytest.mark.parametrize("limit", ["3/minute", "7/minute; burst=3", "fixed-window 3/minute", "sliding-log 3/minute"])
+async def test_whatever_is_asked_together_is_answered_as_if_it_were_asked_alone(
+    valkey_url: str, prefix: str, limit: str
+) -> None:
+    async with (
+        AsyncLimiter(limit, store=valkey_url, prefix=prefix, timeout=5.0, on_outage="raise") as limiter,
+        AsyncLimiter(limit, store=valkey_url, prefix=f"{prefix}alone", timeout=5.0, on_outage="raise") as alone,
+    ):
+        asked: list[tuple[Any, Any]] = [(key, cost) for cost in (1, 1, 2, 0, 4, True) for key in (*ODD_KEYS, "", "\0")]
+        together = await asyncio.gather(*(limiter.try_acquire(*ask) for ask in asked), return_exceptions=True)
+        for (key, cost), answer in zip(asked, together, strict=True):
+            (expected,) = await asyncio.gather(alone.try_acquire(key, cost), return_exceptions=True)
+            if isinstance(expected, Decision):
+                assert isinstance(answer, Decision)
+                assert (answer.allowed, answer.key, answer.cost) == (expected.allowed, key, cost)
+                assert answer.remaining == expected.remaining
+            else:
+                assert type(answer) is type(expected)
+                assert isinstance(answer, (InvalidKey, InvalidCost, CostExceedsCapacity))
+
+
+async def test_trips_leave_nothing_to_the_garbage_collector(valkey_url: str, prefix: str) -> None:
+    async with AsyncLimiter("1000/hour", store=valkey_url, prefix=prefix, timeout=5.0, on_outage="raise") as limiter:
+        await asyncio.gather(*(limiter.try_acquire("k") for _ in range(10)))
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                tasks = [asyncio.create_task(limiter.try_acquire("k")) for _ in range(10)]
+                for task in tasks:
+                    await task
+                await limiter.peek("k")
+            del task, tasks
+            assert gc.collect() < 20  # some objects of asyncio's own
+        finally:
+            gc.enable()
 
 
 async def test_each_event_loop_has_trips_of_its_own(valkey_url: str, prefix: str) -> None:

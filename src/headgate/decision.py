@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from headgate.algorithms import Facts
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.hits import Group, Hit
+from headgate.hits import Fare, Group, Hit
 from headgate.http.headers import HeaderStyle, render
 from headgate.limits import Limit
 
@@ -289,3 +289,32 @@ class BucketDecision(ToldDecision):
         debt = self.told - self.now_us * rate
         wait_us = 0 if self.allowed else -(-(debt + increment - tolerance) // rate)
         return ((debt, wait_us, self.told, 0),)
+
+
+class FareDecision(Decision):
+    """The answer of a token bucket to a lone hit that travelled with others of its fare. It makes a group and facts of
+    what it was told on demand.
+    """
+
+    __slots__ = ("asked_for", "debt", "fare")
+
+    fare: Fare
+    asked_for: str
+    """The key."""
+    debt: int
+    """What the bucket owes, after the hit if it was admitted, in parts of a microsecond."""
+
+    __init__ = object.__init__  # the quickest way to make one; who makes it fills it
+
+    @property
+    def group(self) -> Group:
+        """What was asked."""
+        return self.fare.group(self.asked_for)
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        """What the store answered."""
+        limit, debt = self.fare.limit, self.debt
+        increment, tolerance, rate = limit.arguments(self.fare.cost, 0, "")
+        wait_us = 0 if self.allowed else -(-(debt + increment - tolerance) // rate)
+        return ((debt, wait_us, self.now_us * rate + debt, 0),)

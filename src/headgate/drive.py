@@ -8,6 +8,7 @@ before it lets the exception go on.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeVar, cast
 
@@ -59,18 +60,24 @@ def drive_by_callback(
     """Run a plan with a `send` that returns at once, and calls back with the reply, or with an exception in its
     place. `done` gets the result, or what the plan raises.
     """
+    _resume(plan, send, done, None)
 
-    def resume(reply: Any) -> None:
-        try:
-            command = plan.throw(reply) if isinstance(reply, Exception) else plan.send(reply)
-        except StopIteration as finished:
-            done(finished.value)
-        except Exception as error:
-            done(error)
-        else:
-            send(command, resume)
 
-    resume(None)
+def _resume(
+    plan: Plan[Command, Result],
+    send: Callable[[Command, Callable[[Any], None]], None],
+    done: Callable[[Result | Exception], None],
+    reply: Any,
+) -> None:
+    # No closure that would refer to itself: what it holds would stay until the garbage collector comes by.
+    try:
+        command = plan.throw(reply) if isinstance(reply, Exception) else plan.send(reply)
+    except StopIteration as finished:
+        done(finished.value)
+    except Exception as error:
+        done(error)
+    else:
+        send(command, functools.partial(_resume, plan, send, done))
 
 
 def together(plans: Sequence[Plan[list[Command], Result]]) -> Plan[list[Command], list[Result]]:

@@ -55,6 +55,26 @@ class Group(NamedTuple):
     action: Action = "spend"
 
 
+class Fare:
+    """What a lone hit spends, and of which limit. Hits of one fare differ in their keys alone: what is the same for all
+    of them is worked out once. Two fares are never equal.
+    """
+
+    __slots__ = ("cost", "limit", "name")
+
+    def __init__(self, limit: Limit, name: str, cost: int) -> None:
+        self.limit = limit
+        self.name = name
+        self.cost = cost
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Fare, (self.limit, self.name, self.cost)  # what is worked out stays here
+
+    def group(self, key: str) -> Group:
+        """The hit, as a group."""
+        return Group((Hit(self.limit, key, self.name, self.cost),))
+
+
 def check_cost(cost: int, limit: Limit, name: str) -> None:
     """Refuse what is no cost for `limit`.
 

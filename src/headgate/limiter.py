@@ -38,7 +38,7 @@ from headgate.policy import (
     wait_bound_us,
 )
 from headgate.renewal import Hold, Renewer, renew
-from headgate.stores import QuickStore
+from headgate.stores import Leave, QuickStore, Ride, RidingStore
 from headgate.stores.memory import MemoryStore
 
 P = ParamSpec("P")
@@ -287,21 +287,17 @@ class AsyncLimiter(Front):
 
     _returning: asyncio.Task[None] | None = None
 
+    _ride: Ride | None = None
+    _leave: Leave
+
     def _find_quick_way(self) -> None:
-        """As in `Front`. And where nobody is to be told of decisions, a function takes the place of the method
-        `try_acquire`: to call a method that is a coroutine takes longer, by a fifteenth of the time of a leased token.
-        """
+        """As in `Front`. And a lone hit goes straight to where it waits for company: a coroutine less."""
         super()._find_quick_way()
-        rule = self._outage
-        if type(self).try_acquire is not AsyncLimiter.try_acquire or self._on_decision is not None:
-            return
-
-        async def try_acquire(key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
-            if limit is None and (lone := self._lone) is not None and (decision := lone(key, cost)) is not None:
-                return self._answered(decision) if rule.is_out else decision
-            return await self._ask(self._policy.group(key, cost, limit))
-
-        self.try_acquire = try_acquire  # type: ignore[method-assign]
+        store, self._ride = self._store, None
+        if isinstance(store, RidingStore) and self._leases is None:
+            riding = self._policy.lone(store.riding)
+            if riding is not None:
+                self._ride, self._leave = riding
 
     @staticmethod
     def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
@@ -309,8 +305,18 @@ class AsyncLimiter(Front):
 
     async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """As `Limiter.try_acquire`."""
-        if limit is None and (lone := self._lone) is not None and (decision := lone(key, cost)) is not None:
-            return decision if self._on_decision is None and not self._outage.is_out else self._answered(decision)
+        if limit is None and (lone := self._lone) is not None:
+            if (decision := lone(key, cost)) is not None:
+                return decision if self._on_decision is None and not self._outage.is_out else self._answered(decision)
+            if self._ride is not None and (coming := self._ride(key, cost)) is not None:
+                try:
+                    decision = await coming
+                except StoreOutage as outage:
+                    decision = self._outage.decide(self._policy.group(key, cost), outage)
+                except asyncio.CancelledError:
+                    self._leave(coming)
+                    raise
+                return decision if self._on_decision is None and not self._outage.is_out else self._answered(decision)
         return await self._ask(self._policy.group(key, cost, limit))
 
     async def acquire(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -128,6 +129,98 @@ def test_the_straight_way_asks_and_answers_what_the_general_way_does(kind: str, 
         assert isinstance(second, Decision)
         assert (told.group, told.remaining, told.reset_after_us) == (one, second.remaining, second.reset_after_us)
         server.now_us += 1
+
+
+# Lone hits of one fare
+
+
+FARES = {
+    "whole": TokenBucket(3, per=60),
+    "parts": TokenBucket(7, per=60, burst=3),
+}
+
+
+@pytest.fixture(params=FARES)
+def fare(request: pytest.FixtureRequest) -> plans.BucketFare:
+    return plans.BucketFare(FARES[request.param], "name", 2, "p")
+
+
+def alike(fare: plans.BucketFare, *keys: str) -> Plan[plans.Script, Answers]:
+    return plans.decide_alike(fare, keys, prefix="p")
+
+
+def test_hits_of_one_fare_are_asked_and_answered_as_groups_are(fare: plans.BucketFare) -> None:
+    keys = [f"user:{number}" for number in (1, 2, 1, 30, 1, 400, 2)]
+    groups = [fare.group(key) for key in keys]
+    one, other = FakeServer(), FakeServer()
+    verdicts: set[bool] = set()
+    for _ in range(3):
+        assert next(alike(fare, *keys)).packed == next(plans.decide(groups, prefix="p", near_us=0)).packed
+        straight, general = drive(alike(fare, *keys), one.send), ask(other, *groups)
+        assert decisions(straight) == decisions(general)
+        verdicts.update(decisions(straight))
+        for lone, grouped in zip(straight, general, strict=True):
+            assert isinstance(lone, Decision)
+            assert isinstance(grouped, Decision)
+            assert (lone.group, lone.now_us, lone.facts) == (grouped.group, grouped.now_us, grouped.facts)
+            assert repr(lone) == repr(grouped)
+        for server in (one, other):
+            server.now_us += 13_000_001
+    assert verdicts == {True, False}
+
+
+@pytest.mark.parametrize("key", ["ключ", "a{b}c", "100%", "long" * 100])
+def test_a_key_that_does_not_go_straight_through_goes_with_the_others_all_the_same(
+    fare: plans.BucketFare, server: FakeServer, key: str
+) -> None:
+    groups = [fare.group(one) for one in ("first", key, "last")]
+    plan = alike(fare, "first", key, "last")
+    assert next(plan).packed == next(plans.decide(groups, prefix="p", near_us=0)).packed
+    assert decisions(drive(alike(fare, "first", key, "last"), server.send)) == [True] * 3
+
+
+def test_a_name_need_not_be_plain(server: FakeServer) -> None:
+    fare = plans.BucketFare(FARES["whole"], "имя: {1} %", 2, "p")
+    packed = next(alike(fare, "a", "bc")).packed
+    assert packed == next(plans.decide([fare.group("a"), fare.group("bc")], prefix="p", near_us=0)).packed
+    assert decisions(drive(alike(fare, "a", "bc"), server.send)) == [True] * 2
+
+
+def test_hits_of_one_fare_send_a_missing_script_whole(fare: plans.BucketFare, server: FakeServer) -> None:
+    sent = []
+
+    def send(script: plans.Script) -> Any:
+        sent.append(script.is_whole)
+        return server.send(script)
+
+    assert decisions(drive(alike(fare, "a", "b"), send)) == [True] * 2
+    assert decisions(drive(alike(fare, "a", "b"), send)) == [False] * 2
+    assert sent == [False, True, False]
+
+
+def test_what_is_strange_among_hits_of_one_fare_is_judged_all_the_same(
+    fare: plans.BucketFare, server: FakeServer
+) -> None:
+    before = Hit(TokenBucket(11, per=60, burst=3), "changed", "name")  # in other parts of a microsecond
+    assert decisions(ask(server, group(before))) == [True]
+    first, changed, last = drive(alike(fare, "first", "changed", "last"), server.send)
+    assert decisions([first, changed, last]) == [True] * 3
+    (expected,) = ask(server, group(hit(fare.limit)._replace(key="changed"), action="peek"))
+    assert isinstance(changed, Decision)
+    assert isinstance(expected, Decision)
+    assert changed.reset_after_us == expected.reset_after_us
+
+
+@pytest.mark.parametrize("reply", [[], [1], [1, 2], [1, 2, "3"], [1, 2, None], "no", 5, None])
+def test_what_is_no_answer_to_hits_of_one_fare_is_an_outage(fare: plans.BucketFare, reply: Any) -> None:
+    with pytest.raises(StoreOutage, match="no answer"):
+        drive(alike(fare, "a", "b", "c"), lambda _: reply)
+
+
+def test_a_decision_travels_to_other_processes(fare: plans.BucketFare, server: FakeServer) -> None:
+    for decision in drive(alike(fare, "a", "a"), server.send):
+        copied = pickle.loads(pickle.dumps(decision))
+        assert (copied.group, copied.facts, repr(copied)) == (decision.group, decision.facts, repr(decision))  # type: ignore[union-attr]
 
 
 # A script that is missing

@@ -444,6 +444,20 @@ store.close()
     assert "Traceback" not in done.stderr
 
 
+def test_a_limiter_that_goes_last_as_the_process_ends_says_nothing() -> None:
+    program = """
+import gc, headgate
+def begin():
+    gc.disable()
+    limiter = headgate.AsyncLimiter("5/minute", store="redis://localhost:1", lease=True)
+    def itself():
+        return limiter, itself
+begin()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 async def test_a_store_can_be_used_again_after_it_was_closed(own: OwnValkey) -> None:
     async with closing(RedisStore(own.url, prefix="again", timeout=PATIENT)) as store:
         for remains in ([4, 3], [2, 1]):

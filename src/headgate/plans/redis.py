@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
-from headgate.decision import Answer, Decision, LoneDecision
+from headgate.decision import Answer, Decision, FareDecision, LoneDecision
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
-from headgate.hits import Group, Hit
+from headgate.hits import Fare, Group, Hit
 from headgate.keys import storage_key, storage_key_frame
 from headgate.limits import Limit, TokenBucket
 
@@ -33,6 +34,8 @@ MAX_ATTEMPTS: Final = 4
 wrong moment."""
 MAX_FRAMES: Final = 1024
 """For how many costs of one limit a call is kept packed."""
+MAX_PLAIN: Final = 256
+"""The longest key that goes straight through."""
 STRANGE: Final = -9007199254740991
 """In the reply to a run of lone hits: the next one was judged the general way, and the reply of a group follows."""
 FOREIGN: Final = -9007199254740990
@@ -120,6 +123,22 @@ def _decide_all(
     raise refused("its clock jumps: no calendar window could be found for it")
 
 
+def decide_alike(
+    fare: BucketFare, keys: Sequence[str], *, prefix: str, refused: Refused = _refused
+) -> Plan[Script, list[Answer]]:
+    """As `decide`, by the server's clock, for lone hits of one fare: straight through, if there is nothing in the keys
+    to escape and nothing strange in the reply.
+    """
+    command = fare.pack(keys)
+    if command is None:
+        return (yield from _decide_all([fare.group(key) for key in keys], prefix, 0, None, refused))
+    reply = yield command
+    if isinstance(reply, ScriptMissing):
+        reply = yield command.whole()
+    answers = fare.read(reply, keys)
+    return answers if answers is not None else _read_run(reply, [fare.group(key) for key in keys], refused)
+
+
 def _is_lone(group: Group) -> bool:
     """Is it the commonest call: one hit to spend now, whose arguments depend on its cost alone?"""
     return len(group.hits) == 1 and group.max_wait_us == 0 and group.action == "spend" and group.hits[0].limit.is_plain
@@ -157,7 +176,7 @@ def lone(
         return frames[cost]
 
     def pack(key: str, cost: int) -> bytes | None:
-        if not key.isascii() or not 0 < len(key) <= 256 or "{" in key or "}" in key or "%" in key or "\0" in key:
+        if not key.isascii() or not 0 < len(key) <= MAX_PLAIN or "{" in key or "}" in key or "%" in key or "\0" in key:
             return None
         before, after, _ = frames.get(cost) or frame(cost)
         return b"%b%d%b%b%b" % (before, size + len(key), begin_bytes, key.encode(), after)
@@ -214,6 +233,64 @@ class _Run(NamedTuple):
     """Which groups of the batch."""
     hits: list[Hit]
     arguments: tuple[int, int, int]
+
+
+class BucketFare(Fare):
+    """A fare of a token bucket, with all packed of a call but its keys."""
+
+    __slots__ = ("_before", "_heads", "_rate", "_sha", "_tail", "_text", "_words")
+
+    def __init__(self, limit: Limit, name: str, cost: int, prefix: str) -> None:
+        super().__init__(limit, name, cost)
+        self._rate: int = limit.arguments(cost, 0, "")[2]
+        self._sha, self._text = compose(frozenset(("tb",)))
+        self._before = f"{_word('EVALSHA')}{_word(self._sha)}"
+        self._words = _word("") + _run_words(limit, cost)
+        self._heads, self._tail = _key_frames(prefix, name)
+
+    def pack(self, keys: Sequence[str]) -> Script | None:
+        """The call for some usable keys; None if there is something in them to escape, or one is long."""
+        joined = "".join(keys)
+        if not joined.isascii() or "{" in joined or "}" in joined or "%" in joined:
+            return None
+        if max(map(len, keys)) > MAX_PLAIN:
+            return None
+        heads, tail, size = self._heads, self._tail, len(keys)
+        digits = len(str(size))
+        packed = tail.join([heads[len(key)] + key for key in keys])
+        words = self._words % (digits, size)
+        packed = f"*{size + 14}\r\n{self._before}${digits}\r\n{size}\r\n{packed}{tail}{words}"
+        return Script(self._sha, self._text, packed.encode())
+
+    def read(self, reply: Any, keys: Sequence[str]) -> list[Answer] | None:
+        """The decisions; None unless all are plain."""
+        if type(reply) is not list or {*map(type, reply)} != {int}:
+            return None
+        now_us, *debts = reply
+        rate = self._rate
+        if len(debts) != len(keys) * (1 if rate == 1 else 2):
+            return None
+        if rate > 1:
+            debts, parts = debts[::2], debts[1::2]
+        least = min(debts)
+        if least <= FOREIGN:
+            return None
+        verdicts: Iterable[bool] = repeat(True)
+        if least < 0:
+            verdicts = [q >= 0 for q in debts]
+            debts = [q if q >= 0 else -q - 1 for q in debts]
+        if rate > 1:
+            debts = [q * rate + r for q, r in zip(debts, parts, strict=True)]
+        answers: list[Answer] = []
+        for key, allowed, debt in zip(keys, verdicts, debts, strict=False):
+            decision = FareDecision()
+            decision.fare = self
+            decision.asked_for = key
+            decision.now_us = now_us
+            decision.allowed = allowed
+            decision.debt = debt
+            answers.append(decision)
+        return answers
 
 
 class _One(NamedTuple):
@@ -278,6 +355,13 @@ def _pack(parts: list[_Run | _One], groups: Sequence[Group], prefix: str, now_us
     sha, text = compose(frozenset(codes))
     head = f"*{3 + len(keys) + count}\r\n{_word('EVALSHA')}{_word(sha)}{_word(len(keys))}"
     return Script(sha, text, "".join((head, *keys, *words)).encode())
+
+
+@functools.lru_cache(maxsize=256)
+def _key_frames(prefix: str, name: str) -> tuple[list[str], str]:
+    """What goes before the key of a token bucket that has nothing to escape, by its length, and what goes after it."""
+    begin, end, size = storage_key_frame(prefix, name, "tb")
+    return [f"${size + length}\r\n{begin}" for length in range(MAX_PLAIN + 1)], f"{end}\r\n"
 
 
 @functools.lru_cache(maxsize=4096)
@@ -355,6 +439,16 @@ def _read(
             else:
                 answers[index] = _plain(groups[index], arguments, now_us, q, r)
     return now_us
+
+
+def _read_run(reply: Any, groups: list[Group], refused: Refused) -> list[Answer]:
+    """What was decided on a batch of lone hits that is one run."""
+    answers: list[Answer | None] = [None] * len(groups)
+    try:
+        _read(reply, _split(groups, range(len(groups)), 0), groups, answers, refused)
+    except (TypeError, IndexError, StopIteration):
+        raise refused(NO_ANSWER) from None
+    return [refused(NO_ANSWER) if answer is None else answer for answer in answers]
 
 
 def _text(reply: Any) -> str:

@@ -7,8 +7,9 @@ store of either family.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from headgate.decision import Decision, Lone
 from headgate.hits import Group
@@ -48,3 +49,20 @@ class QuickStore(Store, Protocol):
 
     def lone_async(self, limit: Limit, name: str, /) -> Lone:
         """What decides on single hits of `limit` without waiting for anything."""
+
+
+Ride = Callable[[Any, Any], "asyncio.Future[Decision] | None"]
+"""Has one hit of one limit answered, by key and cost, or leaves it alone (None). What the caller awaits raises
+`StoreOutage` where the store cannot answer."""
+Leave = Callable[["asyncio.Future[Decision]"], None]
+"""Gives up what a `Ride` promised: for a caller that was cancelled while it awaited it."""
+
+
+@runtime_checkable
+class RidingStore(QuickStore, Protocol):
+    """A store that has a shorter way for single hits of many tasks, too."""
+
+    def riding(self, limit: Limit, name: str, /) -> tuple[Ride, Leave] | None:
+        """What has single hits of `limit` answered in an event loop, and what gives one up; None if there is no such
+        way.
+        """

@@ -32,7 +32,7 @@ class Question:
         self.count = count
         self.replies: list[Any] = []
         self.replied: Replied | None = replied
-        """None once nobody waits for the answer."""
+        """None once nobody waits for the answer, or it is there."""
         self.wire: Wire | None = None
         """Where it was sent."""
 
@@ -73,8 +73,9 @@ class Wire(asyncio.Protocol):
                 question.replies.append(reply)
                 if len(question.replies) == question.count:
                     self._asked.popleft()
-                    if question.replied is not None:
-                        question.replied(question.replies)
+                    replied, question.replied = question.replied, None  # no cycle is left for the garbage collector
+                    if replied is not None:
+                        replied(question.replies)
         except (hiredis.ProtocolError, IndexError):  # no such server, or an answer to nothing
             self._transport.abort()
         if not self.is_usable and not self._asked:

@@ -16,7 +16,7 @@ from headgate.coalesce import Arrive, AsyncCoalescer, ThreadCoalescer
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive, drive_by_callback
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.hits import Group
+from headgate.hits import Fare, Group
 from headgate.loops import PerLoop
 from headgate.plans.redis import Script, ScriptMissing
 from headgate.stores.redis.awaited import Exchange, Question
@@ -26,6 +26,7 @@ from headgate.stores.redis.ledger import Ledger
 
 PlanOf = Callable[[Sequence[Group]], Plan[list[Script], list[Answer]]]
 """Makes the plan for a batch. What it asks for in one list goes in one write, and is answered in its order."""
+PlanAlike = Callable[[Fare, Sequence[str]], "Plan[list[Script], list[Answer]] | None"]
 Meaning = Callable[[str], Any]
 """From the text of the server's error to what the plan can act on, or a `StoreOutage`."""
 
@@ -37,6 +38,7 @@ class Server:
 
     :param plan: makes the plan for a batch that comes together here.
     :param meaning: what an error that is not about a missing script means.
+    :param plan_alike: makes the plan for lone hits of one fare, or None where that has no plan of its own.
     :param is_asking: is each call to be prefaced with `ASKING`: the server takes part of a slot from another?
     """
 
@@ -48,18 +50,24 @@ class Server:
         meaning: Meaning,
         *,
         coalesces: bool,
+        plan_alike: PlanAlike | None = None,
         is_asking: bool = False,
     ) -> None:
         self.dialler: Final = dialler
         self._ledger = ledger
         self._plan = plan
+        self._plan_alike = plan_alike
         self._error_meaning = meaning
         self._coalesces = coalesces
         self._preface = _ASKING if is_asking else b""
         self._lines = Lines(dialler)
         self._exchanges = PerLoop(lambda _: Exchange(dialler))
         self._threads = ThreadCoalescer(self._trip, dialler.overdue, dialler.timeout_s)
-        self._tasks = AsyncCoalescer(self._start, dialler.overdue, dialler.timeout_s, is_together=coalesces)
+        self._tasks = AsyncCoalescer(
+            self._start, dialler.overdue, dialler.timeout_s, start_alike=self._start_alike, is_together=coalesces
+        )
+        self.ride, self.leave = self._tasks.ride, self._tasks.leave
+        """As `AsyncCoalescer` has them."""
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch, blocking."""
@@ -145,6 +153,21 @@ class Server:
 
     def _start(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
         """Begin a trip in this event loop."""
+        return self._begin(self._plan(groups), groups, arrive)
+
+    def _start_alike(self, fare: Fare, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
+        """Begin a trip of lone hits of one fare."""
+        plan = None if self._plan_alike is None else self._plan_alike(fare, keys)
+        if plan is None:
+            return self._start([fare.group(key) for key in keys], arrive)
+        return self._begin(plan, (), arrive)
+
+    def _begin(
+        self, plan: Plan[list[Script], list[Answer]], groups: Sequence[Group], arrive: Arrive
+    ) -> Callable[[], None]:
+        """Have a plan carried out in this event loop. What is returned gives it up. `groups` may be left out where they
+        only spend.
+        """
         exchange, mark = self._exchange(), self._ledger.mark()
         question: Question | None = None
 
@@ -169,7 +192,7 @@ class Server:
             if question is not None:
                 question.give_up()
 
-        drive_by_callback(self._plan(groups), send, done)
+        drive_by_callback(plan, send, done)
         return give_up
 
     def _exchange(self) -> Exchange:

@@ -6,6 +6,7 @@ been counted, and is never sent again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
@@ -26,12 +27,13 @@ from headgate.decision import Answer, Decision, Lone, leave
 from headgate.denials import DenialMemory
 from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.hits import Group
+from headgate.hits import Fare, Group
 from headgate.keys import check_prefix, tagged_prefix
-from headgate.limits import Limit
+from headgate.limits import Limit, TokenBucket
 from headgate.plans import redis as plans
-from headgate.plans.cluster import in_one
+from headgate.plans.cluster import in_one, singly
 from headgate.plans.topology import Address, Remap, Topology
+from headgate.stores import Leave, Ride
 from headgate.stores.redis.address import describe_cluster, is_cluster, split_cluster
 from headgate.stores.redis.cluster import Cluster
 from headgate.stores.redis.dialling import Dialler, known_nodes
@@ -126,7 +128,12 @@ class RedisStore:
             self._call = cluster.call
         else:
             self._servers = server = Server(
-                self._dialler, self._ledger, self._plan, self._dialler.refused, coalesces=coalesce
+                self._dialler,
+                self._ledger,
+                self._plan,
+                self._dialler.refused,
+                coalesces=coalesce,
+                plan_alike=self._plan_alike,
             )
             self._call = lambda _, packed: server.call(packed)
 
@@ -200,6 +207,35 @@ class RedisStore:
         """
         return self._lone_recall(limit, name)
 
+    def riding(self, limit: Limit, name: str) -> tuple[Ride, Leave] | None:
+        """What has single hits of `limit` answered in an event loop, by key and cost, without the detour of a batch. It
+        leaves to `decide_async` (None) what is no plain key or cost. In a cluster, there is no such way: a hit may have
+        to go on from node to node.
+        """
+        server = self._servers
+        if not self._dialler.serves_event_loops or not isinstance(server, Server):
+            return None
+        capacity, prefix, ride = limit.capacity, self._ledger.prefix, server.ride
+        fares: dict[int, Fare] = {}
+        longest = plans.MAX_PLAIN
+
+        def fare_of(cost: int) -> Fare:
+            if len(fares) >= plans.MAX_FRAMES:
+                fares.clear()
+            is_bucket = type(limit) is TokenBucket
+            fare = plans.BucketFare(limit, name, cost, prefix) if is_bucket else Fare(limit, name, cost)
+            fares[cost] = fare
+            return fare
+
+        def board(key: Any, cost: Any) -> asyncio.Future[Decision] | None:
+            if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity:
+                return None
+            if not 0 < len(key) <= longest or not key.isascii() or "\0" in key:
+                return None
+            return ride(fares.get(cost) or fare_of(cost), key)
+
+        return board, server.leave
+
     def _lone_recall(self, limit: Limit, name: str) -> Lone:
         denials = self._ledger.denials
         return leave if denials is None else denials.lone(limit, name)
@@ -214,6 +250,13 @@ class RedisStore:
 
     def _in_one(self, groups: Sequence[Group]) -> Plan[plans.Script, list[Answer]]:
         return self._ledger.plan(groups, self._dialler.refused)
+
+    def _plan_alike(self, fare: Fare, keys: Sequence[str]) -> Plan[list[plans.Script], list[Answer]] | None:
+        if type(fare) is not plans.BucketFare or len(keys) == 1 or self._ledger.clock is not None:
+            return None
+        return singly(
+            plans.decide_alike(fare, keys, prefix=self._ledger.prefix, refused=self._dialler.refused)
+        )
 
     def close(self) -> None:
         """Close what this store opened for threads, where nobody is asking, and have event loops close theirs."""
