@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headgate.decision import Answer, Decision, JoinedDecision
 from headgate.drive import Plan, together
@@ -87,23 +87,27 @@ def in_one(
     itself.
     """
     plan = decide(groups)
+    answers: list[Answer]
+    reply: Any = None
     try:
         script = next(plan)
         while True:
-            (reply,) = yield [script]
-            if not isinstance(reply, StoreOutage):
-                script = plan.send(reply)
-                continue
-            plan.close()
-            if isinstance(reply, Elsewhere) and reply.address is None and len(groups) > 1:
-                apart = yield from together([in_one([group], decide) for group in groups])
-                return [answers[0] for answers in apart]
-            return [reply] * len(groups)
+            try:
+                (reply,) = yield [script]
+            except StoreOutage as outage:
+                reply = outage
+            script = plan.send(reply)
     except StopIteration as done:
-        answers: list[Answer] = done.value
-        return answers
+        answers = done.value
     except StoreOutage as outage:
         return [outage] * len(groups)
+    if isinstance(reply, Elsewhere) and reply.address is None:
+        indices = [index for index, answer in enumerate(answers) if answer is reply]  # the others have been judged
+        if len(indices) > 1:
+            apart = yield from together([in_one([groups[index]], decide) for index in indices])
+            for index, (answer,) in zip(indices, apart, strict=True):
+                answers[index] = answer
+    return answers
 
 
 def _judge(group: Group, slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], Answer]:
