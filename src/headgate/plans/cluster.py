@@ -42,7 +42,7 @@ class Elsewhere(StoreUnavailable):
 
 def elsewhere(text: str, store: str, asked: Address, topology: Topology) -> Elsewhere | None:
     """What the error of a node says about where to ask; None if it says nothing of the kind."""
-    kind, *words = text.split()
+    kind, *words = text.split() or [""]
     if kind in ("MOVED", "ASK") and len(words) == 2:
         host, _, port = words[1].rpartition(":")
         if port.isdecimal() and host != "?":
