@@ -63,7 +63,9 @@ def decide(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan
     """Judge the groups of a caller. Asks for lists of errands, which may be done side by side; the reply is a list of
     answers.
     """
-    return together([_judge(group, slot_of, topology) for group in groups])
+    if len(groups) == 1:  # nearly always
+        return together([_judge(groups[0], slot_of, topology)])
+    return _judge_all(groups, slot_of, topology)
 
 
 def at_node(
@@ -110,6 +112,24 @@ def in_one(
     return answers
 
 
+def _judge_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], list[Answer]]:
+    done: list[Answer] = []
+
+    def judge(group: Group) -> Plan[list[Errand], Answer]:
+        answer = yield from _judge(group, slot_of, topology)
+        done.append(answer)
+        return answer
+
+    try:
+        return (yield from together([judge(group) for group in groups]))
+    except GeneratorExit:  # dropped: nobody is there to send what we would ask
+        raise
+    except BaseException:  # nobody gets to see the answers that have come
+        backs = [back for answer in done if isinstance(answer, Decision) for back in give_back_groups(answer)]
+        yield from _follow_all(backs, slot_of, topology)
+        raise
+
+
 def _judge(group: Group, slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], Answer]:
     slots: dict[int, list[int]] = {}
     for index, hit in enumerate(group.hits):
@@ -143,6 +163,10 @@ def _follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
     return StoreUnavailable(store, "the nodes of its cluster point to each other: the slot is being moved")
 
 
+def _follow_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], list[Answer]]:
+    return together([_follow(Errand(group, slot_of(group.hits[0].key)), topology) for group in groups])
+
+
 def _judge_apart(
     group: Group, parts: list[list[int]], slot_of: SlotOf, topology: Topology
 ) -> Plan[list[Errand], Answer]:
@@ -150,7 +174,7 @@ def _judge_apart(
     hits = group.hits
 
     def errands(groups: Sequence[Group]) -> Plan[list[Errand], list[Answer]]:
-        return together([_follow(Errand(one, slot_of(one.hits[0].key)), topology) for one in groups])
+        return _follow_all(groups, slot_of, topology)
 
     def part(indices: list[int], action: Action | None = None) -> Group:
         return group._replace(hits=tuple(hits[index] for index in indices), action=action or group.action)
