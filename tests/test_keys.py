@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from redis.crc import key_slot
 
 from headgate import InvalidKey
-from headgate.keys import MAX_KEY_BYTES, check_key, check_prefix, storage_key
+from headgate.keys import MAX_KEY_BYTES, SLOTS, check_key, check_prefix, slot_finder, storage_key, tagged_prefix
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30) | st.text(
     "ab:/.%{}25B7D3A", min_size=1, max_size=12
@@ -110,3 +111,81 @@ def test_a_prefix_may_be_any_key_without_braces(prefix: str) -> None:
 def test_a_prefix_that_would_move_the_hash_tag_is_refused(prefix: Any) -> None:
     with pytest.raises(InvalidKey):
         check_prefix(prefix)
+
+
+# Slots
+
+
+@pytest.mark.parametrize(
+    ("key", "slot"),
+    [
+        ("123456789", 0x31C3),
+        ("foo", 12182),
+        ("bar", 5061),
+        ("hello", 866),
+        ("user1000", 3443),
+        ("a", 15495),
+    ],
+)
+def test_a_slot_is_that_of_the_specification(key: str, slot: int) -> None:
+    assert slot_finder("headgate")(key) == slot == key_slot(key.encode())
+
+
+@given(prefixes, texts, texts, codes)
+@example("p", "{", "n", "tb")
+@example("p", "}", "n", "tb")
+@example("p", "{}", "{}", "tb")
+@example("p", "a{b}c", "{n}", "tb")
+@example("p", "%7B", "n", "tb")
+@example("p", "ключ \U0001f511", "n", "tb")
+@example("{", "k", "n", "tb")
+def test_a_slot_is_that_of_the_whole_storage_key(prefix: str, key: str, name: str, code: str) -> None:
+    assume("{" not in prefix)
+    slot = slot_finder(prefix)(key)
+    assert slot == key_slot(storage_key(prefix, key, name, code).encode())
+    assert 0 <= slot < SLOTS
+
+
+tags = prefixes
+
+
+@given(prefixes, tags, st.lists(st.tuples(texts, texts, codes), min_size=1, max_size=5))
+def test_with_a_hash_tag_all_that_a_store_keeps_lies_in_its_slot(
+    prefix: str, tag: str, places: list[tuple[str, str, str]]
+) -> None:
+    tagged = tagged_prefix(prefix, tag)
+    slots = {key_slot(storage_key(tagged, *place).encode()) for place in places}
+    assert slots == {slot_finder(tagged)(key) for key, _, _ in places} == {key_slot(tag.encode())}
+
+
+tagged_addresses = st.tuples(st.tuples(prefixes, st.none() | tags), texts, texts, codes)
+
+
+@given(tagged_addresses, tagged_addresses)
+@example((("p", "t"), "k", "n", "tb"), (("p", None), "t", "k:n", "tb"))
+@example((("p", "t"), "k", "n", "tb"), (("p", None), "t", "k", "tb"))
+@example((("p", "t"), "k:x", "n", "tb"), (("p", "t"), "k", "x:n", "tb"))
+@example((("p", "t"), "{k}", "n", "tb"), (("p", "t"), "%7Bk%7D", "n", "tb"))
+@example((("p:q", "t"), "k", "n", "tb"), (("p", "q:t"), "k", "n", "tb"))
+@example((("p", "%7B"), "k", "n", "tb"), (("p", None), "{", "n", "tb"))
+@example((("p", "t"), "t:k", "n", "tb"), (("p", "t:t"), "k", "n", "tb"))
+def test_no_two_different_addresses_share_a_storage_key_with_hash_tags_or_without(
+    one: tuple[tuple[str, str | None], str, str, str], other: tuple[tuple[str, str | None], str, str, str]
+) -> None:
+    assume(one != other)
+
+    def stored(address: tuple[tuple[str, str | None], str, str, str]) -> str:
+        (prefix, tag), key, name, code = address
+        return storage_key(prefix if tag is None else tagged_prefix(prefix, tag), key, name, code)
+
+    assert stored(one) != stored(other)
+
+
+def test_a_plain_key_with_a_hash_tag_is_easy_to_read_in_the_store() -> None:
+    assert storage_key(tagged_prefix("headgate", "shop"), "user:42", "api", "tb") == "headgate:{shop}:user:42:api:tb"
+
+
+@pytest.mark.parametrize("tag", ["{", "a}b", "{x}", "", "\0", "t" * 1025, None, 5])
+def test_a_hash_tag_that_would_not_be_one_is_refused(tag: Any) -> None:
+    with pytest.raises(InvalidKey):
+        tagged_prefix("headgate", tag)

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from headgate import Limiter, MemoryStore, Store, StoreURLError
+from headgate.plans.topology import Address
 from headgate.stores.redis import RedisStore
+from headgate.stores.redis.cluster import Cluster
 from headgate.stores.urls import open_store
 
 
@@ -42,6 +44,12 @@ def test_memory_takes_nothing_behind_it(rest: str) -> None:
         ("redis://me:secret@localhost:6380/3", "redis://localhost:6380/3"),
         ("redis://localhost:6380/3?password=secret&username=me", "redis://localhost:6380/3"),
         ("unix://me:secret@/run/redis.sock?db=2", "unix:///run/redis.sock?db=2"),
+        ("redis+cluster://node", "redis+cluster://node:6379"),
+        ("REDIS+CLUSTER://node:7000,other", "redis+cluster://node:7000,other:6379"),
+        ("valkeys+cluster://node:7000", "rediss+cluster://node:7000"),
+        ("redis+cluster://[::1]:7000,[::2]", "redis+cluster://[::1]:7000,[::2]:6379"),
+        ("redis+cluster://:secret@node:7000,other:7001/0", "redis+cluster://node:7000,other:7001"),
+        ("redis+cluster://me:sec@ret,@node?password=secret", "redis+cluster://node:6379"),
     ],
 )
 def test_a_server_is_named_without_its_password(url: str, name: str) -> None:
@@ -111,6 +119,22 @@ BROKEN = [
     "rediss://localhost:6379/0?password=hunter2&ssl_check_hostname=x&max_connections=x",
 ]
 
+BROKEN += [url.replace("://", "+cluster://", 1) for url in BROKEN if url.startswith(("redis://", "rediss://"))]
+BROKEN += [
+    "redis+cluster://:hunter2@",
+    "redis+cluster://:hunter2@localhost,",
+    "redis+cluster://:hunter2@,localhost",
+    "redis+cluster://:hunter2@localhost:0",
+    "redis+cluster://:hunter2@localhost, other",
+    "redis+cluster://:hunter2@::1:7000",
+    "redis+cluster://:hunter2@[::1,localhost",
+    "redis+cluster://:hunter2@localhost:7000,other:port",
+    "redis+cluster://:hunter2@localhost:7000,other:99999",
+    "redis+cluster://:hunter2/more@localhost:7000,other:7001",
+    "redis+cluster://:more,hunter2/@localhost:7000,other:7001",
+    "unix+cluster://:hunter2@/run/redis.sock",
+]
+
 
 @pytest.mark.parametrize("url", BROKEN)
 def test_a_url_that_is_not_understood_is_refused_without_showing_its_password(url: str) -> None:
@@ -150,3 +174,64 @@ def test_the_message_of_an_unknown_scheme_names_those_there_are() -> None:
         "memory://, redis://, rediss://, valkey://, valkeys://, unix://, "
         "redis+cluster://, rediss+cluster://, valkey+cluster://, valkeys+cluster://"
     )
+
+
+# Clusters
+
+
+@pytest.mark.parametrize(
+    ("url", "seeds"),
+    [
+        ("redis+cluster://node", [Address("node", 6379)]),
+        ("redis+cluster://node:7000,other:7001", [Address("node", 7000), Address("other", 7001)]),
+        ("redis+cluster://me:s%2C%40crt@node:7000,other", [Address("node", 7000), Address("other", 6379)]),
+        (
+            "redis+cluster://[::1]:7000,[2001:db8::2],node",
+            [Address("::1", 7000), Address("2001:db8::2", 6379), Address("node", 6379)],
+        ),
+        ("redis+cluster://node,node:6379/0", [Address("node", 6379)]),
+    ],
+)
+def test_a_clusters_url_names_its_first_nodes(url: str, seeds: list[Address]) -> None:
+    store = open_store(url)
+    assert isinstance(store, RedisStore)
+    assert isinstance(store._servers, Cluster)
+    assert list(store._servers._topology._seeds) == seeds
+    assert store._dialler._blocking is not None
+    assert store._dialler._blocking[1]["host"] == seeds[0].host
+
+
+@pytest.mark.parametrize(
+    ("url", "option", "value"),
+    [
+        ("redis+cluster://:s%2Fecret@h,i", "password", "s/ecret"),
+        ("redis+cluster://us%40er:p%3Aw@h:1,i:2", "username", "us@er"),
+        ("redis+cluster://us%40er:p%2Cw@h:1,i:2", "password", "p,w"),
+        ("redis+cluster://h,i?socket_keepalive=yes", "socket_keepalive", True),
+        ("valkey+cluster://h,i?client_name=gate", "client_name", "gate"),
+    ],
+)
+def test_every_node_of_a_cluster_is_reached_in_the_same_way(url: str, option: str, value: Any) -> None:
+    store = open_store(url)
+    assert isinstance(store, RedisStore)
+    dialler = store._dialler.at("elsewhere", 7005)
+    assert dialler._blocking is not None
+    assert dialler._awaited is not None
+    for kind, options in (dialler._blocking, dialler._awaited):
+        assert (options["host"], options["port"], options[option]) == ("elsewhere", 7005, value)
+        kind(**options)
+    assert dialler.name == "redis://elsewhere:7005/0"
+
+
+def test_a_cluster_without_nodes_is_refused() -> None:
+    for url in ("redis+cluster://", "redis+cluster:///0", "redis+cluster://?db=0", "redis+cluster://me:hunter2@"):
+        with pytest.raises(StoreURLError, match="a cluster's nodes are written host:port,host:port"):
+            open_store(url)
+
+
+def test_options_reach_a_cluster() -> None:
+    store = open_store("redis+cluster://h", prefix="app", hash_tag="shop", timeout=1.5, address_remap=lambda at: at)
+    assert isinstance(store, RedisStore)
+    assert isinstance(store._servers, Cluster)
+    assert (store.timeout, store._ledger.prefix) == (1.5, "app:{shop}")
+    assert store._servers._topology.told("node", 7000, Address("asked", 1)) == Address("node", 7000)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headgate.decision import Answer, Decision, JoinedDecision
 from headgate.drive import Plan, together
@@ -42,7 +42,7 @@ class Elsewhere(StoreUnavailable):
 
 def elsewhere(text: str, store: str, asked: Address, topology: Topology) -> Elsewhere | None:
     """What the error of a node says about where to ask; None if it says nothing of the kind."""
-    kind, *words = text.split()
+    kind, *words = text.split() or [""]
     if kind in ("MOVED", "ASK") and len(words) == 2:
         host, _, port = words[1].rpartition(":")
         if port.isdecimal() and host != "?":
@@ -63,7 +63,9 @@ def decide(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan
     """Judge the groups of a caller. Asks for lists of errands, which may be done side by side; the reply is a list of
     answers.
     """
-    return together([_judge(group, slot_of, topology) for group in groups])
+    if len(groups) == 1:  # nearly always
+        return together([_judge(groups[0], slot_of, topology)])
+    return _judge_all(groups, slot_of, topology)
 
 
 def at_node(
@@ -87,23 +89,45 @@ def in_one(
     itself.
     """
     plan = decide(groups)
+    answers: list[Answer]
+    reply: Any = None
     try:
         script = next(plan)
         while True:
-            (reply,) = yield [script]
-            if not isinstance(reply, StoreOutage):
-                script = plan.send(reply)
-                continue
-            plan.close()
-            if isinstance(reply, Elsewhere) and reply.address is None and len(groups) > 1:
-                apart = yield from together([in_one([group], decide) for group in groups])
-                return [answers[0] for answers in apart]
-            return [reply] * len(groups)
+            try:
+                (reply,) = yield [script]
+            except StoreOutage as outage:
+                reply = outage
+            script = plan.send(reply)
     except StopIteration as done:
-        answers: list[Answer] = done.value
-        return answers
+        answers = done.value
     except StoreOutage as outage:
         return [outage] * len(groups)
+    if isinstance(reply, Elsewhere) and reply.address is None:
+        indices = [index for index, answer in enumerate(answers) if answer is reply]  # the others have been judged
+        if len(indices) > 1:
+            apart = yield from together([in_one([groups[index]], decide) for index in indices])
+            for index, (answer,) in zip(indices, apart, strict=True):
+                answers[index] = answer
+    return answers
+
+
+def _judge_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], list[Answer]]:
+    done: list[Answer] = []
+
+    def judge(group: Group) -> Plan[list[Errand], Answer]:
+        answer = yield from _judge(group, slot_of, topology)
+        done.append(answer)
+        return answer
+
+    try:
+        return (yield from together([judge(group) for group in groups]))
+    except GeneratorExit:  # dropped: nobody is there to send what we would ask
+        raise
+    except BaseException:  # nobody gets to see the answers that have come
+        backs = [back for answer in done if isinstance(answer, Decision) for back in give_back_groups(answer)]
+        yield from _follow_all(backs, slot_of, topology)
+        raise
 
 
 def _judge(group: Group, slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], Answer]:
@@ -139,6 +163,10 @@ def _follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
     return StoreUnavailable(store, "the nodes of its cluster point to each other: the slot is being moved")
 
 
+def _follow_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], list[Answer]]:
+    return together([_follow(Errand(group, slot_of(group.hits[0].key)), topology) for group in groups])
+
+
 def _judge_apart(
     group: Group, parts: list[list[int]], slot_of: SlotOf, topology: Topology
 ) -> Plan[list[Errand], Answer]:
@@ -146,7 +174,7 @@ def _judge_apart(
     hits = group.hits
 
     def errands(groups: Sequence[Group]) -> Plan[list[Errand], list[Answer]]:
-        return together([_follow(Errand(one, slot_of(one.hits[0].key)), topology) for one in groups])
+        return _follow_all(groups, slot_of, topology)
 
     def part(indices: list[int], action: Action | None = None) -> Group:
         return group._replace(hits=tuple(hits[index] for index in indices), action=action or group.action)

@@ -1,8 +1,8 @@
 """The plan for Redis and Valkey: one script call for a whole batch.
 
 Asks for `Script` commands. The reply is the script's list of integers, or `ScriptMissing` where the server does not
-have the script (any more). What travels is packed here, as RESP, since that takes longer than all else that is done
-for a call.
+have the script (any more), or an outage, which goes to those groups that have no answer yet. What travels is packed
+here, as RESP, since that takes longer than all else that is done for a call.
 """
 
 from __future__ import annotations
@@ -113,6 +113,8 @@ def _decide_all(
         reply = yield command
         if isinstance(reply, ScriptMissing):
             reply = yield command.whole()
+        if isinstance(reply, StoreOutage):
+            return [reply if answer is None else answer for answer in answers]
         try:
             near_us = _read(reply, parts, groups, answers, refused)
         except (TypeError, IndexError, StopIteration):
@@ -153,6 +155,8 @@ def _decide_lone(group: Group, prefix: str, refused: Refused) -> Plan[Script, li
     reply = yield script
     if isinstance(reply, ScriptMissing):
         reply = yield script.whole()
+    if isinstance(reply, StoreOutage):
+        return [reply]
     return [_read_lone(reply, group, limit, arguments, refused)]
 
 

@@ -85,6 +85,8 @@ class Topology:
                     continue
                 try:
                     self._read(reply, address)
+                except StoreOutage as told:
+                    outage = told
                 except (TypeError, ValueError, IndexError, AttributeError):
                     outage = StoreUnavailable(f"redis://{address}", "its answer to CLUSTER SLOTS is not understood")
                 else:

@@ -61,10 +61,10 @@ def split_cluster(url: str) -> tuple[str, list[Address]]:
     for node in hosts.split(","):
         try:
             parts = urlsplit(f"//{node}")
-            seeds.append(Address(parts.hostname or "", parts.port or DEFAULT_PORT))
+            seeds.append(Address(parts.hostname or "", DEFAULT_PORT if parts.port is None else parts.port))
         except ValueError:
             seeds.append(Address("", 0))
-        if not seeds[-1].host:
+        if not all(seeds[-1]) or re.search(r"\s", node):
             raise StoreURLError(
                 f"store URL {shown(url)} is not understood: a cluster's nodes are written host:port,host:port,..."
             )
