@@ -17,7 +17,7 @@ from headgate.hits import Action, Group, Hit
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.plans import cluster as plans
 from headgate.plans import redis
-from headgate.plans.cluster import MAX_REDIRECTIONS, Elsewhere, Errand
+from headgate.plans.cluster import MAX_NODES, Elsewhere, Errand
 from headgate.plans.redis import Script
 from headgate.plans.topology import Address, Topology
 from headgate.policy import give_back_groups
@@ -584,7 +584,7 @@ def test_nodes_that_point_to_each_other_without_end_are_an_outage(cluster: FakeC
     assert not isinstance(answer, Elsewhere)
     assert "point to each other" in str(answer)
     assert answer.store == "redis://node:1"
-    assert len(sent) <= MAX_REDIRECTIONS + 1
+    assert len(sent) <= MAX_NODES + 1
 
 
 def test_nodes_that_point_to_each_other_for_a_later_part_cost_the_earlier_ones_nothing(cluster: FakeCluster) -> None:
@@ -655,7 +655,7 @@ def test_one_key_that_is_at_neither_end_is_an_outage_in_the_end(cluster: FakeClu
     (answer,) = ask(cluster, group(hit("tb", "a")), send=send)
     assert isinstance(answer, StoreOutage)
     assert not isinstance(answer, Elsewhere)
-    assert next(asked_often) <= MAX_REDIRECTIONS + 1
+    assert next(asked_often) <= MAX_NODES + 1
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from headgate.decision import Answer, Decision, JoinedDecision
 from headgate.drive import Plan, together
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Action, Group, Hit
-from headgate.plans.redis import Script
+from headgate.plans.redis import Script, singly
 from headgate.plans.topology import Address, Topology
 from headgate.policy import give_back_groups
 
-MAX_REDIRECTIONS: Final = 5
-"""How often a question is sent on. A slot that is being moved takes two."""
+MAX_NODES: Final = 5
+"""How many nodes are asked a question, one after the other. A slot that is being moved takes three."""
 
 SlotOf = Callable[[str], int]
 """From a key to its slot."""
@@ -88,27 +88,15 @@ def in_one(
     """Judge groups in one script call. Where the slot is being moved, and some of its keys are elsewhere, each by
     itself.
     """
-    plan = decide(groups)
-    answers: list[Answer]
-    reply: Any = None
     try:
-        script = next(plan)
-        while True:
-            try:
-                (reply,) = yield [script]
-            except StoreOutage as outage:
-                reply = outage
-            script = plan.send(reply)
-    except StopIteration as done:
-        answers = done.value
+        answers = yield from singly(decide(groups))
     except StoreOutage as outage:
         return [outage] * len(groups)
-    if isinstance(reply, Elsewhere) and reply.address is None:
-        indices = [index for index, answer in enumerate(answers) if answer is reply]  # the others have been judged
-        if len(indices) > 1:
-            apart = yield from together([in_one([groups[index]], decide) for index in indices])
-            for index, (answer,) in zip(indices, apart, strict=True):
-                answers[index] = answer
+    apart = [index for index, answer in enumerate(answers) if isinstance(answer, Elsewhere) and answer.address is None]
+    if len(apart) > 1:  # all others have been judged
+        answered = yield from together([in_one([groups[index]], decide) for index in apart])
+        for index, (answer,) in zip(apart, answered, strict=True):
+            answers[index] = answer
     return answers
 
 
@@ -149,7 +137,7 @@ class _KeysApart(Exception):
 def _follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
     """Ask for a group wherever its slot has gone."""
     store = ""
-    for _ in range(MAX_REDIRECTIONS):
+    for _ in range(MAX_NODES):
         answer: Answer
         (answer,) = yield [errand]
         if not isinstance(answer, Elsewhere):
@@ -221,7 +209,7 @@ def _judge_apart(
 
 def _width(hit: Hit) -> Fraction:
     """How much a limit lets through, in tokens per microsecond."""
-    return Fraction(hit.limit.capacity, hit.limit.period_us)
+    return Fraction(hit.limit.rate, hit.limit.period_us)
 
 
 class _Known:

@@ -137,8 +137,25 @@ def decide_alike(
     reply = yield command
     if isinstance(reply, ScriptMissing):
         reply = yield command.whole()
+    if isinstance(reply, StoreOutage):
+        return [reply] * len(keys)
     answers = fare.read(reply, keys)
     return answers if answers is not None else _read_run(reply, [fare.group(key) for key in keys], refused)
+
+
+def singly(plan: Plan[Script, list[Answer]]) -> Plan[list[Script], list[Answer]]:
+    """The same plan, for whoever sends lists of scripts and receives lists of replies: its lists have one each."""
+    try:
+        script = next(plan)
+        while True:
+            try:
+                (reply,) = yield [script]
+            except StoreOutage as outage:
+                reply = outage
+            script = plan.send(reply)
+    except StopIteration as done:
+        answers: list[Answer] = done.value
+        return answers
 
 
 def _is_lone(group: Group) -> bool:

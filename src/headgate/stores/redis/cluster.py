@@ -142,10 +142,8 @@ class Cluster:
                 answers[index] = self._heeded(outage, node[0])
 
         work = [ask(index, node) for node, indices in self._by_node(errands).items() for index in indices]
-        if not work:
-            return answers
         done: Awaitable[object] = work[0] if len(work) == 1 else asyncio.gather(*work)
-        if errands[0].group.action == "give_back":  # which has to arrive, whoever is cancelled
+        if any(errand.group.action == "give_back" for errand in errands):  # it has to arrive, whoever is cancelled
             done = finish(done)
         await done
         return answers

@@ -31,7 +31,7 @@ from headgate.hits import Fare, Group
 from headgate.keys import check_prefix, tagged_prefix
 from headgate.limits import Limit, TokenBucket
 from headgate.plans import redis as plans
-from headgate.plans.cluster import in_one, singly
+from headgate.plans.cluster import in_one
 from headgate.plans.topology import Address, Remap, Topology
 from headgate.stores import Leave, Ride
 from headgate.stores.redis.address import describe_cluster, is_cluster, split_cluster
@@ -254,9 +254,7 @@ class RedisStore:
     def _plan_alike(self, fare: Fare, keys: Sequence[str]) -> Plan[list[plans.Script], list[Answer]] | None:
         if type(fare) is not plans.BucketFare or len(keys) == 1 or self._ledger.clock is not None:
             return None
-        return singly(
-            plans.decide_alike(fare, keys, prefix=self._ledger.prefix, refused=self._dialler.refused)
-        )
+        return plans.singly(plans.decide_alike(fare, keys, prefix=self._ledger.prefix, refused=self._dialler.refused))
 
     def close(self) -> None:
         """Close what this store opened for threads, where nobody is asking, and have event loops close theirs."""
