@@ -17,7 +17,7 @@ import redis
 
 from benchmarks.measure import FOREVER_NS, SEED, Column, Row, Table, check, describe, interleave, slice_async
 from benchmarks.peers import Contender, Entry, databases, find
-from benchmarks.scenarios import AMPLE, USERS, Scenario, always, in_turn
+from benchmarks.scenarios import BOUNDLESS, USERS, Scenario, always, in_turn
 from benchmarks.speed import Bench, clean, opened
 
 TASKS: Final = 64
@@ -124,7 +124,7 @@ def _member(line: Connection, library: str, algorithm: str, url: str) -> None:
     the one to the other, by the clock that all processes of a machine share. None ends it."""
 
     async def open_it(maker: Callable[..., Contender]) -> Contender:
-        return maker(url, AMPLE)
+        return maker(url, BOUNDLESS)
 
     with asyncio.Runner() as runner:
         try:
@@ -141,8 +141,12 @@ def _member(line: Connection, library: str, algorithm: str, url: str) -> None:
                 begins_ns, until_ns = span
                 time.sleep(max(0, begins_ns - time.perf_counter_ns()) / 1e9)
                 slice_ = runner.run(slice_async(contender, keys, until_ns, TASKS))
-                check(contender, slice_.answers, always)
-                line.send((slice_.calls, time.perf_counter_ns()))
+                try:
+                    check(contender, slice_.answers, always)
+                except Exception as error:
+                    line.send(describe(error))
+                else:
+                    line.send((slice_.calls, time.perf_counter_ns()))
         except EOFError:
             return
         except Exception as error:
