@@ -19,7 +19,7 @@ from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive, drive_async
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.forks import begin_afresh_in_child
-from headgate.hits import Group
+from headgate.hits import Fare, Group
 from headgate.keys import slot_finder
 from headgate.loops import PerLoop, finish
 from headgate.plans import cluster as plans
@@ -32,8 +32,44 @@ from headgate.stores.redis.server import Server
 LEARN_EVERY_S: Final = 0.1
 """Who serves what is asked for again after this time at the earliest, however often nodes fail."""
 
-_Node = tuple[Address, bool]
-"""A node, and whether it is to be asked by way of exception: see `Server`."""
+_ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
+
+_Place = tuple[Address, bool]
+"""Where a node is, and whether it is to be asked by way of exception: see `Node`."""
+
+
+class Node(Server):
+    """A node: it is asked by slot, and may say that a slot is served elsewhere.
+
+    :param is_asking: is each script to be prefaced with `ASKING`: the node takes part of a slot from another?
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        is_asking: bool,
+        dialler: Dialler,
+        topology: Topology,
+        slot_of: plans.SlotOf,
+        ledger: Ledger,
+        *,
+        coalesces: bool,
+    ) -> None:
+        super().__init__(dialler.at(*address), ledger, coalesces=coalesces)
+        self._address = address
+        self._topology = topology
+        self._slot_of = slot_of
+        self._preface = _ASKING if is_asking else b""
+
+    def _plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
+        return plans.at_node(groups, self._slot_of, self._in_one)
+
+    def _plan_alike(self, fare: Fare, keys: Sequence[str]) -> None:
+        return None
+
+    def _refused(self, text: str) -> StoreOutage:
+        at = plans.elsewhere(text, self.dialler.name, self._address, self._topology)
+        return super()._refused(text) if at is None else at
 
 
 class Cluster:
@@ -51,7 +87,7 @@ class Cluster:
         self._ledger = ledger
         self._coalesces = coalesces
         self._slot_of = slot_finder(ledger.prefix)
-        self._servers: dict[_Node, Server] = {}
+        self._nodes: dict[_Place, Node] = {}
         self._learn_at_s = 0.0
         self._locks = PerLoop(lambda _: asyncio.Lock())
         self.begin()
@@ -70,7 +106,7 @@ class Cluster:
         if address is None:
             return None
         try:
-            return self._server((address, False)).call(packed)
+            return self._node((address, False)).call(packed)
         except plans.Elsewhere:
             return None
         except StoreOutage:
@@ -103,7 +139,7 @@ class Cluster:
 
     async def _decide_there(self, groups: Sequence[Group], address: Address) -> list[Decision]:
         try:
-            return await self._server((address, False)).decide_async(groups)
+            return await self._node((address, False)).decide_async(groups)
         except plans.Elsewhere:
             return await self._decide_anywhere(groups)
         except StoreOutage:
@@ -122,64 +158,52 @@ class Cluster:
 
     def _send(self, errands: list[plans.Errand]) -> list[Answer]:
         answers: list[Answer] = [self._nobody] * len(errands)
-        for node, indices in self._by_node(errands).items():
+        for place, indices in self._by_place(errands).items():
             told: list[Answer]
             try:
-                told = self._server(node).decide([errands[index].group for index in indices])
+                told = self._node(place).decide([errands[index].group for index in indices])
             except StoreOutage as outage:
                 told = [outage] * len(indices)
             for index, answer in zip(indices, told, strict=True):
-                answers[index] = self._heeded(answer, node[0])
+                answers[index] = self._heeded(answer, place)
         return answers
 
     async def _send_async(self, errands: list[plans.Errand]) -> list[Answer]:
         answers: list[Answer] = [self._nobody] * len(errands)
 
-        async def ask(index: int, node: _Node) -> None:
+        async def ask(index: int, place: _Place) -> None:
             try:
-                (answers[index],) = await self._server(node).decide_async((errands[index].group,))
+                (answers[index],) = await self._node(place).decide_async((errands[index].group,))
             except StoreOutage as outage:
-                answers[index] = self._heeded(outage, node[0])
+                answers[index] = self._heeded(outage, place)
 
-        work = [ask(index, node) for node, indices in self._by_node(errands).items() for index in indices]
+        work = [ask(index, place) for place, indices in self._by_place(errands).items() for index in indices]
         done: Awaitable[object] = work[0] if len(work) == 1 else asyncio.gather(*work)
         if any(errand.group.action == "give_back" for errand in errands):  # it has to arrive, whoever is cancelled
             done = finish(done)
         await done
         return answers
 
-    def _by_node(self, errands: list[plans.Errand]) -> dict[_Node, list[int]]:
+    def _by_place(self, errands: list[plans.Errand]) -> dict[_Place, list[int]]:
         """Which errands go to which node. Those for which there is none are left out."""
-        nodes: dict[_Node, list[int]] = {}
+        places: dict[_Place, list[int]] = {}
         for index, (_, slot, at) in enumerate(errands):
             address = self._topology.owner(slot) if at is None else at.address
             if address is not None:
-                nodes.setdefault((address, at is not None and at.is_asking), []).append(index)
-        return nodes
+                places.setdefault((address, at is not None and at.is_asking), []).append(index)
+        return places
 
-    def _heeded(self, answer: Answer, address: Address) -> Answer:
+    def _heeded(self, answer: Answer, place: _Place) -> Answer:
         if isinstance(answer, StoreOutage) and not isinstance(answer, plans.Elsewhere):
-            self._topology.failed(address)
+            self._topology.failed(place[0])
         return answer
 
-    def _server(self, node: _Node) -> Server:
-        server = self._servers.get(node)
-        return self._servers.setdefault(node, self._make(*node)) if server is None else server
-
-    def _make(self, address: Address, is_asking: bool) -> Server:
-        ledger, slot_of, topology = self._ledger, self._slot_of, self._topology
-        dialler = self._dialler.at(*address)
-
-        def in_slot(groups: Sequence[Group]) -> Plan[Script, list[Answer]]:
-            return ledger.plan(groups, dialler.refused)
-
-        def at_node(groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
-            return plans.at_node(groups, slot_of, in_slot)
-
-        def meaning(text: str) -> StoreOutage:
-            return plans.elsewhere(text, dialler.name, address, topology) or dialler.refused(text)
-
-        return Server(dialler, ledger, at_node, meaning, coalesces=self._coalesces, is_asking=is_asking)
+    def _node(self, place: _Place) -> Node:
+        node = self._nodes.get(place)
+        if node is None:
+            made = Node(*place, self._dialler, self._topology, self._slot_of, self._ledger, coalesces=self._coalesces)
+            node = self._nodes.setdefault(place, made)
+        return node
 
     def _is_to_learn(self) -> bool:
         topology = self._topology
@@ -189,12 +213,12 @@ class Cluster:
         return StoreUnavailable(self._name, "no node of the cluster serves this slot")
 
     def _ask_for_slots(self, until_s: float, address: Address) -> object:
-        server = self._server((address, False))
-        return server.ask(ASK_FOR_SLOTS) if time.monotonic() < until_s else server.dialler.overdue()
+        node = self._node((address, False))
+        return node.ask(ASK_FOR_SLOTS) if time.monotonic() < until_s else node.dialler.overdue()
 
     async def _ask_for_slots_async(self, until_s: float, address: Address) -> object:
-        server = self._server((address, False))
-        return await server.ask_async(ASK_FOR_SLOTS) if time.monotonic() < until_s else server.dialler.overdue()
+        node = self._node((address, False))
+        return await node.ask_async(ASK_FOR_SLOTS) if time.monotonic() < until_s else node.dialler.overdue()
 
     @contextmanager
     def _learning(self) -> Iterator[float]:
@@ -202,21 +226,21 @@ class Cluster:
         try:
             yield time.monotonic() + self._dialler.timeout_s
             self._nobody = self._unserved()
-            for node in list(self._servers):
-                if node[1] or node[0] not in self._topology.nodes:
-                    server = self._servers.pop(node, None)
-                    if server is not None:
-                        server.retire()
+            for address, is_asking in list(self._nodes):
+                if is_asking or address not in self._topology.nodes:
+                    left = self._nodes.pop((address, is_asking), None)
+                    if left is not None:
+                        left.retire()
         except StoreOutage as outage:
             self._nobody = outage
         self._learn_at_s = time.monotonic() + LEARN_EVERY_S  # not after an interruption, which says nothing
 
     def close(self) -> None:
         """As `Server.close`, of all nodes."""
-        for server in list(self._servers.values()):
-            server.close()
+        for node in list(self._nodes.values()):
+            node.close()
 
     async def aclose(self) -> None:
         """As `Server.aclose`, of all nodes."""
-        for server in list(self._servers.values()):
-            await server.aclose()
+        for node in list(self._nodes.values()):
+            await node.aclose()

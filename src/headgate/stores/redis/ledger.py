@@ -6,14 +6,14 @@ This module must not know how a server is reached.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from headgate.clock import Clock, system_clock
 from headgate.decision import Answer, Decision
 from headgate.denials import DenialMemory
 from headgate.drive import Plan
 from headgate.errors import StoreOutage
-from headgate.hits import Group
+from headgate.hits import Fare, Group
 from headgate.plans import redis as plans
 
 _MAX_SKEW_US = 1_000_000
@@ -40,11 +40,17 @@ class Ledger:
             self.denials.clear()
             self.denials.clock = clock
 
-    def plan(self, groups: Sequence[Group], refused: Callable[[str], StoreOutage]) -> Plan[plans.Script, list[Answer]]:
+    def in_one(self, groups: Sequence[Group], refused: plans.Refused) -> Plan[plans.Script, list[Answer]]:
         """The plan that judges groups in one script call. `refused` makes an outage of the server's words."""
         now_us = None if self.clock is None else self.clock()
         near_us = system_clock() + self._skew_us if now_us is None else now_us
         return plans.decide(groups, prefix=self.prefix, near_us=near_us, now_us=now_us, refused=refused)
+
+    def alike(self, fare: Fare, keys: Sequence[str], refused: plans.Refused) -> Plan[plans.Script, list[Answer]] | None:
+        """The plan that judges lone hits of one fare in one script call; None where that is no other than `in_one`."""
+        if type(fare) is not plans.BucketFare or len(keys) == 1 or self.clock is not None:
+            return None
+        return plans.decide_alike(fare, keys, prefix=self.prefix, refused=refused)
 
     def mark(self) -> tuple[int, int]:
         """When a question is sent, as `DenialMemory.learn` wants to know it."""

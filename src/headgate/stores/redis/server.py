@@ -18,48 +18,24 @@ from headgate.drive import Plan, drive, drive_by_callback
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Fare, Group
 from headgate.loops import PerLoop
-from headgate.plans.redis import Script, ScriptMissing
+from headgate.plans.cluster import in_one
+from headgate.plans.redis import Script, ScriptMissing, singly
 from headgate.stores.redis.awaited import Exchange, Question
 from headgate.stores.redis.blocking import Lines
 from headgate.stores.redis.dialling import Dialler
 from headgate.stores.redis.ledger import Ledger
 
-PlanOf = Callable[[Sequence[Group]], Plan[list[Script], list[Answer]]]
-"""Makes the plan for a batch. What it asks for in one list goes in one write, and is answered in its order."""
-PlanAlike = Callable[[Fare, Sequence[str]], "Plan[list[Script], list[Answer]] | None"]
-Meaning = Callable[[str], Any]
-"""From the text of the server's error to what the plan can act on, or a `StoreOutage`."""
-
-_ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
-
 
 class Server:
-    """See above. Making it does not connect. Safe to share between threads, event loops and forked processes.
+    """See above. Making it does not connect. Safe to share between threads, event loops and forked processes."""
 
-    :param plan: makes the plan for a batch that comes together here.
-    :param meaning: what an error that is not about a missing script means.
-    :param plan_alike: makes the plan for lone hits of one fare, or None where that has no plan of its own.
-    :param is_asking: is each call to be prefaced with `ASKING`: the server takes part of a slot from another?
-    """
+    _preface = b""
+    """What is sent before each script, and answered by itself."""
 
-    def __init__(
-        self,
-        dialler: Dialler,
-        ledger: Ledger,
-        plan: PlanOf,
-        meaning: Meaning,
-        *,
-        coalesces: bool,
-        plan_alike: PlanAlike | None = None,
-        is_asking: bool = False,
-    ) -> None:
+    def __init__(self, dialler: Dialler, ledger: Ledger, *, coalesces: bool) -> None:
         self.dialler: Final = dialler
         self._ledger = ledger
-        self._plan = plan
-        self._plan_alike = plan_alike
-        self._error_meaning = meaning
         self._coalesces = coalesces
-        self._preface = _ASKING if is_asking else b""
         self._lines = Lines(dialler)
         self._exchanges = PerLoop(lambda _: Exchange(dialler))
         self._threads = ThreadCoalescer(self._trip, dialler.overdue, dialler.timeout_s)
@@ -68,6 +44,22 @@ class Server:
         )
         self.ride, self.leave = self._tasks.ride, self._tasks.leave
         """As `AsyncCoalescer` has them."""
+
+    def _plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
+        """For a batch that came together. What it asks for in one list goes in one write."""
+        return in_one(groups, self._in_one)
+
+    def _in_one(self, groups: Sequence[Group]) -> Plan[Script, list[Answer]]:
+        return self._ledger.in_one(groups, self.dialler.refused)
+
+    def _plan_alike(self, fare: Fare, keys: Sequence[str]) -> Plan[list[Script], list[Answer]] | None:
+        """For lone hits of one fare; None where they have no plan of their own."""
+        plan = self._ledger.alike(fare, keys, self.dialler.refused)
+        return None if plan is None else singly(plan)
+
+    def _refused(self, text: str) -> StoreOutage:
+        """What the server's error means, if not that the script is missing."""
+        return self.dialler.refused(text)
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch, blocking."""
@@ -157,7 +149,7 @@ class Server:
 
     def _start_alike(self, fare: Fare, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
         """Begin a trip of lone hits of one fare."""
-        plan = None if self._plan_alike is None else self._plan_alike(fare, keys)
+        plan = self._plan_alike(fare, keys)
         if plan is None:
             return self._start([fare.group(key) for key in keys], arrive)
         return self._begin(plan, (), arrive)
@@ -206,7 +198,7 @@ class Server:
         if type(reply) is not hiredis.ReplyError:
             return reply
         text = str(reply)
-        return ScriptMissing() if text.startswith("NOSCRIPT") else self._error_meaning(text)
+        return ScriptMissing() if text.startswith("NOSCRIPT") else self._refused(text)
 
     def close(self) -> None:
         """Close what was opened for threads, where nobody is asking, and have event loops close theirs."""

@@ -23,15 +23,13 @@ except ImportError as error:  # pragma: no cover - the suite always has them
 
 from headgate.clock import Clock
 from headgate.coalesce import decisions
-from headgate.decision import Answer, Decision, Lone, leave
+from headgate.decision import Decision, Lone, leave
 from headgate.denials import DenialMemory
-from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Fare, Group
 from headgate.keys import check_prefix, tagged_prefix
 from headgate.limits import Limit, TokenBucket
 from headgate.plans import redis as plans
-from headgate.plans.cluster import in_one
 from headgate.plans.topology import Address, Remap, Topology
 from headgate.stores import Leave, Ride
 from headgate.stores.redis.address import describe_cluster, is_cluster, split_cluster
@@ -127,14 +125,7 @@ class RedisStore:
             )
             self._call = cluster.call
         else:
-            self._servers = server = Server(
-                self._dialler,
-                self._ledger,
-                self._plan,
-                self._dialler.refused,
-                coalesces=coalesce,
-                plan_alike=self._plan_alike,
-            )
+            self._servers = server = Server(self._dialler, self._ledger, coalesces=coalesce)
             self._call = lambda _, packed: server.call(packed)
 
     def use_clock(self, clock: Clock) -> None:
@@ -244,17 +235,6 @@ class RedisStore:
         # Single hits have come by `lone` or `lone_async`.
         denials = self._ledger.denials
         return None if denials is None or len(group.hits) == 1 else denials.recall(group)
-
-    def _plan(self, groups: Sequence[Group]) -> Plan[list[plans.Script], list[Answer]]:
-        return in_one(groups, self._in_one)
-
-    def _in_one(self, groups: Sequence[Group]) -> Plan[plans.Script, list[Answer]]:
-        return self._ledger.plan(groups, self._dialler.refused)
-
-    def _plan_alike(self, fare: Fare, keys: Sequence[str]) -> Plan[list[plans.Script], list[Answer]] | None:
-        if type(fare) is not plans.BucketFare or len(keys) == 1 or self._ledger.clock is not None:
-            return None
-        return plans.singly(plans.decide_alike(fare, keys, prefix=self._ledger.prefix, refused=self._dialler.refused))
 
     def close(self) -> None:
         """Close what this store opened for threads, where nobody is asking, and have event loops close theirs."""
