@@ -139,6 +139,30 @@ async def test_any_node_may_be_named_and_one_that_is_up_is_enough(cluster: OwnCl
     await store.aclose()
 
 
+async def test_a_node_that_hangs_keeps_nobody_from_asking_the_next_who_serves_what(cluster: OwnCluster) -> None:
+    hanging, *others = cluster.primaries
+    key = cluster.key_at(others[0])
+    url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in (hanging, *others))
+    hanging.freeze()
+    try:
+        for colour in range(2):
+            store = RedisStore(url, prefix=next(_prefixes), timeout=0.2)
+            both = Both("4/hour", store)
+            both._turn = colour
+
+            async def is_known(both: Both = both) -> bool:
+                try:
+                    return bool(await both.ask(key))
+                except StoreTimeout:
+                    both._turn += 1  # the same colour again
+                    return False
+
+            await soon(is_known, "another one is asked")
+            await store.aclose()
+    finally:
+        hanging.thaw()
+
+
 # --- groups ---
 
 

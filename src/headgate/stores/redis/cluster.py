@@ -24,7 +24,7 @@ from headgate.keys import slot_finder
 from headgate.loops import PerLoop, finish
 from headgate.plans import cluster as plans
 from headgate.plans.redis import Script
-from headgate.plans.topology import ASK_FOR_SLOTS, Address, Topology
+from headgate.plans.topology import ASK_FOR_SLOTS, Address, TimeIsUp, Topology
 from headgate.stores.redis.dialling import Dialler
 from headgate.stores.redis.ledger import Ledger
 from headgate.stores.redis.server import Server
@@ -214,11 +214,11 @@ class Cluster:
 
     def _ask_for_slots(self, until_s: float, address: Address) -> object:
         node = self._node((address, False))
-        return node.ask(ASK_FOR_SLOTS) if time.monotonic() < until_s else node.dialler.overdue()
+        return node.ask(ASK_FOR_SLOTS) if time.monotonic() < until_s else TimeIsUp()
 
     async def _ask_for_slots_async(self, until_s: float, address: Address) -> object:
         node = self._node((address, False))
-        return await node.ask_async(ASK_FOR_SLOTS) if time.monotonic() < until_s else node.dialler.overdue()
+        return await node.ask_async(ASK_FOR_SLOTS) if time.monotonic() < until_s else TimeIsUp()
 
     @contextmanager
     def _learning(self) -> Iterator[float]:
