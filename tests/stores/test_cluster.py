@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -607,6 +608,54 @@ async def test_a_slot_that_nobody_serves_is_an_outage_that_says_so() -> None:
                 with pytest.raises(StoreUnavailable, match="no node of the cluster serves this slot"):
                     await both.ask(key)
             assert await both.ask(cluster.key_at(cluster.primaries[1]))
+
+
+async def test_a_slot_that_is_served_after_all_is_found() -> None:
+    with own_cluster() as cluster:
+        node = cluster.primaries[0]
+        slot = slot_of(key := cluster.key_at(node))
+        for other in cluster.primaries:
+            with other.admin() as admin:
+                admin.execute_command("CLUSTER", "DELSLOTS", slot)
+        async with on(cluster) as store:
+            both = Both("1000/hour", store)
+            outages = []
+            for _ in range(6):
+                with pytest.raises(StoreUnavailable) as caught:
+                    await both.ask(key)
+                outages.append(len(caught.traceback))
+            assert max(outages) < 20  # none keeps what an earlier one went through
+            with node.admin() as admin:
+                admin.execute_command("CLUSTER", "ADDSLOTS", slot)
+
+            async def is_served() -> bool:
+                try:
+                    return bool(await both.ask(key))
+                except StoreUnavailable:
+                    return False
+
+            await soon(is_served, "somebody serves it")
+
+
+def test_whoever_interrupts_a_thread_that_learns_may_ask_too() -> None:
+    with own_cluster() as cluster:
+        store = RedisStore(cluster.url, timeout=0.5)
+        limiter = Limiter("1000/hour", store=store)
+        sources = []
+
+        def ask(*_: object) -> None:
+            sources.append(limiter.try_acquire("k").source)
+
+        before = signal.signal(signal.SIGALRM, ask)
+        cluster.primaries[0].freeze()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            ask()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert sources == ["fail_open"] * 2
+        store.close()
 
 
 async def test_a_cluster_that_is_gone_is_an_outage_in_time() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from headgate.coalesce import decisions
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive, drive_async
-from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.forks import begin_afresh_in_child
 from headgate.hits import Fare, Group
 from headgate.keys import slot_finder
@@ -92,12 +92,12 @@ class Cluster:
         self._locks = PerLoop(lambda _: asyncio.Lock())
         self.begin()
         begin_afresh_in_child(self, Cluster.begin)
-        self._nobody: StoreOutage = self._unserved()
-        """Why there is nobody to ask."""
+        self._unlearnt: StoreOutage | None = None
+        """Why it could not be learnt who serves what, where that is so."""
 
     def begin(self) -> None:
         """Begin afresh: in a forked process, whoever was learning is not there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may ask, too, in the thread that learns
         """Held while a thread learns who serves what: the others who cannot go on without that wait for it."""
 
     def call(self, key: str, packed: bytes) -> Any:
@@ -157,7 +157,7 @@ class Cluster:
         return decisions(await drive_async(errands, self._send_async))
 
     def _send(self, errands: list[plans.Errand]) -> list[Answer]:
-        answers: list[Answer] = [self._nobody] * len(errands)
+        answers: list[Answer | None] = [None] * len(errands)
         for place, indices in self._by_place(errands).items():
             told: list[Answer]
             try:
@@ -166,10 +166,10 @@ class Cluster:
                 told = [outage] * len(indices)
             for index, answer in zip(indices, told, strict=True):
                 answers[index] = self._heeded(answer, place)
-        return answers
+        return self._complete(answers)
 
     async def _send_async(self, errands: list[plans.Errand]) -> list[Answer]:
-        answers: list[Answer] = [self._nobody] * len(errands)
+        answers: list[Answer | None] = [None] * len(errands)
 
         async def ask(index: int, place: _Place) -> None:
             try:
@@ -182,14 +182,19 @@ class Cluster:
         if any(errand.group.action == "give_back" for errand in errands):  # it has to arrive, whoever is cancelled
             done = finish(done)
         await done
-        return answers
+        return self._complete(answers)
+
+    def _complete(self, answers: list[Answer | None]) -> list[Answer]:
+        return [self._nobody() if answer is None else answer for answer in answers]
 
     def _by_place(self, errands: list[plans.Errand]) -> dict[_Place, list[int]]:
         """Which errands go to which node. Those for which there is none are left out."""
         places: dict[_Place, list[int]] = {}
         for index, (_, slot, at) in enumerate(errands):
             address = self._topology.owner(slot) if at is None else at.address
-            if address is not None:
+            if address is None:
+                self._topology.is_doubtful = True  # somebody may serve it by now
+            else:
                 places.setdefault((address, at is not None and at.is_asking), []).append(index)
         return places
 
@@ -209,8 +214,13 @@ class Cluster:
         topology = self._topology
         return (topology.is_doubtful or not topology.nodes) and time.monotonic() >= self._learn_at_s
 
-    def _unserved(self) -> StoreOutage:
-        return StoreUnavailable(self._name, "no node of the cluster serves this slot")
+    def _nobody(self) -> StoreOutage:
+        """Why there is nobody to ask. A new one each time: what is raised keeps all that it went through."""
+        outage = self._unlearnt
+        if outage is None:
+            return StoreUnavailable(self._name, "no node of the cluster serves this slot")
+        kind = StoreTimeout if isinstance(outage, StoreTimeout) else StoreUnavailable
+        return kind(outage.store, outage.problem)
 
     def _ask_for_slots(self, until_s: float, address: Address) -> object:
         node = self._node((address, False))
@@ -225,14 +235,14 @@ class Cluster:
         """Until when to ask. Whom nobody tells goes on with what is known. Nodes that have left are hung up on."""
         try:
             yield time.monotonic() + self._dialler.timeout_s
-            self._nobody = self._unserved()
+            self._unlearnt = None
             for address, is_asking in list(self._nodes):
                 if is_asking or address not in self._topology.nodes:
                     left = self._nodes.pop((address, is_asking), None)
                     if left is not None:
                         left.retire()
         except StoreOutage as outage:
-            self._nobody = outage
+            self._unlearnt = outage.with_traceback(None)
         self._learn_at_s = time.monotonic() + LEARN_EVERY_S  # not after an interruption, which says nothing
 
     def close(self) -> None:
