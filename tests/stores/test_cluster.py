@@ -19,12 +19,14 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import LoadBalancingStrategy, RedisCluster
 
 from headgate import AsyncLimiter, Decision, Lease, Limiter, StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.hits import Group, Hit
 from headgate.stores.redis import RedisStore
 from headgate.stores.redis.cluster import Cluster
 from tests.clusters import OwnCluster, own_cluster, slot_of
 from tests.faults.processes import run_in_processes
 from tests.faults.test_hammering import LIMIT, check_bound_in_every_interval, check_that_no_token_was_withheld
 from tests.faults.workers import hammer_with_tasks, hammer_with_threads
+from tests.interrupting import Interruption, interrupted_when
 from tests.servers import OwnValkey, eventually, own_valkey, soon
 
 PATIENT = 20.0
@@ -227,6 +229,34 @@ async def test_a_group_of_a_cancelled_task_is_given_back(cluster: OwnCluster) ->
 
             await soon(is_back, f"all is given back, cancelled after {rounds} rounds")
         assert True in outcomes
+
+
+async def test_what_one_node_admitted_is_given_back_where_another_was_waited_for_in_vain() -> None:
+    with own_cluster() as cluster:
+        answering, hanging, _ = cluster.primaries
+        async with on(cluster) as store:
+            both = Both("10/hour", store)
+            limit = both.blocking.limits["both"]
+            asked = [Group((Hit(limit, cluster.key_at(node), "both", 5),)) for node in (answering, hanging)]
+            here = asked[0].hits[0].key
+            await both.ask(here, 0)
+            hanging.freeze()
+            task = asyncio.create_task(store.decide_async(asked))
+
+            async def is_taken() -> bool:
+                return (await both.awaited.peek(here)).remaining == 5
+
+            await soon(is_taken, "one has answered")
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert (await both.awaited.peek(here)).remaining == 10
+            with (
+                pytest.raises(Interruption),
+                interrupted_when(lambda: both.blocking.peek(here).remaining == 5, after_seconds=0.05),
+            ):
+                store.decide(asked)
+            assert both.blocking.peek(here).remaining == 10
 
 
 async def test_slots_of_a_group_are_held_and_released(cluster: OwnCluster) -> None:

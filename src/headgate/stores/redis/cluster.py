@@ -158,15 +158,19 @@ class Cluster:
 
     def _send(self, errands: list[plans.Errand]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(errands)
-        for place, indices in self._by_place(errands).items():
-            told: list[Answer]
-            try:
-                told = self._node(place).decide([errands[index].group for index in indices])
-            except StoreOutage as outage:
-                told = [outage] * len(indices)
-            for index, answer in zip(indices, told, strict=True):
-                answers[index] = self._heeded(answer, place)
-        return self._complete(answers)
+        try:
+            for place, indices in self._by_place(errands).items():
+                told: list[Answer]
+                try:
+                    told = self._node(place).decide([errands[index].group for index in indices])
+                except StoreOutage as outage:
+                    told = [outage] * len(indices)
+                for index, answer in zip(indices, told, strict=True):
+                    answers[index] = self._heeded(answer, place)
+            return self._complete(answers)
+        except BaseException:  # a signal's: nobody gets to see what the other nodes answered
+            drive(plans.give_back(answers, self._slot_of, self._topology), self._send)
+            raise
 
     async def _send_async(self, errands: list[plans.Errand]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(errands)
@@ -181,7 +185,11 @@ class Cluster:
         done: Awaitable[object] = work[0] if len(work) == 1 else asyncio.gather(*work)
         if any(errand.group.action == "give_back" for errand in errands):  # it has to arrive, whoever is cancelled
             done = finish(done)
-        await done
+        try:
+            await done
+        except BaseException:  # nobody gets to see what the other nodes answered
+            await drive_async(plans.give_back(answers, self._slot_of, self._topology), self._send_async)
+            raise
         return self._complete(answers)
 
     def _complete(self, answers: list[Answer | None]) -> list[Answer]:
