@@ -417,6 +417,16 @@ async def test_users_and_passwords_are_sent_to_every_node() -> None:
             await store.aclose()
 
 
+async def test_a_user_who_may_not_ask_who_serves_what_is_told(cluster: OwnCluster) -> None:
+    for node in cluster.primaries:
+        with node.admin() as admin:
+            admin.execute_command("ACL", "SETUSER", "blind", "on", ">secret", "~*", "+evalsha", "+eval", "+time")
+    store = RedisStore(cluster.url.replace("://", "://blind:secret@"), timeout=PATIENT)
+    with pytest.raises(StoreUnavailable, match="that the user may run .* in a cluster CLUSTER SLOTS"):
+        Limiter("4/hour", store=store, on_outage="raise").try_acquire("k")
+    store.close()
+
+
 async def test_addresses_may_be_mapped_to_those_by_which_we_reach_the_nodes(cluster: OwnCluster) -> None:
     seen = set()
 
