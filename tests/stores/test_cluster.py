@@ -422,7 +422,7 @@ async def test_a_user_who_may_not_ask_who_serves_what_is_told(cluster: OwnCluste
         with node.admin() as admin:
             admin.execute_command("ACL", "SETUSER", "blind", "on", ">secret", "~*", "+evalsha", "+eval", "+time")
     store = RedisStore(cluster.url.replace("://", "://blind:secret@"), timeout=PATIENT)
-    with pytest.raises(StoreUnavailable, match="that the user may run .* in a cluster CLUSTER SLOTS"):
+    with pytest.raises(StoreUnavailable, match=r"that the user may run .* in a cluster CLUSTER SLOTS"):
         Limiter("4/hour", store=store, on_outage="raise").try_acquire("k")
     store.close()
 
@@ -634,6 +634,30 @@ async def test_a_node_that_has_left_is_hung_up_on() -> None:
                 return "leaving" not in names(leaving)
 
             await soon(is_left, "the store has hung up")
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["connected", "connecting"])
+async def test_a_node_that_has_left_is_hung_up_on_by_those_who_still_ask_there(
+    cluster: OwnCluster, is_known: bool
+) -> None:
+    node = cluster.primaries[2]
+    key = cluster.key_at(node)
+    async with on(cluster, client_name=f"late-{is_known}") as store:
+        limiter = AsyncLimiter("1000/hour", store=store, on_outage="raise")
+        await limiter.try_acquire(key if is_known else cluster.key_at(cluster.primaries[0]))
+        late = [asyncio.create_task(limiter.try_acquire(key)) for _ in range(600)]  # more than go in one trip
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert isinstance(store._servers, Cluster)
+        for place in [place for place in store._servers._nodes if place[0].port == node.port]:
+            store._servers._nodes.pop(place).retire()  # as whoever learns that it serves nothing any more
+        assert all(decision.source == "store" for decision in await asyncio.gather(*late))
+
+        async def is_left() -> bool:
+            await asyncio.sleep(0)
+            return f"late-{is_known}" not in names(node)
+
+        await soon(is_left, "all have hung up")
 
 
 async def test_a_slot_that_nobody_serves_is_an_outage_that_says_so() -> None:
