@@ -27,7 +27,7 @@ from tests.faults.processes import run_in_processes
 from tests.faults.test_hammering import LIMIT, check_bound_in_every_interval, check_that_no_token_was_withheld
 from tests.faults.workers import hammer_with_tasks, hammer_with_threads
 from tests.interrupting import Interruption, interrupted_when
-from tests.servers import OwnValkey, eventually, own_valkey, soon
+from tests.servers import OwnValkey, eventually, fake_server, greetings_only, own_valkey, soon
 
 PATIENT = 20.0
 """A deadline for tests that are not about deadlines."""
@@ -453,6 +453,21 @@ async def test_a_url_of_the_wrong_kind_is_told_apart(cluster: OwnCluster) -> Non
             with pytest.raises(StoreUnavailable, match=remedy):
                 await AsyncLimiter("4/hour", store=store, on_outage="raise").try_acquire(key)
             await store.aclose()
+
+
+async def test_a_node_that_does_not_know_where_a_slot_is_served_is_told_of() -> None:
+    def answer(words: list[bytes]) -> bytes | None:
+        if words[0] == b"CLUSTER":
+            return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$-1\r\n:%d\r\n" % server.port
+        return b"-MOVED 7 ?:6379\r\n" if words[0].startswith(b"EVAL") else greetings_only(words)
+
+    with fake_server(answer) as server:
+        store = RedisStore(server.url.replace("redis", "redis+cluster"), timeout=PATIENT)
+        both = Both("4/hour", store)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match=r"does not say where the slot is served: 'MOVED 7 \?:6379'"):
+                await both.ask("k")
+        await store.aclose()
 
 
 # --- what befalls a cluster ---

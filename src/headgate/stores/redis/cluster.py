@@ -69,7 +69,11 @@ class Node(Server):
 
     def _refused(self, text: str) -> StoreOutage:
         at = plans.elsewhere(text, self.dialler.name, self._address, self._topology)
-        return super()._refused(text) if at is None else at
+        if at is not None:
+            return at
+        if text.startswith(("MOVED ", "ASK ")):
+            return StoreUnavailable(self.dialler.name, f"it does not say where the slot is served: {text!r}")
+        return super()._refused(text)
 
 
 class Cluster:
