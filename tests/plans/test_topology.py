@@ -9,7 +9,7 @@ import pytest
 from headgate.drive import drive
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.keys import SLOTS
-from headgate.plans.topology import Address, Topology
+from headgate.plans.topology import Address, TimeIsUp, Topology
 
 ONE: Final = Address("one", 1)
 TWO: Final = Address("two", 2)
@@ -128,6 +128,15 @@ def test_who_failed_is_asked_last() -> None:
     assert topology.is_doubtful
     assert learn(topology, {TWO: halves(TWO, THREE)}) == [TWO]
     assert topology.owner(0) == TWO
+
+
+def test_who_used_up_the_time_to_ask_is_asked_last_the_next_time() -> None:
+    topology = Topology([ONE, TWO])
+    with pytest.raises(StoreTimeout, match="one"):
+        learn(topology, {TWO: TimeIsUp()})
+    assert topology.is_doubtful
+    assert learn(topology, {TWO: halves()}) == [TWO]
+    assert not topology.is_doubtful
 
 
 def test_the_only_one_there_is_is_asked_though_it_failed() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -18,13 +19,15 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import LoadBalancingStrategy, RedisCluster
 
 from headgate import AsyncLimiter, Decision, Lease, Limiter, StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.hits import Group, Hit
 from headgate.stores.redis import RedisStore
 from headgate.stores.redis.cluster import Cluster
 from tests.clusters import OwnCluster, own_cluster, slot_of
 from tests.faults.processes import run_in_processes
 from tests.faults.test_hammering import LIMIT, check_bound_in_every_interval, check_that_no_token_was_withheld
 from tests.faults.workers import hammer_with_tasks, hammer_with_threads
-from tests.servers import OwnValkey, eventually, own_valkey, soon
+from tests.interrupting import Interruption, interrupted_when
+from tests.servers import OwnValkey, eventually, fake_server, greetings_only, own_valkey, soon
 
 PATIENT = 20.0
 """A deadline for tests that are not about deadlines."""
@@ -139,6 +142,30 @@ async def test_any_node_may_be_named_and_one_that_is_up_is_enough(cluster: OwnCl
     await store.aclose()
 
 
+async def test_a_node_that_hangs_keeps_nobody_from_asking_the_next_who_serves_what(cluster: OwnCluster) -> None:
+    hanging, *others = cluster.primaries
+    key = cluster.key_at(others[0])
+    url = "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in (hanging, *others))
+    hanging.freeze()
+    try:
+        for colour in range(2):
+            store = RedisStore(url, prefix=next(_prefixes), timeout=0.2)
+            both = Both("4/hour", store)
+            both._turn = colour
+
+            async def is_known(both: Both = both) -> bool:
+                try:
+                    return bool(await both.ask(key))
+                except StoreTimeout:
+                    both._turn += 1  # the same colour again
+                    return False
+
+            await soon(is_known, "another one is asked")
+            await store.aclose()
+    finally:
+        hanging.thaw()
+
+
 # --- groups ---
 
 
@@ -202,6 +229,34 @@ async def test_a_group_of_a_cancelled_task_is_given_back(cluster: OwnCluster) ->
 
             await soon(is_back, f"all is given back, cancelled after {rounds} rounds")
         assert True in outcomes
+
+
+async def test_what_one_node_admitted_is_given_back_where_another_was_waited_for_in_vain() -> None:
+    with own_cluster() as cluster:
+        answering, hanging, _ = cluster.primaries
+        async with on(cluster) as store:
+            both = Both("10/hour", store)
+            limit = both.blocking.limits["both"]
+            asked = [Group((Hit(limit, cluster.key_at(node), "both", 5),)) for node in (answering, hanging)]
+            here = asked[0].hits[0].key
+            await both.ask(here, 0)
+            hanging.freeze()
+            task = asyncio.create_task(store.decide_async(asked))
+
+            async def is_taken() -> bool:
+                return (await both.awaited.peek(here)).remaining == 5
+
+            await soon(is_taken, "one has answered")
+            task.cancel()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            assert (await both.awaited.peek(here)).remaining == 10
+            with (
+                pytest.raises(Interruption),
+                interrupted_when(lambda: both.blocking.peek(here).remaining == 5, after_seconds=0.05),
+            ):
+                store.decide(asked)
+            assert both.blocking.peek(here).remaining == 10
 
 
 async def test_slots_of_a_group_are_held_and_released(cluster: OwnCluster) -> None:
@@ -362,6 +417,16 @@ async def test_users_and_passwords_are_sent_to_every_node() -> None:
             await store.aclose()
 
 
+async def test_a_user_who_may_not_ask_who_serves_what_is_told(cluster: OwnCluster) -> None:
+    for node in cluster.primaries:
+        with node.admin() as admin:
+            admin.execute_command("ACL", "SETUSER", "blind", "on", ">secret", "~*", "+evalsha", "+eval", "+time")
+    store = RedisStore(cluster.url.replace("://", "://blind:secret@"), timeout=PATIENT)
+    with pytest.raises(StoreUnavailable, match=r"that the user may run .* in a cluster CLUSTER SLOTS"):
+        Limiter("4/hour", store=store, on_outage="raise").try_acquire("k")
+    store.close()
+
+
 async def test_addresses_may_be_mapped_to_those_by_which_we_reach_the_nodes(cluster: OwnCluster) -> None:
     seen = set()
 
@@ -388,6 +453,21 @@ async def test_a_url_of_the_wrong_kind_is_told_apart(cluster: OwnCluster) -> Non
             with pytest.raises(StoreUnavailable, match=remedy):
                 await AsyncLimiter("4/hour", store=store, on_outage="raise").try_acquire(key)
             await store.aclose()
+
+
+async def test_a_node_that_does_not_know_where_a_slot_is_served_is_told_of() -> None:
+    def answer(words: list[bytes]) -> bytes | None:
+        if words[0] == b"CLUSTER":
+            return b"*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$-1\r\n:%d\r\n" % server.port
+        return b"-MOVED 7 ?:6379\r\n" if words[0].startswith(b"EVAL") else greetings_only(words)
+
+    with fake_server(answer) as server:
+        store = RedisStore(server.url.replace("redis", "redis+cluster"), timeout=PATIENT)
+        both = Both("4/hour", store)
+        for _ in range(2):
+            with pytest.raises(StoreUnavailable, match=r"does not say where the slot is served: 'MOVED 7 \?:6379'"):
+                await both.ask("k")
+        await store.aclose()
 
 
 # --- what befalls a cluster ---
@@ -571,6 +651,30 @@ async def test_a_node_that_has_left_is_hung_up_on() -> None:
             await soon(is_left, "the store has hung up")
 
 
+@pytest.mark.parametrize("is_known", [True, False], ids=["connected", "connecting"])
+async def test_a_node_that_has_left_is_hung_up_on_by_those_who_still_ask_there(
+    cluster: OwnCluster, is_known: bool
+) -> None:
+    node = cluster.primaries[2]
+    key = cluster.key_at(node)
+    async with on(cluster, client_name=f"late-{is_known}") as store:
+        limiter = AsyncLimiter("1000/hour", store=store, on_outage="raise")
+        await limiter.try_acquire(key if is_known else cluster.key_at(cluster.primaries[0]))
+        late = [asyncio.create_task(limiter.try_acquire(key)) for _ in range(600)]  # more than go in one trip
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert isinstance(store._servers, Cluster)
+        for place in [place for place in store._servers._nodes if place[0].port == node.port]:
+            store._servers._nodes.pop(place).retire()  # as whoever learns that it serves nothing any more
+        assert all(decision.source == "store" for decision in await asyncio.gather(*late))
+
+        async def is_left() -> bool:
+            await asyncio.sleep(0)
+            return f"late-{is_known}" not in names(node)
+
+        await soon(is_left, "all have hung up")
+
+
 async def test_a_slot_that_nobody_serves_is_an_outage_that_says_so() -> None:
     with own_cluster() as cluster:
         key = cluster.key_at(cluster.primaries[0])
@@ -583,6 +687,54 @@ async def test_a_slot_that_nobody_serves_is_an_outage_that_says_so() -> None:
                 with pytest.raises(StoreUnavailable, match="no node of the cluster serves this slot"):
                     await both.ask(key)
             assert await both.ask(cluster.key_at(cluster.primaries[1]))
+
+
+async def test_a_slot_that_is_served_after_all_is_found() -> None:
+    with own_cluster() as cluster:
+        node = cluster.primaries[0]
+        slot = slot_of(key := cluster.key_at(node))
+        for other in cluster.primaries:
+            with other.admin() as admin:
+                admin.execute_command("CLUSTER", "DELSLOTS", slot)
+        async with on(cluster) as store:
+            both = Both("1000/hour", store)
+            outages = []
+            for _ in range(6):
+                with pytest.raises(StoreUnavailable) as caught:
+                    await both.ask(key)
+                outages.append(len(caught.traceback))
+            assert max(outages) < 20  # none keeps what an earlier one went through
+            with node.admin() as admin:
+                admin.execute_command("CLUSTER", "ADDSLOTS", slot)
+
+            async def is_served() -> bool:
+                try:
+                    return bool(await both.ask(key))
+                except StoreUnavailable:
+                    return False
+
+            await soon(is_served, "somebody serves it")
+
+
+def test_whoever_interrupts_a_thread_that_learns_may_ask_too() -> None:
+    with own_cluster() as cluster:
+        store = RedisStore(cluster.url, timeout=0.5)
+        limiter = Limiter("1000/hour", store=store)
+        sources = []
+
+        def ask(*_: object) -> None:
+            sources.append(limiter.try_acquire("k").source)
+
+        before = signal.signal(signal.SIGALRM, ask)
+        cluster.primaries[0].freeze()
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            ask()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert sources == ["fail_open"] * 2
+        store.close()
 
 
 async def test_a_cluster_that_is_gone_is_an_outage_in_time() -> None:

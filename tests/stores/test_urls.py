@@ -34,7 +34,7 @@ def test_memory_takes_nothing_behind_it(rest: str) -> None:
         ("redis://localhost:6380/3", "redis://localhost:6380/3"),
         ("REDIS://LOCALHOST:6380", "redis://localhost:6380/0"),
         ("redis://localhost?db=4", "redis://localhost:6379/4"),
-        ("redis://[::1]:6380/1", "redis://::1:6380/1"),
+        ("redis://[::1]:6380/1", "redis://[::1]:6380/1"),
         ("rediss://cache.example:6390/2", "rediss://cache.example:6390/2"),
         ("valkey://localhost:6380/3", "redis://localhost:6380/3"),
         ("valkeys://localhost:6380/3", "rediss://localhost:6380/3"),

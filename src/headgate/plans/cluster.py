@@ -68,6 +68,14 @@ def decide(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan
     return _judge_all(groups, slot_of, topology)
 
 
+def give_back(
+    answers: Sequence[Answer | None], slot_of: SlotOf, topology: Topology
+) -> Plan[list[Errand], list[Answer]]:
+    """Give back all that was taken, where nobody gets to see the answers."""
+    backs = [back for answer in answers if isinstance(answer, Decision) for back in give_back_groups(answer)]
+    return _follow_all(backs, slot_of, topology)
+
+
 def at_node(
     groups: Sequence[Group], slot_of: SlotOf, decide: Callable[[Sequence[Group]], Plan[Script, list[Answer]]]
 ) -> Plan[list[Script], list[Answer]]:
@@ -113,8 +121,7 @@ def _judge_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> 
     except GeneratorExit:  # dropped: nobody is there to send what we would ask
         raise
     except BaseException:  # nobody gets to see the answers that have come
-        backs = [back for answer in done if isinstance(answer, Decision) for back in give_back_groups(answer)]
-        yield from _follow_all(backs, slot_of, topology)
+        yield from give_back(done, slot_of, topology)
         raise
 
 

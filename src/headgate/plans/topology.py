@@ -26,6 +26,10 @@ class Address(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+class TimeIsUp:
+    """The reply of whoever has no time left to ask a node."""
+
+
 Remap = Callable[[Address], tuple[str, int]]
 """From the address that a node tells of another to the one by which we can reach that."""
 
@@ -59,10 +63,13 @@ class Topology:
 
     def failed(self, address: Address) -> None:
         """A node did not answer: perhaps another has taken its place. It is the last to be asked about that."""
+        self._put_last(address)
+        self.is_doubtful = True
+
+    def _put_last(self, address: Address) -> None:
         others = tuple(known for known in self._known if known != address)
         if others:
             self._known = (*others, address)
-        self.is_doubtful = True
 
     def told(self, host: str, port: int, asked: Address) -> Address:
         """The address of a node of which the node `asked` has told. Without a host, it is on the same one."""
@@ -71,7 +78,8 @@ class Topology:
 
     def learning(self, name: str) -> Plan[Address, None]:
         """The plan that learns it from one of the known nodes. It asks for the addresses of nodes, and receives what
-        they reply to `CLUSTER SLOTS`, or an outage.
+        they reply to `CLUSTER SLOTS`, an outage, or `TimeIsUp`. Who did not answer is the last to be asked the
+        next time: a node that hangs would use up all the time again.
 
         :raises StoreOutage: if none of them tells.
         """
@@ -80,8 +88,11 @@ class Topology:
         try:
             for address in dict.fromkeys((*self._known, *self._seeds)):
                 reply = yield address
+                if isinstance(reply, TimeIsUp):
+                    break
                 if isinstance(reply, StoreOutage):
                     outage = reply
+                    self._put_last(address)
                     continue
                 try:
                     self._read(reply, address)

@@ -93,7 +93,7 @@ def describe(connection_class: type, options: dict[str, Any]) -> str:
     if "path" in options:
         return f"unix://{options['path']}?db={db}"
     scheme = "rediss" if "SSL" in connection_class.__name__ else "redis"
-    return f"{scheme}://{options.get('host', 'localhost')}:{options.get('port', 6379)}/{db}"
+    return f"{scheme}://{Address(options.get('host', 'localhost'), options.get('port', DEFAULT_PORT))}/{db}"
 
 
 def describe_cluster(seeds: list[Address], *, is_secure: bool) -> str:

@@ -108,6 +108,7 @@ class Exchange:
         self._wire: Wire | None = None
         self._waiting: list[Question] = []
         self._dialling: asyncio.Task[None] | None = None
+        self._is_retired = False
 
     def ask(self, packed: bytes, count: int, replied: Replied) -> Question:
         """Send what asks for `count` answers; `replied` gets them, unless the question is given up before."""
@@ -136,9 +137,12 @@ class Exchange:
                     self._wire.ask(question)
                 else:
                     question.replied(outage)
+            if self._is_retired:
+                self.retire()
 
     def retire(self) -> None:
-        """Hang up as soon as all questions are answered. Nobody will ask any more."""
+        """Hang up as soon as all questions are answered, and so for those that will still be asked."""
+        self._is_retired = True
         if self._wire is not None:
             self._wire.retire()
 

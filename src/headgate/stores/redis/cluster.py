@@ -17,14 +17,14 @@ from typing import Any, Final
 from headgate.coalesce import decisions
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive, drive_async
-from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.forks import begin_afresh_in_child
 from headgate.hits import Fare, Group
 from headgate.keys import slot_finder
 from headgate.loops import PerLoop, finish
 from headgate.plans import cluster as plans
 from headgate.plans.redis import Script
-from headgate.plans.topology import ASK_FOR_SLOTS, Address, Topology
+from headgate.plans.topology import ASK_FOR_SLOTS, Address, TimeIsUp, Topology
 from headgate.stores.redis.dialling import Dialler
 from headgate.stores.redis.ledger import Ledger
 from headgate.stores.redis.server import Server
@@ -69,7 +69,11 @@ class Node(Server):
 
     def _refused(self, text: str) -> StoreOutage:
         at = plans.elsewhere(text, self.dialler.name, self._address, self._topology)
-        return super()._refused(text) if at is None else at
+        if at is not None:
+            return at
+        if text.startswith(("MOVED ", "ASK ")):
+            return StoreUnavailable(self.dialler.name, f"it does not say where the slot is served: {text!r}")
+        return super()._refused(text)
 
 
 class Cluster:
@@ -92,12 +96,12 @@ class Cluster:
         self._locks = PerLoop(lambda _: asyncio.Lock())
         self.begin()
         begin_afresh_in_child(self, Cluster.begin)
-        self._nobody: StoreOutage = self._unserved()
-        """Why there is nobody to ask."""
+        self._unlearnt: StoreOutage | None = None
+        """Why it could not be learnt who serves what, where that is so."""
 
     def begin(self) -> None:
         """Begin afresh: in a forked process, whoever was learning is not there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may ask, too, in the thread that learns
         """Held while a thread learns who serves what: the others who cannot go on without that wait for it."""
 
     def call(self, key: str, packed: bytes) -> Any:
@@ -157,19 +161,23 @@ class Cluster:
         return decisions(await drive_async(errands, self._send_async))
 
     def _send(self, errands: list[plans.Errand]) -> list[Answer]:
-        answers: list[Answer] = [self._nobody] * len(errands)
-        for place, indices in self._by_place(errands).items():
-            told: list[Answer]
-            try:
-                told = self._node(place).decide([errands[index].group for index in indices])
-            except StoreOutage as outage:
-                told = [outage] * len(indices)
-            for index, answer in zip(indices, told, strict=True):
-                answers[index] = self._heeded(answer, place)
-        return answers
+        answers: list[Answer | None] = [None] * len(errands)
+        try:
+            for place, indices in self._by_place(errands).items():
+                told: list[Answer]
+                try:
+                    told = self._node(place).decide([errands[index].group for index in indices])
+                except StoreOutage as outage:
+                    told = [outage] * len(indices)
+                for index, answer in zip(indices, told, strict=True):
+                    answers[index] = self._heeded(answer, place)
+            return self._complete(answers)
+        except BaseException:  # a signal's: nobody gets to see what the other nodes answered
+            drive(plans.give_back(answers, self._slot_of, self._topology), self._send)
+            raise
 
     async def _send_async(self, errands: list[plans.Errand]) -> list[Answer]:
-        answers: list[Answer] = [self._nobody] * len(errands)
+        answers: list[Answer | None] = [None] * len(errands)
 
         async def ask(index: int, place: _Place) -> None:
             try:
@@ -181,15 +189,24 @@ class Cluster:
         done: Awaitable[object] = work[0] if len(work) == 1 else asyncio.gather(*work)
         if any(errand.group.action == "give_back" for errand in errands):  # it has to arrive, whoever is cancelled
             done = finish(done)
-        await done
-        return answers
+        try:
+            await done
+        except BaseException:  # nobody gets to see what the other nodes answered
+            await drive_async(plans.give_back(answers, self._slot_of, self._topology), self._send_async)
+            raise
+        return self._complete(answers)
+
+    def _complete(self, answers: list[Answer | None]) -> list[Answer]:
+        return [self._nobody() if answer is None else answer for answer in answers]
 
     def _by_place(self, errands: list[plans.Errand]) -> dict[_Place, list[int]]:
         """Which errands go to which node. Those for which there is none are left out."""
         places: dict[_Place, list[int]] = {}
         for index, (_, slot, at) in enumerate(errands):
             address = self._topology.owner(slot) if at is None else at.address
-            if address is not None:
+            if address is None:
+                self._topology.is_doubtful = True  # somebody may serve it by now
+            else:
                 places.setdefault((address, at is not None and at.is_asking), []).append(index)
         return places
 
@@ -209,30 +226,35 @@ class Cluster:
         topology = self._topology
         return (topology.is_doubtful or not topology.nodes) and time.monotonic() >= self._learn_at_s
 
-    def _unserved(self) -> StoreOutage:
-        return StoreUnavailable(self._name, "no node of the cluster serves this slot")
+    def _nobody(self) -> StoreOutage:
+        """Why there is nobody to ask. A new one each time: what is raised keeps all that it went through."""
+        outage = self._unlearnt
+        if outage is None:
+            return StoreUnavailable(self._name, "no node of the cluster serves this slot")
+        kind = StoreTimeout if isinstance(outage, StoreTimeout) else StoreUnavailable
+        return kind(outage.store, outage.problem)
 
     def _ask_for_slots(self, until_s: float, address: Address) -> object:
         node = self._node((address, False))
-        return node.ask(ASK_FOR_SLOTS) if time.monotonic() < until_s else node.dialler.overdue()
+        return node.ask(ASK_FOR_SLOTS) if time.monotonic() < until_s else TimeIsUp()
 
     async def _ask_for_slots_async(self, until_s: float, address: Address) -> object:
         node = self._node((address, False))
-        return await node.ask_async(ASK_FOR_SLOTS) if time.monotonic() < until_s else node.dialler.overdue()
+        return await node.ask_async(ASK_FOR_SLOTS) if time.monotonic() < until_s else TimeIsUp()
 
     @contextmanager
     def _learning(self) -> Iterator[float]:
         """Until when to ask. Whom nobody tells goes on with what is known. Nodes that have left are hung up on."""
         try:
             yield time.monotonic() + self._dialler.timeout_s
-            self._nobody = self._unserved()
+            self._unlearnt = None
             for address, is_asking in list(self._nodes):
                 if is_asking or address not in self._topology.nodes:
                     left = self._nodes.pop((address, is_asking), None)
                     if left is not None:
                         left.retire()
         except StoreOutage as outage:
-            self._nobody = outage
+            self._unlearnt = outage.with_traceback(None)
         self._learn_at_s = time.monotonic() + LEARN_EVERY_S  # not after an interruption, which says nothing
 
     def close(self) -> None:

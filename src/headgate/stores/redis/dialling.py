@@ -67,15 +67,13 @@ class Dialler:
     @classmethod
     def like_node(cls, client: RedisCluster | AsyncRedisCluster, timeout_s: float) -> Dialler:
         """Opens connections like those of a cluster's client, to one of its nodes."""
-        pool: Any
+        manager: Any = client.nodes_manager
+        node: Any = next(iter(manager.startup_nodes.values()))
+        pool: Any = node  # that of asyncio is its own pool
         if isinstance(client, RedisCluster):
-            manager: Any = client.nodes_manager
-            node = next(iter(manager.startup_nodes.values()))
             pool = manager.create_redis_node(node.host, node.port, **manager.connection_kwargs).connection_pool
             # Its own makes connections read from replicas, where it is to.
             pool.connection_kwargs["redis_connect_func"] = client.user_on_connect_func
-        else:
-            pool = client.startup_nodes[0]  # which is its own pool
         return cls._of(pool, timeout_s, isinstance(client, RedisCluster))
 
     @classmethod
@@ -157,7 +155,7 @@ class Dialler:
         """The outage of a call that the server answered with an error."""
         if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
             text = "it refuses the user name or password: check them, and that the user may run EVALSHA, EVAL and TIME"
-            return StoreUnavailable(self.name, text)
+            return StoreUnavailable(self.name, f"{text}, and in a cluster CLUSTER SLOTS and ASKING")
         if text.startswith(("MOVED ", "ASK ")):
             remedy = "write redis+cluster:// in the URL, or give the store a RedisCluster"
             return StoreUnavailable(self.name, f"it is a node of a cluster, and answered {text!r}: {remedy}")

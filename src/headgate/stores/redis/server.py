@@ -37,7 +37,8 @@ class Server:
         self._ledger = ledger
         self._coalesces = coalesces
         self._lines = Lines(dialler)
-        self._exchanges = PerLoop(lambda _: Exchange(dialler))
+        self._exchanges = PerLoop(self._new_exchange)
+        self._is_retired = False
         self._threads = ThreadCoalescer(self._trip, dialler.overdue, dialler.timeout_s)
         self._tasks = AsyncCoalescer(
             self._start, dialler.overdue, dialler.timeout_s, start_alike=self._start_alike, is_together=coalesces
@@ -190,6 +191,12 @@ class Server:
     def _exchange(self) -> Exchange:
         return self._exchanges.get(asyncio.get_running_loop())
 
+    def _new_exchange(self, _: asyncio.AbstractEventLoop) -> Exchange:
+        exchange = Exchange(self.dialler)
+        if self._is_retired:
+            exchange.retire()
+        return exchange
+
     def _meanings(self, replies: list[Any]) -> list[Any]:
         return [self._meaning(reply) for reply in (replies[1::2] if self._preface else replies)]
 
@@ -220,7 +227,8 @@ class Server:
         self._lines.close()
 
     def retire(self) -> None:
-        """Close what is open as soon as nobody asks there."""
+        """Close what is open as soon as nobody asks there, and what those open who still do."""
+        self._is_retired = True
         self._lines.close()
         for loop in self._exchanges.loops():
             exchange = self._exchanges.pop(loop)
