@@ -6,7 +6,6 @@ must not know how it was obtained.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -16,6 +15,7 @@ from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Fare, Group, Hit
 from headgate.http.headers import HeaderStyle, render
 from headgate.limits import Limit
+from headgate.locks import lock
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
 """Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
@@ -24,7 +24,7 @@ Lone = Callable[[Any, Any], "Decision | None"]
 """Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
 
 _SECOND_US = 1_000_000
-_claiming = threading.Lock()
+_claiming = lock()
 _claimed: weakref.WeakSet[Decision] = weakref.WeakSet()
 """Decisions whose tokens have been returned or settled. Kept here, since few decisions ever are."""
 
