@@ -6,9 +6,10 @@ must not know how it was obtained.
 
 from __future__ import annotations
 
+import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from headgate.algorithms import Facts
 from headgate.errors import InvalidUse, StoreOutage
@@ -268,6 +269,12 @@ class ToldDecision(Decision):
         """What was asked."""
         limit, name = self.asked
         return Group((Hit(limit, self.key, name, self.cost),))
+
+    def __getstate__(self) -> object:
+        """What copies and pickles are made of: what is kept, and not what a kind of decision makes of it."""
+        _, found = cast("tuple[None, dict[str, Any]]", super().__getstate__())
+        kept = types.MemberDescriptorType
+        return None, {name: value for name, value in found.items() if isinstance(getattr(type(self), name), kept)}
 
     @property
     def facts(self) -> tuple[Facts, ...]:
