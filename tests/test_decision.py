@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate import Decision, InvalidUse, Limit, Limiter, ManualClock, MemoryStore, TokenBucket
+from headgate import Decision, FixedWindow, InvalidUse, Lease, Limit, Limiter, ManualClock, MemoryStore, TokenBucket
 from headgate.algorithms import Facts
-from headgate.decision import SourcedDecision
-from headgate.hits import Group, Hit
+from headgate.decision import SourcedDecision, leave
+from headgate.denials import DenialMemory
+from headgate.hits import ONLY_AS_LAST, Group, Hit
+from headgate.lease import Draw, Leases
 
 
 class Told(Limit):
@@ -151,11 +153,32 @@ def test_of_many_threads_one_claims_a_decision() -> None:
         assert len(claimed) == 1
 
 
+def leased(limit: Limit) -> Decision:
+    """A decision on a token that was drawn before."""
+    clock = ManualClock()
+    leases = Leases(limit, "api", Lease(max_tokens=3), clock)
+    draw = Draw(Group((Hit(limit, "k", "api", 3, "", ONLY_AS_LAST),)), clock())
+    leases._drawing.add("k")
+    (ahead,) = MemoryStore(clock).decide([draw.group])
+    leases.drawn(draw, ahead)
+    made = leases.lone(leave)("k", 1)
+    assert made is not None
+    return made
+
+
 def test_a_decision_travels_between_processes() -> None:
     limiter = Limiter({"user": "5/minute", "job": "concurrency 2"}, store=MemoryStore(ManualClock()))
     lone = Limiter("5/minute", store=MemoryStore(ManualClock()))
     group = Group((Hit(TokenBucket(5), "k", "api"),))
+    clock = ManualClock()
+    memory = DenialMemory(1_000_000, clock)
+    memory.learn(Decision(group, clock(), False, ((5_000_000, 200_000, 0, 0),)), clock(), 0)
+    denied = memory.lone(TokenBucket(5), "api")("k", 2)
+    assert denied is not None
     for made in (
+        denied,
+        leased(TokenBucket(5)),
+        leased(FixedWindow(5)),
         limiter.try_acquire({"user": "1", "job": "2"}),
         lone.try_acquire("k"),
         lone.peek("k", 3),

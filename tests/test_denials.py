@@ -253,6 +253,22 @@ def test_what_was_asked_before_something_was_given_back_teaches_nothing(clock: M
     assert memory.recall(Group((hit,))) is None
 
 
+def test_what_another_thread_gives_back_while_a_denial_is_learnt_is_heard_of(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = DenialMemory(60_000_000, clock)
+    hit = Hit(LIMITS[0], "k", "n", 1)
+    remember = memory._remember
+
+    def late(*told: Any) -> None:
+        memory.forget([Group((hit,), 0, "give_back")])  # which came between our looking and our writing
+        remember(*told)
+
+    monkeypatch.setattr(memory, "_remember", late)
+    memory.learn(denied(memory, LIMITS[0]), clock(), memory.forgettings)
+    assert memory.recall(Group((hit,))) is None
+
+
 def test_a_flood_of_denied_keys_takes_bounded_room(clock: ManualClock) -> None:
     memory = DenialMemory(60_000_000, clock)
     decision = denied(memory, LIMITS[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 
@@ -41,3 +43,39 @@ def test_an_exception_lets_go_and_comes_through() -> None:
 def test_each_is_a_lock_of_its_own() -> None:
     with quick_lock(), quick_lock():
         pass
+
+
+@pytest.mark.parametrize("between", [False, True])
+def test_a_forked_process_finds_it_free(between: bool) -> None:
+    """Whoever held it is not there. `between`: while it passes from one to the other."""
+    one = quick_lock()
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with one:
+            held.set()
+            done.wait()
+
+    def pass_on() -> None:
+        while not done.is_set():
+            with one:
+                held.set()
+
+    threads = [threading.Thread(target=target) for target in ([pass_on] * 3 if between else [hold])]
+    for thread in threads:
+        thread.start()
+    held.wait()
+    try:
+        for _ in range(10):
+            time.sleep(0.002)
+            child = os.fork()
+            if child == 0:
+                signal.signal(signal.SIGALRM, signal.SIG_DFL)
+                signal.alarm(2)  # were it not free, the child would end by this
+                with one:
+                    os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()

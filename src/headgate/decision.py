@@ -6,16 +6,17 @@ must not know how it was obtained.
 
 from __future__ import annotations
 
-import threading
+import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from headgate.algorithms import Facts
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Fare, Group, Hit
 from headgate.http.headers import HeaderStyle, render
 from headgate.limits import Limit
+from headgate.locks import lock
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
 """Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
@@ -24,7 +25,7 @@ Lone = Callable[[Any, Any], "Decision | None"]
 """Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
 
 _SECOND_US = 1_000_000
-_claiming = threading.Lock()
+_claiming = lock()
 _claimed: weakref.WeakSet[Decision] = weakref.WeakSet()
 """Decisions whose tokens have been returned or settled. Kept here, since few decisions ever are."""
 
@@ -268,6 +269,12 @@ class ToldDecision(Decision):
         """What was asked."""
         limit, name = self.asked
         return Group((Hit(limit, self.key, name, self.cost),))
+
+    def __getstate__(self) -> object:
+        """What copies and pickles are made of: what is kept, and not what a kind of decision makes of it."""
+        _, found = cast("tuple[None, dict[str, Any]]", super().__getstate__())
+        kept = types.MemberDescriptorType
+        return None, {name: value for name, value in found.items() if isinstance(getattr(type(self), name), kept)}
 
     @property
     def facts(self) -> tuple[Facts, ...]:

@@ -143,6 +143,8 @@ class DenialMemory:
             wait_us = hit.limit.retry_after_us(facts, decision.now_us, hit.cost)
             if wait_us > 0 and not isinstance(hit.limit, Concurrency):
                 self._remember(hit, facts, decision.now_us, sent_us + min(wait_us, self._cap_us))
+                if forgettings != self.forgettings:  # another thread's, just now: it may have come by before us
+                    self._forget(hit)
 
     def _remember(self, hit: Hit, facts: tuple[int, ...], now_us: int, until_us: int) -> None:
         table = self._table(hit.name, hit.limit)
@@ -158,10 +160,13 @@ class DenialMemory:
             if group.action in ("give_back", "forget"):
                 self.forgettings += 1
                 for hit in group.hits:
-                    table = self._tables.get((hit.name, hit.limit.code))
-                    if table is not None:
-                        table.latest.pop(hit.key, None)
-                        table.older.pop(hit.key, None)
+                    self._forget(hit)
+
+    def _forget(self, hit: Hit) -> None:
+        table = self._tables.get((hit.name, hit.limit.code))
+        if table is not None:
+            table.latest.pop(hit.key, None)
+            table.older.pop(hit.key, None)
 
     def clear(self) -> None:
         """Forget everything."""

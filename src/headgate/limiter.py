@@ -26,6 +26,7 @@ from headgate.front import Front
 from headgate.hits import Group
 from headgate.lease import Leases
 from headgate.limits import Limit
+from headgate.locks import lock
 from headgate.loops import finish
 from headgate.plans import waiting
 from headgate.policy import (
@@ -45,7 +46,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = logging.getLogger("headgate")
-_MAKING: Final = threading.Lock()
+_MAKING: Final = lock()
 _leasing: weakref.WeakSet[Limiter] = weakref.WeakSet()
 
 

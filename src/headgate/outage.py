@@ -6,12 +6,12 @@ This module must not know any store: it is told of a `StoreOutage`, and of the e
 from __future__ import annotations
 
 import logging
-import threading
 from typing import Final, Literal, get_args
 
 from headgate.decision import Decision, SourcedDecision
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
+from headgate.locks import lock
 
 OnOutage = Literal["open", "closed", "raise"]
 """`open`: admit. `closed`: deny. `raise`: let the `StoreOutage` through to the caller."""
@@ -31,7 +31,7 @@ class OutageRule:
         self.is_out = False
         """Did the last call fail?"""
         self._policy_name = policy_name
-        self._lock = threading.Lock()
+        self._lock = lock()
 
     def decide(self, group: Group, outage: StoreOutage) -> Decision:
         """The answer for a group that the store did not answer.

@@ -190,6 +190,14 @@ def test_closing_forgets_everything_and_limiters_go_on_from_there(clock: ManualC
     assert repr(store) == "<MemoryStore of 1 entries>"
 
 
+def test_a_log_that_was_looked_at_with_a_shorter_period_goes_on(clock: ManualClock) -> None:
+    limiter = Limiter("sliding-log 5/minute", store=MemoryStore(clock), name="name")
+    limiter.try_acquire("k")
+    clock.advance(seconds=2)
+    limiter.peek("k", limit="sliding-log 5/second")
+    assert limiter.try_acquire("k")
+
+
 def test_it_is_a_store() -> None:
     assert isinstance(MemoryStore(), Store)
 

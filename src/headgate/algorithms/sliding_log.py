@@ -22,7 +22,8 @@ hit fits (0: it was not denied)."""
 
 class State:
     """The log itself: `(instant, cost)`, oldest first, and the sum of the costs. It is changed in place: a state
-    belongs to one store.
+    belongs to one store. The sum is changed first, and then the entries by one call: the interpreter lets signals in
+    (and other threads, one of which may fork) after calls, and finds both changed.
     """
 
     __slots__ = ("entries", "total")
@@ -44,7 +45,8 @@ def settle(state: State | None, now: int, period: int) -> tuple[State, int]:
     if entries:
         now = max(now, entries[-1][0])
     while entries and entries[0][0] + period <= now:
-        state.total -= entries.popleft()[1]
+        state.total -= entries[0][1]
+        entries.popleft()
     return state, now
 
 
@@ -70,8 +72,8 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts]:
     """Take the cost."""
     log, now, cost, period, free_at = judged
     if cost > 0:
-        log.entries.append((now, cost))
         log.total += cost
+        log.entries.append((now, cost))
     return write(log, period, free_at)
 
 
@@ -119,16 +121,17 @@ def straight(arguments: Arguments) -> Straight:
 
     def hit(log: State, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
         entries = log.entries
-        newest = entries[-1][0]
-        if not newest <= now < newest + period:
+        # Who looked at it with a shorter period may have left nothing of it.
+        if not entries or not (newest := entries[-1][0]) <= now < newest + period:
             return None
         while entries[0][0] + period <= now:
-            log.total -= entries.popleft()[1]
+            log.total -= entries[0][1]
+            entries.popleft()
         total = log.total + cost
         if total > most:
             return False, log, 0, (log.total, newest, _free_at(log, cost, most, period))
-        entries.append((now, cost))
         log.total = total
+        entries.append((now, cost))
         return True, log, now + period, (total, now, 0)
 
     return hit

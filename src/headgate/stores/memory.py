@@ -58,11 +58,12 @@ class _Table:
     def use(self, rate: int) -> dict[str, _Entry]:
         """Count in these parts from now on. Returns the entries; who holds those from before finds nothing there."""
         if rate != self.rate:
-            found = [(key, *self.find(key)) for key in self.entries]
-            self.entries.clear()
-            self.entries, self.rate = {}, rate
-            for key, state, until_us in found:
-                self.put(key, state, until_us)
+            fresh = _Table()
+            fresh.rate = rate
+            for key in self.entries:
+                fresh.put(key, *self.find(key))
+            before, self.entries, self.rate = self.entries, fresh.entries, rate
+            before.clear()
         return self.entries
 
 
@@ -270,25 +271,32 @@ class MemoryStore:
         table.put(key, state, expires_at)  # without a state it is dead, and the hand will drop it
 
     def _make_room(self, now_us: int) -> None:
-        """Move the hand on."""
-        self._round.extend(self._living(_HAND_STEPS, now_us))
+        """Move the hand on.
+
+        A signal's exception may end this after any call, so each place moves by one. What it leaves behind at worst is
+        a place without an entry, or a second place of one: both are dropped when the hand comes by.
+        """
+        self._pass(_HAND_STEPS, now_us)
         if len(self._round) < self._max_entries:
             return
-        living = self._living(_CANDIDATES, now_us)
-        if len(self._round) + len(living) >= self._max_entries:
-            table, key = soonest = min(living, key=lambda place: place[0].find(place[1])[1])
-            living.remove(soonest)
-            del table.entries[key]
+        living = self._pass(_CANDIDATES, now_us)
+        if len(self._round) >= self._max_entries:
+            ends_us = [table.find(key)[1] for table, key in living]
+            at = ends_us.index(min(ends_us))
+            table, key = living[at]
+            table.entries.pop(key, None)
+            del self._round[at - len(living)]
             self._evicted += 1
-        self._round.extend(living)
 
-    def _living(self, steps: int, now_us: int) -> list[tuple[_Table, str]]:
-        """Take the next entries out of the round. Drops the dead and returns the living, whose place is at its end."""
+    def _pass(self, steps: int, now_us: int) -> list[tuple[_Table, str]]:
+        """Look at the next entries of the round. Drops the dead and returns the living, whose place is now its end."""
         living = []
         for _ in range(min(steps, len(self._round))):
-            table, key = place = self._round.popleft()
+            table, key = place = self._round[0]
             if table.find(key)[1] > now_us:
+                self._round.rotate(-1)
                 living.append(place)
             else:
-                del table.entries[key]
+                table.entries.pop(key, None)
+                self._round.popleft()
         return living
