@@ -38,6 +38,8 @@ Start = Callable[[Sequence[Group], Arrive], Callable[[], None]]
 """Begins a trip in this event loop. What it returns gives the trip up: nobody waits for it any more."""
 StartAlike = Callable[[Fare, Sequence[str], Arrive], Callable[[], None]]
 """The same for the keys of lone hits that have one fare."""
+GiveBack = Callable[[list[Group]], object]
+"""Gives back what was admitted for a caller that is gone. In an event loop, it returns at once."""
 Overdue = Callable[[], StoreOutage]
 """Makes the error of a rider whose deadline passes while it waits."""
 
@@ -62,12 +64,15 @@ class ThreadCoalescer:
     """Coalesces the calls of threads. Survives a fork: the child begins with an empty queue.
 
     A caller waits at most for its deadline in the queue, and then, if it is its turn to lead, for that of its own trip.
+
+    :param give_back: see `GiveBack`; without it, what is given back travels as all else does.
     """
 
-    def __init__(self, trip: Trip, overdue: Overdue, timeout: float) -> None:
+    def __init__(self, trip: Trip, overdue: Overdue, timeout: float, *, give_back: GiveBack | None = None) -> None:
         self._trip = trip
         self._overdue = overdue
         self._timeout = timeout
+        self._give_back = give_back or self.decide
         self.begin()
         begin_afresh_in_child(self, ThreadCoalescer.begin)
 
@@ -143,7 +148,7 @@ class ThreadCoalescer:
                 ride.is_gone = True
                 answers = ride.answers
             if answers is not None:
-                self.decide(_returns(answers))
+                self._give_back(_returns(answers))
             raise
         with self._lock:
             if ride in self._waiting:
@@ -155,6 +160,7 @@ class ThreadCoalescer:
     def _lead(self, own: Sequence[Group]) -> list[Answer]:
         """Make a trip for us and for all who are waiting, and hand over to whoever came meanwhile."""
         riders: list[_Ride] = []
+        returns: list[Group] = []
         try:
             if not self._waiting:
                 return _answers_of(self._trip, own)
@@ -166,22 +172,21 @@ class ThreadCoalescer:
                     groups += rider.groups
             answers = _answers_of(self._trip, groups)
             at = len(own)
-            returns: list[Group] = []
             with self._lock:
                 for rider in riders:
                     rider.answers = answers[at : at + len(rider.groups)]
                     at += len(rider.groups)
                     if rider.is_gone:
                         returns += _returns(rider.answers)
-            if returns:
-                _answers_of(self._trip, returns)
-            return answers[: len(own)]
         finally:
             for rider in riders:
                 if rider.answers is None:  # we were interrupted, and nobody knows their answers
                     rider.answers = [self._overdue()] * len(rider.groups)
                 rider.woken.release()
             self.hand_over()
+        if returns:
+            self._give_back(returns)
+        return answers[: len(own)]
 
 
 def _answers_of(trip: Trip, groups: Sequence[Group]) -> list[Answer]:
@@ -213,6 +218,7 @@ class AsyncCoalescer:
     :param start: begins a trip, and returns at once.
     :param start_alike: likewise for lone hits of one fare; without it, they travel as groups.
     :param is_together: may calls travel together? If not, each begins a trip of its own at once.
+    :param give_back: see `GiveBack`; without it, what is given back travels as all else does.
     """
 
     def __init__(
@@ -223,8 +229,9 @@ class AsyncCoalescer:
         *,
         start_alike: StartAlike | None = None,
         is_together: bool = True,
+        give_back: GiveBack | None = None,
     ) -> None:
-        self._lanes = PerLoop(lambda loop: _Lane(loop, start, start_alike, overdue, timeout, is_together))
+        self._lanes = PerLoop(lambda loop: _Lane(loop, start, start_alike, overdue, timeout, is_together, give_back))
 
     async def decide(self, groups: Sequence[Group]) -> list[Decision]:
         """Answer some groups, in the next trip of this event loop.
@@ -286,6 +293,7 @@ class _Lane:
     """The queue of one event loop, and its trips."""
 
     __slots__ = (
+        "_give_back",
         "_is_departing",
         "_is_together",
         "_loop",
@@ -308,8 +316,10 @@ class _Lane:
         overdue: Overdue,
         timeout: float,
         is_together: bool,
+        give_back: GiveBack | None,
     ) -> None:
         self._loop = loop
+        self._give_back = give_back
         self._time = loop.time
         self._start = start
         self._start_alike = start_alike
@@ -433,7 +443,11 @@ class _Lane:
 
     def give_back(self, answers: Sequence[Answer]) -> None:
         """Give back what was admitted for a caller that is gone."""
-        for group in _returns(answers):
+        groups = _returns(answers)
+        if self._give_back is not None:
+            self._give_back(groups)
+            return
+        for group in groups:
             self.board(None, [group], self._loop.create_future())  # which nobody awaits
 
     def _expire(self) -> None:

@@ -50,11 +50,17 @@ class PerLoop(Generic[T]):
         return [loop for reference in self._things.keyrefs() if (loop := reference()) is not None]
 
 
-async def finish(work: Awaitable[T]) -> T:
-    """Do `work` to its end even if the caller is cancelled meanwhile: it gives back what the caller took."""
+def start(work: Awaitable[T]) -> asyncio.Future[T]:
+    """Begin `work`, which goes on to its end whether or not anybody holds on to it."""
     task = asyncio.ensure_future(work)
     _finishing.add(task)
     task.add_done_callback(_finishing.discard)
+    return task
+
+
+async def finish(work: Awaitable[T]) -> T:
+    """Do `work` to its end even if the caller is cancelled meanwhile: it gives back what the caller took."""
+    task = start(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import random
 import signal
 import threading
 from collections import Counter
@@ -439,7 +440,7 @@ async def test_addresses_may_be_mapped_to_those_by_which_we_reach_the_nodes(clus
         assert [(await both.ask(f"k{number // 4}")).remaining for number in range(40)] == [3, 2, 1, 0] * 10
         assert {("127.0.0.1", node.port) for node in cluster.primaries} <= seen
         assert isinstance(store._servers, Cluster)
-        assert {address.host for address in store._servers._topology.nodes} == {"localhost"}
+        assert {address.host for address in store._servers.topology.nodes} == {"localhost"}
 
 
 async def test_a_url_of_the_wrong_kind_is_told_apart(cluster: OwnCluster) -> None:
@@ -558,6 +559,44 @@ async def test_traffic_is_counted_exactly_while_slots_move_to_and_fro() -> None:
                 counted = sum((one.result() for one in blocking), counted)
             left = both.blocking.peek(key).remaining
             assert 5000 <= counted[True] + left <= 5000 + 5  # and what it has earned since
+
+
+async def test_what_cancelled_tasks_took_is_given_back_wherever_its_slot_has_gone() -> None:
+    with own_cluster(shares=(8_192, 8_192)) as cluster:
+        here, there = cluster.primaries
+        key = cluster.key_at(here)
+        async with on(cluster) as store:
+            limiter = AsyncLimiter("fixed-window 1_000_000/day", store=store, on_outage="raise")
+            order = random.Random(1)
+            is_over = threading.Event()
+            admitted = 0
+
+            async def ask_and_go() -> None:
+                nonlocal admitted
+                while not is_over.is_set():
+                    task = asyncio.create_task(limiter.try_acquire(key))
+                    await asyncio.sleep(order.random() / 250)
+                    task.cancel()
+                    await asyncio.wait([task])
+                    admitted += 0 if task.cancelled() else bool(task.result())
+
+            def move() -> None:
+                source, to = here, there
+                for _ in range(8):
+                    with cluster.moving(key, to, source=source) as move_keys:
+                        move_keys()
+                    source, to = to, source
+                is_over.set()
+
+            moved = asyncio.create_task(asyncio.to_thread(move))
+            await asyncio.gather(*(ask_and_go() for _ in range(60)))
+            await moved
+
+            async def is_back() -> bool:
+                return 1_000_000 - (await limiter.peek(key)).remaining == admitted
+
+            await soon(is_back, "all is given back")
+            assert admitted > 0
 
 
 async def test_a_node_that_hangs_holds_up_nobody_who_asks_another() -> None:

@@ -196,7 +196,7 @@ def test_a_clusters_url_names_its_first_nodes(url: str, seeds: list[Address]) ->
     store = open_store(url)
     assert isinstance(store, RedisStore)
     assert isinstance(store._servers, Cluster)
-    assert list(store._servers._topology._seeds) == seeds
+    assert list(store._servers.topology._seeds) == seeds
     assert store._dialler._blocking is not None
     assert store._dialler._blocking[1]["host"] == seeds[0].host
 
@@ -234,4 +234,4 @@ def test_options_reach_a_cluster() -> None:
     assert isinstance(store, RedisStore)
     assert isinstance(store._servers, Cluster)
     assert (store.timeout, store._ledger.prefix) == (1.5, "app:{shop}")
-    assert store._servers._topology.told("node", 7000, Address("asked", 1)) == Address("node", 7000)
+    assert store._servers.topology.told("node", 7000, Address("asked", 1)) == Address("node", 7000)

@@ -193,8 +193,8 @@ def lone(
         if len(frames) >= MAX_FRAMES:
             frames.clear()
         _, _, arguments, before, after = _frame(limit, cost)
-        frames[cost] = before + b"$", end_bytes + after, arguments
-        return frames[cost]
+        made = frames[cost] = before + b"$", end_bytes + after, arguments
+        return made
 
     def pack(key: str, cost: int) -> bytes | None:
         if not key.isascii() or not 0 < len(key) <= MAX_PLAIN or "{" in key or "}" in key or "%" in key or "\0" in key:

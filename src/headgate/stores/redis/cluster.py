@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Awaitable, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.forks import begin_afresh_in_child
 from headgate.hits import Fare, Group
 from headgate.keys import slot_finder
-from headgate.loops import PerLoop, finish
+from headgate.loops import PerLoop, finish, start
 from headgate.plans import cluster as plans
 from headgate.plans.redis import Script
 from headgate.plans.topology import ASK_FOR_SLOTS, Address, TimeIsUp, Topology
@@ -44,22 +44,14 @@ class Node(Server):
     :param is_asking: is each script to be prefaced with `ASKING`: the node takes part of a slot from another?
     """
 
-    def __init__(
-        self,
-        address: Address,
-        is_asking: bool,
-        dialler: Dialler,
-        topology: Topology,
-        slot_of: plans.SlotOf,
-        ledger: Ledger,
-        *,
-        coalesces: bool,
-    ) -> None:
-        super().__init__(dialler.at(*address), ledger, coalesces=coalesces)
+    def __init__(self, cluster: Cluster, address: Address, *, is_asking: bool) -> None:
         self._address = address
-        self._topology = topology
-        self._slot_of = slot_of
+        self._topology = cluster.topology
+        self._slot_of = cluster.slot_of
         self._preface = _ASKING if is_asking else b""
+        self._give_back = cluster.decide  # by now, that may have to go elsewhere
+        self._give_back_soon = cluster.give_back_soon
+        super().__init__(cluster.dialler.at(*address), cluster.ledger, coalesces=cluster.coalesces)
 
     def _plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
         return plans.at_node(groups, self._slot_of, self._in_one)
@@ -86,11 +78,11 @@ class Cluster:
 
     def __init__(self, name: str, dialler: Dialler, topology: Topology, ledger: Ledger, *, coalesces: bool) -> None:
         self._name = name
-        self._dialler = dialler
-        self._topology = topology
-        self._ledger = ledger
-        self._coalesces = coalesces
-        self._slot_of = slot_finder(ledger.prefix)
+        self.dialler = dialler
+        self.topology = topology
+        self.ledger = ledger
+        self.coalesces = coalesces
+        self.slot_of = slot_finder(ledger.prefix)
         self._nodes: dict[_Place, Node] = {}
         self._learn_at_s = 0.0
         self._locks = PerLoop(lambda _: asyncio.Lock())
@@ -114,12 +106,12 @@ class Cluster:
         except plans.Elsewhere:
             return None
         except StoreOutage:
-            self._topology.failed(address)
+            self.topology.failed(address)
             raise
 
     def _owner(self, key: str) -> Address | None:
         """The node that serves a key; None where that has to be learnt."""
-        return None if self._is_to_learn() else self._topology.owner(self._slot_of(key))
+        return None if self._is_to_learn() else self.topology.owner(self.slot_of(key))
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch, blocking. A group in several slots takes a trip for each, and one to give back."""
@@ -127,8 +119,8 @@ class Cluster:
             with self._lock:
                 if self._is_to_learn():  # still, though somebody else has just tried
                     with self._learning() as until_s:
-                        drive(self._topology.learning(self._name), partial(self._ask_for_slots, until_s))
-        return drive(plans.decide(groups, self._slot_of, self._topology), self._send)
+                        drive(self.topology.learning(self._name), partial(self._ask_for_slots, until_s))
+        return drive(plans.decide(groups, self.slot_of, self.topology), self._send)
 
     def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
         """As `decide`.
@@ -147,7 +139,7 @@ class Cluster:
         except plans.Elsewhere:
             return await self._decide_anywhere(groups)
         except StoreOutage:
-            self._topology.failed(address)
+            self.topology.failed(address)
             raise
 
     async def _decide_anywhere(self, groups: Sequence[Group]) -> list[Decision]:
@@ -155,10 +147,18 @@ class Cluster:
             async with self._locks.get(asyncio.get_running_loop()):
                 if self._is_to_learn():
                     with self._learning() as until_s:
-                        plan = self._topology.learning(self._name)
+                        plan = self.topology.learning(self._name)
                         await drive_async(plan, partial(self._ask_for_slots_async, until_s))
-        errands = plans.decide(groups, self._slot_of, self._topology)
+        errands = plans.decide(groups, self.slot_of, self.topology)
         return decisions(await drive_async(errands, self._send_async))
+
+    def give_back_soon(self, groups: Sequence[Group]) -> None:
+        """Give something back, in this event loop; nobody waits for it."""
+        start(self._give_back(groups))
+
+    async def _give_back(self, groups: Sequence[Group]) -> None:
+        with suppress(StoreOutage):  # then it lapses
+            await self._decide_anywhere(groups)
 
     def _send(self, errands: list[plans.Errand]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(errands)
@@ -173,7 +173,7 @@ class Cluster:
                     answers[index] = self._heeded(answer, place)
             return self._complete(answers)
         except BaseException:  # a signal's: nobody gets to see what the other nodes answered
-            drive(plans.give_back(answers, self._slot_of, self._topology), self._send)
+            drive(plans.give_back(answers, self.slot_of, self.topology), self._send)
             raise
 
     async def _send_async(self, errands: list[plans.Errand]) -> list[Answer]:
@@ -192,7 +192,7 @@ class Cluster:
         try:
             await done
         except BaseException:  # nobody gets to see what the other nodes answered
-            await drive_async(plans.give_back(answers, self._slot_of, self._topology), self._send_async)
+            await drive_async(plans.give_back(answers, self.slot_of, self.topology), self._send_async)
             raise
         return self._complete(answers)
 
@@ -203,27 +203,27 @@ class Cluster:
         """Which errands go to which node. Those for which there is none are left out."""
         places: dict[_Place, list[int]] = {}
         for index, (_, slot, at) in enumerate(errands):
-            address = self._topology.owner(slot) if at is None else at.address
+            address = self.topology.owner(slot) if at is None else at.address
             if address is None:
-                self._topology.is_doubtful = True  # somebody may serve it by now
+                self.topology.is_doubtful = True  # somebody may serve it by now
             else:
                 places.setdefault((address, at is not None and at.is_asking), []).append(index)
         return places
 
     def _heeded(self, answer: Answer, place: _Place) -> Answer:
         if isinstance(answer, StoreOutage) and not isinstance(answer, plans.Elsewhere):
-            self._topology.failed(place[0])
+            self.topology.failed(place[0])
         return answer
 
     def _node(self, place: _Place) -> Node:
         node = self._nodes.get(place)
         if node is None:
-            made = Node(*place, self._dialler, self._topology, self._slot_of, self._ledger, coalesces=self._coalesces)
-            node = self._nodes.setdefault(place, made)
+            address, is_asking = place
+            node = self._nodes.setdefault(place, Node(self, address, is_asking=is_asking))
         return node
 
     def _is_to_learn(self) -> bool:
-        topology = self._topology
+        topology = self.topology
         return (topology.is_doubtful or not topology.nodes) and time.monotonic() >= self._learn_at_s
 
     def _nobody(self) -> StoreOutage:
@@ -246,10 +246,10 @@ class Cluster:
     def _learning(self) -> Iterator[float]:
         """Until when to ask. Whom nobody tells goes on with what is known. Nodes that have left are hung up on."""
         try:
-            yield time.monotonic() + self._dialler.timeout_s
+            yield time.monotonic() + self.dialler.timeout_s
             self._unlearnt = None
             for address, is_asking in list(self._nodes):
-                if is_asking or address not in self._topology.nodes:
+                if is_asking or address not in self.topology.nodes:
                     left = self._nodes.pop((address, is_asking), None)
                     if left is not None:
                         left.retire()

@@ -12,7 +12,7 @@ from typing import Any, Final
 import hiredis
 from redis import exceptions
 
-from headgate.coalesce import Arrive, AsyncCoalescer, ThreadCoalescer
+from headgate.coalesce import Arrive, AsyncCoalescer, GiveBack, ThreadCoalescer
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive, drive_by_callback
 from headgate.errors import InvalidUse, StoreOutage
@@ -31,6 +31,9 @@ class Server:
 
     _preface = b""
     """What is sent before each script, and answered by itself."""
+    _give_back: GiveBack | None = None
+    _give_back_soon: GiveBack | None = None
+    """How to give back what was admitted for a caller that is gone, blocking and in an event loop, if not here."""
 
     def __init__(self, dialler: Dialler, ledger: Ledger, *, coalesces: bool) -> None:
         self.dialler: Final = dialler
@@ -39,9 +42,14 @@ class Server:
         self._lines = Lines(dialler)
         self._exchanges = PerLoop(self._new_exchange)
         self._is_retired = False
-        self._threads = ThreadCoalescer(self._trip, dialler.overdue, dialler.timeout_s)
+        self._threads = ThreadCoalescer(self._trip, dialler.overdue, dialler.timeout_s, give_back=self._give_back)
         self._tasks = AsyncCoalescer(
-            self._start, dialler.overdue, dialler.timeout_s, start_alike=self._start_alike, is_together=coalesces
+            self._start,
+            dialler.overdue,
+            dialler.timeout_s,
+            start_alike=self._start_alike,
+            is_together=coalesces,
+            give_back=self._give_back_soon,
         )
         self.ride, self.leave = self._tasks.ride, self._tasks.leave
         """As `AsyncCoalescer` has them."""
