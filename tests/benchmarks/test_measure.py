@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from benchmarks.measure import (
     CALLS,
+    CHUNK_IN_THREADS,
     FLOOR,
     FOREVER_NS,
     Column,
@@ -128,8 +129,8 @@ def test_threads_share_a_slice() -> None:
     contender = Contender("peer", "token bucket", str.isupper)
     with ThreadPoolExecutor(4) as pool:
         taken = slice_in_threads(pool, 4)(contender, itertools.cycle("abc"), soon())
-    assert taken.calls > 80
-    assert {key for key, _ in taken.answers} == set("abc")
+    assert len(taken.answers) == 4 * CHUNK_IN_THREADS <= taken.calls
+    assert {key for key, _ in taken.answers} <= set("abc")
 
 
 @pytest.mark.parametrize("tasks", [1, 7])
