@@ -14,7 +14,8 @@ import pytest
 import redis
 
 from headgate import AsyncLimiter, Decision, Limiter, ManualClock, MemoryStore, StoreOutage, StoreUnavailable
-from headgate.coalesce import MAX_GROUPS, Arrive, AsyncCoalescer, ThreadCoalescer, _Ride
+from headgate.coalesce import MAX_GROUPS, Arrive, AsyncCoalescer, ThreadCoalescer
+from headgate.coalesce.threads import _Ride
 from headgate.decision import Answer
 from headgate.errors import CostExceedsCapacity, InvalidCost, InvalidKey, StoreTimeout
 from headgate.hits import Fare, Group, Hit
@@ -232,7 +233,7 @@ def test_a_thread_interrupted_just_as_it_is_answered_gives_back_once(monkeypatch
     road = Road()
     threads = Threads(road)
     first = lead(road, threads, [group("k", cost=3)])
-    monkeypatch.setattr("headgate.coalesce._Ride", InterruptedRide)
+    monkeypatch.setattr("headgate.coalesce.threads._Ride", InterruptedRide)
     # Two of them: the second rides in the first's trip, which the first leads.
     leader = threads.send([group("other")])
     rider = threads.send([group("k", cost=4)])

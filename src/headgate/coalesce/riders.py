@@ -1,0 +1,37 @@
+"""What is said of riders and trips, whether threads or tasks ride."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, cast
+
+from headgate.decision import Answer, Decision
+from headgate.errors import StoreOutage
+from headgate.hits import Group
+from headgate.policy import give_back_groups
+
+MAX_GROUPS: Final = 256
+"""How many groups travel together. A server is not to be held up by one script for more than a few milliseconds."""
+
+Arrive = Callable[[list[Answer] | Exception], None]
+"""Gets the answers of a trip, or why there are none."""
+GiveBack = Callable[[list[Group]], object]
+"""Gives back what was admitted for a caller that is gone. In an event loop, it returns at once."""
+Overdue = Callable[[], StoreOutage]
+"""Makes the error of a rider whose deadline passes while it waits."""
+
+
+def decisions(answers: list[Answer]) -> list[Decision]:
+    """The decisions of one caller, who takes an outage for any of its groups as one for all.
+
+    :raises StoreOutage: if there is one.
+    """
+    for answer in answers:
+        if isinstance(answer, StoreOutage):
+            raise answer
+    return cast("list[Decision]", answers)
+
+
+def returns_of(answers: Sequence[Answer]) -> list[Group]:
+    """What gives back all that was admitted for a caller that is gone."""
+    return [group for answer in answers if isinstance(answer, Decision) for group in give_back_groups(answer)]
