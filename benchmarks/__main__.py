@@ -65,8 +65,8 @@ def parts() -> list[Part]:
             for scenario in scenarios
         ),
         Part("bytes", "memory on the server for each key", server_cost.run_bytes, 0),
-        Part("cluster", "a Redis Cluster of three, 64 tasks", cluster.run_one_key, len(cluster.ONE_KEY), quick=False),
-        Part("cluster-tiers", "three tiers on it, 64 tasks", cluster.run_groups, len(cluster.GROUPS), quick=False),
+        Part("cluster", "a Redis Cluster of three, 64 tasks", cluster.run_one_key, cluster.CONTENDERS, quick=False),
+        Part("cluster-tiers", "three tiers on it, 64 tasks", cluster.run_groups, cluster.CONTENDERS, quick=False),
         Part("growth-processes", "more processes", growth.run_processes, compared * len(growth.PROCESSES), quick=False),
         Part("growth-keys", "more keys", growth.run_keys, compared * len(growth.SIZES), quick=False),
     ]

@@ -9,7 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import redis
 
-SLOTS: Final = 16_384
+from headgate.keys import SLOTS
+
 THIRDS: Final = (SLOTS // 3, SLOTS // 3, SLOTS - 2 * (SLOTS // 3))
 PATIENCE_S: Final = 20.0
 CONFIG: Final[dict[str, Any]] = {

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
-from headgate.algorithms import Facts
+from headgate.algorithms import Facts, token_bucket
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Fare, Group, Hit
 from headgate.http.headers import HeaderStyle, render
@@ -229,27 +229,8 @@ class JoinedDecision(SourcedDecision):
         return self._instants_us
 
 
-class LoneDecision(Decision):
-    """The answer to a lone hit. It makes a group and facts of what it was told on demand."""
-
-    __slots__ = ("told",)
-
-    told: tuple[Any, ...]
-    """`(limit, key, name, cost)`, and the algorithm's facts."""
-
-    @property
-    def group(self) -> Group:
-        """What was asked."""
-        return Group((Hit(*self.told[:4]),))
-
-    @property
-    def facts(self) -> tuple[Facts, ...]:
-        """What the store answered."""
-        return (self.told[4:],)
-
-
 class ToldDecision(Decision):
-    """The answer to a lone hit, as it was found close by. It makes a group of it on demand."""
+    """The answer to a lone hit. It makes a group of what was asked, and facts of what it was told, on demand."""
 
     __slots__ = ("asked", "cost", "key", "told")
 
@@ -292,15 +273,13 @@ class BucketDecision(ToldDecision):
     @property
     def facts(self) -> tuple[Facts, ...]:
         """What the store answered."""
-        increment, tolerance, rate = self.asked[0].arguments(self.cost, 0, "")[:3]
-        debt = self.told - self.now_us * rate
-        wait_us = 0 if self.allowed else -(-(debt + increment - tolerance) // rate)
-        return ((debt, wait_us, self.told, 0),)
+        arguments = self.asked[0].arguments(self.cost, 0, "")
+        return (token_bucket.plain_facts(self.told, self.now_us, arguments, is_allowed=self.allowed),)
 
 
 class FareDecision(Decision):
     """The answer of a token bucket to a lone hit that travelled with others of its fare. It makes a group and facts of
-    what it was told on demand.
+    what it was told on demand. As a `BucketDecision`, 64 tasks would make a fortieth fewer calls.
     """
 
     __slots__ = ("asked_for", "debt", "fare")
@@ -321,7 +300,6 @@ class FareDecision(Decision):
     @property
     def facts(self) -> tuple[Facts, ...]:
         """What the store answered."""
-        limit, debt = self.fare.limit, self.debt
-        increment, tolerance, rate = limit.arguments(self.fare.cost, 0, "")
-        wait_us = 0 if self.allowed else -(-(debt + increment - tolerance) // rate)
-        return ((debt, wait_us, self.now_us * rate + debt, 0),)
+        arguments = self.fare.limit.arguments(self.fare.cost, 0, "")
+        tat = self.now_us * arguments[2] + self.debt
+        return (token_bucket.plain_facts(tat, self.now_us, arguments, is_allowed=self.allowed),)

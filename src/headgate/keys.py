@@ -18,8 +18,6 @@ from headgate.errors import InvalidKey
 
 MAX_KEY_BYTES: Final = 1024
 """The longest key, in bytes of UTF-8. Longer identities are to be hashed."""
-
-
 SLOTS: Final = 16_384
 """How many slots a Redis Cluster has."""
 
@@ -50,8 +48,7 @@ def check_key(key: str) -> str:
 
 def storage_key(prefix: str, key: str, name: str, code: str) -> str:
     """Where the state of one limit for one key lives. Injective: different arguments never meet."""
-    if "{" in key or "}" in key or "%" in key:
-        key = _escape(key)
+    key = _escaped_key(key)
     if prefix.endswith("}"):  # it has the hash tag
         return f"{prefix}:{key}:{_escaped_name(name)}:{code}"
     return f"{prefix}:{{{key}}}:{_escaped_name(name)}:{code}"
@@ -67,6 +64,10 @@ def storage_key_frame(prefix: str, name: str, code: str) -> tuple[str, str, int]
 @functools.lru_cache(maxsize=4096)
 def _escaped_name(name: str) -> str:
     return _escape(name).replace(":", "%3A")
+
+
+def _escaped_key(key: str) -> str:
+    return _escape(key) if "{" in key or "}" in key or "%" in key else key
 
 
 def _escape(part: str) -> str:
@@ -101,12 +102,7 @@ def slot_finder(prefix: str) -> Callable[[str], int]:
         tagged = _slot(prefix[prefix.index("{") + 1 : -1])
         return lambda _: tagged
 
-    def find(key: str) -> int:
-        if "{" in key or "}" in key or "%" in key:
-            key = _escape(key)
-        return _slot(key)
-
-    return find
+    return lambda key: _slot(_escaped_key(key))
 
 
 def _slot(tag: str) -> int:

@@ -307,9 +307,8 @@ class AsyncLimiter(Front):
     async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """As `Limiter.try_acquire`."""
         if limit is None and (lone := self._lone) is not None:
-            if (decision := lone(key, cost)) is not None:
-                return decision if self._on_decision is None and not self._outage.is_out else self._answered(decision)
-            if self._ride is not None and (coming := self._ride(key, cost)) is not None:
+            decision = lone(key, cost)
+            if decision is None and self._ride is not None and (coming := self._ride(key, cost)) is not None:
                 try:
                     decision = await coming
                 except StoreOutage as outage:
@@ -317,6 +316,7 @@ class AsyncLimiter(Front):
                 except asyncio.CancelledError:
                     self._leave(coming)
                     raise
+            if decision is not None:
                 return decision if self._on_decision is None and not self._outage.is_out else self._answered(decision)
         return await self._ask(self._policy.group(key, cost, limit))
 

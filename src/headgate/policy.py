@@ -7,7 +7,7 @@ clock or a thread.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS, Facts
@@ -173,6 +173,11 @@ def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Gr
         if _has_spent(decision) and hit.cost > 0 and (not only_slots or isinstance(hit.limit, Concurrency)):
             groups.append(Group((hit._replace(receipt=_receipt(hit, facts)),), 0, "give_back"))
     return groups
+
+
+def returns_of(answers: Iterable[object]) -> list[Group]:
+    """What returns all that was admitted, of the answers that nobody gets to see."""
+    return [group for answer in answers if isinstance(answer, Decision) for group in give_back_groups(answer)]
 
 
 def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, Group]]:

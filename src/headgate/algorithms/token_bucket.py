@@ -115,6 +115,13 @@ def keep(judged: Judged) -> Facts:
     return max(0, tat - now), wait_us, max(tat, now), credited
 
 
+def plain_facts(tat: int, now_us: int, arguments: Arguments, *, is_allowed: bool) -> Facts:
+    """The facts of a hit that asked to go now, at a bucket to which nothing was given back; the `tat` is the latest."""
+    increment, tolerance, rate = arguments
+    debt = tat - now_us * rate
+    return debt, 0 if is_allowed else -(-(debt + increment - tolerance) // rate), tat, 0
+
+
 def give_back(
     state: State | None, now_us: int, arguments: Arguments, receipt: Receipt
 ) -> tuple[State | None, int, Facts]:

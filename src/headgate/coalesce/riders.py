@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final, cast
 
 from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage
 from headgate.hits import Group
-from headgate.policy import give_back_groups
 
 MAX_GROUPS: Final = 256
 """How many groups travel together. A server is not to be held up by one script for more than a few milliseconds."""
@@ -30,8 +29,3 @@ def decisions(answers: list[Answer]) -> list[Decision]:
         if isinstance(answer, StoreOutage):
             raise answer
     return cast("list[Decision]", answers)
-
-
-def returns_of(answers: Sequence[Answer]) -> list[Group]:
-    """What gives back all that was admitted for a caller that is gone."""
-    return [group for answer in answers if isinstance(answer, Decision) for group in give_back_groups(answer)]

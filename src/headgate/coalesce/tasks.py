@@ -8,11 +8,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from headgate.coalesce.riders import MAX_GROUPS, Arrive, GiveBack, Overdue, decisions, returns_of
+from headgate.coalesce.riders import MAX_GROUPS, Arrive, GiveBack, Overdue, decisions
 from headgate.decision import Answer, Decision, FareDecision
 from headgate.errors import StoreOutage
 from headgate.hits import Fare, Group
 from headgate.loops import PerLoop
+from headgate.policy import returns_of
 
 HALF: Final = 32
 """Twice as many tasks as these travel in two trips, one behind the other."""
@@ -257,11 +258,11 @@ class _Lane:
     def give_back(self, answers: Sequence[Answer]) -> None:
         """Give back what was admitted for a caller that is gone."""
         groups = returns_of(answers)
-        if self._give_back is not None:
+        if self._give_back is None:
+            for group in groups:
+                self.board(None, [group], self._loop.create_future())  # which nobody awaits
+        elif groups:
             self._give_back(groups)
-            return
-        for group in groups:
-            self.board(None, [group], self._loop.create_future())  # which nobody awaits
 
     def _expire(self) -> None:
         """Tell those whose deadline has passed, and give up the trips that should have ended."""

@@ -7,11 +7,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from headgate.coalesce.riders import MAX_GROUPS, GiveBack, Overdue, returns_of
+from headgate.coalesce.riders import MAX_GROUPS, GiveBack, Overdue
 from headgate.decision import Answer
 from headgate.errors import StoreOutage
 from headgate.forks import begin_afresh_in_child
 from headgate.hits import Group
+from headgate.policy import returns_of
 
 Trip = Callable[[Sequence[Group]], list[Answer]]
 """Makes a trip."""

@@ -20,7 +20,7 @@ from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Action, Group, Hit
 from headgate.plans.redis import Script, singly
 from headgate.plans.topology import Address, Topology
-from headgate.policy import give_back_groups
+from headgate.policy import give_back_groups, returns_of
 
 MAX_NODES: Final = 5
 """How many nodes are asked a question, one after the other. A slot that is being moved takes three."""
@@ -72,8 +72,7 @@ def give_back(
     answers: Sequence[Answer | None], slot_of: SlotOf, topology: Topology
 ) -> Plan[list[Errand], list[Answer]]:
     """Give back all that was taken, where nobody gets to see the answers."""
-    backs = [back for answer in answers if isinstance(answer, Decision) for back in give_back_groups(answer)]
-    return _follow_all(backs, slot_of, topology)
+    return _follow_all(returns_of(answers), slot_of, topology)
 
 
 def at_node(

@@ -14,7 +14,8 @@ from importlib import resources
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
-from headgate.decision import Answer, Decision, FareDecision, LoneDecision
+from headgate.algorithms import token_bucket
+from headgate.decision import Answer, BucketDecision, Decision, FareDecision
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Fare, Group, Hit
@@ -186,7 +187,7 @@ def lone(
     begin, end, size = storage_key_frame(prefix, name, limit.code)
     begin_bytes, end_bytes = b"\r\n" + begin.encode(), end.encode() + b"\r\n"
     frames: dict[int, tuple[bytes, bytes, tuple[Any, ...]]] = {}
-    is_bucket, new = type(limit) is TokenBucket, object.__new__
+    asked, is_bucket = (limit, name), type(limit) is TokenBucket
     rate = limit.arguments(1, 0, "")[2] if is_bucket else 1
 
     def frame(cost: int) -> tuple[bytes, bytes, tuple[Any, ...]]:
@@ -206,11 +207,13 @@ def lone(
         is_plain = is_bucket and type(reply) is list and len(reply) == 3
         if is_plain and type(reply[2]) is type(reply[1]) is int and reply[1] >= 0:  # nearly always
             now_us, q, r = reply
-            debt = q * rate + r
-            decision: LoneDecision = new(LoneDecision)
+            decision: BucketDecision = BucketDecision()
             decision.now_us = now_us
             decision.allowed = True
-            decision.told = (limit, key, name, cost, debt, 0, now_us * rate + debt, 0)
+            decision.asked = asked
+            decision.key = key
+            decision.cost = cost
+            decision.told = (now_us + q) * rate + r
             return decision
         arguments = (frames.get(cost) or frame(cost))[2]
         return _read_lone(reply, Group((Hit(limit, key, name, cost),)), limit, arguments, refused)
@@ -238,13 +241,10 @@ def _plain(group: Group, arguments: tuple[Any, ...], now_us: int, q: int, r: int
     """The decision on a lone hit, as token_bucket_lone.lua answers it: the debt is (q, r) and the hit was allowed, or
     it is (-q - 1, r) and the hit was denied.
     """
-    increment, tolerance, rate = arguments
-    if q >= 0:
-        debt = q * rate + r
-        return Decision(group, now_us, True, ((debt, 0, now_us * rate + debt, 0),))
-    debt = (-q - 1) * rate + r
-    wait_us = -(-(debt + increment - tolerance) // rate)
-    return Decision(group, now_us, False, ((debt, wait_us, now_us * rate + debt, 0),))
+    is_allowed = q >= 0
+    tat = (now_us + (q if is_allowed else -q - 1)) * arguments[2] + r
+    facts = token_bucket.plain_facts(tat, now_us, arguments, is_allowed=is_allowed)
+    return Decision(group, now_us, is_allowed, (facts,))
 
 
 class _Run(NamedTuple):

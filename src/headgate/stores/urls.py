@@ -9,7 +9,7 @@ from headgate.stores import Store
 from headgate.stores.memory import MemoryStore
 
 _REDIS = ("redis", "rediss", "valkey", "valkeys", "unix")
-_CLUSTER = ("redis+cluster", "rediss+cluster", "valkey+cluster", "valkeys+cluster")
+_CLUSTER = tuple(f"{name}+cluster" for name in _REDIS if name != "unix")
 
 
 def open_store(url: str, **options: Any) -> Store:

@@ -66,7 +66,7 @@ class Ledger:
                 if not isinstance(answer, StoreOutage) and not answer.allowed:
                     denials.learn(answer, *mark)
             denials.forget(groups)
-        first = answers[0] if answers else None
+        first = answers[0]
         if type(first) is Decision and self.clock is None and not first.group.hits[0].limit.is_plain:
             skew_us = first.now_us - system_clock()
             if abs(skew_us - self._skew_us) > _MAX_SKEW_US:

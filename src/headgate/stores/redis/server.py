@@ -15,7 +15,7 @@ from redis import exceptions
 from headgate.coalesce import Arrive, AsyncCoalescer, GiveBack, ThreadCoalescer
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive, drive_by_callback
-from headgate.errors import InvalidUse, StoreOutage
+from headgate.errors import StoreOutage
 from headgate.hits import Fare, Group
 from headgate.loops import PerLoop
 from headgate.plans.cluster import in_one
@@ -80,8 +80,6 @@ class Server:
         :raises StoreOutage: if there is one for any of them.
         """
         # No coroutine itself: one that awaits another takes a twentieth of the time of a call among many.
-        if not self.dialler.serves_event_loops:
-            raise InvalidUse("this store was made from a blocking client: it serves Limiter only")
         return self._tasks.decide(groups)
 
     def call(self, packed: bytes) -> Any:
