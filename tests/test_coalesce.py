@@ -226,8 +226,8 @@ def test_a_thread_interrupted_just_as_it_is_answered_gives_back_once(monkeypatch
             self.set()
 
     class InterruptedRide(_Ride):
-        def __init__(self, groups: Sequence[Group]) -> None:
-            super().__init__(groups)
+        def __init__(self, groups: Sequence[Group], thread: int) -> None:
+            super().__init__(groups, thread)
             self.woken: Any = Woken()
 
     road = Road()

@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from headgate.locks import quick_lock
+from headgate.locks import lock
 
 
 def test_one_holder_at_a_time() -> None:
-    lock, inside, most = quick_lock(), 0, 0
+    lock, inside, most = lock(), 0, 0
 
     def work() -> None:
         nonlocal inside, most
@@ -33,7 +33,7 @@ def test_one_holder_at_a_time() -> None:
 
 
 def test_an_exception_lets_go_and_comes_through() -> None:
-    lock = quick_lock()
+    lock = lock()
     with pytest.raises(KeyError, match="mine"), lock:
         raise KeyError("mine")
     with lock:
@@ -41,14 +41,14 @@ def test_an_exception_lets_go_and_comes_through() -> None:
 
 
 def test_each_is_a_lock_of_its_own() -> None:
-    with quick_lock(), quick_lock():
+    with lock(), lock():
         pass
 
 
 @pytest.mark.parametrize("between", [False, True])
 def test_a_forked_process_finds_it_free(between: bool) -> None:
     """Whoever held it is not there. `between`: while it passes from one to the other."""
-    one = quick_lock()
+    one = lock()
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:

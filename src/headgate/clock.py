@@ -49,7 +49,7 @@ class ManualClock:
     def __init__(self, start_us: int = 1_800_000_000_000_000) -> None:
         """Start at `start_us` microseconds since the epoch; by default an instant in January 2027."""
         self._now_us = start_us
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may move it, too, in the thread that does
 
     def __call__(self) -> int:
         """Return the time in microseconds since the epoch."""
@@ -57,8 +57,9 @@ class ManualClock:
 
     def advance(self, seconds: float = 0, *, microseconds: int = 0) -> None:
         """Move on (or, with negative numbers, back, as real clocks sometimes do)."""
+        passed_us = round(seconds * MICROSECONDS_PER_SECOND) + microseconds
         with self._lock:
-            self._now_us += round(seconds * MICROSECONDS_PER_SECOND) + microseconds
+            self._now_us += passed_us
 
     def set(self, now_us: int) -> None:
         """Jump to an instant, in microseconds since the epoch."""

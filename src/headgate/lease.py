@@ -14,6 +14,9 @@ The store's time is taken to be the latest that it can be: when it decided, and 
 was *sent*.
 
 How many are drawn follows the demand: twice as many each time that they did not last, half as many when some were left.
+A signal's handler may spend, draw or give back in the middle of a call of the same thread. So what is read of a lease and
+what is written of it stand together, without a call in between: handlers come in after calls only.
+
 This module must not know how a store is asked.
 """
 
@@ -32,7 +35,7 @@ from headgate.errors import InvalidUse, StoreOutage
 from headgate.forks import begin_afresh_in_child
 from headgate.hits import ONLY_AS_LAST, Group, Hit
 from headgate.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
-from headgate.locks import quick_lock
+from headgate.locks import lock
 from headgate.plans.waiting import Ask, Pause
 
 logger = logging.getLogger("headgate")
@@ -154,14 +157,13 @@ class _Stretch(_Held):
         self.melts_at_ns = 0
         """Before this instant by our clock, nothing of it has melted: a spend need not look. It may be later."""
 
-    def melt(self, at_ns: int) -> int:
-        """Lose what lies before now. Returns the front."""
+    def melt(self, at_ns: int) -> None:
+        """Lose what lies before now."""
         now = (at_ns // 1_000 + self.offset_us) * self._rate
         if now > self.front:
             self._melted += now - self.front
             self.front = now
         self.melts_at_ns = (self.front // self._rate - self.offset_us + 1) * 1_000
-        return self.front
 
     @property
     def spent(self) -> int:
@@ -230,22 +232,22 @@ class Leases:
 
     def forget(self) -> None:
         """Hold nothing, and give nothing back."""
-        self._lock = quick_lock()
+        self._lock = lock()
         self._held: dict[str, _Stretch | _Share] = {}
-        self._drawing: set[str] = set()
+        self._drawing: dict[str, Draw] = {}
+        """By key, what is on its way."""
         self._demand: dict[str, tuple[int, int]] = {}
         """By key: how many to draw next, and when it was asked for last."""
         self._drawn = self._spent = self._returned = 0
-        self.is_returning = False
-        """Is somebody running `returning`?"""
 
     @property
     def report(self) -> LeaseReport:
         """What has become of the tokens that were drawn."""
         with self._lock:
             at_us = self._clock()
-            held = sum(one.unused(at_us) for one in self._held.values())
-            spent = self._spent + sum(one.spent for one in self._held.values())
+            leases = list(self._held.values())
+            held = sum(one.unused(at_us) for one in leases)
+            spent = self._spent + sum(one.spent for one in leases)
             return LeaseReport(self._drawn, spent, self._returned, held)
 
     def lone(self, otherwise: Lone) -> Lone:
@@ -265,8 +267,9 @@ class Leases:
             told: Any = None
             with self._lock:  # a call in here would take a tenth of the whole time
                 if is_bucket:
-                    front = held.front if at_ns < held.melts_at_ns else held.melt(at_ns)
-                    front += token if cost == 1 else cost * token
+                    if at_ns >= held.melts_at_ns:
+                        held.melt(at_ns)
+                    front = held.front + (token if cost == 1 else cost * token)
                     if front <= held.end:
                         held.front = told = front
                 else:
@@ -302,20 +305,20 @@ class Leases:
                     self._demand.clear()
                 self._demand[key] = (max(1, size // 2), at_us)
                 return None
-            if size < hit.cost:  # were the caller denied, a smaller draw could pass, and put off its turn
-                self._demand[key] = (min(2 * size, self._most), at_us)
-                return None
-            self._drawing.add(key)
             self._demand[key] = (min(2 * size, self._most), at_us)
-        return Draw(Group((hit._replace(cost=size),)), at_us)
+            if size < hit.cost:  # were the caller denied, a smaller draw could pass, and put off its turn
+                return None
+            draw = Draw(Group((hit._replace(cost=size),)), at_us)
+            return draw if self._drawing.setdefault(key, draw) is draw else None
 
     def drawn(self, draw: Draw, ahead: Decision | None) -> None:
         """What came of it; None where there is no answer."""
         key = draw.group.hits[0].key
         with self._lock:
-            is_wanted = key in self._drawing
-            self._drawing.discard(key)
-            if ahead is None or not is_wanted:
+            if self._drawing.get(key) is not draw:  # it was discarded meanwhile
+                return
+            self._drawing.pop(key, None)
+            if ahead is None:
                 return
             room = max(1, min(ahead.remaining // 2, self._most))  # leave some to the others
             size, asked_us = self._demand.get(key, (1, 0))
@@ -343,14 +346,14 @@ class Leases:
         with self._lock:
             for hit in group.hits:
                 self._drop(hit.key, self._clock())
-                self._drawing.discard(hit.key)  # what is on its way is not to be held either
+                self._drawing.pop(hit.key, None)  # what is on its way is not to be held either
 
     def returns(self, *, only_idle: bool) -> list[Group]:
         """What gives back the tokens that nobody used: all of them, or those whose lease has outlived its life."""
         groups = []
         with self._lock:
             at_us = self._clock()
-            for key in [key for key, held in self._held.items() if not only_idle or held.idle_at_us <= at_us]:
+            for key in [key for key, held in list(self._held.items()) if not only_idle or held.idle_at_us <= at_us]:
                 held, left = self._drop(key, at_us) or (None, 0)
                 if held is not None and left > 0:
                     size, asked_us = self._demand.get(key, (1, 0))
@@ -384,22 +387,15 @@ class Leases:
 
     def returning(self) -> Plan[Ask | Pause, None]:
         """The plan that gives back what is idle, for as long as anything is held."""
-        try:
-            while True:
-                with self._lock:
-                    if not self._held:
-                        self.is_returning = False
-                        return
-                    idle_at_us = min(held.idle_at_us for held in self._held.values())
-                yield Pause(max(1, idle_at_us - self._clock()))
-                yield from self.giving_back(only_idle=True)
-        finally:
-            self.is_returning = False
+        while (idle_at_us := self._next_idle_us()) is not None:
+            yield Pause(max(1, idle_at_us - self._clock()))
+            yield from self.giving_back(only_idle=True)
 
-    def begin_returning(self) -> bool:
-        """Should the caller run `returning`, since tokens are held and nobody does?"""
+    def _next_idle_us(self) -> int | None:
         with self._lock:
-            if self.is_returning or not self._held:
-                return False
-            self.is_returning = True
-            return True
+            return min([held.idle_at_us for held in list(self._held.values())], default=None)
+
+    @property
+    def is_holding(self) -> bool:
+        """Is anything held, be it good or not?"""
+        return bool(self._held)

@@ -13,8 +13,9 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
@@ -26,7 +27,6 @@ from headgate.front import Front
 from headgate.hits import Group
 from headgate.lease import Leases
 from headgate.limits import Limit
-from headgate.locks import lock
 from headgate.loops import finish
 from headgate.plans import waiting
 from headgate.policy import (
@@ -34,11 +34,10 @@ from headgate.policy import (
     Costs,
     Keys,
     give_back_groups,
-    renew_groups,
     settle_groups,
     wait_bound_us,
 )
-from headgate.renewal import Hold, Renewer, renew
+from headgate.renewal import AsyncHolding, Hold, Holding, Renewer
 from headgate.stores import Leave, QuickStore, Ride, RidingStore
 from headgate.stores.memory import MemoryStore
 
@@ -46,7 +45,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 logger = logging.getLogger("headgate")
-_MAKING: Final = lock()
+RETURNING_AT_EXIT_S: Final = 1.0
+"""For how long leases are given back when the process ends."""
 _leasing: weakref.WeakSet[Limiter] = weakref.WeakSet()
 
 
@@ -57,7 +57,8 @@ class Limiter(Front):
     A context manager; it closes what it opened itself.
     """
 
-    _renewer: Renewer | None = None
+    _returning: threading.Thread | None = None
+    """Gives back leases that are idle."""
 
     def _find_quick_way(self) -> None:
         """As in `Front`. And in memory, what decides becomes the method `try_acquire` itself: one call more would take
@@ -113,37 +114,28 @@ class Limiter(Front):
         plan = waiting.acquire(self._policy.group(key, cost, limit), timeout_us, timeout, random.random)
         return drive(plan, self._send)
 
-    @contextmanager
     def hold(
         self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
-    ) -> Iterator[Hold]:
+    ) -> AbstractContextManager[Hold]:
         """Wait for the turn as `acquire` does, and hold the slots of `Concurrency` limits for the time of the
-        block.
+        block: `with limiter.hold("key") as hold: ...`.
 
-        Slots are renewed while held, and released at exit; after a crash they expire by themselves. Tokens of other
-        limits are spent, as always.
+        Slots are renewed while held, and released at exit; after a crash they expire by themselves. Whatever interrupts
+        the block, and wherever, a slot that was not released is renewed no more, and expires. Tokens of other limits
+        are spent, as always.
 
-        :raises AcquireTimeout, InvalidKey, InvalidCost, StoreOutage: as `acquire` does.
+        :raises AcquireTimeout, InvalidKey, InvalidCost, StoreOutage: on entering the block, as `acquire` does.
         """
-        with self.holding(self.acquire(key, cost, timeout=timeout, limit=limit)) as hold:
-            yield hold
+        return self._holding(partial(self.acquire, key, cost, timeout=timeout, limit=limit))
 
-    @contextmanager
-    def holding(self, decision: Decision) -> Iterator[Hold]:
+    def holding(self, decision: Decision) -> AbstractContextManager[Hold]:
         """Hold the slots that an allowed decision took, for the time of the block: what `hold` does once it has
         them.
         """
-        hold = Hold(decision)
-        if not renew_groups(decision):
-            yield hold
-            return
-        renewer = self._renewing()
-        renewer.add(hold)
-        try:
-            yield hold
-        finally:
-            renewer.discard(hold)
-            self._release(decision)
+        return self._holding(lambda: decision)
+
+    def _holding(self, acquire: Callable[[], Decision]) -> AbstractContextManager[Hold]:
+        return Holding(acquire, self._renewing(), self._release)
 
     def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """What `try_acquire` would answer now. Spends nothing; `remaining` is what is there before such a spend."""
@@ -229,11 +221,21 @@ class Limiter(Front):
                 decision = drive(leases.asking(group), self._send_plainly)
         except StoreOutage as outage:
             decision = self._outage.decide(group, outage)
-        if leases is not None and leases.begin_returning():
-            _leasing.add(self)
-            work = (leases.returning(), self._send_plainly)
-            threading.Thread(target=drive, args=work, name="headgate-leases", daemon=True).start()
+        if leases is not None and leases.is_holding and not self._is_returning():
+            self._return_when_idle(leases)
         return self._answered(decision)
+
+    def _is_returning(self) -> bool:
+        return self._returning is not None and self._returning.is_alive()
+
+    def _return_when_idle(self, leases: Leases) -> None:
+        _leasing.add(self)
+        work = (leases.returning(), self._send_plainly)
+        self._returning = threading.Thread(target=drive, args=work, name="headgate-leases", daemon=True)
+        try:
+            self._returning.start()
+        except RuntimeError as error:  # the interpreter ends, or has no daemon threads (a subinterpreter)
+            logger.info("headgate: what is leased will go back at the end only: %s", error)
 
     def _return_leases(self) -> None:
         if self._leases is not None:
@@ -250,10 +252,9 @@ class Limiter(Front):
             return [self._outage.decide(group, outage) for group in groups]
 
     def _renewing(self) -> Renewer:
-        with _MAKING:
-            if self._renewer is None:
-                self._renewer = Renewer(self._ask_store)
-            return self._renewer
+        made = vars(self).get("_renewer")
+        renewer: Renewer = made or vars(self).setdefault("_renewer", Renewer(self._ask_store))
+        return renewer
 
     def _release(self, decision: Decision) -> None:
         try:
@@ -330,27 +331,22 @@ class AsyncLimiter(Front):
         plan = waiting.acquire(self._policy.group(key, cost, limit), timeout_us, timeout, random.random)
         return await drive_async(plan, self._send)
 
-    @asynccontextmanager
-    async def hold(
+    def hold(
         self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
-    ) -> AsyncIterator[Hold]:
-        """As `Limiter.hold`."""
-        async with self.holding(await self.acquire(key, cost, timeout=timeout, limit=limit)) as hold:
-            yield hold
+    ) -> AbstractAsyncContextManager[Hold]:
+        """As `Limiter.hold`: `async with limiter.hold("key") as hold: ...`."""
+        return self._holding(partial(self.acquire, key, cost, timeout=timeout, limit=limit))
 
-    @asynccontextmanager
-    async def holding(self, decision: Decision) -> AsyncIterator[Hold]:
+    def holding(self, decision: Decision) -> AbstractAsyncContextManager[Hold]:
         """As `Limiter.holding`."""
-        hold = Hold(decision)
-        if not renew_groups(decision):
-            yield hold
-            return
-        renewal = asyncio.create_task(renew(hold, self._ask_store), name="headgate-renewal")
-        try:
-            yield hold
-        finally:
-            renewal.cancel()
-            await finish(self._release(decision))
+
+        async def admitted() -> Decision:
+            return decision
+
+        return self._holding(admitted)
+
+    def _holding(self, acquire: Callable[[], Awaitable[Decision]]) -> AbstractAsyncContextManager[Hold]:
+        return AsyncHolding(acquire, self._ask_store, self._release)
 
     async def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """As `Limiter.peek`."""
@@ -412,17 +408,14 @@ class AsyncLimiter(Front):
                 decision = await drive_async(leases.asking(group), self._send_plainly)
         except StoreOutage as outage:
             decision = self._outage.decide(group, outage)
-        if leases is not None:
-            self._return_when_idle(leases)
-        return self._answered(decision)
-
-    def _return_when_idle(self, leases: Leases) -> None:
-        if self._returning is not None and self._returning.get_loop().is_closed():
-            leases.is_returning = False  # it ended with its event loop
-            self._returning = None
-        if leases.begin_returning():
+        if leases is not None and leases.is_holding and not self._is_returning():
             work = drive_async(leases.returning(), self._send_back)
             self._returning = asyncio.create_task(work, name="headgate-leases")
+        return self._answered(decision)
+
+    def _is_returning(self) -> bool:
+        task = self._returning
+        return task is not None and not task.done() and not task.get_loop().is_closed()
 
     async def _ask_store(self, groups: list[Group]) -> list[Decision]:
         return await self._store.decide_async(groups)
@@ -463,8 +456,10 @@ class AsyncLimiter(Front):
 
 
 def _return_at_exit() -> None:
+    until = time.monotonic() + RETURNING_AT_EXIT_S
     for limiter in list(_leasing):
-        limiter._return_leases()
+        if time.monotonic() < until:  # where no store answers, the process is to end all the same
+            limiter._return_leases()
 
 
 atexit.register(_return_at_exit)

@@ -1,42 +1,53 @@
 """Slots that are held: the handles that users see, and what renews them while they live.
 
 Each third of a slot's life, its holder says that it lives. Blocking limiters have one daemon thread for all their
-holds, which ends with the last of them; asyncio limiters have a task for each. A slot whose renewals failed for its
-whole life may be somebody else's by then: it is `lost`.
+holds, asyncio limiters a task for each. What renews knows the block that holds a slot only weakly: however the block
+ends, at its end or by what a signal raises anywhere, nobody renews a slot for it any more. A slot whose renewals failed
+for its whole life may be somebody else's by then: it is `lost`.
+
+This module must not know how a store is asked.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
+import queue
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from headgate.decision import Decision
-from headgate.errors import StoreOutage
+from headgate.errors import InvalidUse, StoreOutage
+from headgate.forks import begin_afresh_in_child
 from headgate.hits import Group
 from headgate.limits import Concurrency
+from headgate.loops import finish
 from headgate.policy import renew_groups
 
 logger = logging.getLogger("headgate")
 
 RENEWALS_PER_LIFE: Final = 3
+LINGER_S: Final = 0.05
+"""How long a thread that renews waits for the next hold before it ends: holds often come one after the other."""
 
 
 class Hold:
     """What `with limiter.hold(...) as hold` gives."""
 
-    __slots__ = ("_due", "_renewed", "decision", "is_lost")
+    __slots__ = ("_renewed", "decision", "is_lost")
 
     def __init__(self, decision: Decision) -> None:
         self.decision: Final = decision
         """The decision that admitted us."""
         self.is_lost = False
         """Did a slot expire in spite of us? Somebody else may be working by now."""
-        self._due = 0.0
         self._renewed = time.monotonic()
 
     def __repr__(self) -> str:
@@ -67,75 +78,212 @@ class Hold:
             )
 
 
+class _Held:
+    """A block's hold on its slots. It lives as long as the block does."""
+
+    def __init__(self, hold: Hold, groups: list[Group]) -> None:
+        self.hold = hold
+        self.groups = groups
+        self.due = time.monotonic() + hold.interval()
+        """When to renew next, by `time.monotonic`."""
+        self.is_over = False
+        self.pid = os.getpid()
+
+    def ends_here(self) -> bool:
+        """Take note that the block ends. False in a forked process: what its parent holds is not its to release."""
+        self.is_over = True
+        return self.pid == os.getpid()
+
+
+class Holding(contextlib.ContextDecorator):
+    """A block that waits for its turn and holds slots, of a blocking limiter.
+
+    :param acquire: waits for the turn.
+    :param renewer: renews the slots meanwhile.
+    :param release: gives the slots of a decision back.
+    """
+
+    def __init__(self, acquire: Callable[[], Decision], renewer: Renewer, release: Callable[[Decision], None]) -> None:
+        self._acquire = acquire
+        self._renewer = renewer
+        self._release = release
+        self._held: _Held | None = None
+
+    def _recreate_cm(self) -> Self:
+        return type(self)(self._acquire, self._renewer, self._release)
+
+    def __enter__(self) -> Hold:
+        _check_unused(self._held)
+        hold = Hold(self._acquire())
+        groups = renew_groups(hold.decision)
+        if groups:
+            self._held = _Held(hold, groups)
+            self._renewer.add(self._held)
+        return hold
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        held, self._held = self._held, None
+        if held is not None and held.ends_here():
+            self._renewer.discard(held)
+            self._release(held.hold.decision)
+
+
+class AsyncHolding(contextlib.AsyncContextDecorator):
+    """As `Holding`, of an asyncio limiter."""
+
+    def __init__(
+        self,
+        acquire: Callable[[], Awaitable[Decision]],
+        ask: Callable[[list[Group]], Awaitable[list[Decision]]],
+        release: Callable[[Decision], Awaitable[None]],
+    ) -> None:
+        self._acquire = acquire
+        self._ask = ask
+        self._release = release
+        self._held: _Held | None = None
+        self._renewal: asyncio.Task[None] | None = None
+
+    def _recreate_cm(self) -> Self:
+        return type(self)(self._acquire, self._ask, self._release)
+
+    async def __aenter__(self) -> Hold:
+        _check_unused(self._held)
+        hold = Hold(await self._acquire())
+        groups = renew_groups(hold.decision)
+        if groups:
+            self._held = _Held(hold, groups)
+            work = renew(weakref.ref(self._held), self._ask)
+            self._renewal = asyncio.create_task(work, name="headgate-renewal")
+        return hold
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        held, self._held = self._held, None
+        if held is None:
+            return
+        ends_here = held.ends_here()
+        if self._renewal is not None:
+            self._renewal.cancel()
+        if ends_here:
+            await finish(self._release(held.hold.decision))
+
+
 class Renewer:
-    """Renews the holds of a blocking limiter, in one thread and one trip."""
+    """Renews the holds of a blocking limiter, in one thread and one trip.
+
+    No lock: what is shared is changed in single steps, so that a signal's handler may come in anywhere.
+    """
 
     def __init__(self, ask: Callable[[list[Group]], list[Decision]]) -> None:
         self._ask = ask
-        self._begin()
+        self.begin()
+        begin_afresh_in_child(self, Renewer.begin)
 
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._holds: set[Hold] = set()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+    def begin(self) -> None:
+        """Begin afresh: in a forked process, what is held is our parent's."""
+        self._coming: deque[weakref.ref[_Held]] = deque()
+        """Those which the thread has not seen yet."""
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Wakes the thread. It may be rung while it is being rung."""
+        self._running: dict[str, object] = {}
+        """Which thread renews, if one does: taken in one step."""
+        self._wakes_at = 0.0
+        """When the thread looks again by itself, by `time.monotonic`."""
+        self._held: set[int] = set()
+        """The identities of those that are held; or were, where nobody said that their block has ended."""
+        self._lingers = False
+        """Does the thread only wait a little for the next one, before it ends?"""
 
-    def add(self, hold: Hold) -> None:
-        """Renew from now on."""
-        if self._pid != os.getpid():  # in a forked process, what is held is our parent's
-            self._begin()
-        with self._changed:
-            hold._due = time.monotonic() + hold.interval()
-            self._holds.add(hold)
-            if self._thread is None or not self._thread.is_alive():  # never started, or ended
-                self._thread = threading.Thread(target=self._run, name="headgate-renewer", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+    def add(self, held: _Held) -> None:
+        """Renew from now on, until it is over or nobody has it any more."""
+        self._held.add(id(held))
+        self._coming.append(weakref.ref(held))
+        if not self._running:
+            try:
+                threading.Thread(target=self._run, name="headgate-renewer", daemon=True).start()
+            except RuntimeError as error:  # the interpreter ends, or has no daemon threads (a subinterpreter)
+                logger.warning("headgate: a slot will not be renewed, since no thread can be started for it: %s", error)
+        elif held.due < self._wakes_at:
+            self._bell.put(None)
 
-    def discard(self, hold: Hold) -> None:
-        """Renew no more."""
-        if self._pid != os.getpid():
-            return
-        with self._changed:
-            self._holds.discard(hold)
-            self._changed.notify()
+    def discard(self, held: _Held) -> None:
+        """Renew no more. The thread ends soon after the last one."""
+        self._held.discard(id(held))
+        if not self._held and not self._lingers:
+            self._bell.put(None)
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                if not self._holds:
-                    self._thread = None
-                    return
-                now = time.monotonic()
-                due = [hold for hold in self._holds if hold._due <= now]
-                if not due:
-                    self._changed.wait(min(hold._due for hold in self._holds) - now)
-                    continue
-                for hold in due:
-                    hold._due = now + hold.interval()
-            renewals = [(hold, renew_groups(hold.decision)) for hold in due]
+        mine = object()
+        while self._coming and self._running.setdefault("thread", mine) is mine:
             try:
-                answers = iter(self._ask([group for _, groups in renewals for group in groups]))
-            except StoreOutage as outage:
-                logger.info("headgate: could not renew: %s", outage)
-                for hold in due:
-                    hold.missed()
-                continue
-            for hold, groups in renewals:
-                told = [next(answers) for _ in groups]
-                with self._changed:
-                    is_held = hold in self._holds  # released meanwhile: of course it is not held any more
-                if is_held:
-                    hold.told(told)
+                self._renew_all()
+            finally:
+                self._running.pop("thread", None)
+            # Whoever came in just now found a thread at work.
 
+    def _renew_all(self) -> None:
+        """Renew until nothing is held any more."""
+        known: list[weakref.ref[_Held]] = []
+        self._lingers = False
+        while True:
+            while self._coming:
+                known.append(self._coming.popleft())
+            known = [reference for reference in known if _living(reference) is not None]
+            now = time.monotonic()
+            if known:
+                self._lingers = False
+                self._renew([held for held in map(_living, known) if held is not None and held.due <= now], now)
+                self._wakes_at = min((held.due for held in map(_living, known) if held is not None), default=now)
+            elif self._lingers:
+                self._held.clear()
+                return
+            else:
+                self._lingers, self._wakes_at = True, now + LINGER_S
+            if not self._coming or self._lingers:
+                with contextlib.suppress(queue.Empty):
+                    self._bell.get(timeout=max(0.0, self._wakes_at - time.monotonic()))
 
-async def renew(hold: Hold, ask: Callable[[list[Group]], Awaitable[list[Decision]]]) -> None:
-    """Renew a hold of an asyncio limiter until cancelled."""
-    groups = renew_groups(hold.decision)
-    while not hold.is_lost:
-        await asyncio.sleep(hold.interval())
+    def _renew(self, due: list[_Held], now: float) -> None:
+        if not due:
+            return
+        for held in due:
+            held.due = now + held.hold.interval()
         try:
-            hold.told(await ask(groups))
+            answers = iter(self._ask([group for held in due for group in held.groups]))
         except StoreOutage as outage:
             logger.info("headgate: could not renew: %s", outage)
-            hold.missed()
+            for held in due:
+                held.hold.missed()
+            return
+        for held in due:
+            told = [next(answers) for _ in held.groups]
+            if not held.is_over:  # released meanwhile: of course it is not held any more
+                held.hold.told(told)
+
+
+def _check_unused(held: _Held | None) -> None:
+    if held is not None:
+        raise InvalidUse("this block holds a slot already: call hold() for each block")
+
+
+def _living(reference: weakref.ref[_Held]) -> _Held | None:
+    held = reference()
+    return held if held is not None and not held.is_over and not held.hold.is_lost else None
+
+
+async def renew(reference: weakref.ref[_Held], ask: Callable[[list[Group]], Awaitable[list[Decision]]]) -> None:
+    """Renew a hold of an asyncio limiter until cancelled, or until nobody has it any more."""
+    interval = 0.0
+    while (held := _living(reference)) is not None:
+        if interval:
+            try:
+                held.hold.told(await ask(held.groups))
+            except StoreOutage as outage:
+                logger.info("headgate: could not renew: %s", outage)
+                held.hold.missed()
+        interval = held.hold.interval()
+        del held  # or it would live as long as we sleep
+        await asyncio.sleep(interval)

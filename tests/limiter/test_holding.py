@@ -203,7 +203,7 @@ def test_one_daemon_thread_renews_all_holds_of_a_limiter_and_ends_with_the_last(
         return [thread for thread in threading.enumerate() if thread.name == "headgate-renewer"]
 
     assert renewers() == []
-    limiter = Limiter(Concurrency(9, ttl=60))
+    limiter = Limiter(Concurrency(9, ttl=3))
     with limiter.hold("a"), limiter.hold("b"), limiter.hold("c"):
         (thread,) = renewers()
         assert thread.daemon

@@ -19,7 +19,7 @@ from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
 from headgate.keys import check_key
 from headgate.limits import Concurrency, Limit, TokenBucket
-from headgate.locks import quick_lock
+from headgate.locks import lock
 
 _HAND_STEPS: Final = 2
 _CANDIDATES: Final = 8
@@ -95,7 +95,7 @@ class MemoryStore:
         self._max_entries = max_entries
         self._tables: dict[tuple[str, str], _Table] = {}
         self._round: deque[tuple[_Table, str]] = deque()  # each entry of the tables, once
-        self._lock = quick_lock()
+        self._lock = lock()
         self._evicted = 0
 
     def __repr__(self) -> str:

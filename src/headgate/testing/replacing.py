@@ -11,7 +11,7 @@ import asyncio
 import functools
 import itertools
 import threading
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
@@ -174,28 +174,28 @@ def _exchanged(world: _World) -> Iterator[None]:
         return await world.doze(duration_us)
 
     @contextmanager
-    def holding(self: Any, decision: Decision) -> Iterator[Hold]:
-        hold = Hold(decision)
-        groups = renew_groups(decision)
+    def holding(self: Any, acquire: Callable[[], Decision]) -> Iterator[Hold]:
+        hold = Hold(acquire())
+        groups = renew_groups(hold.decision)
         world.hold(hold, groups)
         try:
             yield hold
         finally:
             world.release(hold)
             if groups:
-                self._release(decision)
+                self._release(hold.decision)
 
     @asynccontextmanager
-    async def holding_async(self: Any, decision: Decision) -> AsyncIterator[Hold]:
-        hold = Hold(decision)
-        groups = renew_groups(decision)
+    async def holding_async(self: Any, acquire: Callable[[], Awaitable[Decision]]) -> AsyncIterator[Hold]:
+        hold = Hold(await acquire())
+        groups = renew_groups(hold.decision)
         world.hold(hold, groups)
         try:
             yield hold
         finally:
             world.release(hold)
             if groups:
-                await self._release(decision)
+                await self._release(hold.decision)
 
     def keep_for_afterwards(self: Any, lone: object) -> None:
         vars(self)["_lone"] = lone
@@ -208,11 +208,11 @@ def _exchanged(world: _World) -> Iterator[None]:
         (Limiter, "_ask", ask),
         (Limiter, "_ask_store", ask_store),
         (Limiter, "_pause", pause),
-        (Limiter, "holding", holding),
+        (Limiter, "_holding", holding),
         (AsyncLimiter, "_ask", ask_async),
         (AsyncLimiter, "_ask_store", ask_store_async),
         (AsyncLimiter, "_pause", pause_async),
-        (AsyncLimiter, "holding", holding_async),
+        (AsyncLimiter, "_holding", holding_async),
     ]
     before = [(owner, name, vars(owner).get(name, _ABSENT)) for owner, name, _ in exchanges]
     try:

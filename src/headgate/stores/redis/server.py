@@ -88,13 +88,19 @@ class Server:
 
         :raises StoreOutage: if it answers with an error, or cannot be asked.
         """
-        try:
-            if self._coalesces and not self._threads.try_lead():
+        if self._coalesces:
+            if self._threads.is_leading():  # a signal's handler asks in the middle of our trip
                 return None
-            (reply,) = self._ask(packed, 1)
-        finally:
-            if self._coalesces:
+            try:
+                if not self._threads.try_lead():
+                    return None
+                (reply,) = self._ask(packed, 1)
                 self._threads.hand_over()
+            except BaseException:
+                self._threads.hand_over()
+                raise
+        else:
+            (reply,) = self._ask(packed, 1)
         if type(reply) is list:
             return reply
         meaning = self._meaning(reply)
