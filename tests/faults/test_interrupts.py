@@ -89,7 +89,7 @@ def test_an_interrupt_leaves_no_entry_of_the_memory_store_behind(limit: Limit, a
         finally:
             alarm.is_armed = False  # were anything else raised, pytest would be interrupted
     assert times > 10
-    assert sum(len(table.entries) for table in store._tables.values()) <= len(store) <= 100
+    assert sum(len(table.entries) for table in store._living_tables()) <= len(store) <= 100
 
 
 class Struck(deque[tuple[int, int]]):
@@ -115,7 +115,7 @@ def test_an_interrupt_leaves_the_sum_of_a_log_right(is_lone: bool) -> None:
     store = MemoryStore(clock)
     limiter = Limiter("sliding-log 5/minute", store=store, name="n")
     limiter.try_acquire("k", 2)
-    ((log, _),) = [entry for table in store._tables.values() for entry in table.entries.values()]
+    ((log, _),) = [entry for table in store._living_tables() for entry in table.entries.values()]
     log.entries = Struck(log.entries)
     for passed_s in (30, 30, 0, 29, 2):
         clock.advance(seconds=passed_s)

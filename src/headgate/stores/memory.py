@@ -4,15 +4,29 @@ State lives in a dict under one lock, which is all the atomicity there is: it do
 round the entries, by two for each new one, and drops those whose debt is over, so that a flood of keys pays for its
 own tidying and no thread or timer is needed. The number of entries is bounded: when it is reached, and no dead
 entry is near the hand, the one of eight whose debt ends soonest is forgotten, which is the smallest gift.
+
+**Calls within calls.** A signal handler, or a `__del__` that the garbage collector runs, may ask in the middle of a call
+of the same thread, which it has to let in: the lock is one that a thread may take again. Python lets handlers in after
+calls, at the entry of functions, where loops go back, and (before 3.12) where containers are made, and nowhere else. So:
+
+- What has no such place between reading an entry and writing it needs nothing more. That is the way of single hits.
+- All else is an *operation*, of which the store has one at a time. It judges, and while nobody has come in, says in one
+  step what it writes. Who comes in before that begins an operation of his own, and the other one judges anew; who comes in
+  after it does the writing first, each part of which is done once, however often it is begun. An operation that an
+  exception ended half-way is seen to in the same way, by whoever comes next.
+
+docs/decisions/0012-calls-within-calls.md has the whole of it.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from headgate.algorithms import Facts, Straight
+from headgate.algorithms import MAX_DEBT_US, Facts, Straight, sliding_log
 from headgate.clock import Clock, in_nanoseconds, system_clock
 from headgate.decision import BucketDecision, Decision, Lone, ToldDecision
 from headgate.errors import InvalidUse
@@ -21,7 +35,8 @@ from headgate.keys import check_key
 from headgate.limits import Concurrency, Limit, TokenBucket
 from headgate.locks import lock
 
-_HAND_STEPS: Final = 2
+_SWEEP_EVERY: Final = 32
+"""With so many new entries, at most, the hand moves on."""
 _CANDIDATES: Final = 8
 
 _Entry = Any
@@ -31,43 +46,52 @@ Or, for a token bucket to which nothing was given back, just its theoretical arr
 
 
 class _Table:
-    """The entries of one limit (one name and algorithm), by key."""
+    """The entries of one limit (one name and algorithm), by key. It lives while it has entries, or somebody asks it."""
 
-    __slots__ = ("entries", "rate")
+    __slots__ = ("__weakref__", "entries", "rate")
 
     def __init__(self) -> None:
         self.entries: dict[str, _Entry] = {}
         self.rate = 0
         """Of token buckets: the parts per microsecond in which plain entries are counted. 0: there are none."""
 
-    def find(self, key: str) -> tuple[Any, int]:
-        """A key's state, and until when it says something."""
-        entry = self.entries.get(key, _NOTHING)
+    def find(self, entry: _Entry) -> tuple[Any, int]:
+        """What an entry says: a state, and until when."""
         if type(entry) is int:
             return (entry, self.rate, (), 0, 0), -(-entry // self.rate)
-        found: tuple[Any, int] = entry
+        found: tuple[Any, int] = _NOTHING if entry is None else entry
         return found
 
-    def put(self, key: str, state: Any, until_us: int) -> None:
-        """Keep a state."""
+    def entry(self, state: Any, until_us: int) -> _Entry:
+        """What keeps a state."""
         if self.rate and state is not None and state[1] == self.rate and not state[2] and state[4] == 0:
-            self.entries[key] = state[0]
-        else:
-            self.entries[key] = (state, until_us)
-
-    def use(self, rate: int) -> dict[str, _Entry]:
-        """Count in these parts from now on. Returns the entries; who holds those from before finds nothing there."""
-        if rate != self.rate:
-            fresh = _Table()
-            fresh.rate = rate
-            for key in self.entries:
-                fresh.put(key, *self.find(key))
-            before, self.entries, self.rate = self.entries, fresh.entries, rate
-            before.clear()
-        return self.entries
+            return state[0]
+        return state, until_us
 
 
 _NOTHING: Final = (None, 0)
+_Place = tuple[_Table, str]
+
+
+class _Part(tuple[_Table, str, _Entry, Callable[[], tuple[Any, int, Facts]]]):
+    """What an operation writes of one key: `(table, key, seen, work)`. `seen` is the entry that was judged, None if there
+    was none; `work` tells what to keep in its place, and may be done again: what it changes in place, it changes once.
+    """
+
+    __slots__ = ()
+
+
+class _Operation:
+    """What is being done under the lock: see the module."""
+
+    __slots__ = ("facts", "is_over", "parts")
+
+    def __init__(self) -> None:
+        self.parts: Sequence[_Part] | None = None
+        """What it writes; None while it judges."""
+        self.facts: tuple[Facts, ...] = ()
+        self.is_over = False
+        """Is it written?"""
 
 
 T = TypeVar("T")
@@ -80,7 +104,7 @@ def _nothing(key: object, cost: object, limit: object) -> None:
 
 
 class MemoryStore:
-    """State in this process's memory.
+    """State in this process's memory. Safe to share between threads, tasks, signal handlers and forked processes.
 
     :param clock: what tells the time; the system's clock by default, a `ManualClock` in tests.
     :param max_entries: how many (key, limit) pairs are remembered at most.
@@ -93,9 +117,17 @@ class MemoryStore:
             raise InvalidUse(f"max_entries must be at least 1, not {max_entries}")
         self._clock = clock
         self._max_entries = max_entries
-        self._tables: dict[tuple[str, str], _Table] = {}
-        self._round: deque[tuple[_Table, str]] = deque()  # each entry of the tables, once
+        self._tables: dict[tuple[str, str], weakref.ref[_Table]] = {}
+        self._round: deque[_Place] = deque()
+        """A place for each entry of the tables, at least one. It may have places without an entry, too: whoever comes by
+        there drops them."""
         self._lock = lock()
+        self._under_way: _Operation | None = None
+        """The operation that was begun last, if it has not ended."""
+        self._sweep_every = 1
+        """With how many new places the hand moves on: often in a small store, and not for each one in a large one."""
+        self._sweep_at = 0
+        """With how many places in all that is next."""
         self._evicted = 0
 
     def __repr__(self) -> str:
@@ -114,7 +146,7 @@ class MemoryStore:
         """Judge a batch under the lock."""
         with self._lock:
             now_us = self._clock()
-            return [self._group(group, now_us) for group in groups]
+            return [self._decide(group, now_us) for group in groups]
 
     async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
         """Judge a batch; nothing is awaited."""
@@ -123,13 +155,17 @@ class MemoryStore:
     def close(self) -> None:
         """Forget everything."""
         with self._lock:
-            for table in self._tables.values():  # emptied, not dropped: `lone` holds on to them
-                table.entries.clear()
+            self._begin()  # what is under way here is to judge anew
+            for table in self._living_tables():
+                table.entries.clear()  # emptied, not dropped: `lone` holds on to them
             self._round.clear()
+            self._sweep_at = 0
 
     async def aclose(self) -> None:
         """Forget everything."""
         self.close()
+
+    # Single hits
 
     def lone(self, limit: Limit, name: str) -> Lone:
         """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, without making one.
@@ -138,29 +174,40 @@ class MemoryStore:
         """
         return self.straight(limit, name, _nothing)
 
+    def lone_async(self, limit: Limit, name: str) -> Lone:
+        """The same: nothing is awaited."""
+        return self.lone(limit, name)
+
     def straight(self, limit: Limit, name: str, otherwise: Otherwise[T]) -> Callable[..., Decision | T]:
         """What decides on a single hit of `limit`, by key and cost, and leaves to `otherwise` what is no plain key or
         cost, or has a limit of its own.
         """
         if isinstance(limit, TokenBucket):
             return self._straight_bucket(limit, name, otherwise)
-        asked, entries, capacity = (limit, name), self._table(name, limit).entries, limit.capacity
+        asked, table, capacity = (limit, name), self._table(name, limit), limit.capacity
+        entries = table.entries
         lock, time_ns = self._lock, in_nanoseconds(self._clock)
         algorithm: Any = limit.algorithm  # `straight` is not every algorithm's
         hit: Straight = algorithm.straight(limit.arguments(1, 0, "")) if limit.is_plain else _nothing
+        is_in_place = algorithm is sliding_log
 
         def decide(key: Any, cost: Any = 1, *, limit: Any = None) -> Decision | T:
             if key.__class__ is not str or cost.__class__ is not int or not 0 <= cost <= capacity or limit is not None:
                 return otherwise(key, cost, limit)
             with lock:
                 now_us = time_ns() // 1_000
-                state, until_us = entries.get(key, _NOTHING)
-                found = hit(state, now_us, cost) if until_us > now_us and cost else None
+                entry = entries.get(key, _NOTHING)
+                state, until_us = entry
+                found = hit(state, now_us, cost) if until_us > now_us and cost and self._under_way is None else None
                 if found is None:
-                    return self._group(Group((Hit(asked[0], check_key(key), name, cost),)), now_us)
+                    return self._decide_lone(asked[0], key, name, cost)
                 is_allowed, state, until_us, facts = found
                 if is_allowed:
-                    entries[key] = (state, until_us)
+                    entry, seen = (state, until_us), entry
+                    if key in entries and entries[key] is seen:
+                        entries[key] = entry
+                    elif not is_in_place:  # somebody came in, and the state is not what it was
+                        return self._decide_lone(asked[0], key, name, cost)
             decision: ToldDecision = ToldDecision()
             decision.now_us = now_us
             decision.allowed = is_allowed
@@ -170,6 +217,7 @@ class MemoryStore:
             decision.told = facts
             return decision
 
+        decide.__dict__["table"] = table  # which lives as long as somebody may ask it
         return decide
 
     def _straight_bucket(self, bucket: TokenBucket, name: str, otherwise: Otherwise[T]) -> Callable[..., Decision | T]:
@@ -181,21 +229,32 @@ class MemoryStore:
         lock, time_ns = self._lock, in_nanoseconds(self._clock)
         asked, capacity = (bucket, name), bucket.capacity
         token, tolerance, rate = bucket.arguments(1, 0, "")[:3]
-        with self._lock:
-            entries = table.use(rate)
+        entries = self._count_in(table, rate)
 
         def decide(key: Any, cost: Any = 1, *, limit: Any = None) -> Decision | T:
-            if key.__class__ is not str or cost.__class__ is not int or not 0 <= cost <= capacity or limit is not None:
+            if key.__class__ is not str or cost.__class__ is not int or limit is not None:
+                return otherwise(key, cost, limit)
+            if cost == 1:
+                increment = token
+            elif 0 <= cost <= capacity:
+                increment = cost * token
+            else:
                 return otherwise(key, cost, limit)
             with lock:
                 now_us = time_ns() // 1_000
-                tat = entries.get(key)
-                if tat.__class__ is not int:
-                    return self._group(Group((Hit(bucket, check_key(key), name, cost),)), now_us)
                 now = now_us if rate == 1 else now_us * rate
+                if key not in entries:
+                    if cost == 0:
+                        return self._decide_lone(bucket, key, name, cost)
+                    self._add(table, check_key(key), now_us)
+                    if key not in entries:
+                        entries[key] = now  # which says as little as no entry
+                # From here on, there is no call until it is written, and nobody comes in.
+                if self._under_way is not None or (tat := entries[key]).__class__ is not int:
+                    return self._decide_lone(bucket, key, name, cost)
                 if tat < now:  # noqa: PLR1730  # `max` takes longer than all the sums here
                     tat = now
-                new_tat = tat + (token if cost == 1 else cost * token)
+                new_tat = tat + increment
                 if is_allowed := new_tat - now <= tolerance:
                     entries[key] = tat = new_tat
             decision: BucketDecision = BucketDecision()
@@ -207,96 +266,209 @@ class MemoryStore:
             decision.told = tat
             return decision
 
+        decide.__dict__["table"] = table  # which lives as long as somebody may ask it
         return decide
 
-    def lone_async(self, limit: Limit, name: str) -> Lone:
-        """The same: nothing is awaited."""
-        return self.lone(limit, name)
+    def _decide_lone(self, limit: Limit, key: str, name: str, cost: int) -> Decision:
+        # By the time that it is now: somebody who came in may have been here since.
+        return self._decide(Group((Hit(limit, check_key(key), name, cost),)), self._clock())
+
+    # Tables
 
     def _table(self, name: str, limit: Limit) -> _Table:
-        return self._tables.setdefault((name, limit.code), _Table())
+        owner = (name, limit.code)
+        while True:
+            known = self._tables.get(owner)
+            table = None if known is None else known()
+            if table is not None:
+                return table
+            table = _Table()
+            made = weakref.ref(table, _Forgetting(self._tables, owner))
+            if known is not None and self._tables.get(owner) is known:
+                self._tables.pop(owner, None)  # it is dead, and its callback is about to do so
+            if self._tables.setdefault(owner, made) is made:
+                return table
 
-    def _group(self, group: Group, now_us: int) -> Decision:
+    def _living_tables(self) -> list[_Table]:
+        return [table for reference in list(self._tables.values()) if (table := reference()) is not None]
+
+    def _count_in(self, table: _Table, rate: int) -> dict[str, _Entry]:
+        """Count a table's plain entries in these parts from now on. Returns the entries; who holds those from before
+        finds nothing there.
+        """
+        with self._lock:
+            while table.rate != rate:
+                operation = self._begin()
+                fresh = _Table()
+                fresh.rate = rate
+                for key, entry in list(table.entries.items()):
+                    fresh.entries[key] = fresh.entry(*table.find(entry))
+                before = table.entries
+                if self._under_way is operation:  # nobody has come in
+                    table.entries, table.rate = fresh.entries, rate
+                    before.clear()
+                self._end(operation)
+            return table.entries
+
+    # Operations
+
+    def _begin(self) -> _Operation:
+        """Begin an operation, when what an earlier one has said that it writes is written."""
+        before = self._under_way
+        if before is not None and before.parts is not None:
+            self._carry_out(before)
+        operation = self._under_way = _Operation()
+        return operation
+
+    def _end(self, operation: _Operation) -> None:
+        if self._under_way is operation:
+            self._under_way = None
+
+    def _decide(self, group: Group, now_us: int) -> Decision:
+        while True:
+            operation = self._begin()
+            allowed, parts, facts = self._judge(group, now_us)
+            if self._under_way is operation:  # nobody has come in: from here on, it is as good as done
+                operation.parts = parts
+                if parts:
+                    self._carry_out(operation)
+                    facts = operation.facts
+                self._end(operation)
+                return Decision(group, now_us, allowed, facts)
+            now_us = self._clock()
+
+    def _judge(self, group: Group, now_us: int) -> tuple[bool, Sequence[_Part], tuple[Facts, ...]]:
+        """What comes of a group: whether it is allowed, what is to be written, and the facts if that is nothing."""
         hits, max_wait_us, action = group
         if action not in ("spend", "peek"):
-            return self._other(group, hits[0], now_us)
+            return self._judge_other(group, hits[0], now_us)
         allowed, judged = True, []
         for hit in hits:
             limit, key, name, cost, holder, _, _ = hit
             table = self._table(name, limit)
-            state, expires_at = table.find(key)
-            fits, found = limit.algorithm.judge(
-                state if expires_at > now_us else None, now_us, limit.arguments(cost, now_us, holder), max_wait_us
+            seen = table.entries.get(key)
+            state, until_us = table.find(seen)
+            algorithm = limit.algorithm
+            fits, found = algorithm.judge(
+                state if until_us > now_us else None, now_us, limit.arguments(cost, now_us, holder), max_wait_us
             )
             allowed = allowed and fits
-            judged.append((table, key, limit.algorithm, found))
-        if not allowed or action == "peek":
-            return Decision(group, now_us, allowed, tuple([algorithm.keep(found) for _, _, algorithm, found in judged]))
-        facts = []
-        for table, key, algorithm, found in judged:
-            state, expires_at, told = algorithm.spend(found)
-            self._write(table, key, state, expires_at, now_us)
-            facts.append(told)
-        return Decision(group, now_us, True, tuple(facts))
+            judged.append((table, key, seen, algorithm, found))
+        if allowed and action == "spend":
+            parts = [_Part((table, key, seen, _spending(one, found))) for table, key, seen, one, found in judged]
+            return True, parts, ()
+        return allowed, (), tuple([algorithm.keep(found) for _, _, _, algorithm, found in judged])
 
-    def _other(self, group: Group, hit: Hit, now_us: int) -> Decision:
+    def _judge_other(self, group: Group, hit: Hit, now_us: int) -> tuple[bool, Sequence[_Part], tuple[Facts, ...]]:
         limit, key, name, cost, holder, receipt, _ = hit
         table = self._table(name, limit)
-        state, expires_at = table.find(key)
-        if expires_at <= now_us:
+        seen = table.entries.get(key)
+        state, until_us = table.find(seen)
+        if until_us <= now_us:
             state = None
         arguments = limit.arguments(cost, now_us, holder)
         algorithm: Any = limit.algorithm  # take and renew are not every algorithm's
         allowed = True
-        facts: Facts = ()
         if group.action == "give_back":
-            state, expires_at, facts = algorithm.give_back(state, now_us, arguments, receipt)
+            written = algorithm.give_back(state, now_us, arguments, receipt)
+        elif group.action == "take" and algorithm is sliding_log:
+            boundless = (arguments[0], MAX_DEBT_US, *arguments[2:])
+            judged = algorithm.judge(state, now_us, boundless, 0)[1]
+            return True, [_Part((table, key, seen, _spending(algorithm, judged)))], ()
         elif group.action == "take":
-            state, expires_at, facts = algorithm.take(state, now_us, arguments)
+            written = algorithm.take(state, now_us, arguments)
         elif group.action == "renew" and isinstance(limit, Concurrency):
-            allowed, state, expires_at, facts = algorithm.renew(state, now_us, arguments)
+            allowed, *written = algorithm.renew(state, now_us, arguments)
         else:
-            self._write(table, key, None, 0, now_us)
-            facts = algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
-            return Decision(group, now_us, True, (facts,))
-        self._write(table, key, state, expires_at, now_us)
-        return Decision(group, now_us, allowed, (facts,))
+            written = None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
+        return allowed, [_Part((table, key, seen, lambda: written))], ()
 
-    def _write(self, table: _Table, key: str, state: Any, expires_at: int, now_us: int) -> None:
-        if key not in table.entries:
-            if state is None:
+    def _carry_out(self, operation: _Operation) -> None:
+        """Write what an operation has said that it writes. Whoever comes in meanwhile does all of it before he goes on."""
+        facts = []
+        for table, key, seen, work in operation.parts or ():
+            state, until_us, told = work()
+            facts.append(told)
+            entry, entries = table.entry(state, until_us), table.entries
+            if key not in entries:
+                if state is None:
+                    continue
+                self._add(table, key, self._clock())
+            if operation.is_over:
                 return
+            if key not in entries or entries[key] is seen:  # or else, it has been written
+                entries[key] = entry  # without a state it is dead, and the hand will drop it
+        told_all = tuple(facts)
+        if not operation.is_over:
+            operation.facts = told_all
+            operation.is_over = True
+
+    # Room
+
+    def _add(self, table: _Table, key: str, now_us: int) -> None:
+        """Make a place for a new entry, and room where it is time to."""
+        if len(self._round) >= self._sweep_at:
             self._make_room(now_us)
-            self._round.append((table, key))
-        table.put(key, state, expires_at)  # without a state it is dead, and the hand will drop it
+        self._round.append((table, key))
 
     def _make_room(self, now_us: int) -> None:
-        """Move the hand on.
-
-        A signal's exception may end this after any call, so each place moves by one. What it leaves behind at worst is
-        a place without an entry, or a second place of one: both are dropped when the hand comes by.
-        """
-        self._pass(_HAND_STEPS, now_us)
-        if len(self._round) < self._max_entries:
-            return
-        living = self._pass(_CANDIDATES, now_us)
-        if len(self._round) >= self._max_entries:
-            ends_us = [table.find(key)[1] for table, key in living]
-            at = ends_us.index(min(ends_us))
-            table, key = living[at]
-            table.entries.pop(key, None)
-            del self._round[at - len(living)]
-            self._evicted += 1
-
-    def _pass(self, steps: int, now_us: int) -> list[tuple[_Table, str]]:
-        """Look at the next entries of the round. Drops the dead and returns the living, whose place is now its end."""
-        living = []
-        for _ in range(min(steps, len(self._round))):
-            table, key = place = self._round[0]
-            if table.find(key)[1] > now_us:
-                self._round.rotate(-1)
-                living.append(place)
-            else:
+        """Move the hand on: by two places for each that has come since the last time."""
+        places, most = self._round, self._max_entries
+        if len(places) < most:
+            self._pass(2 * self._sweep_every, now_us)
+        else:
+            living = self._pass(_CANDIDATES, now_us)
+            if len(places) >= most and living:
+                ends_us = [table.find(table.entries.get(key))[1] for table, key in living]
+                at = ends_us.index(min(ends_us)) - len(living)
+                table, key = place = living[at]
                 table.entries.pop(key, None)
-                self._round.popleft()
+                self._evicted += 1
+                with suppress(IndexError):
+                    if places[at] is place:  # or else, whoever comes by will find that it has no entry
+                        del places[at]
+        self._sweep_every = min(_SWEEP_EVERY, len(places) // 8 + 1)
+        self._sweep_at = min(len(places) + self._sweep_every, most)
+
+    def _pass(self, steps: int, now_us: int) -> list[_Place]:
+        """Look at the next places of the round. Drops the dead and returns the living, which are then its last.
+
+        Whatever comes in, an entry never is without a place.
+        """
+        living, places = [], self._round
+        for _ in range(min(steps, len(places))):
+            if not places:
+                break
+            place = places[0]
+            table, key = place
+            entries = table.entries
+            is_alive = False
+            if key in entries:
+                entry = entries[key]
+                is_alive = entry > now_us * table.rate if entry.__class__ is int else entry[1] > now_us
+                if not is_alive:
+                    del entries[key]
+            if is_alive:
+                places.append(place)
+                living.append(place)
+            if places and places[0] is place:
+                places.popleft()
         return living
+
+
+class _Forgetting:
+    """Forgets a table that has gone, unless there is another one by now. It must not hold on to the store."""
+
+    __slots__ = ("_owner", "_tables")
+
+    def __init__(self, tables: dict[tuple[str, str], weakref.ref[_Table]], owner: tuple[str, str]) -> None:
+        self._tables = tables
+        self._owner = owner
+
+    def __call__(self, reference: weakref.ref[_Table]) -> None:
+        if self._owner in self._tables and self._tables[self._owner] is reference:
+            del self._tables[self._owner]
+
+
+def _spending(algorithm: Any, judged: Any) -> Callable[[], tuple[Any, int, Facts]]:
+    return lambda: algorithm.spend(judged)
