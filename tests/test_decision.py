@@ -158,7 +158,7 @@ def leased(limit: Limit) -> Decision:
     clock = ManualClock()
     leases = Leases(limit, "api", Lease(max_tokens=3), clock)
     draw = Draw(Group((Hit(limit, "k", "api", 3, "", ONLY_AS_LAST),)), clock())
-    leases._drawing.add("k")
+    leases._drawing["k"] = draw
     (ahead,) = MemoryStore(clock).decide([draw.group])
     leases.drawn(draw, ahead)
     made = leases.lone(leave)("k", 1)

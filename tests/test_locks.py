@@ -13,12 +13,12 @@ from headgate.locks import lock
 
 
 def test_one_holder_at_a_time() -> None:
-    lock, inside, most = lock(), 0, 0
+    one, inside, most = lock(), 0, 0
 
     def work() -> None:
         nonlocal inside, most
         for _ in range(20):
-            with lock:
+            with one:
                 inside += 1
                 most = max(most, inside)
                 time.sleep(0.0001)
@@ -33,10 +33,10 @@ def test_one_holder_at_a_time() -> None:
 
 
 def test_an_exception_lets_go_and_comes_through() -> None:
-    lock = lock()
-    with pytest.raises(KeyError, match="mine"), lock:
+    one = lock()
+    with pytest.raises(KeyError, match="mine"), one:
         raise KeyError("mine")
-    with lock:
+    with one:
         pass
 
 
@@ -79,3 +79,13 @@ def test_a_forked_process_finds_it_free(between: bool) -> None:
         done.set()
         for thread in threads:
             thread.join()
+
+
+def test_who_has_it_may_take_it_again() -> None:
+    one = lock()
+    with one, one:
+        pass
+    thread = threading.Thread(target=lambda: one.__enter__())  # noqa: PLC2801  # nobody has it
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive()
