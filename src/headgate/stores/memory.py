@@ -230,11 +230,17 @@ class MemoryStore:
             )
             allowed = allowed and fits
             judged.append((table, key, limit.algorithm, found))
+        if not allowed and action == "spend":
+            for table, key, algorithm, found in judged:
+                if repaired := algorithm.repaired(found):
+                    self._write(table, key, *repaired, now_us)
         if not allowed or action == "peek":
             return Decision(group, now_us, allowed, tuple([algorithm.keep(found) for _, _, algorithm, found in judged]))
         facts = []
         for table, key, algorithm, found in judged:
-            state, expires_at, told = algorithm.spend(found)
+            spent = algorithm.spend(found)
+            assert spent is not None, "somebody else had the lock"
+            state, expires_at, told = spent
             self._write(table, key, state, expires_at, now_us)
             facts.append(told)
         return Decision(group, now_us, True, tuple(facts))
