@@ -151,10 +151,11 @@ def denied(memory: DenialMemory, limit: Limit, key: str = "k", cost: int = 1, se
     """Teach it that a key's tokens are spent, as of now."""
     group = Group((Hit(limit, key, "n", limit.capacity),))
     clock = memory.clock
-    state, _, _ = limit.algorithm.spend(
+    spent = limit.algorithm.spend(
         limit.algorithm.judge(None, clock(), limit.arguments(group.hits[0].cost, clock(), ""), 0)[1]
     )
-    allowed, found = limit.algorithm.judge(state, clock(), limit.arguments(cost, clock(), ""), 0)
+    assert spent
+    allowed, found = limit.algorithm.judge(spent[0], clock(), limit.arguments(cost, clock(), ""), 0)
     assert not allowed
     decision = Decision(Group((Hit(limit, key, "n", cost),)), clock(), False, (limit.algorithm.keep(found),))
     memory.learn(decision, clock() if sent_us is None else sent_us, memory.forgettings)

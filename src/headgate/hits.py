@@ -37,7 +37,8 @@ class Hit(NamedTuple):
     cost: int = 1
     """How many tokens."""
     holder: str = ""
-    """Who holds the slots (`Concurrency` only): a name that nobody else has."""
+    """Who holds the slots (`Concurrency` only): a name that nobody else has, as hex digits, a dot and for how many
+    microseconds a slot is held; of other names, stores do not know that."""
     receipt: Any = None
     """What an earlier decision told about this hit, for `give_back`. Of a spend, `ONLY_AS_LAST` or None: may a token
     bucket's tokens come back only if nobody came after?"""

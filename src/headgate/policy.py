@@ -89,7 +89,7 @@ class Policy:
         if self.is_single and limit is None and type(cost) is int and type(key) is str:  # nearly always
             if cost < 0 or cost > self._first.capacity:
                 check_cost(cost, self._first, self._first_name)
-            holder = secrets.token_hex(8) if self.has_slots else ""
+            holder = _holder(self._first) if self.has_slots else ""
             # Past the names' own __new__, which takes twice as long.
             hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, self.receipt, ""))
             return _new(Group, ((hit,), max_wait_us, action))
@@ -98,7 +98,7 @@ class Policy:
         tiers = self._tiers or self._names
         for limit_here, name, key_here, cost_here, tier in zip(limits, self._names, keys, costs, tiers, strict=True):
             check_cost(cost_here, limit_here, name)
-            holder = secrets.token_hex(8) if isinstance(limit_here, Concurrency) else ""
+            holder = _holder(limit_here) if isinstance(limit_here, Concurrency) else ""
             hits.append(Hit(limit_here, key_here, name, int(cost_here), holder, self.receipt, tier))
         return Group(tuple(hits), max_wait_us, action)
 
@@ -232,6 +232,11 @@ def wait_bound_us(timeout: float | None) -> int:
     if not is_usable:
         raise InvalidUse(f"a timeout is a number of seconds of at least 0, or None, not {timeout!r}")
     return MAX_SPAN_US if timeout >= MAX_SPAN_US // 1_000_000 else int(timeout * 1_000_000)
+
+
+def _holder(limit: Limit) -> str:
+    """A name that nobody else has. It tells how long a slot is held, which others need to know if the clock jumps."""
+    return f"{secrets.token_hex(8)}.{limit.period_us}"
 
 
 def _join(name: str, part: str) -> str:

@@ -54,12 +54,14 @@ class Reference:
             allowed = allowed and fits
             judged.append(found)
         if allowed and group.action == "spend":
-            facts = [
-                self._write(hit, *hit.limit.algorithm.spend(found))
-                for hit, found in zip(group.hits, judged, strict=True)
-            ]
+            spent = [hit.limit.algorithm.spend(found) for hit, found in zip(group.hits, judged, strict=True)]
+            facts = [self._write(hit, *written) for hit, written in zip(group.hits, spent, strict=True) if written]
         else:
             facts = [hit.limit.algorithm.keep(found) for hit, found in zip(group.hits, judged, strict=True)]
+            for hit, found in zip(group.hits, judged, strict=True):
+                repaired = hit.limit.algorithm.repaired(found)
+                if repaired and group.action == "spend":
+                    self._write(hit, *repaired, ())
         return Decision(group, now_us, allowed, tuple(facts))
 
     def _write(self, hit: Hit, state: Any, expires_at: int, facts: Facts) -> Facts:

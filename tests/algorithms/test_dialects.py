@@ -58,9 +58,9 @@ def schedules(
 def flat(state: Any) -> Any:
     """A state of the reference as nested tuples of integers, and nothing for an empty one."""
     if isinstance(state, sliding_log.State):
-        return (state.total, *state.entries) if state.entries else None
+        return (state.total, *state.hits()) if state.hits() else None
     if isinstance(state, concurrency.State):
-        return tuple(sorted(state.expiries.items())) or None
+        return tuple(sorted(state.slots.items())) or None
     return state
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import signal
 import time
-from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from headgate import FixedWindow, Lease, Limit, Limiter, ManualClock, MemoryStore, SlidingLog, TokenBucket
-from headgate.hits import Group, Hit
+from headgate import FixedWindow, Lease, Limit, Limiter, MemoryStore, SlidingLog, TokenBucket
 from headgate.stores.redis import RedisStore
 from tests.faults.workers import PATIENT
 
@@ -90,40 +87,6 @@ def test_an_interrupt_leaves_no_entry_of_the_memory_store_behind(limit: Limit, a
             alarm.is_armed = False  # were anything else raised, pytest would be interrupted
     assert times > 10
     assert sum(len(table.entries) for table in store._living_tables()) <= len(store) <= 100
-
-
-class Struck(deque[tuple[int, int]]):
-    """Entries of a log. A signal comes in with each change, as soon as it is made: the interpreter looks no sooner."""
-
-    is_armed = False
-
-    def append(self, entry: tuple[int, int]) -> None:
-        super().append(entry)
-        if self.is_armed:
-            raise Interruption
-
-    def popleft(self) -> tuple[int, int]:
-        entry = super().popleft()
-        if self.is_armed:
-            raise Interruption
-        return entry
-
-
-@pytest.mark.parametrize("is_lone", [True, False])
-def test_an_interrupt_leaves_the_sum_of_a_log_right(is_lone: bool) -> None:
-    clock = ManualClock()
-    store = MemoryStore(clock)
-    limiter = Limiter("sliding-log 5/minute", store=store, name="n")
-    limiter.try_acquire("k", 2)
-    ((log, _),) = [entry for table in store._living_tables() for entry in table.entries.values()]
-    log.entries = Struck(log.entries)
-    for passed_s in (30, 30, 0, 29, 2):
-        clock.advance(seconds=passed_s)
-        log.entries.is_armed = True
-        with suppress(Interruption):
-            limiter.try_acquire("k") if is_lone else store.decide([Group((Hit(SlidingLog(5, 60), "k", "n"),))])
-        log.entries.is_armed = False
-        assert log.total == sum(cost for _, cost in log.entries)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -121,6 +121,10 @@ class FakeServer:
                 self._write(key, *ALGORITHMS[code].spend(found))
                 for (key, code, _, _), found in zip(hits, judged, strict=True)
             ]
+        elif action == "spend":
+            for (key, code, _, _), found in zip(hits, judged, strict=True):
+                if repaired := ALGORITHMS[code].repaired(found):
+                    self.states[key] = repaired[0]
         reply = [int(allowed)]
         for (_, code, arguments, _), told in zip(hits, facts, strict=True):
             reply += self._report(code, now_us, arguments, told)

@@ -6,7 +6,13 @@ compare them for equality. An algorithm is a module of pure functions over integ
 `judge(state, now, arguments, max_wait)`
     May this hit pass? Returns `(allowed, judged)`; nothing is written yet.
 `spend(judged)` / `keep(judged)`
-    Take the cost: `(state, expires_at, facts)`. Or leave everything as it is: `facts`.
+    Take the cost: `(state, expires_at, facts)`. Or leave everything as it is: `facts`. A state that is changed in place
+    is changed once, however often a hit that was judged is spent; None says that it has been changed since then
+    otherwise (a signal handler asks in the midst of another's call).
+`repaired(judged)`
+    What must be written of a hit to be spent that was denied: `(state, expires_at)` where the state was one of the
+    future, since the clock stepped back. Were it not written, it would be repaired anew each time, until the clock is
+    there again. Nearly always None.
 `give_back(state, now, arguments, receipt)` / `take(state, now, arguments)`
     Return what an earlier hit took, or charge more whatever the limit says.
 `straight(arguments)`
@@ -30,7 +36,7 @@ Facts = tuple[int, ...]
 """What a decision learns of one hit: integers whose meaning the algorithm's module tells."""
 
 Straight = Callable[[Any, int, int], tuple[bool, Any, int, Facts] | None]
-"""By state, now and a cost from 1 to the capacity: may it pass, and the state, its `expires_at` and the facts as
+"""By state (or None), now and a cost from 1 to the capacity: may it pass, and the state, its `expires_at` and the facts as
 `spend` tells them; of what may not pass, the facts as `keep` tells them. None, with nothing done, is for `judge` to
 see to."""
 
@@ -49,8 +55,9 @@ class Algorithm(Protocol):
     """What a module here provides. What a state is, and what the facts mean, is the algorithm's own affair."""
 
     def judge(self, state: Any, now: int, arguments: Any, max_wait: int, /) -> tuple[bool, Any]: ...
-    def spend(self, judged: Any, /) -> tuple[Any, int, Facts]: ...
+    def spend(self, judged: Any, /) -> tuple[Any, int, Facts] | None: ...
     def keep(self, judged: Any, /) -> Facts: ...
+    def repaired(self, judged: Any, /) -> tuple[Any, int] | None: ...
     def give_back(self, state: Any, now: int, arguments: Any, receipt: Any, /) -> tuple[Any, int, Facts]: ...
     def wire(self, arguments: Any, /) -> tuple[int | str, ...]: ...
     def wire_receipt(self, arguments: Any, receipt: Any, /) -> tuple[int | str, ...]: ...

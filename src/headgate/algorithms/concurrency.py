@@ -1,14 +1,22 @@
 """Concurrency: a set of holders, each with an expiry. A holder renews while it lives; a crashed one's slot comes
 back.
 
-A cost of n takes n slots, held under one holder's name. Instants of expiry are absolute, by the store's clock.
+A cost of n takes n slots, held under one holder's name. Instants of expiry are absolute, by the store's clock. A
+holder whose name ends in its ttl (`<hex digits>.<microseconds>`) holds no slot for longer than that from now: where
+one expires later, the clock stepped back.
+
+Slots are changed in place, by whoever comes in: a signal handler may ask for a slot in the midst of another's call.
+The interpreter lets it in after calls, at a function's entry and where a loop goes back, and at no other place. What
+is said of the slots at each of these is true, and a change is one call or instruction, right after a look at whether
+anything has changed since what it is based on.
 """
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final
 
 Arguments = tuple[int, int, int, str]
 """`(cost, most, ttl, holder)`."""
@@ -16,60 +24,136 @@ Facts = tuple[int, int, int]
 """`(held, free_at, last)`: slots held after the decision; when a denied hit fits at the latest, if nobody renews
 (0: it was not denied); when the last slot held now expires (0: none is)."""
 
+_SLOT: Final = re.compile(r"[0-9A-Fa-f]+\.([0-9]+):[0-9]+")
+
 
 class State:
-    """The slots that are held, `holder:number`, in order of expiry. Changed in place: a state belongs to one store."""
+    """The slots that are held, `holder:number`. Changed in place: a state belongs to one store."""
 
-    __slots__ = ("by_expiry", "expiries")
+    __slots__ = ("changes", "order", "slots")
 
     def __init__(self) -> None:
-        self.by_expiry: list[tuple[int, str]] = []
-        self.expiries: dict[str, int] = {}
+        self.slots: dict[str, int] = {}
+        """When each expires. This alone is the truth."""
+        self.order: list[tuple[int, str]] = []
+        """`(expiry, slot)`, sorted: of all slots, and perhaps of some that were held or are going to be."""
+        self.changes = 0
+        """Counts the changes of `slots`, and what is taken out of `order`."""
 
-    def put(self, slot: str, expiry: int) -> None:
-        """Hold a slot until `expiry`, from now on or on from now."""
-        self.drop(slot)
-        self.expiries[slot] = expiry
-        insort(self.by_expiry, (expiry, slot))
+    def put(self, slots: dict[str, int], changes: int) -> bool:
+        """Hold slots until they expire, from now on or on from now. False, with nothing done, where anything was
+        changed since `changes` were counted.
+        """
+        for slot, expiry in slots.items():
+            insort(self.order, (expiry, slot))
+        known = self.slots
+        former = [(known[slot], slot) for slot in slots if slot in known]
+        if self.changes != changes:
+            return False
+        self.changes = changes = changes + 1
+        self.slots.update(slots)
+        for entry in former:
+            self._forget(entry, changes)
+        return True
 
-    def drop(self, slot: str) -> None:
-        """Hold a slot no more."""
-        expiry = self.expiries.pop(slot, None)
-        if expiry is not None:
-            del self.by_expiry[bisect_left(self.by_expiry, (expiry, slot))]
+    def drop(self, names: list[str]) -> tuple[int, int]:
+        """Hold some slots no more. Returns how many are held then, and when the last of them expires."""
+        gone = frozenset(names)
+        while True:
+            held, order, changes = self.look()
+            # Several go at once with a new dict; for one, which is usual, an instruction does.
+            slots = self.slots if len(names) == 1 else self.slots.copy()
+            former = [(slots[slot], slot) for slot in names if slot in slots]
+            held -= len(former)
+            last = next((expiry for expiry, slot in reversed(order) if slot not in gone), 0)
+            if len(names) != 1:
+                for _, slot in former:
+                    del slots[slot]
+            if self.changes != changes:
+                continue
+            if former:
+                self.changes = changes = changes + 1
+                if slots is self.slots:
+                    del slots[former[0][1]]
+                else:
+                    self.slots = slots
+                for entry in former:
+                    self._forget(entry, changes)
+            return held, last
 
     def drop_expired(self, now: int) -> None:
         """Hold no slot any more that has expired."""
-        expired = bisect_left(self.by_expiry, (now + 1, ""))
-        if expired:
-            for _, slot in self.by_expiry[:expired]:
-                del self.expiries[slot]
-            del self.by_expiry[:expired]
+        while True:
+            changes = self.changes
+            order = self.order
+            if not order or order[0][0] > now:
+                return
+            expired = slice(0, bisect_left(order, (now + 1,)))
+            at = 0
+            while True:
+                if at == expired.stop or self.changes != changes:
+                    break
+                expiry, slot = order[at]
+                slots = self.slots
+                if slot in slots and slots[slot] == expiry:
+                    self.changes = changes = changes + 1
+                    del slots[slot]
+                at += 1
+            if self.changes == changes:
+                self.changes = changes + 1
+                del order[expired]
 
-    def held(self) -> int:
-        """How many are held."""
-        return len(self.by_expiry)
+    def shorten(self, now: int, ttl: int) -> None:
+        """Let no slot expire later than its holder's ttl from now. Looked for only where one expires later than `ttl`
+        from now.
+        """
+        while True:
+            changes = self.changes
+            order = self.order
+            if not order or order[-1][0] <= now + ttl:
+                return
+            late = {}
+            order = list(order)
+            for expiry, slot in order[bisect_left(order, (now + ttl + 1,)) :]:
+                found = _SLOT.fullmatch(slot)
+                if found and expiry > now + int(found[1]):
+                    late[slot] = now + int(found[1])
+            known = self.slots.copy()
+            late = {slot: expiry for slot, expiry in late.items() if slot in known and known[slot] > expiry}
+            if not late or self.put(late, changes):
+                return
 
-    def last(self) -> int:
-        """When the last of them expires; 0 if none is held."""
-        return self.by_expiry[-1][0] if self.by_expiry else 0
+    def look(self) -> tuple[int, list[tuple[int, str]], int]:
+        """`(held, order, changes)`: how many are held, and their order, as long as there are no more changes."""
+        while True:
+            changes = self.changes
+            order = self.order
+            held = len(self.slots)
+            if len(order) == held:
+                return held, order, changes
+            # Somebody was interrupted, or is in the midst of something and will see that it has to begin again.
+            mended = sorted([(expiry, slot) for slot, expiry in self.slots.copy().items()])
+            if self.changes == changes:
+                self.changes = changes + 1
+                self.order = mended
+
+    def _forget(self, entry: tuple[int, str], changes: int) -> None:
+        """Take out of the order what is held no more, unless somebody came in: it will be missed then by `look`."""
+        order = self.order
+        at = bisect_left(order, entry)
+        if self.changes == changes and order[at] == entry:
+            del order[at]
 
 
-class Judged(NamedTuple):
-    """A hit that was judged but not yet spent."""
-
-    slots: State
-    now: int
-    cost: int
-    ttl: int
-    holder: str
-    free_at: int
+Judged = tuple[State, int, int, int, str, Facts, int]
+"""`(slots, now, cost, ttl, holder, facts, changes)`: a hit that was judged but not yet spent."""
 
 
-def settle(state: State | None, now: int) -> State:
-    """Drop the slots that have expired."""
+def settle(state: State | None, now: int, ttl: int) -> State:
+    """Drop the slots that have expired, and shorten those that expire too late."""
     slots = State() if state is None else state
     slots.drop_expired(now)
+    slots.shorten(now, ttl)
     return slots
 
 
@@ -81,50 +165,73 @@ def names(holder: str, cost: int) -> list[str]:
 def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) -> tuple[bool, Judged]:
     """May the holder have its slots now? A later place cannot be reserved, so `max_wait` does not count."""
     cost, most, ttl, holder = arguments
-    slots = settle(state, now)
-    held = slots.held()
-    allowed = held + cost <= most
-    free_at = 0 if allowed else slots.by_expiry[min(held, held + cost - most) - 1][0]
-    return allowed, Judged(slots, now, cost, ttl, holder, free_at)
+    slots = settle(state, now, ttl)
+    while True:
+        held, order, changes = slots.look()
+        surplus = held + cost - most
+        if slots.changes == changes:
+            free_at = order[(surplus if surplus < held else held) - 1][0] if surplus > 0 < held else 0
+            last = order[-1][0] if held else 0
+            return surplus <= 0, (slots, now, cost, ttl, holder, (held, free_at, last), changes)
 
 
-def spend(judged: Judged) -> tuple[State | None, int, Facts]:
-    """Take the slots."""
-    slots, now, cost, ttl, holder, free_at = judged
-    for slot in names(holder, cost):
-        slots.put(slot, now + ttl)
-    return write(slots, free_at)
+def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
+    """Take the slots, once however often it is asked for. None if anything has changed since they were judged."""
+    slots, now, cost, ttl, holder, (held, _, last), changes = judged
+    if cost == 0:
+        return write(slots, held, last)
+    taken = dict.fromkeys(names(holder, cost), now + ttl)
+    held, last = held_with(slots, taken, held, last, now + ttl)
+    told = write(slots, held, last)
+    return told if slots.put(taken, changes) or slots.slots.items() >= taken.items() else None
+
+
+def held_with(slots: State, more: dict[str, int], held: int, last: int, expiry: int) -> tuple[int, int]:
+    """How many slots are held, and when the last of them expires, with more that are held until `expiry`."""
+    known = slots.slots
+    held += len([slot for slot in more if slot not in known])
+    if last > expiry:  # rare: is it somebody else's?
+        last = max([at for slot, at in known.copy().items() if slot not in more], default=0)
+    return held, max(last, expiry)
 
 
 def keep(judged: Judged) -> Facts:
     """Leave everything as it is, and say how it is."""
-    slots = judged.slots
-    return slots.held(), judged.free_at, slots.last()
+    return judged[5]
+
+
+def repaired(judged: Judged) -> None:
+    """Nothing: what expires too late was put right when it was judged."""
 
 
 def give_back(state: State | None, now: int, arguments: Arguments, receipt: object) -> tuple[State | None, int, Facts]:
     """Release the holder's slots."""
-    slots = settle(state, now)
-    for slot in names(arguments[3], arguments[0]):
-        slots.drop(slot)
-    return write(slots, 0)
+    slots = settle(state, now, arguments[2])
+    return write(slots, *slots.drop(names(arguments[3], arguments[0])))
 
 
 def renew(state: State | None, now: int, arguments: Arguments) -> tuple[bool, State | None, int, Facts]:
     """Put off the expiry of a holder's slots. False where one of them has expired, and may be another's by now."""
     cost, _, ttl, holder = arguments
-    slots = settle(state, now)
-    held = all(slot in slots.expiries for slot in names(holder, cost))
-    if held:
-        for slot in names(holder, cost):
-            slots.put(slot, now + ttl)
-    return held, *write(slots, 0)
+    renewed = dict.fromkeys(names(holder, cost), now + ttl)
+    slots = settle(state, now, ttl)
+    while True:
+        held, order, changes = slots.look()
+        known = slots.slots
+        are_held = known.keys() >= renewed.keys()
+        if slots.changes != changes:
+            continue
+        last = order[-1][0] if held else 0
+        if not are_held or cost == 0:
+            return are_held, *write(slots, held, last)
+        held, last = held_with(slots, renewed, held, last, now + ttl)
+        if slots.put(renewed, changes):
+            return True, *write(slots, held, last)
 
 
-def write(slots: State, free_at: int) -> tuple[State | None, int, Facts]:
+def write(slots: State, held: int, last: int) -> tuple[State | None, int, Facts]:
     """The state as it is kept, until the last slot expires."""
-    held = slots.held()
-    return slots if held else None, slots.last(), (held, free_at, slots.last())
+    return slots if held else None, last, (held, 0, last)
 
 
 def wire(arguments: Arguments) -> tuple[int | str, ...]:

@@ -32,8 +32,13 @@ local function judge_group(action, max_wait, size)
   answer(allowed and 1 or 0)
   for i = 1, size do
     local hit = judged[i]
-    if allowed and action == 'spend' then hit.algorithm.spend(hit) end
-    hit.algorithm.report(hit)
+    local algorithm = hit.algorithm
+    if allowed and action == 'spend' then
+      algorithm.spend(hit)
+    elseif judges and algorithm.keep then
+      algorithm.keep(hit, action)
+    end
+    algorithm.report(hit)
   end
 end
 

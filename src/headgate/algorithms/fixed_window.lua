@@ -29,8 +29,9 @@ local function settle(window)
   local start, spent = string.match(stored, '^(%d+) (%d+)$')
   start = tonumber(start)
   if start < window.start then return end
-  if start >= window.finish then window.finish = start + (window.finish - window.start) end -- the clock stepped back
-  window.start, window.spent = start, tonumber(spent)
+  window.spent = tonumber(spent)
+  window.is_carried = start >= window.finish -- the clock stepped back
+  if not window.is_carried then window.start = start end
 end
 
 function fixed_window.judge(key, max_wait)
@@ -55,11 +56,17 @@ function fixed_window.spend(window)
   write(window)
 end
 
+function fixed_window.keep(window, action)
+  if action == 'spend' and window.is_carried then write(window) end
+end
+
 function fixed_window.give_back(key)
   local window = arguments(key)
   local receipt = number()
   settle(window)
-  if window.start == receipt then window.spent = math.max(0, window.spent - window.cost) end
+  if window.start == receipt and not window.is_carried then
+    window.spent = math.max(0, window.spent - window.cost)
+  end
   write(window)
   return window
 end

@@ -5,8 +5,9 @@ local midnights. The table holds a few windows around the caller's idea of now; 
 answer `None`, and the caller has to come back with a fresh table. Across a boundary, twice the limit may pass in no
 time: that is what a fixed window is.
 
-A stored window that begins later than ours (the clock stepped back, or the limit had shorter windows before) stays
-in force, so that neither opens a fresh count.
+A stored window that begins later than ours, but before ours ends (the limit had shorter windows before), stays in
+force; the count of one that begins later still (the clock stepped back) is carried into ours. So neither opens a fresh
+count.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ BOUNDARIES = 4
 
 State = tuple[int, int]
 """`(start, spent)`: what a window remembers, which is its first microsecond, and what has been spent in it."""
-Judged = tuple[int, int, int, int]
-"""`(start, end, spent, cost)`: a hit that was judged but not yet spent."""
+Judged = tuple[int, int, int, int, bool]
+"""`(start, end, spent, cost, is_carried)`: a hit that was judged but not yet spent."""
 
 
 def locate(now: int, arguments: Arguments) -> tuple[int, int] | None:
@@ -43,50 +44,55 @@ def locate(now: int, arguments: Arguments) -> tuple[int, int] | None:
     return None
 
 
-def settle(state: State | None, now: int, arguments: Arguments) -> tuple[int, int, int]:
-    """The window in force, as `(start, end, spent)`."""
+def settle(state: State | None, now: int, arguments: Arguments) -> tuple[int, int, int, bool]:
+    """The window in force, as `(start, end, spent)`, and whether the count was carried into it from a later one."""
     window = locate(now, arguments)
     if window is None:
         raise LookupError(now)
     start, end = window
     if state is None or state[0] < start:
-        return start, end, 0
+        return start, end, 0, False
     known, spent = state
     if known >= end:  # the clock stepped back
-        end = known + (end - start)
-    return known, end, spent
+        return start, end, spent, True
+    return known, end, spent, False
 
 
 def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) -> tuple[bool, Judged]:
     """May a hit pass now? A place in a later window cannot be reserved, so `max_wait` does not count."""
     cost, most = arguments[0], arguments[1]
-    start, end, spent = settle(state, now, arguments)
-    return spent + cost <= most, (start, end, spent, cost)
+    start, end, spent, is_carried = settle(state, now, arguments)
+    return spent + cost <= most, (start, end, spent, cost, is_carried)
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts]:
     """Take the cost."""
-    start, end, spent, cost = judged
+    start, end, spent, cost, _ = judged
     return write(start, end, spent + cost)
 
 
 def keep(judged: Judged) -> Facts:
     """Leave everything as it is, and say how it is."""
-    start, _, spent, _ = judged
-    return start, spent
+    return judged[0], judged[2]
+
+
+def repaired(judged: Judged) -> tuple[State | None, int] | None:
+    """As `Algorithm.repaired`: the count that was carried into this window."""
+    start, end, spent, _, is_carried = judged
+    return write(start, end, spent)[:2] if is_carried else None
 
 
 def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
     """Return the cost to the window that begins at `receipt`, if that is still the one in force."""
-    start, end, spent = settle(state, now, arguments)
-    if start == receipt:
+    start, end, spent, is_carried = settle(state, now, arguments)
+    if start == receipt and not is_carried:
         spent = max(0, spent - arguments[0])
     return write(start, end, spent)
 
 
 def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
     """Charge the cost to the window in force, whatever the limit says."""
-    start, end, spent = settle(state, now, arguments)
+    start, end, spent, _ = settle(state, now, arguments)
     return write(start, end, spent + arguments[0])
 
 
@@ -102,7 +108,10 @@ def straight(arguments: Arguments) -> Straight:
     """As `Algorithm.straight`, on a grid, for the window that now is in."""
     _, most, period = arguments
 
-    def hit(state: State, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
+    def hit(state: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
+        if state is None:
+            state = (now - now % period, cost)
+            return True, state, state[0] + period, state
         start, spent = state
         if start != now - now % period:
             return None

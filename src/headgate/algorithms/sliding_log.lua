@@ -9,28 +9,65 @@ local function entry_at(key, index)
   return tonumber(instant), tonumber(cost)
 end
 
+-- As if the clock had stood still: a log of our own, which `write_shifted` writes.
+local function shift(log)
+  local shifted, step = {}, log.newest - now
+  for _, entry in ipairs(redis.call('LRANGE', log.key, 1, -1)) do
+    local instant, cost = string.match(entry, '^(%d+) (%d+)$')
+    instant, cost = math.max(0, instant - step), tonumber(cost)
+    if instant + log.period > now then
+      shifted[#shifted + 1] = {instant, cost}
+    else
+      log.total = log.total - cost
+    end
+  end
+  log.newest, log.shifted = now, shifted
+  return log
+end
+
 local function settle(key)
-  local log = {key = key, cost = number(), most = number(), period = number(), now = now, total = 0, newest = 0, free_at = 0}
+  local log = {key = key, cost = number(), most = number(), period = number(), total = 0, newest = 0, free_at = 0}
   local total = redis.call('LINDEX', key, 0)
   if not total then return log end
   log.total = tonumber(total)
   log.newest = entry_at(key, -1)
-  log.now = math.max(now, log.newest)
-  if log.newest + log.period <= log.now then -- all of it is out of view
+  if log.newest > now then return shift(log) end
+  if log.newest + log.period <= now then -- all of it is out of view
     redis.call('DEL', key)
     log.total, log.newest = 0, 0
     return log
   end
   local instant, cost = entry_at(key, 1)
-  if instant + log.period > log.now then return log end
+  if instant + log.period > now then return log end
   redis.call('LPOP', key)
   repeat
     redis.call('LPOP', key)
     log.total = log.total - cost
     instant, cost = entry_at(key, 0)
-  until instant + log.period > log.now
+  until instant + log.period > now
   redis.call('LPUSH', key, integer(log.total))
   return log
+end
+
+local function write_shifted(log)
+  if not log.shifted then return end
+  local words = {integer(log.total)}
+  redis.call('DEL', log.key)
+  for index, entry in ipairs(log.shifted) do
+    words[#words + 1] = string.format('%.0f %.0f', entry[1], entry[2])
+    if #words == 1000 or index == #log.shifted then
+      redis.call('RPUSH', log.key, unpack(words))
+      words = {}
+    end
+  end
+  redis.call('PEXPIREAT', log.key, expires_at_ms(log.newest + log.period))
+  log.shifted = nil
+end
+
+local function entry_of(log, index)
+  if not log.shifted then return entry_at(log.key, index) end
+  local entry = log.shifted[index]
+  if entry then return entry[1], entry[2] end
 end
 
 function sliding_log.judge(key, max_wait)
@@ -38,7 +75,7 @@ function sliding_log.judge(key, max_wait)
   log.allowed = log.total + log.cost <= log.most
   if not log.allowed then
     local left, index = log.total, 1
-    local instant, spent = entry_at(key, index)
+    local instant, spent = entry_of(log, index)
     while instant do
       left = left - spent
       if left + log.cost <= log.most then
@@ -46,29 +83,35 @@ function sliding_log.judge(key, max_wait)
         break
       end
       index = index + 1
-      instant, spent = entry_at(key, index)
+      instant, spent = entry_of(log, index)
     end
   end
   return log
 end
 
 function sliding_log.spend(log)
+  write_shifted(log)
   if log.cost == 0 then return end
   log.total = log.total + log.cost
-  local entry = string.format('%.0f %.0f', log.now, log.cost)
+  local entry = string.format('%.0f %.0f', now, log.cost)
   if log.newest == 0 then
     redis.call('RPUSH', log.key, integer(log.total), entry)
   else
     redis.call('LSET', log.key, 0, integer(log.total))
     redis.call('RPUSH', log.key, entry)
   end
-  log.newest = log.now
+  log.newest = now
   redis.call('PEXPIREAT', log.key, expires_at_ms(log.newest + log.period))
+end
+
+function sliding_log.keep(log, action)
+  if action == 'spend' then write_shifted(log) end
 end
 
 function sliding_log.give_back(key)
   local log = settle(key)
   local instant, spent = number(), number()
+  write_shifted(log)
   if log.newest == 0 then return log end
   local index = redis.call('LPOS', key, string.format('%.0f %.0f', instant, spent))
   if not index then return log end

@@ -2,14 +2,23 @@
 limit.
 
 Exact in every interval of `period`, and the only algorithm here whose memory grows with the limit: one entry a hit.
-A hit at instant s counts until just before s + period. Time does not go back in a log: a `now` before the newest
-entry counts as that entry's instant.
+A hit at instant s counts until just before s + period. Where the clock stepped back behind the newest entry, all
+entries are shifted back by as much, as if it had stood still.
+
+A log is changed in place, by whoever comes in: a signal handler may ask for a hit in the midst of another. So each
+change is one call or one instruction, and what it is based on is looked at right before, with nothing in between at
+which the interpreter lets anybody in (after a call, at a function's entry, where a loop goes back; before Python 3.12
+also where a tuple is made).
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import accumulate, pairwise
+from operator import itemgetter
+from typing import Final
 
 from headgate.algorithms import Straight
 
@@ -18,121 +27,189 @@ Arguments = tuple[int, int, int]
 Facts = tuple[int, int, int]
 """`(total, newest, free_at)`: what the log holds after the decision; its newest instant (0: none); when a denied
 hit fits (0: it was not denied)."""
+Entry = tuple[int, int]
+"""`(instant, cumulative)`: a hit's instant, and all costs up to and including its own."""
+
+_BEGIN: Final = (0, 0)
+_cumulative: Final = itemgetter(1)
 
 
 class State:
-    """The log itself: `(instant, cost)`, oldest first, and the sum of the costs. It is changed in place: a state
-    belongs to one store. The sum is changed first, and then the entries by one call: the interpreter lets signals in
-    (and other threads, one of which may fork) after calls, and finds both changed.
+    """The log itself: entries, oldest first, after one that is out of view and tells where to count from. So dropping
+    the oldest is one call, and adding one is another, and what the log holds is right after each.
     """
 
-    __slots__ = ("entries", "total")
+    __slots__ = ("entries",)
 
-    def __init__(self, entries: Iterable[tuple[int, int]] = ()) -> None:
-        self.entries = deque(entries)
-        self.total = sum(cost for _, cost in self.entries)
+    def __init__(self, hits: Iterable[tuple[int, int]] = ()) -> None:
+        """:param hits: `(instant, cost)`, oldest first."""
+        self.entries: deque[Entry] = deque([_BEGIN])
+        found = list(hits)
+        sums = accumulate(cost for _, cost in found)
+        self.entries.extend((instant, total) for (instant, _), total in zip(found, sums, strict=True))
+
+    def hits(self) -> list[tuple[int, int]]:
+        """`(instant, cost)` of each hit, oldest first."""
+        return [(instant, cumulative - before) for (_, before), (instant, cumulative) in pairwise(list(self.entries))]
+
+    @property
+    def total(self) -> int:
+        """The sum of the costs."""
+        entries = self.entries
+        return entries[-1][1] - entries[0][1]
 
 
-Judged = tuple[State, int, int, int, int]
-"""`(log, now, cost, period, free_at)`: a hit that was judged but not yet spent."""
+Judged = tuple[State, Entry, Entry, int, Facts, bool]
+"""`(log, last, entry, period, facts, is_shifted)`: a hit that was judged but not yet spent. It makes an `entry` after the
+`last` one. A log that was shifted is a new one, of which only this knows."""
 
 
-def settle(state: State | None, now: int, period: int) -> tuple[State, int]:
-    """Drop what is out of view. Returns the log, and the instant that counts as now."""
+def settle(state: State | None, now: int, period: int) -> tuple[State, bool]:
+    """The log, with nothing in it that is out of view, and whether it had to be shifted."""
     if state is None:
-        return State(), now
+        return State(), False
     entries = state.entries
-    if entries:
-        now = max(now, entries[-1][0])
-    while entries and entries[0][0] + period <= now:
-        state.total -= entries[0][1]
+    newest = entries[-1]
+    if newest[0] > now and newest is not entries[0]:
+        return copied(state, now, period), True
+    while True:
+        entries = state.entries
+        if entries[0] is entries[-1] or entries[1][0] + period > now:
+            return state, False
         entries.popleft()
-    return state, now
+
+
+def copied(state: State | None, now: int, period: int) -> State:
+    """A log of one's own, shifted where the clock stepped back, with nothing in it that is out of view."""
+    hits = state.hits() if state else []
+    shift = max(0, hits[-1][0] - now) if hits else 0
+    shifted = [(max(0, instant - shift), cost) for instant, cost in hits]
+    return State(hit for hit in shifted if hit[0] + period > now)
 
 
 def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) -> tuple[bool, Judged]:
     """May a hit pass now? A later place cannot be reserved, so `max_wait` does not count."""
     cost, most, period = arguments
-    log, now = settle(state, now, period)
-    allowed = log.total + cost <= most
-    free_at = 0 if allowed else _free_at(log, cost, most, period)
-    return allowed, (log, now, cost, period, free_at)
+    log, is_shifted = settle(state, now, period)
+    last = log.entries[-1]
+    allowed, facts = look(log, cost, most, period)
+    return allowed, (log, last, (now, last[1] + cost), period, facts, is_shifted)
 
 
-def _free_at(log: State, cost: int, most: int, period: int) -> int:
-    left = log.total
-    for instant, spent in log.entries:
-        left -= spent
-        if left + cost <= most:
-            return instant + period
-    return 0
+def look(log: State, cost: int, most: int, period: int) -> tuple[bool, Facts]:
+    """Does a hit fit in, and how do things stand?"""
+    while True:
+        entries = log.entries
+        begin = entries[0]
+        last = entries[-1]
+        total = last[1] - begin[1]
+        newest = last[0] if total else 0
+        surplus = total + cost - most
+        if surplus <= 0:
+            return True, (total, newest, 0)
+        if surplus > total:  # it never fits
+            return False, (total, newest, 0)
+        first = entries[1]
+        if first[1] - begin[1] >= surplus:
+            return False, (total, newest, first[0] + period)
+        found = list(entries)
+        if found[0] is begin:
+            return False, (total, newest, found[bisect_left(found, begin[1] + surplus, key=_cumulative)][0] + period)
 
 
-def spend(judged: Judged) -> tuple[State | None, int, Facts]:
-    """Take the cost."""
-    log, now, cost, period, free_at = judged
-    if cost > 0:
-        log.total += cost
-        log.entries.append((now, cost))
-    return write(log, period, free_at)
+def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
+    """Take the cost, once however often it is asked for. None if the log has gone on since it was judged."""
+    log, last, entry, period, facts, _ = judged
+    cost = entry[1] - last[1]
+    if cost == 0:
+        return write(log, period, facts)
+    told = log, entry[0] + period, (facts[0] + cost, entry[0], 0)
+    entries = log.entries
+    if entries[-1] is last:
+        entries.append(entry)
+    return told if entries[-1] is entry else None
 
 
 def keep(judged: Judged) -> Facts:
     """Leave everything as it is, and say how it is."""
-    log, _, _, period, free_at = judged
-    return write(log, period, free_at)[2]
+    return judged[4]
+
+
+def repaired(judged: Judged) -> tuple[State | None, int] | None:
+    """As `Algorithm.repaired`: the log that was shifted."""
+    log, _, _, period, facts, is_shifted = judged
+    return write(log, period, facts)[:2] if is_shifted else None
 
 
 def give_back(
     state: State | None, now: int, arguments: Arguments, receipt: tuple[int, int]
 ) -> tuple[State | None, int, Facts]:
-    """Return the cost to an entry `(instant, cost)`, if it is still in view."""
+    """Return the cost to a hit `(instant, cost)`, if it is still in view. The log is a new one."""
     cost, _, period = arguments
-    log, now = settle(state, now, period)
-    if receipt in log.entries:
-        index = log.entries.index(receipt)
+    hits = copied(state, now, period).hits()
+    if receipt in hits:
+        index = hits.index(receipt)
         rest = max(0, receipt[1] - cost)
-        log.total -= receipt[1] - rest
-        if rest > 0:
-            log.entries[index] = (receipt[0], rest)
-        else:
-            del log.entries[index]
-    return write(log, period, 0)
+        hits[index : index + 1] = [(receipt[0], rest)] if rest > 0 else []
+    return tell(State(hits), period)
 
 
 def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
-    """Charge the cost, whatever the limit says."""
+    """Charge the cost, whatever the limit says. The log is a new one."""
     cost, _, period = arguments
-    log, now = settle(state, now, period)
-    return spend((log, now, cost, period, 0))
+    hits = copied(state, now, period).hits()
+    return tell(State([*hits, (now, cost)] if cost > 0 else hits), period)
 
 
-def write(log: State, period: int, free_at: int) -> tuple[State | None, int, Facts]:
+def tell(log: State, period: int) -> tuple[State | None, int, Facts]:
+    """A log of one's own as it is kept, and how things stand."""
+    total = log.total
+    return write(log, period, (total, log.entries[-1][0] if total else 0, 0))
+
+
+def write(log: State, period: int, facts: Facts) -> tuple[State | None, int, Facts]:
     """The state as it is kept, until its newest entry is out of view."""
-    if not log.entries:
-        return None, 0, (0, 0, free_at)
-    newest = log.entries[-1][0]
-    return log, newest + period, (log.total, newest, free_at)
+    total, newest, _ = facts
+    return (log, newest + period, facts) if total else (None, 0, facts)
 
 
 def straight(arguments: Arguments) -> Straight:
     """As `Algorithm.straight`, as long as time has not gone back."""
     _, most, period = arguments
 
-    def hit(log: State, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
+    def hit(log: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
+        if log is None:
+            return True, State([(now, cost)]), now + period, (cost, now, 0)
         entries = log.entries
-        # Who looked at it with a shorter period may have left nothing of it.
-        if not entries or not (newest := entries[-1][0]) <= now < newest + period:
+        last = entries[-1]
+        if not (newest := last[0]) <= now < newest + period:
             return None
-        while entries[0][0] + period <= now:
-            log.total -= entries[0][1]
-            entries.popleft()
-        total = log.total + cost
-        if total > most:
-            return False, log, 0, (log.total, newest, _free_at(log, cost, most, period))
-        log.total = total
-        entries.append((now, cost))
-        return True, log, now + period, (total, now, 0)
+        expired = now - period
+        while True:
+            try:
+                first = entries[1]
+            except IndexError:  # who looked at it with a shorter period has left nothing of it
+                return None
+            if first[0] <= expired:
+                entries.popleft()
+                continue
+            before = entries[0][1]
+            total = last[1] - before + cost
+            if total <= most:
+                entry = (now, last[1] + cost)
+                if entries[-1] is last and log.entries is entries:
+                    entries.append(entry)
+                    return True, log, now + period, (total, now, 0)
+            elif entries[-1] is last:
+                if first[1] - before >= total - most:
+                    return False, log, 0, (total - cost, last[0], first[0] + period)
+                is_allowed, facts = look(log, cost, most, period)
+                if not is_allowed:
+                    return False, log, 0, facts
+            entries = log.entries  # somebody came in meanwhile, and time does not go back
+            last = entries[-1]
+            now = max(now, last[0])
+            expired = now - period
 
     return hit
 

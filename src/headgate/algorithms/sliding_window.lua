@@ -25,6 +25,10 @@ local function settle(key)
     window.previous = current
     return window
   end
+  if start > now then -- the clock stepped back
+    window.current, window.is_carried = current + previous, true
+    return window
+  end
   window.start, window.current, window.previous = start, current, previous
   return window
 end
@@ -59,9 +63,17 @@ function sliding_window.spend(window)
   write(window)
 end
 
+function sliding_window.keep(window, action)
+  if action == 'spend' and window.is_carried then write(window) end
+end
+
 function sliding_window.give_back(key)
   local window = settle(key)
   local receipt = number()
+  if window.is_carried then
+    write(window)
+    return window
+  end
   if window.start == receipt then
     window.current = math.max(0, window.current - window.cost)
   elseif window.start - window.period == receipt then

@@ -4,6 +4,9 @@ The previous window is taken to have been spent evenly, and its share is rounded
 interval of length t, at most `limit + limit / period * t` tokens pass. Cloudflare describes the idea in "How we
 built rate limiting capable of scaling to millions of domains" (2017); there, denials count, here they do not.
 
+Where the clock stepped back, both counts are carried into the window that now is in, which cannot tell what of them is
+out of view by now.
+
 The share is `left / steps`, with `left` the steps that the previous window is still in view for. A step is one
 microsecond, or as many as it takes for `limit * steps` to be exact in a script.
 """
@@ -23,19 +26,24 @@ Facts = tuple[int, int, int]
 State = tuple[int, int, int]
 """`(start, current, previous)`: what the two windows remember, which is the current one's first microsecond, and both
 counts."""
-Judged = tuple[int, int, int, int, int]
-"""`(start, current, previous, cost, period)`: a hit that was judged but not yet spent."""
+Judged = tuple[int, int, int, int, int, bool]
+"""`(start, current, previous, cost, period, is_carried)`: a hit that was judged but not yet spent."""
 
 
-def settle(state: State | None, now: int, arguments: Arguments) -> State:
-    """Roll the windows on to `now`. A window that begins later (the clock stepped back) stays."""
+def settle(state: State | None, now: int, arguments: Arguments) -> tuple[int, int, int, bool]:
+    """The windows as of `now`, and whether the counts were carried into them from later ones. A window that has begun
+    stays, though it is on no grid of ours (the limit had another period before).
+    """
     period = arguments[2]
     start = now - now % period
     if state is None or state[0] < start - period:
-        return start, 0, 0
-    if state[0] < start:
-        return start, 0, state[1]
-    return state
+        return start, 0, 0, False
+    known, current, previous = state
+    if known < start:
+        return start, 0, current, False
+    if known > now:  # the clock stepped back
+        return start, current + previous, 0, True
+    return known, current, previous, False
 
 
 def in_view(previous: int, start: int, now: int, arguments: Arguments) -> int:
@@ -49,14 +57,14 @@ def in_view(previous: int, start: int, now: int, arguments: Arguments) -> int:
 def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) -> tuple[bool, Judged]:
     """May a hit pass now? A later place cannot be reserved, so `max_wait` does not count."""
     cost, most, period, _, _ = arguments
-    start, current, previous = settle(state, now, arguments)
+    start, current, previous, is_carried = settle(state, now, arguments)
     used = current + in_view(previous, start, now, arguments)
-    return used + cost <= most, (start, current, previous, cost, period)
+    return used + cost <= most, (start, current, previous, cost, period, is_carried)
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts]:
     """Take the cost."""
-    start, current, previous, cost, period = judged
+    start, current, previous, cost, period, _ = judged
     return write(start, current + cost, previous, period)
 
 
@@ -65,10 +73,18 @@ def keep(judged: Judged) -> Facts:
     return judged[:3]
 
 
+def repaired(judged: Judged) -> tuple[State | None, int] | None:
+    """As `Algorithm.repaired`: the counts that were carried into these windows."""
+    start, current, previous, _, period, is_carried = judged
+    return write(start, current, previous, period)[:2] if is_carried else None
+
+
 def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
     """Return the cost to the window that begins at `receipt`, if it is still in view."""
     cost, _, period, _, _ = arguments
-    start, current, previous = settle(state, now, arguments)
+    start, current, previous, is_carried = settle(state, now, arguments)
+    if is_carried:
+        return write(start, current, previous, period)
     if start == receipt:
         current = max(0, current - cost)
     elif start - period == receipt:
@@ -79,7 +95,7 @@ def give_back(state: State | None, now: int, arguments: Arguments, receipt: int)
 def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
     """Charge the cost to the current window, whatever the limit says."""
     cost, _, period, _, _ = arguments
-    start, current, previous = settle(state, now, arguments)
+    start, current, previous, _ = settle(state, now, arguments)
     return write(start, current + cost, previous, period)
 
 
@@ -99,7 +115,10 @@ def straight(arguments: Arguments) -> Straight:
     """As `Algorithm.straight`, for the window that now is in."""
     _, most, period, _, _ = arguments
 
-    def hit(state: State, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
+    def hit(state: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
+        if state is None:
+            state = (now - now % period, cost, 0)
+            return True, state, state[0] + 2 * period, state
         start, current, previous = state
         if start != now - now % period:
             return None

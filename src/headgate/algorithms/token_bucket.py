@@ -122,6 +122,10 @@ def plain_facts(tat: int, now_us: int, arguments: Arguments, *, is_allowed: bool
     return debt, 0 if is_allowed else -(-(debt + increment - tolerance) // rate), tat, 0
 
 
+def repaired(judged: object) -> None:
+    """Nothing."""
+
+
 def give_back(
     state: State | None, now_us: int, arguments: Arguments, receipt: Receipt
 ) -> tuple[State | None, int, Facts]:

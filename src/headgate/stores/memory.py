@@ -24,9 +24,10 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeVar
 
-from headgate.algorithms import MAX_DEBT_US, Facts, Straight, sliding_log
+from headgate.algorithms import Facts, Straight, sliding_log
 from headgate.clock import Clock, in_nanoseconds, system_clock
 from headgate.decision import BucketDecision, Decision, Lone, ToldDecision
 from headgate.errors import InvalidUse
@@ -73,12 +74,12 @@ _NOTHING: Final = (None, 0)
 _Place = tuple[_Table, str]
 
 
-class _Part(tuple[_Table, str, _Entry, Callable[[], tuple[Any, int, Facts]]]):
-    """What an operation writes of one key: `(table, key, seen, work)`. `seen` is the entry that was judged, None if there
-    was none; `work` tells what to keep in its place, and may be done again: what it changes in place, it changes once.
-    """
-
-    __slots__ = ()
+_Written = tuple[Any, int, Facts]
+"""`(state, until_us, facts)`: what is kept of a key, and told of a hit."""
+_Part = tuple[_Table, str, _Entry, Callable[[], _Written | None]]
+"""`(table, key, seen, work)`: what an operation writes of one key. `seen` is the entry that was judged, None if there was
+none; `work` tells what to keep in its place, and may be done again: what it changes in place, it changes once. None says
+that it was changed, and has gone on since."""
 
 
 class _Operation:
@@ -196,17 +197,26 @@ class MemoryStore:
                 return otherwise(key, cost, limit)
             with lock:
                 now_us = time_ns() // 1_000
-                entry = entries.get(key, _NOTHING)
-                state, until_us = entry
-                found = hit(state, now_us, cost) if until_us > now_us and cost and self._under_way is None else None
+                seen = entries.get(key, _NOTHING)
+                state, until_us = seen
+                found = None
+                if cost and self._under_way is None:
+                    found = hit(state if until_us > now_us else None, now_us, cost)
                 if found is None:
                     return self._decide_lone(asked[0], key, name, cost)
                 is_allowed, state, until_us, facts = found
                 if is_allowed:
-                    entry, seen = (state, until_us), entry
+                    entry = (state, until_us)
+                    if seen is _NOTHING and key not in entries:
+                        self._add(table, check_key(key), now_us)
+                        if key not in entries and self._under_way is None:
+                            entries[key] = seen = entry
                     if key in entries and entries[key] is seen:
                         entries[key] = entry
-                    elif not is_in_place:  # somebody came in, and the state is not what it was
+                    elif is_in_place and key in entries and entries[key][0] is state:
+                        if entries[key][1] < until_us:
+                            entries[key] = entry
+                    else:  # somebody came in, and what we have read of it is not what there is
                         return self._decide_lone(asked[0], key, name, cost)
             decision: ToldDecision = ToldDecision()
             decision.now_us = now_us
@@ -332,13 +342,13 @@ class MemoryStore:
                 operation.parts = parts
                 if parts:
                     self._carry_out(operation)
-                    facts = operation.facts
+                    facts = facts or operation.facts
                 self._end(operation)
                 return Decision(group, now_us, allowed, facts)
             now_us = self._clock()
 
     def _judge(self, group: Group, now_us: int) -> tuple[bool, Sequence[_Part], tuple[Facts, ...]]:
-        """What comes of a group: whether it is allowed, what is to be written, and the facts if that is nothing."""
+        """What comes of a group: whether it is allowed, what is to be written, and the facts where writing tells none."""
         hits, max_wait_us, action = group
         if action not in ("spend", "peek"):
             return self._judge_other(group, hits[0], now_us)
@@ -355,9 +365,16 @@ class MemoryStore:
             allowed = allowed and fits
             judged.append((table, key, seen, algorithm, found))
         if allowed and action == "spend":
-            parts = [_Part((table, key, seen, _spending(one, found))) for table, key, seen, one, found in judged]
+            parts = [(table, key, seen, partial(one.spend, found)) for table, key, seen, one, found in judged]
             return True, parts, ()
-        return allowed, (), tuple([algorithm.keep(found) for _, _, _, algorithm, found in judged])
+        facts = tuple([algorithm.keep(found) for _, _, _, algorithm, found in judged])
+        parts = []
+        if action == "spend":
+            for table, key, seen, algorithm, found in judged:
+                repaired = algorithm.repaired(found)
+                if repaired is not None:
+                    parts.append((table, key, seen, _writing(*repaired, ())))
+        return allowed, parts, facts
 
     def _judge_other(self, group: Group, hit: Hit, now_us: int) -> tuple[bool, Sequence[_Part], tuple[Facts, ...]]:
         limit, key, name, cost, holder, receipt, _ = hit
@@ -371,29 +388,37 @@ class MemoryStore:
         allowed = True
         if group.action == "give_back":
             written = algorithm.give_back(state, now_us, arguments, receipt)
-        elif group.action == "take" and algorithm is sliding_log:
-            boundless = (arguments[0], MAX_DEBT_US, *arguments[2:])
-            judged = algorithm.judge(state, now_us, boundless, 0)[1]
-            return True, [_Part((table, key, seen, _spending(algorithm, judged)))], ()
         elif group.action == "take":
             written = algorithm.take(state, now_us, arguments)
         elif group.action == "renew" and isinstance(limit, Concurrency):
             allowed, *written = algorithm.renew(state, now_us, arguments)
         else:
             written = None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
-        return allowed, [_Part((table, key, seen, lambda: written))], ()
+        return allowed, [(table, key, seen, _writing(*written))], ()
 
     def _carry_out(self, operation: _Operation) -> None:
         """Write what an operation has said that it writes. Whoever comes in meanwhile does all of it before he goes on."""
         facts = []
         for table, key, seen, work in operation.parts or ():
-            state, until_us, told = work()
+            written = work()
+            if written is None:  # whoever came in has done all
+                return
+            state, until_us, told = written
             facts.append(told)
-            entry, entries = table.entry(state, until_us), table.entries
+            entries = table.entries
             if key not in entries:
                 if state is None:
                     continue
                 self._add(table, key, self._clock())
+            log = seen[0] if seen.__class__ is tuple else None
+            if log.__class__ is sliding_log.State and log is not state:
+                # Somebody may be about to add to this log, who has read it before he was interrupted.
+                fresh = sliding_log.State() if state is None else state
+                if operation.is_over:
+                    return
+                log.entries = fresh.entries
+                state = log
+            entry = table.entry(state, until_us)
             if operation.is_over:
                 return
             if key not in entries or entries[key] is seen:  # or else, it has been written
@@ -470,5 +495,5 @@ class _Forgetting:
             del self._tables[self._owner]
 
 
-def _spending(algorithm: Any, judged: Any) -> Callable[[], tuple[Any, int, Facts]]:
-    return lambda: algorithm.spend(judged)
+def _writing(state: Any, until_us: int, facts: Facts) -> Callable[[], _Written]:
+    return lambda: (state, until_us, facts)

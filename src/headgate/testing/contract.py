@@ -41,8 +41,10 @@ _LIMITS: Final = {
 """Three tokens of each kind."""
 
 _COUNTING: Final = {name: limit for name, limit in _LIMITS.items() if not isinstance(limit, Concurrency)}
+_SPANNING: Final = {name: limit for name, limit in _LIMITS.items() if not isinstance(limit, TokenBucket)}
 
 _all_kinds = pytest.mark.parametrize("limit", _LIMITS.values(), ids=_LIMITS)
+_kinds_with_instants = pytest.mark.parametrize("limit", _SPANNING.values(), ids=_SPANNING)
 _counting_kinds = pytest.mark.parametrize("limit", _COUNTING.values(), ids=_COUNTING)
 
 _CONFUSABLE: Final = [
@@ -449,13 +451,27 @@ class StoreContract:
             clock.advance(seconds=-HOUR)
             assert not ask(spend(hit(limit, holder="b")))[0]
 
-    @_counting_kinds
-    def test_what_was_spent_is_still_spent_when_a_clock_that_stepped_back_comes_forward_again(
+    @_kinds_with_instants
+    def test_a_clock_that_steps_back_makes_nobody_wait_for_longer_than_the_limit_spans(
         self, ask: Ask, clock: ManualClock, limit: Limit
     ) -> None:
+        own_ttl = f"c0ffee.{limit.period_us}"
+        ask(spend(hit(limit, cost=3, holder=own_ttl)))
+        clock.advance(seconds=-1_000 * HOUR)
+        waited_us = 0
+        while not (decision := ask(spend(hit(limit, holder=own_ttl)))[0]):
+            waited_us += decision.retry_after_us
+            clock.advance(microseconds=decision.retry_after_us)
+        assert waited_us <= limit.period_us * (2 if isinstance(limit, SlidingWindow) else 1)
+
+    @_counting_kinds
+    def test_what_was_spent_is_still_spent_when_a_clock_steps_back_a_little_and_comes_forward_again(
+        self, ask: Ask, clock: ManualClock, limit: Limit
+    ) -> None:
+        clock.advance(seconds=60)
         ask(spend(hit(limit, cost=2)))
         began_us = clock()
-        clock.advance(seconds=-HOUR)
+        clock.advance(seconds=-1)
         meanwhile = int(ask(spend(hit(limit)))[0].allowed)
         clock.set(began_us)
         assert ask(peek(hit(limit)))[0].remaining == 1 - meanwhile
