@@ -145,8 +145,10 @@ class State:
             del order[at]
 
 
-Judged = tuple[State, int, int, int, str, Facts, int]
-"""`(slots, now, cost, ttl, holder, facts, changes)`: a hit that was judged but not yet spent."""
+Judged = tuple[State, dict[str, int], int, Facts, int]
+"""`(slots, taken, more, facts, changes)`: a hit that was judged but not yet spent. It takes slots until they expire, so
+many more than its holder had.
+"""
 
 
 def settle(state: State | None, now: int, ttl: int) -> State:
@@ -172,32 +174,32 @@ def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) ->
         if slots.changes == changes:
             free_at = order[(surplus if surplus < held else held) - 1][0] if surplus > 0 < held else 0
             last = order[-1][0] if held else 0
-            return surplus <= 0, (slots, now, cost, ttl, holder, (held, free_at, last), changes)
+            taken = dict.fromkeys(names(holder, cost), now + ttl)
+            more = len(taken.keys() - slots.slots.keys())
+            if slots.changes == changes:
+                return surplus <= 0, (slots, taken, more, (held, free_at, last), changes)
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
     """Take the slots, once however often it is asked for. None if anything has changed since they were judged."""
-    slots, now, cost, ttl, holder, (held, _, last), changes = judged
-    if cost == 0:
+    slots, taken, more, (held, _, last), changes = judged
+    if not taken:
         return write(slots, held, last)
-    taken = dict.fromkeys(names(holder, cost), now + ttl)
-    held, last = held_with(slots, taken, held, last, now + ttl)
-    told = write(slots, held, last)
+    told = write(slots, held + more, last_with(slots, taken, last))
     return told if slots.put(taken, changes) or slots.slots.items() >= taken.items() else None
 
 
-def held_with(slots: State, more: dict[str, int], held: int, last: int, expiry: int) -> tuple[int, int]:
-    """How many slots are held, and when the last of them expires, with more that are held until `expiry`."""
-    known = slots.slots
-    held += len([slot for slot in more if slot not in known])
+def last_with(slots: State, more: dict[str, int], last: int) -> int:
+    """When the last slot expires, with more that are held."""
+    expiry = next(iter(more.values()))
     if last > expiry:  # rare: is it somebody else's?
-        last = max([at for slot, at in known.copy().items() if slot not in more], default=0)
-    return held, max(last, expiry)
+        last = max([at for slot, at in slots.slots.copy().items() if slot not in more], default=0)
+    return max(last, expiry)
 
 
 def keep(judged: Judged) -> Facts:
     """Leave everything as it is, and say how it is."""
-    return judged[5]
+    return judged[3]
 
 
 def repaired(judged: Judged) -> None:
@@ -224,9 +226,9 @@ def renew(state: State | None, now: int, arguments: Arguments) -> tuple[bool, St
         last = order[-1][0] if held else 0
         if not are_held or cost == 0:
             return are_held, *write(slots, held, last)
-        held, last = held_with(slots, renewed, held, last, now + ttl)
+        told = write(slots, held, last_with(slots, renewed, last))
         if slots.put(renewed, changes):
-            return True, *write(slots, held, last)
+            return True, *told
 
 
 def write(slots: State, held: int, last: int) -> tuple[State | None, int, Facts]:
