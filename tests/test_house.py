@@ -20,6 +20,7 @@ LAYERS = [
     {"errors"},
     {"clock"},
     {"forks"},
+    {"daemons"},
     {"locks"},
     {"loops"},
     {"algorithms"},

@@ -10,15 +10,15 @@ import asyncio
 import atexit
 import logging
 import random
-import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
+from headgate.daemons import Daemon, InterpreterEnds
 from headgate.decision import Decision, Lone
 from headgate.decorate import CostOfCall, KeyOfCall, decorator
 from headgate.drive import drive, drive_async
@@ -56,9 +56,6 @@ class Limiter(Front):
 
     A context manager; it closes what it opened itself.
     """
-
-    _returning: threading.Thread | None = None
-    """Gives back leases that are idle."""
 
     def _find_quick_way(self) -> None:
         """As in `Front`. And in memory, what decides becomes the method `try_acquire` itself: one call more would take
@@ -221,21 +218,30 @@ class Limiter(Front):
                 decision = drive(leases.asking(group), self._send_plainly)
         except StoreOutage as outage:
             decision = self._outage.decide(group, outage)
-        if leases is not None and leases.is_holding and not self._is_returning():
-            self._return_when_idle(leases)
+        if leases is not None and leases.is_holding and not self._returner().is_alive:
+            _leasing.add(self)
+            self._returner().start()
         return self._answered(decision)
 
-    def _is_returning(self) -> bool:
-        return self._returning is not None and self._returning.is_alive()
+    def _returner(self) -> Daemon:
+        """What gives back leases that are idle."""
+        made = vars(self).get("_returning")
+        daemon: Daemon = made or vars(self).setdefault("_returning", Daemon("headgate-leases", self._return_idle))
+        return daemon
 
-    def _return_when_idle(self, leases: Leases) -> None:
-        _leasing.add(self)
-        work = (leases.returning(), self._send_plainly)
-        self._returning = threading.Thread(target=drive, args=work, name="headgate-leases", daemon=True)
-        try:
-            self._returning.start()
-        except RuntimeError as error:  # the interpreter ends, or has no daemon threads (a subinterpreter)
-            logger.info("headgate: what is leased will go back at the end only: %s", error)
+    def _return_idle(self) -> None:
+        assert self._leases is not None
+        daemon = self._returner()
+
+        def send(command: waiting.Ask | waiting.Pause) -> Any:
+            if isinstance(command, waiting.Ask):
+                return self._ask_store(command.groups)
+            if not daemon.sleep(command.duration_us / 1_000_000):
+                raise InterpreterEnds
+            return command.duration_us
+
+        with suppress(InterpreterEnds):
+            drive(self._leases.returning(), send)
 
     def _return_leases(self) -> None:
         if self._leases is not None:

@@ -14,8 +14,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import queue
-import threading
 import time
 import weakref
 from collections import deque
@@ -23,6 +21,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self
 
+from headgate.daemons import Daemon
 from headgate.decision import Decision
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.forks import begin_afresh_in_child
@@ -179,6 +178,7 @@ class Renewer:
 
     def __init__(self, ask: Callable[[list[Group]], list[Decision]]) -> None:
         self._ask = ask
+        self._daemon = Daemon("headgate-renewer", self._run)
         self.begin()
         begin_afresh_in_child(self, Renewer.begin)
 
@@ -186,8 +186,6 @@ class Renewer:
         """Begin afresh: in a forked process, what is held is our parent's."""
         self._coming: deque[weakref.ref[_Held]] = deque()
         """Those which the thread has not seen yet."""
-        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
-        """Wakes the thread. It may be rung while it is being rung."""
         self._running: dict[str, object] = {}
         """Which thread renews, if one does: taken in one step."""
         self._wakes_at = 0.0
@@ -202,18 +200,15 @@ class Renewer:
         self._held.add(id(held))
         self._coming.append(weakref.ref(held))
         if not self._running:
-            try:
-                threading.Thread(target=self._run, name="headgate-renewer", daemon=True).start()
-            except RuntimeError as error:  # the interpreter ends, or has no daemon threads (a subinterpreter)
-                logger.warning("headgate: a slot will not be renewed, since no thread can be started for it: %s", error)
+            self._daemon.start()  # where it cannot, the slot expires in its time
         elif held.due < self._wakes_at:
-            self._bell.put(None)
+            self._daemon.ring()
 
     def discard(self, held: _Held) -> None:
         """Renew no more. The thread ends soon after the last one."""
         self._held.discard(id(held))
         if not self._held and not self._lingers:
-            self._bell.put(None)
+            self._daemon.ring()
 
     def _run(self) -> None:
         mine = object()
@@ -243,8 +238,8 @@ class Renewer:
             else:
                 self._lingers, self._wakes_at = True, now + LINGER_S
             if not self._coming or self._lingers:
-                with contextlib.suppress(queue.Empty):
-                    self._bell.get(timeout=max(0.0, self._wakes_at - time.monotonic()))
+                if not self._daemon.sleep(self._wakes_at - time.monotonic()):
+                    return
 
     def _renew(self, due: list[_Held], now: float) -> None:
         if not due:

@@ -29,6 +29,12 @@ FILES: Final = {
     "sl": ("sliding_log.lua",),
     "cc": ("concurrency.lua",),
 }
+_TEXTS: Final = {
+    file.name: file.read_text("utf-8")
+    for file in resources.files("headgate.algorithms").iterdir()
+    if file.name.endswith(".lua")
+}
+"""The scripts by their files' names. They are read here, and not in a call, where a signal might interrupt it."""
 NO_ANSWER: Final = "what came is no answer to what we asked: is this a Redis or Valkey server?"
 MAX_ATTEMPTS: Final = 4
 """How often a calendar window may move away under a batch before that is an error. Twice takes a midnight at the
@@ -71,11 +77,10 @@ class Script(NamedTuple):
 @functools.cache
 def compose(codes: frozenset[str]) -> tuple[str, str]:
     """The script for a set of algorithms, as `(sha, text)`. What a batch does not use is not sent, nor run."""
-    folder = resources.files("headgate.algorithms")
     shared = ("clock.lua", "prelude.lua")
     names = ["clock.lua", *(["token_bucket_lone.lua"] if "tb" in codes else []), "prelude.lua"]
     names += [*(name for code in sorted(codes) for name in FILES[code]), "decide.lua"]
-    texts = [(folder / name).read_text("utf-8") for name in names]
+    texts = [_TEXTS[name] for name in names]
     # A block each, so that their local names keep apart; those of clock and prelude are everybody's.
     text = "\n".join(part if name in shared else f"do\n{part}end\n" for name, part in zip(names, texts, strict=True))
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

@@ -129,8 +129,8 @@ class Dialler:
         if self._blocking is None:
             raise InvalidUse("this store was made from an asyncio client: it serves AsyncLimiter only")
         kind, options = self._blocking
-        connection = kind(**options)
         try:
+            connection = kind(**options)
             connection.connect()
         except (exceptions.RedisError, OSError):
             raise
