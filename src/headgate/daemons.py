@@ -29,7 +29,7 @@ _ending: Final[list[str]] = []
 """Not empty: the interpreter ends."""
 
 
-class InterpreterEnds(Exception):  # noqa: N818  # it says what happens, and is no error
+class InterpreterEnds(Exception):  # it says what happens, and is no error
     """Ends what a thread of ours is doing."""
 
 

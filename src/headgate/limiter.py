@@ -25,7 +25,6 @@ from headgate.drive import drive, drive_async
 from headgate.errors import StoreOutage
 from headgate.front import Front
 from headgate.hits import Group
-from headgate.lease import Leases
 from headgate.limits import Limit
 from headgate.loops import finish
 from headgate.plans import waiting

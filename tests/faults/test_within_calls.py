@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -38,7 +39,7 @@ LIMITS: list[Limit] = [
 ]
 
 Call = Callable[[Limiter, list[Decision]], Decision | None]
-"""A call of a limiter, with the decisions of two earlier hits of one token. It answers what was decided, if anything."""
+"""A call of a limiter, with the decisions of two earlier hits of one token. It tells what was decided, if anything."""
 
 
 def spend(limiter: Limiter, earlier: list[Decision]) -> Decision | None:
@@ -120,6 +121,10 @@ class Bench:
         return left
 
 
+def _add(told: list[bool | None], bench: Bench, call: Call) -> None:
+    told.append(bench.make(call))
+
+
 @pytest.mark.parametrize("inner", [spend, spend_new, refund, reset, hold], ids=lambda call: call.__name__)
 @pytest.mark.parametrize("outer", CALLS, ids=lambda call: call.__name__)
 @pytest.mark.parametrize("limit", LIMITS, ids=str)
@@ -132,7 +137,8 @@ def test_a_call_within_a_call_is_as_if_one_came_after_the_other(limit: Limit, ou
     for point in each_point():
         bench = Bench(limit)
         told: list[bool | None] = []
-        told.append(point.striking(lambda: bench.make(outer), WITHIN, lambda: told.append(bench.make(inner))))
+        within = partial(_add, told, bench, inner)
+        told.append(point.striking(partial(bench.make, outer), WITHIN, within))
         if point.place:
             assert (sorted(map(str, told)), bench.outcome()) in serial, point
 
@@ -147,7 +153,7 @@ def test_an_exception_at_any_point_costs_at_most_what_the_call_was_to_take(limit
     for point in each_point(with_collector=False):
         bench = Bench(limit)
         with suppress(Struck):
-            point.striking(lambda: bench.make(call), WITHIN, strike)  # noqa: B023  # called at once
+            point.striking(partial(bench.make, call), WITHIN, strike)
         bench.limiter.try_acquire("another")  # which sees to what was left half-done
         left = bench.outcome()
         assert least <= left[0] <= max(likely)[0], point
