@@ -98,7 +98,7 @@ def decorator(
                         result = function(*args, **kwargs)
                         return await result
                 except TypeError as error:
-                    if arguments.has_not_arrived(error, args, kwargs):
+                    if arguments.has_not_arrived(error):
                         with suppress(StoreOutage):
                             await awaiting.refund(decision)
                     raise
@@ -135,7 +135,7 @@ def decorator(
                 with blocking.holding(decision):
                     return function(*args, **kwargs)
             except TypeError as error:
-                if arguments.has_not_arrived(error, args, kwargs):
+                if arguments.has_not_arrived(error):
                     with suppress(StoreOutage):
                         blocking.refund(decision)
                 raise
@@ -249,29 +249,22 @@ class _Arguments:
             try:
                 self._signature.bind(*args, **kwargs)
             except TypeError as error:
-                raise TypeError(f"{self._name}() {error}") from None
+                raise TypeError(f"{self._name}(): {error}") from None
         if len(self.fitting) < MAX_SHAPES:
             self.fitting.add((len(args), *kwargs))
 
-    def has_not_arrived(self, error: TypeError, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    def has_not_arrived(self, error: TypeError) -> bool:
         """Did a call fail before the function ran? So it is where a wrapper takes anything, and what it wraps does not.
         A wrapper may also hand on other arguments than it gets, so this cannot be known beforehand.
         """
-        if self._wrapped is None:
+        wrapped, trace = self._wrapped, error.__traceback__
+        if wrapped is None or not str(error).startswith(f"{wrapped.__qualname__}() "):  # as the interpreter says it
             return False
-        signature = _signature(self._wrapped)
-        if signature is None:
-            return False
-        trace = error.__traceback__
         while trace is not None:
-            if trace.tb_frame.f_code is self._wrapped.__code__:
+            if trace.tb_frame.f_code is wrapped.__code__:
                 return False
             trace = trace.tb_next
-        try:
-            signature.bind(*args, **kwargs)
-        except TypeError:
-            return True
-        return False
+        return True
 
 
 def _wrapped(function: Callable[..., Any]) -> types.FunctionType | None:
