@@ -83,15 +83,19 @@ def in_trio(call: Call, limiter: AsyncLimiter) -> Any:
     return came[0]
 
 
-@pytest.mark.parametrize("limit", MADE.values(), ids=MADE)
+@pytest.mark.parametrize(
+    ("where", "limit"),
+    [
+        *[(where, limit) for where in ("valkey", "cluster") for limit in MADE.values()],
+        *[("leased", MADE[name]) for name in ("bucket", "window")],  # neither slots nor groups are leased
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-@pytest.mark.parametrize("where", ["valkey", "cluster", "leased"])
 def test_a_call_that_needs_asyncio_says_so_and_spends_nothing(
     valkey_url: str, cluster_url: str, prefix: str, where: str, call: Call, limit: Any
 ) -> None:
     store = RedisStore(cluster_url if where == "cluster" else valkey_url, prefix=prefix, timeout=20)
-    if where == "leased" and limit not in ("5/minute", "fixed-window 5/minute"):
-        pytest.skip("slots and groups are not leased")
     error = in_trio(call, AsyncLimiter(limit, store=store, on_outage="raise", lease=where == "leased"))
     assert isinstance(error, InvalidUse), error
     with pytest.raises(InvalidUse, match=PROBLEM):
