@@ -316,7 +316,9 @@ def test_what_is_no_client_is_refused_and_the_client_asked_for() -> None:
             RedisStore(client=thing)
 
 
-@pytest.mark.parametrize("thing", [redis.Redis(), redis.Redis().pipeline(), b"redis://h", 5], ids=repr)
+@pytest.mark.parametrize(
+    "thing", [redis.Redis(), redis.Redis().pipeline(), b"redis://h", 5], ids=lambda thing: type(thing).__name__
+)
 def test_what_is_in_the_place_of_the_url_is_refused(thing: Any) -> None:
     with pytest.raises(
         InvalidUse, match=r"url is a str, not \w+: give a client by its name, RedisStore\(client=\.\.\.\)"
