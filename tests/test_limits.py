@@ -11,6 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import pytest
 
 from headgate import (
@@ -94,6 +95,9 @@ def test_a_period_that_cannot_be_is_refused(kind: Any, per: Any, problem: str) -
         (None, "must be an integer, not None"),
         (math.inf, "must be an integer, not inf"),
         (Fraction(3), "must be an integer"),
+        (np.float64(5), "must be an integer"),
+        (np.True_, "must be an integer"),
+        (np.array([5, 6]), "must be an integer"),
         (2**51, r"must be below 2\*\*51, where all stores count exactly"),
         (10**400, r"must be below 2\*\*51"),
     ],
@@ -103,6 +107,27 @@ def test_a_count_that_cannot_be_is_refused(kind: Any, count: Any, problem: str) 
         kind(count, 1)
     with pytest.raises(LimitOutOfBounds, match=problem):
         TokenBucket(5, burst=count) if count is not None else kind(count)
+
+
+class Five:
+    def __index__(self) -> int:
+        return 5
+
+
+class Count(enum.IntEnum):
+    FIVE = 5
+
+
+@pytest.mark.parametrize("kind", EVERY_KIND)
+@pytest.mark.parametrize(
+    "count", [np.int64(5), np.uint8(5), Five(), Count.FIVE], ids=lambda count: type(count).__name__
+)
+def test_a_count_is_whatever_counts_as_an_integer(kind: Any, count: Any) -> None:
+    limit = kind(count, np.int64(60))
+    assert limit == kind(5, 60)
+    assert (str(limit), hash(limit)) == (str(kind(5, 60)), hash(kind(5, 60)))
+    assert (type(limit.rate), type(limit.capacity), type(limit.period_us)) == (int, int, int)
+    assert type(TokenBucket(count, burst=count).burst) is int
 
 
 def test_the_largest_and_the_smallest_limits_can_be_made() -> None:

@@ -85,7 +85,7 @@ def test_who_has_it_may_take_it_again() -> None:
     one = lock()
     with one, one:
         pass
-    thread = threading.Thread(target=lambda: one.__enter__())  # nobody has it
+    thread = threading.Thread(target=one.__enter__)  # nobody has it
     thread.start()
     thread.join(5)
     assert not thread.is_alive()

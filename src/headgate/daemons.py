@@ -34,7 +34,9 @@ class InterpreterEnds(Exception):  # it says what happens, and is no error
 
 
 class Daemon:
-    """A thread that works whenever it is started, unless it can be none. No lock: it may be rung while it is being rung."""
+    """A thread that works whenever it is started, unless it can be none. No lock: it may be rung while it is being
+    rung.
+    """
 
     def __init__(self, name: str, work: Callable[[], object]) -> None:
         self._name = name
@@ -53,7 +55,9 @@ class Daemon:
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Begin to work. Where the interpreter ends, or has no such threads, a line goes to the log, and that is all."""
+        """Begin to work. Where the interpreter ends, or has no such threads, a line goes to the log, and that is
+        all.
+        """
         if _ending or sys.is_finalizing():  # it would never begin, and we would wait for that
             logger.info("headgate: the thread %s is not started, since the interpreter ends", self._name)
             return

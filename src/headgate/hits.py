@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Number
 from typing import Any, Final, Literal, NamedTuple
 
 from headgate.errors import CostExceedsCapacity, InvalidCost
-from headgate.limits import Limit
+from headgate.limits import Limit, integer_of
 
 Action = Literal["spend", "peek", "give_back", "take", "renew", "forget"]
 """What to do with a group.
@@ -76,15 +77,29 @@ class Fare:
         return Group((Hit(self.limit, key, self.name, self.cost),))
 
 
-def check_cost(cost: int, limit: Limit, name: str) -> None:
-    """Refuse what is no cost for `limit`.
+def integer_cost(cost: object, rule: str = "a cost is an integer") -> int:
+    """A cost as a plain integer.
+
+    :raises InvalidCost: if it is none.
+    """
+    found = integer_of(cost)
+    if found is None:
+        remedy = "await it" if hasattr(cost, "__await__") else "write int(...)"
+        if isinstance(cost, Number) and not isinstance(cost, Integral):
+            remedy += ", or count in a smaller unit, such as cents or thousandths"
+        raise InvalidCost(f"{rule}, not {cost!r}: {remedy}")
+    return found
+
+
+def check_cost(cost: object, limit: Limit, name: str) -> int:
+    """A cost as a plain integer, if it is one for `limit`.
 
     :raises InvalidCost: if it is not an integer of at least 0.
     :raises CostExceedsCapacity: if it can never be admitted.
     """
-    if isinstance(cost, bool) or not isinstance(cost, int):
-        raise InvalidCost(f"a cost is an integer, not {cost!r}")
-    if cost < 0:
-        raise InvalidCost(f"a cost is at least 0, not {cost}: to give tokens back, use refund(decision)")
-    if cost > limit.capacity:
-        raise CostExceedsCapacity(cost, limit.capacity, name)
+    found = integer_cost(cost)
+    if found < 0:
+        raise InvalidCost(f"a cost is at least 0, not {found}: to give tokens back, use refund(decision)")
+    if found > limit.capacity:
+        raise CostExceedsCapacity(found, limit.capacity, name)
+    return found

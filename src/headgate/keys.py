@@ -30,7 +30,7 @@ def check_key(key: str) -> str:
     if type(key) is str and key and len(key) <= 256 and key.isascii() and "\0" not in key:  # nearly always
         return key
     if not isinstance(key, str):
-        raise InvalidKey(f"a key is a str, not {type(key).__name__}: write str(...) or f'user:{{user_id}}'")
+        raise InvalidKey(f"a key is a str, not {type(key).__name__}: {_remedy(key)}")
     if not key:
         raise InvalidKey("a key must not be empty: for one counter for everybody, use a key such as 'global'")
     if "\0" in key:
@@ -107,6 +107,10 @@ def slot_finder(prefix: str) -> Callable[[str], int]:
 
 def _slot(tag: str) -> int:
     return binascii.crc_hqx(tag.encode(), 0) % SLOTS
+
+
+def _remedy(key: object) -> str:
+    return "await it" if hasattr(key, "__await__") else "write str(...) or f'user:{user_id}'"
 
 
 def _shown(key: str) -> str:

@@ -14,8 +14,8 @@ The store's time is taken to be the latest that it can be: when it decided, and 
 was *sent*.
 
 How many are drawn follows the demand: twice as many each time that they did not last, half as many when some were left.
-A signal's handler may spend, draw or give back in the middle of a call of the same thread. So what is read of a lease and
-what is written of it stand together, without a call in between: handlers come in after calls only.
+A signal's handler may spend, draw or give back in the middle of a call of the same thread. So what is read of a lease
+and what is written of it stand together, without a call in between: handlers come in after calls only.
 
 This module must not know how a store is asked.
 """

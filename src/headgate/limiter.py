@@ -20,13 +20,13 @@ from typing import Any, Final, ParamSpec, Self, TypeVar
 
 from headgate.daemons import Daemon, InterpreterEnds
 from headgate.decision import Decision, Lone
-from headgate.decorate import CostOfCall, KeyOfCall, decorator
+from headgate.decorate import CostOfCall, KeyOfCall, decorator, key_rule
 from headgate.drive import drive, drive_async
 from headgate.errors import StoreOutage
 from headgate.front import Front
 from headgate.hits import Group
 from headgate.limits import Limit
-from headgate.loops import finish
+from headgate.loops import finish, running_loop
 from headgate.plans import waiting
 from headgate.policy import (
     CallLimit,
@@ -180,19 +180,31 @@ class Limiter(Front):
         self._ask_store([Group((hit,), 0, "forget") for hit in group.hits])
 
     def limit(
-        self, key: KeyOfCall, cost: CostOfCall = 1, *, timeout: float | None = 0.0, limit: CallLimit = None
+        self,
+        plain_key: Keys | None = None,
+        /,
+        cost: CostOfCall = 1,
+        *,
+        key: KeyOfCall | None = None,
+        timeout: float | None = 0.0,
+        limit: CallLimit = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """Decorate a function, blocking or async: it runs only when the limit admits the call.
 
-        :param key: a key, or a callable that gets the call's arguments and returns it. `cost` likewise.
+        :param key: a key, or a callable that gets the call's arguments and returns it; for an async function, it may be
+            async too. `cost` likewise. A key that is not computed may also be given first, without its name.
         :param timeout: how long a call may wait for its turn, in seconds; 0 (the default) means not at all, None as
             long as it takes.
+        :raises InvalidUse: at once, if there is no key, or what is decorated is no function: a class, a property, a
+            generator. Static and class methods may be decorated from outside or inside.
         :raises LimitExceeded: from the call, if it is denied and does not wait.
         :raises AcquireTimeout: from the call, if its turn would come too late.
 
-        `Concurrency` slots are held while the function runs.
+        `Concurrency` slots are held while the function runs. A call with arguments that the function does not take
+        raises its `TypeError`, and spends nothing.
         """
-        return decorator(self, _twin(self, AsyncLimiter), key, cost, timeout, limit)
+        rule = key_rule(plain_key, key)
+        return decorator(self._policy, self, _twin(self, AsyncLimiter), rule, cost, timeout, limit)
 
     def close(self) -> None:
         """Give back what was leased, and close what this limiter opened itself."""
@@ -330,6 +342,7 @@ class AsyncLimiter(Front):
         self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
     ) -> Decision:
         """As `Limiter.acquire`. A task that is cancelled while it waits gives its tokens back before it ends."""
+        running_loop()  # without one, nobody could wait for a turn: nothing is to be spent
         timeout_us = wait_bound_us(timeout)
         if self._leases is not None and limit is None and (leased := self._leased(key, cost)) is not None:
             return leased
@@ -380,16 +393,24 @@ class AsyncLimiter(Front):
         await self._ask_store([Group((hit,), 0, "forget") for hit in group.hits])
 
     def limit(
-        self, key: KeyOfCall, cost: CostOfCall = 1, *, timeout: float | None = 0.0, limit: CallLimit = None
+        self,
+        plain_key: Keys | None = None,
+        /,
+        cost: CostOfCall = 1,
+        *,
+        key: KeyOfCall | None = None,
+        timeout: float | None = 0.0,
+        limit: CallLimit = None,
     ) -> Callable[[Callable[P, R]], Callable[P, R]]:
         """As `Limiter.limit`. A blocking function that is decorated asks blocking, in whatever thread it is
         called.
         """
-        return decorator(_twin(self, Limiter), self, key, cost, timeout, limit)
+        rule = key_rule(plain_key, key)
+        return decorator(self._policy, _twin(self, Limiter), self, rule, cost, timeout, limit)
 
     async def aclose(self) -> None:
         """Give back what was leased, and close what this limiter opened itself."""
-        if self._returning is not None and self._returning.get_loop() is asyncio.get_running_loop():
+        if self._returning is not None and self._returning.get_loop() is running_loop():
             self._returning.cancel()
         if self._leases is not None:
             await drive_async(self._leases.giving_back(only_idle=False), self._send_back)

@@ -7,11 +7,12 @@ limits are read from is in `grammar.py`; here they only print themselves in it.
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from math import gcd
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, SupportsIndex
 from zoneinfo import ZoneInfo
 
 from headgate import calendars
@@ -147,7 +148,7 @@ class TokenBucket(Limit):
     _parts: int
     _tolerance: int
 
-    def __init__(self, rate: int, per: Duration = 1, burst: int | None = None) -> None:
+    def __init__(self, rate: SupportsIndex, per: Duration = 1, burst: SupportsIndex | None = None) -> None:
         rate, period_us = _count("rate", rate), _period(per)
         capacity = rate if burst is None else _count("burst", burst)
         shared = gcd(rate, period_us)  # a token is period / rate microseconds; in lowest terms, numbers stay small
@@ -210,7 +211,7 @@ class FixedWindow(Limit):
     __slots__ = ("_zone", "tz", "unit")
     _zone: ZoneInfo | None
 
-    def __init__(self, rate: int, per: Duration | str = 1, tz: str | None = None) -> None:
+    def __init__(self, rate: SupportsIndex, per: Duration | str = 1, tz: str | None = None) -> None:
         rate = _count("rate", rate)
         unit: str | None = None
         zone: ZoneInfo | None = None
@@ -278,7 +279,7 @@ class SlidingWindow(Limit):
     _step: int
     _steps: int
 
-    def __init__(self, rate: int, per: Duration = 1) -> None:
+    def __init__(self, rate: SupportsIndex, per: Duration = 1) -> None:
         rate, period_us = _count("rate", rate), _period(per)
         step = rate * period_us // 2**52 + 1  # so that rate * steps < 2**53
         steps = period_us // step
@@ -339,7 +340,7 @@ class SlidingLog(Limit):
     algorithm: ClassVar[Algorithm] = sliding_log
     __slots__ = ()
 
-    def __init__(self, rate: int, per: Duration = 1) -> None:
+    def __init__(self, rate: SupportsIndex, per: Duration = 1) -> None:
         rate, period_us = _count("rate", rate), _period(per)
         if rate > self.MAX_RATE:
             raise LimitOutOfBounds(
@@ -381,7 +382,7 @@ class Concurrency(Limit):
     algorithm: ClassVar[Algorithm] = concurrency
     __slots__ = ()
 
-    def __init__(self, slots: int, ttl: Duration = 60) -> None:
+    def __init__(self, slots: SupportsIndex, ttl: Duration = 60) -> None:
         slots, ttl_us = _count("slots", slots), _period(ttl)
         if slots > self.MAX_SLOTS:
             raise LimitOutOfBounds(f"{slots} slots are above {self.MAX_SLOTS}, the most that are kept one by one")
@@ -424,16 +425,27 @@ _CALENDAR_US: Final = {
 """Nominal lengths, for headers that want a window in seconds. No decision uses them."""
 
 
-def _count(what: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
+def integer_of(value: object) -> int | None:
+    """What counts as an integer (an `IntEnum`, one of numpy) as a plain one; None if it is none, or a bool."""
+    if isinstance(value, bool):
+        return None
+    try:
+        return operator.index(value)  # type: ignore[arg-type]  # which is what we are to find out
+    except Exception:  # a class of somebody's may refuse as it likes
+        return None
+
+
+def _count(what: str, value: SupportsIndex) -> int:
+    count = integer_of(value)
+    if count is None:
         raise LimitOutOfBounds(
             f"{what} must be an integer, not {value!r}: for one and a half a second, say 3 per 2 seconds"
         )
-    if value < 1:
-        raise LimitOutOfBounds(f"{what} must be at least 1, not {value}: to let nothing through, deny in your code")
-    if value > MAX_TOKENS:
-        raise LimitOutOfBounds(f"{what} must be below 2**51, where all stores count exactly; {value} is not")
-    return int(value)  # of an IntEnum, say, the number
+    if count < 1:
+        raise LimitOutOfBounds(f"{what} must be at least 1, not {count}: to let nothing through, deny in your code")
+    if count > MAX_TOKENS:
+        raise LimitOutOfBounds(f"{what} must be below 2**51, where all stores count exactly; {count} is not")
+    return count
 
 
 def _period(per: Duration) -> int:

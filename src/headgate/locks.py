@@ -1,8 +1,8 @@
 """Locks that are quick to take, and that a thread may take while it has them.
 
 A signal handler or a `__del__` may ask a limiter in the middle of a call of the same thread. So every lock here can be
-taken again by the thread that has it: nobody waits for a caller who cannot go on before he does. What such a lock guards
-has to be right wherever a handler may come in: see docs/decisions/0012-calls-within-calls.md.
+taken again by the thread that has it: nobody waits for a caller who cannot go on before he does. What such a lock
+guards has to be right wherever a handler may come in: see docs/decisions/0012-calls-within-calls.md.
 
 This module must not know what is locked.
 """

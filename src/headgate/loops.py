@@ -11,10 +11,31 @@ import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, Generic, TypeVar
 
+from headgate.errors import InvalidUse
+
 T = TypeVar("T")
 _Loop = asyncio.AbstractEventLoop
 _finishing: Final[set[asyncio.Future[Any]]] = set()
 """What outlives the cancelled task which began it; a loop holds its tasks only weakly."""
+
+
+def running_loop() -> _Loop:
+    """The event loop that runs here.
+
+    :raises InvalidUse: if there is none of asyncio: nothing has been asked yet.
+    """
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise no_loop() from None
+
+
+def no_loop() -> InvalidUse:
+    """What to raise where no event loop of asyncio runs."""
+    return InvalidUse(
+        "no event loop of asyncio runs here: AsyncLimiter is for asyncio and uvloop (or anyio on one of them). "
+        "Under trio, ask a Limiter in a thread: await trio.to_thread.run_sync(limiter.try_acquire, key)"
+    )
 
 
 class PerLoop(Generic[T]):
@@ -27,12 +48,17 @@ class PerLoop(Generic[T]):
         """What was asked for last: mostly, there is no other."""
 
     def get(self, loop: _Loop) -> T:
-        """What a loop has."""
+        """What a loop has.
+
+        :raises InvalidUse: if it has nothing yet, and does not run.
+        """
         latest = self._latest
         if latest is not None and latest[0] is loop:
             return latest[1]
         thing = self._things.get(loop)
         if thing is None:
+            if not loop.is_running():  # what a future belongs to by default, where no loop runs
+                raise no_loop()
             for other in self.loops():
                 if other.is_closed():
                     self._things.pop(other, None)

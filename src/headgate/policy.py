@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, SupportsIndex, TypeVar
 
 from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS, Facts
 from headgate.decision import Decision
 from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
 from headgate.grammar import parse_limit
-from headgate.hits import ONLY_AS_LAST, Action, Group, Hit, check_cost
+from headgate.hits import ONLY_AS_LAST, Action, Group, Hit, check_cost, integer_cost
 from headgate.keys import check_key
 from headgate.limits import Concurrency, Limit, TokenBucket
 
@@ -23,8 +23,8 @@ Limits = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike]
 """One limit, several limits on one key, or named limits (tiers) that each have a key of their own."""
 Keys = str | Mapping[str, str]
 """A key, or for tiers a key by tier."""
-Costs = int | Mapping[str, int]
-"""Tokens, or for tiers tokens by tier."""
+Costs = SupportsIndex | Mapping[str, SupportsIndex]
+"""Tokens, or for tiers tokens by tier. An integer, or what is one, such as those of numpy."""
 CallLimit = LimitLike | Mapping[str, LimitLike] | None
 """A limit for this call only, in place of the limiter's own; for tiers, by tier."""
 
@@ -97,9 +97,9 @@ class Policy:
         hits = []
         tiers = self._tiers or self._names
         for limit_here, name, key_here, cost_here, tier in zip(limits, self._names, keys, costs, tiers, strict=True):
-            check_cost(cost_here, limit_here, name)
+            tokens = check_cost(cost_here, limit_here, name)
             holder = _holder(limit_here) if isinstance(limit_here, Concurrency) else ""
-            hits.append(Hit(limit_here, key_here, name, int(cost_here), holder, self.receipt, tier))
+            hits.append(Hit(limit_here, key_here, name, tokens, holder, self.receipt, tier))
         return Group(tuple(hits), max_wait_us, action)
 
     def lone(self, make: Callable[[Limit, str], T]) -> T | None:
@@ -111,11 +111,13 @@ class Policy:
 
         :raises InvalidCost: if a cost is not an integer of at least 0.
         """
-        costs = self._costs(actual) if self.is_tiered else [actual] * len(decision.group.hits)
+        given = self._costs(actual) if self.is_tiered else [actual] * len(decision.group.hits)
+        rule = "an actual cost is an integer of at least 0"
+        costs = [integer_cost(cost, rule) for cost in given]
         for cost in costs:
-            if isinstance(cost, bool) or not isinstance(cost, int) or not 0 <= cost <= MAX_TOKENS:
-                raise InvalidCost(f"an actual cost is an integer of at least 0, not {cost!r}")
-        return [cost for cost in costs if isinstance(cost, int)]
+            if not 0 <= cost <= MAX_TOKENS:
+                raise InvalidCost(f"{rule} and below 2**51, not {cost}")
+        return costs
 
     def _keys(self, key: Keys) -> Sequence[str]:
         if not self.is_tiered:
@@ -127,16 +129,17 @@ class Policy:
         self._match(key, "key")
         return [check_key(key[tier]) for tier in self._tiers]
 
-    def _costs(self, cost: Costs) -> Sequence[int]:
+    def _costs(self, cost: Costs) -> Sequence[SupportsIndex]:
         if isinstance(cost, Mapping):
             if not self.is_tiered:
                 raise InvalidUse("costs by tier go with Limiter({...}): give this limiter one int")
             self._match(cost, "cost")
             return [cost[tier] for tier in self._tiers]
-        if len(self._limits) == 1 or not self.has_slots or type(cost) is not int:
+        if len(self._limits) == 1 or not self.has_slots:
             return [cost] * len(self._limits)
         # Beside other limits, one request takes one slot, whatever its cost in tokens.
-        return [min(cost, 1) if isinstance(limit, Concurrency) else cost for limit in self._limits]
+        tokens = integer_cost(cost)
+        return [min(tokens, 1) if isinstance(limit, Concurrency) else tokens for limit in self._limits]
 
     def _limits_of_call(self, limit: CallLimit) -> Sequence[Limit]:
         if limit is None:

@@ -27,7 +27,7 @@ from headgate.errors import InvalidUse, StoreOutage
 from headgate.forks import begin_afresh_in_child
 from headgate.hits import Group
 from headgate.limits import Concurrency
-from headgate.loops import finish
+from headgate.loops import finish, running_loop
 from headgate.policy import renew_groups
 
 logger = logging.getLogger("headgate")
@@ -153,6 +153,7 @@ class AsyncHolding(contextlib.AsyncContextDecorator):
         groups = renew_groups(hold.decision)
         if groups:
             self._held = _Held(hold, groups)
+            running_loop()  # which says so, where there is none
             work = renew(weakref.ref(self._held), self._ask)
             self._renewal = asyncio.create_task(work, name="headgate-renewal")
         return hold
@@ -237,9 +238,9 @@ class Renewer:
                 return
             else:
                 self._lingers, self._wakes_at = True, now + LINGER_S
-            if not self._coming or self._lingers:
-                if not self._daemon.sleep(self._wakes_at - time.monotonic()):
-                    return
+            is_idle = not self._coming or self._lingers
+            if is_idle and not self._daemon.sleep(self._wakes_at - time.monotonic()):
+                return
 
     def _renew(self, due: list[_Held], now: float) -> None:
         if not due:

@@ -1,4 +1,5 @@
-"""Tasks that are cancelled at each await, one after the other: nothing hangs, and what was taken for nobody comes back."""
+"""Tasks that are cancelled at each await, one after the other: nothing hangs, and what was taken for nobody comes
+back."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ class CancelledAt:
                 task = asyncio.current_task()
                 assert task is not None
                 if self._is_late and waited is not None:
-                    waited.add_done_callback(lambda _: task.cancel())
+                    waited.add_done_callback(lambda _, task=task: task.cancel())
                 else:
                     task.cancel()
             given, failure = None, None
@@ -75,7 +76,8 @@ async def decorated(limiter: AsyncLimiter, key: str) -> object:
     async def work() -> None:
         await asyncio.sleep(0)
 
-    return await work()
+    await work()
+    return None
 
 
 async def refund(limiter: AsyncLimiter, key: str) -> object:

@@ -17,7 +17,8 @@ from tests.servers import eventually
 
 SECONDS = 1.0
 TIMES = 20
-"""How often a test is interrupted at least: the alarm counts our own processor time, which a busy machine cuts short."""
+"""How often a test is interrupted at least: the alarm counts our own processor time, which a busy machine cuts
+short."""
 
 
 def goes_on(began: float, times: int) -> bool:

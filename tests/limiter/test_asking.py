@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+import enum
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import redis
+from hypothesis import given
+from hypothesis import strategies as st
 
 from headgate import (
+    AcquireTimeout,
     Concurrency,
     CostExceedsCapacity,
     FixedWindow,
@@ -16,12 +24,15 @@ from headgate import (
     InvalidKey,
     InvalidUse,
     Limit,
+    Limiter,
     LimitError,
+    ManualClock,
+    MemoryStore,
     SlidingLog,
     SlidingWindow,
     TokenBucket,
 )
-from tests.limiter.bench import Bench, ask, peek, remaining, told
+from tests.limiter.bench import Bench, ask, holding, peek, remaining, remaining_by_tier, told
 
 EVERY_LIMIT = [
     TokenBucket(3, per=60),
@@ -154,11 +165,153 @@ async def test_a_cost_above_the_capacity_can_never_pass_and_says_so(bench: Bench
     assert await remaining(limiter, "user:42") == 3
 
 
-@pytest.mark.parametrize("cost", [1.0, "1", None, True, 1j, [1]])
-async def test_a_cost_that_is_no_integer_is_refused(bench: Bench, cost: object) -> None:
-    limiter = bench.limiter("5/minute")
-    with pytest.raises(InvalidCost, match="a cost is an integer, not"):
-        await ask(limiter, "user:42", cost)  # type: ignore[arg-type]
+class Index:
+    """An integer of somebody's own."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __index__(self) -> int:
+        return self.value
+
+
+class Three(enum.IntEnum):
+    THREE = 3
+
+
+class Odd(int):
+    """Another integer, by its own account."""
+
+    def __index__(self) -> int:
+        return 1
+
+    def __repr__(self) -> str:
+        return "odd"
+
+
+THREES: list[Any] = [np.int64(3), np.uint8(3), np.int16(3), np.array(3), Index(3), Three.THREE, Odd(3)]
+three = pytest.mark.parametrize("cost", THREES, ids=lambda cost: type(cost).__name__)
+
+
+@three
+@pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
+async def test_a_cost_is_whatever_counts_as_an_integer(bench: Bench, limit: Limit, cost: Any) -> None:
+    limiter = bench.limiter(limit)
+    for decision in (await peek(limiter, "k", cost), await ask(limiter, "k", cost)):
+        assert decision
+        assert (decision.cost, type(decision.cost), type(decision.group.hits[0].cost)) == (3, int, int)
+    denied = await ask(limiter, "k", cost)
+    assert (denied.allowed, denied.remaining, type(denied.cost)) == (False, 0, int)
+    with pytest.raises(AcquireTimeout):
+        await told(limiter.acquire("k", cost, timeout=0))
+    await told(limiter.refund(await ask(limiter, "other", cost)))
+    acquired = await told(limiter.acquire("other", cost))
+    assert (acquired.cost, type(acquired.cost), acquired.remaining) == (3, int, 0)
+    async with holding(limiter, "third", cost) as hold:
+        assert type(hold.decision.cost) is int
+        assert await remaining(limiter, "third") == 0
+
+
+@three
+async def test_a_cost_that_counts_as_an_integer_is_taken_wherever_there_is_one(bench: Bench, cost: Any) -> None:
+    limiter = bench.limiter("9/minute", name="api")
+    assert (await ask(limiter, "k", cost, limit="4/minute")).remaining == 1
+    tiers = bench.limiter({"user": "9/minute", "ip": "9/minute"})
+    keys = {"user": "k", "ip": "k"}
+    for decision in (await ask(tiers, keys, cost), await ask(tiers, keys, {"user": cost, "ip": Index(1)})):
+        assert {type(hit.cost) for hit in decision.group.hits} == {int}
+    assert await remaining_by_tier(tiers, keys) == {"user": 3, "ip": 5}
+    beside = bench.limiter(["9/day", "concurrency 1"])
+    decision = await ask(beside, "k", cost)
+    assert [(hit.cost, type(hit.cost)) for hit in decision.group.hits] == [(3, int), (1, int)]
+    settled = await told(limiter.settle(await ask(limiter, "other", 5), cost))
+    assert (settled.cost, type(settled.cost), settled.remaining) == (3, int, 6)
+    estimate = await ask(tiers, keys, 3)
+    settled = await told(tiers.settle(estimate, {"user": cost, "ip": Index(2)}))
+    assert [(hit.cost, type(hit.cost)) for hit in settled.group.hits] == [(3, int), (2, int)]
+    assert await told(limiter.limit(key="third", cost=cost)(lambda: 5)()) == 5
+    assert await told(limiter.limit(key="third", cost=lambda: cost)(lambda: 5)()) == 5
+    assert await remaining(limiter, "third") == 3
+
+
+async def test_a_cost_that_counts_as_an_integer_is_bounded_like_any_other(bench: Bench) -> None:
+    limiter = bench.limiter("9/minute")
+    with pytest.raises(CostExceedsCapacity, match="a cost of 10 can never pass"):
+        await ask(limiter, "k", np.int64(10))
+    with pytest.raises(InvalidCost, match="a cost is at least 0, not -1"):
+        await ask(limiter, "k", Index(-1))
+    with pytest.raises(InvalidCost, match="an actual cost is an integer of at least 0"):
+        await told(limiter.settle(await ask(limiter, "k"), np.int64(-1)))
+
+
+class Broken:
+    """It says that it counts as an integer, and does not."""
+
+    def __index__(self) -> int:
+        raise ValueError("not today")
+
+
+IN_PARTS = [1.0, 2.5, Decimal(1), Decimal("1.5"), Fraction(1), np.float64(1), np.float32(1), 1j]
+NO_INTEGERS: list[Any] = ["1", None, True, np.True_, np.array([1, 2]), np.array(1.0), [1], b"1", Broken(), object()]
+
+
+@pytest.mark.parametrize("cost", [*IN_PARTS, *NO_INTEGERS], ids=lambda cost: type(cost).__name__)
+async def test_a_cost_that_is_no_integer_is_refused_and_the_remedy_told(bench: Bench, cost: Any) -> None:
+    limiter, tiers = bench.limiter("5/minute"), bench.limiter({"user": "5/minute"})
+    beside = bench.limiter(["5/minute", "concurrency 1"])
+    estimate = await ask(limiter, "settled", 3)
+    calls: list[Callable[[], Any]] = [
+        lambda: limiter.try_acquire("k", cost),
+        lambda: limiter.try_acquire("k", cost, limit="4/minute"),
+        lambda: limiter.acquire("k", cost),
+        lambda: limiter.acquire("k", cost, timeout=0),
+        lambda: limiter.peek("k", cost),
+        lambda: holding(limiter, "k", cost).__aenter__(),
+        lambda: tiers.try_acquire({"user": "k"}, cost),
+        lambda: tiers.try_acquire({"user": "k"}, {"user": cost}),
+        lambda: beside.try_acquire("k", cost),
+        lambda: limiter.settle(estimate, cost),
+        limiter.limit(key="k", cost=lambda: cost)(lambda: 5),
+    ]
+    remedy = r"write int\(\.\.\.\)"
+    if any(cost is other for other in IN_PARTS):
+        remedy += ", or count in a smaller unit, such as cents or thousandths"
+    for call in calls:
+        with pytest.raises(InvalidCost, match=f"cost is an integer.*, not (.|\n)*: {remedy}$"):
+            await told(call())
+    assert await remaining(limiter, "k") == 5
+    assert (await peek(beside, "k", 5)).allowed
+
+
+class ToAwait:
+    def __await__(self) -> Iterator[int]:
+        yield 1
+
+
+async def test_what_has_to_be_awaited_is_neither_a_cost_nor_a_key(bench: Bench) -> None:
+    limiter, later = bench.limiter("5/minute"), ToAwait()
+    with pytest.raises(InvalidCost, match=r"a cost is an integer, not .*: await it$"):
+        await ask(limiter, "k", cast("int", later))
+    with pytest.raises(InvalidKey, match=r"a key is a str, not ToAwait: await it$"):
+        await ask(limiter, cast("str", later))
+
+
+@given(
+    limit=st.sampled_from(EVERY_LIMIT),
+    costs=st.lists(st.tuples(st.integers(-1, 4), st.sampled_from([int, np.int64, Index, np.array])), max_size=8),
+)
+def test_a_cost_counts_the_same_whatever_integer_it_is(limit: Limit, costs: list[tuple[int, Any]]) -> None:
+    clock = ManualClock()
+    plain, other = Limiter(limit, store=MemoryStore(clock)), Limiter(limit, store=MemoryStore(clock))
+    for cost, kind in costs:
+        if 0 <= cost <= 3:
+            expected, decision = plain.try_acquire("k", cost), other.try_acquire("k", kind(cost))
+            told_of = [(one.allowed, one.remaining, one.retry_after_us, one.cost) for one in (expected, decision)]
+            assert told_of[0] == told_of[1]
+            assert type(decision.cost) is int
+        else:
+            with pytest.raises(InvalidCost):
+                other.try_acquire("k", kind(cost))
 
 
 @pytest.mark.parametrize(

@@ -397,6 +397,17 @@ async def test_a_cluster_client_is_accepted_and_left_alone(cluster: OwnCluster) 
         await store.aclose()
 
 
+async def test_a_pipeline_of_a_cluster_is_no_client(cluster: OwnCluster) -> None:
+    problem = "client is a ClusterPipeline, which keeps what it is asked for later: give the client itself"
+    port = cluster.primaries[0].port
+    with RedisCluster(host="127.0.0.1", port=port) as client, pytest.raises(TypeError, match=problem):
+        RedisStore(client=client.pipeline())
+    async with AsyncRedisCluster(host="127.0.0.1", port=port) as awaited:
+        pipeline: Any = awaited.pipeline()
+        with pytest.raises(TypeError, match=problem):
+            RedisStore(client=pipeline)
+
+
 async def test_users_and_passwords_are_sent_to_every_node() -> None:
     with own_cluster() as cluster:
         for node in cluster.primaries:

@@ -22,6 +22,7 @@ import hiredis
 import pytest
 import redis
 import redis.asyncio
+import redis.sentinel
 from redis.backoff import ConstantBackoff
 from redis.credentials import CredentialProvider
 from redis.retry import Retry
@@ -292,6 +293,37 @@ def test_a_client_keeps_its_own_shorter_deadline() -> None:
 def test_a_client_goes_alone(options: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidUse, match=problem):
         RedisStore(**options)
+
+
+def test_what_is_no_client_is_refused_and_the_client_asked_for() -> None:
+    blocking: Any = redis.Redis()
+    awaited: Any = redis.asyncio.Redis()
+    sentinels: Any = redis.sentinel.Sentinel
+    itself = "give the client itself"
+    things: list[tuple[Any, str]] = [
+        (blocking.pipeline(), f"client is a Pipeline, which keeps what it is asked for later: {itself}"),
+        (awaited.pipeline(), f"client is a Pipeline, .*: {itself}"),
+        (blocking.pubsub(), f"not PubSub: {itself}"),
+        (awaited.pubsub(), f"not PubSub: {itself}"),
+        (blocking.connection_pool, r"not ConnectionPool: give a client of it, redis\.Redis\(connection_pool=\.\.\.\)"),
+        (awaited.connection_pool, r"not ConnectionPool: give a client of it"),
+        (blocking.lock("k"), "not Lock"),
+        (sentinels([("h", 1)]), "not Sentinel"),
+        (redis.Redis, "client must be a redis.Redis or"),
+    ]
+    for thing, problem in things:
+        with pytest.raises(InvalidUse, match=problem):
+            RedisStore(client=thing)
+
+
+@pytest.mark.parametrize(
+    "thing", [redis.Redis(), redis.Redis().pipeline(), b"redis://h", 5], ids=lambda thing: type(thing).__name__
+)
+def test_what_is_in_the_place_of_the_url_is_refused(thing: Any) -> None:
+    with pytest.raises(
+        InvalidUse, match=r"url is a str, not \w+: give a client by its name, RedisStore\(client=\.\.\.\)"
+    ):
+        RedisStore(thing)
 
 
 # --- connections ---

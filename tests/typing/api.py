@@ -74,12 +74,20 @@ def making(store: Store) -> None:
     Limiter("5/minute", store=5)  # type: ignore[arg-type]  # pyrefly: ignore
 
 
+class Index:
+    """An integer of somebody's own."""
+
+    def __index__(self) -> int:
+        return 5
+
+
 def asking(limiter: Limiter) -> None:
     decision = limiter.try_acquire("user:42")
     assert_type(decision, Decision)
     assert_type(limiter.try_acquire({"user": "42", "ip": "a"}, {"user": 1, "ip": 2}), Decision)
     assert_type(limiter.try_acquire("user:42", cost=5, limit="9/minute"), Decision)
     assert_type(limiter.try_acquire({"user": "42"}, limit={"user": TokenBucket(9)}), Decision)
+    assert_type(limiter.try_acquire("user:42", Index()), Decision)
     assert_type(limiter.acquire("user:42", timeout=5), Decision)
     assert_type(limiter.acquire("user:42", timeout=None), Decision)
     assert_type(limiter.peek("user:42"), Decision)
@@ -99,6 +107,7 @@ def asking(limiter: Limiter) -> None:
         assert_type(opened, Limiter)
     limiter.try_acquire(42)  # type: ignore[arg-type]  # pyrefly: ignore
     limiter.try_acquire("user:42", "1")  # type: ignore[arg-type]  # pyrefly: ignore
+    limiter.try_acquire("user:42", 1.5)  # type: ignore[arg-type]  # pyrefly: ignore
 
 
 async def awaiting(limiter: AsyncLimiter) -> None:
@@ -164,6 +173,10 @@ def cost_of(number: int) -> int:
     return number
 
 
+async def key_later(number: int) -> str:
+    return f"user:{number}"
+
+
 async def decorating(limiter: Limiter, other: AsyncLimiter) -> None:
     @limiter.limit(key="k")
     def plain(number: int, *, text: str = "") -> str:
@@ -172,6 +185,17 @@ async def decorating(limiter: Limiter, other: AsyncLimiter) -> None:
     @limiter.limit(key=key_of, cost=cost_of, timeout=5)
     async def later(number: int) -> bytes:
         return bytes(number)
+
+    @other.limit("k", cost=Index())
+    def by_place() -> None: ...
+
+    @other.limit(key=key_later)
+    async def much_later(number: int) -> bytes:
+        return bytes(number)
+
+    limiter.limit(cost_of)  # type: ignore[arg-type]  # pyrefly: ignore
+    assert_type(by_place(), None)
+    assert_type(await much_later(5), bytes)
 
     @other.limit(key={"user": "42"}, cost={"user": 2}, limit="5/minute")
     def blocking() -> None: ...

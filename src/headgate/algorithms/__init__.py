@@ -36,8 +36,8 @@ Facts = tuple[int, ...]
 """What a decision learns of one hit: integers whose meaning the algorithm's module tells."""
 
 Straight = Callable[[Any, int, int], tuple[bool, Any, int, Facts] | None]
-"""By state (or None), now and a cost from 1 to the capacity: may it pass, and the state, its `expires_at` and the facts as
-`spend` tells them; of what may not pass, the facts as `keep` tells them. None, with nothing done, is for `judge` to
+"""By state (or None), now and a cost from 1 to the capacity: may it pass, and the state, its `expires_at` and the facts
+as `spend` tells them; of what may not pass, the facts as `keep` tells them. None, with nothing done, is for `judge` to
 see to."""
 
 MAX_SPAN_US = 2**50 - 1

@@ -60,8 +60,8 @@ class State:
 
 
 Judged = tuple[State, Entry, Entry, int, Facts, bool]
-"""`(log, last, entry, period, facts, is_shifted)`: a hit that was judged but not yet spent. It makes an `entry` after the
-`last` one. A log that was shifted is a new one, of which only this knows."""
+"""`(log, last, entry, period, facts, is_shifted)`: a hit that was judged but not yet spent. It makes an `entry` after
+the `last` one. A log that was shifted is a new one, of which only this knows."""
 
 
 def settle(state: State | None, now: int, period: int) -> tuple[State, bool]:

@@ -12,7 +12,7 @@ from headgate.coalesce.riders import MAX_GROUPS, Arrive, GiveBack, Overdue, deci
 from headgate.decision import Answer, Decision, FareDecision
 from headgate.errors import StoreOutage
 from headgate.hits import Fare, Group
-from headgate.loops import PerLoop
+from headgate.loops import PerLoop, no_loop
 from headgate.policy import returns_of
 
 HALF: Final = 32
@@ -52,7 +52,10 @@ class AsyncCoalescer:
 
         :raises StoreOutage: if there is one for any of them: they are one caller's.
         """
-        loop = asyncio.get_running_loop()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise no_loop() from None
         lane = self._lanes.get(loop)
         future: asyncio.Future[list[Answer]] = asyncio.Future(loop=loop)
         lane.board(None, groups, future)
@@ -68,7 +71,11 @@ class AsyncCoalescer:
         """Have a lone hit answered in the next trip of this event loop. No coroutine: the caller awaits the answer
         itself (or gets a `StoreOutage` from it), and has to `leave` if it is cancelled meanwhile.
         """
-        future: asyncio.Future[Decision] = asyncio.Future()  # which finds the running loop quicker than we could
+        future: asyncio.Future[Decision]
+        try:
+            future = asyncio.Future()  # which finds the running loop quicker than we could
+        except RuntimeError:
+            raise no_loop() from None
         self._lanes.get(future.get_loop()).board(fare, key, future)
         return future
 

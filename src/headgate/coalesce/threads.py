@@ -1,8 +1,8 @@
 """How threads travel together: they take turns in leading a trip, and the others ride along.
 
-No lock: what threads share is changed in single steps, so that a signal may come in anywhere, be it that its handler asks
-in the middle of a call of the same thread, or that it raises. Who leads is a matter of company alone: were two to lead at
-a time, each would make a trip of its own, and every answer would be as right.
+No lock: what threads share is changed in single steps, so that a signal may come in anywhere, be it that its handler
+asks in the middle of a call of the same thread, or that it raises. Who leads is a matter of company alone: were two to
+lead at a time, each would make a trip of its own, and every answer would be as right.
 """
 
 from __future__ import annotations

@@ -5,14 +5,15 @@ round the entries, by two for each new one, and drops those whose debt is over, 
 own tidying and no thread or timer is needed. The number of entries is bounded: when it is reached, and no dead
 entry is near the hand, the one of eight whose debt ends soonest is forgotten, which is the smallest gift.
 
-**Calls within calls.** A signal handler, or a `__del__` that the garbage collector runs, may ask in the middle of a call
-of the same thread, which it has to let in: the lock is one that a thread may take again. Python lets handlers in after
-calls, at the entry of functions, where loops go back, and (before 3.12) where containers are made, and nowhere else. So:
+**Calls within calls.** A signal handler, or a `__del__` that the garbage collector runs, may ask in the middle of a
+call of the same thread, which it has to let in: the lock is one that a thread may take again. Python lets handlers in
+after calls, at the entry of functions, where loops go back, and (before 3.12) where containers are made, and nowhere
+else. So:
 
 - What has no such place between reading an entry and writing it needs nothing more. That is the way of single hits.
 - All else is an *operation*, of which the store has one at a time. It judges, and while nobody has come in, says in one
-  step what it writes. Who comes in before that begins an operation of his own, and the other one judges anew; who comes in
-  after it does the writing first, each part of which is done once, however often it is begun. An operation that an
+  step what it writes. Who comes in before that begins an operation of his own, and the other one judges anew; who comes
+  in after it does the writing first, each part of which is done once, however often it is begun. An operation that an
   exception ended half-way is seen to in the same way, by whoever comes next.
 
 docs/decisions/0012-calls-within-calls.md has the whole of it.
@@ -77,9 +78,9 @@ _Place = tuple[_Table, str]
 _Written = tuple[Any, int, Facts]
 """`(state, until_us, facts)`: what is kept of a key, and told of a hit."""
 _Part = tuple[_Table, str, _Entry, Callable[[], _Written | None]]
-"""`(table, key, seen, work)`: what an operation writes of one key. `seen` is the entry that was judged, None if there was
-none; `work` tells what to keep in its place, and may be done again: what it changes in place, it changes once. None says
-that it was changed, and has gone on since."""
+"""`(table, key, seen, work)`: what an operation writes of one key. `seen` is the entry that was judged, None if there
+was none; `work` tells what to keep in its place, and may be done again: what it changes in place, it changes once. None
+says that it was changed, and has gone on since."""
 
 
 class _Operation:
@@ -120,8 +121,8 @@ class MemoryStore:
         self._max_entries = max_entries
         self._tables: dict[tuple[str, str], weakref.ref[_Table]] = {}
         self._round: deque[_Place] = deque()
-        """A place for each entry of the tables, at least one. It may have places without an entry, too: whoever comes by
-        there drops them."""
+        """A place for each entry of the tables, at least one. It may have places without an entry, too: whoever comes
+        by there drops them."""
         self._lock = lock()
         self._under_way: _Operation | None = None
         """The operation that was begun last, if it has not ended."""
@@ -348,7 +349,9 @@ class MemoryStore:
             now_us = self._clock()
 
     def _judge(self, group: Group, now_us: int) -> tuple[bool, Sequence[_Part], tuple[Facts, ...]]:
-        """What comes of a group: whether it is allowed, what is to be written, and the facts where writing tells none."""
+        """What comes of a group: whether it is allowed, what is to be written, and the facts where writing tells
+        none.
+        """
         hits, max_wait_us, action = group
         if action not in ("spend", "peek"):
             return self._judge_other(group, hits[0], now_us)
@@ -365,10 +368,9 @@ class MemoryStore:
             allowed = allowed and fits
             judged.append((table, key, seen, algorithm, found))
         if allowed and action == "spend":
-            parts = [(table, key, seen, partial(one.spend, found)) for table, key, seen, one, found in judged]
-            return True, parts, ()
+            return True, [(table, key, seen, partial(one.spend, found)) for table, key, seen, one, found in judged], ()
         facts = tuple([algorithm.keep(found) for _, _, _, algorithm, found in judged])
-        parts = []
+        parts: list[_Part] = []
         if action == "spend":
             for table, key, seen, algorithm, found in judged:
                 repaired = algorithm.repaired(found)
@@ -397,7 +399,9 @@ class MemoryStore:
         return allowed, [(table, key, seen, _writing(*written))], ()
 
     def _carry_out(self, operation: _Operation) -> None:
-        """Write what an operation has said that it writes. Whoever comes in meanwhile does all of it before he goes on."""
+        """Write what an operation has said that it writes. Whoever comes in meanwhile does all of it before he goes
+        on.
+        """
         facts = []
         for table, key, seen, work in operation.parts or ():
             written = work()

@@ -21,7 +21,7 @@ from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.forks import begin_afresh_in_child
 from headgate.hits import Fare, Group
 from headgate.keys import slot_finder
-from headgate.loops import PerLoop, finish, start
+from headgate.loops import PerLoop, finish, running_loop, start
 from headgate.plans import cluster as plans
 from headgate.plans.redis import Script
 from headgate.plans.topology import ASK_FOR_SLOTS, Address, TimeIsUp, Topology
@@ -144,7 +144,7 @@ class Cluster:
 
     async def _decide_anywhere(self, groups: Sequence[Group]) -> list[Decision]:
         if self._is_to_learn():
-            async with self._locks.get(asyncio.get_running_loop()):
+            async with self._locks.get(running_loop()):
                 if self._is_to_learn():
                     with self._learning() as until_s:
                         plan = self.topology.learning(self._name)

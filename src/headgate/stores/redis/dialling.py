@@ -14,10 +14,14 @@ import hiredis
 import redis
 import redis.asyncio
 from redis import exceptions
+from redis.asyncio.client import Pipeline as AsyncPipeline
+from redis.asyncio.client import PubSub as AsyncPubSub
+from redis.asyncio.cluster import ClusterPipeline as AsyncClusterPipeline
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.cluster import RedisCluster
+from redis.client import Pipeline, PubSub
+from redis.cluster import ClusterPipeline, RedisCluster
 from redis.retry import Retry
 
 from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable, StoreURLError
@@ -26,11 +30,32 @@ from headgate.stores.redis.address import describe, shown, translate, unsecret
 
 _NOT_OURS: Final = ("maint_notifications_", "orig_", "oss_cluster_")
 """What redis-py's pools tell their connections of themselves."""
+_PIPELINES: Final = (Pipeline, AsyncPipeline, ClusterPipeline, AsyncClusterPipeline)
+"""By inheritance, most of them are clients."""
 
 
 def is_from_replica(reply: Any) -> bool:
     """Has the server become a replica? A new connection may find the new primary."""
     return type(reply) is hiredis.ReplyError and str(reply).startswith("READONLY")
+
+
+def check_client(client: object) -> None:
+    """Refuse what is no client of redis-py.
+
+    :raises InvalidUse: if it is none.
+    """
+    kind = type(client).__name__
+    if isinstance(client, _PIPELINES):
+        raise InvalidUse(f"client is a {kind}, which keeps what it is asked for later: give the client itself")
+    if not isinstance(client, (redis.Redis, redis.asyncio.Redis, RedisCluster, AsyncRedisCluster)):
+        remedy = ""
+        if isinstance(client, (PubSub, AsyncPubSub)):
+            remedy = ": give the client itself"
+        elif isinstance(client, (redis.ConnectionPool, redis.asyncio.ConnectionPool)):
+            remedy = ": give a client of it, redis.Redis(connection_pool=...)"
+        raise InvalidUse(
+            f"client must be a redis.Redis or a redis.cluster.RedisCluster, or one of redis.asyncio, not {kind}{remedy}"
+        )
 
 
 class Dialler:
@@ -52,16 +77,8 @@ class Dialler:
             raise StoreURLError(f"store URL {shown(url)}: {unsecret(error, url)}") from None
 
     @classmethod
-    def like(cls, client: Any, timeout_s: float) -> Dialler:
-        """Opens connections like those of a client of somebody's: to the same place, with the same name and rights.
-
-        :raises InvalidUse: if it is no client of redis-py.
-        """
-        if not isinstance(client, (redis.Redis, redis.asyncio.Redis)):
-            raise InvalidUse(
-                "client must be a redis.Redis or a redis.cluster.RedisCluster, or one of redis.asyncio, "
-                f"not {type(client).__name__}"
-            )
+    def like(cls, client: redis.Redis | redis.asyncio.Redis, timeout_s: float) -> Dialler:
+        """Opens connections like those of a client of somebody's: to the same place, with the same name and rights."""
         return cls._of(client.connection_pool, timeout_s, isinstance(client, redis.Redis))
 
     @classmethod

@@ -17,7 +17,7 @@ from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive, drive_by_callback
 from headgate.errors import StoreOutage
 from headgate.hits import Fare, Group
-from headgate.loops import PerLoop
+from headgate.loops import PerLoop, running_loop
 from headgate.plans.cluster import in_one
 from headgate.plans.redis import Script, ScriptMissing, singly
 from headgate.stores.redis.awaited import Exchange, Question
@@ -230,7 +230,7 @@ class Server:
 
     async def aclose(self) -> None:
         """Close what was opened for this event loop, and for threads where nobody is asking."""
-        loop = asyncio.get_running_loop()
+        loop = running_loop()
         exchange = self._exchanges.pop(loop)
         self._tasks.forget(loop)
         if exchange is not None:

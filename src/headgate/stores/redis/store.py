@@ -34,7 +34,7 @@ from headgate.plans.topology import Address, Remap, Topology
 from headgate.stores import Leave, Ride
 from headgate.stores.redis.address import describe_cluster, is_cluster, split_cluster
 from headgate.stores.redis.cluster import Cluster
-from headgate.stores.redis.dialling import Dialler, known_nodes
+from headgate.stores.redis.dialling import Dialler, check_client, known_nodes
 from headgate.stores.redis.ledger import Ledger
 from headgate.stores.redis.server import Server
 
@@ -65,6 +65,7 @@ class RedisStore:
     :param options: anything else that redis-py's connections take: `password`, `username`, `db`, `ssl_ca_certs`,
         ...; for a cluster also `address_remap`, as its `RedisCluster` takes it.
     :raises StoreURLError: if the URL is not understood.
+    :raises InvalidUse: if the client is none (a pipeline, say), or an option is not usable.
 
     Making a store does not connect: the server may be down. Safe to share between threads, tasks, event loops and
     forked processes.
@@ -90,6 +91,12 @@ class RedisStore:
             )
         if client is not None and (url is not None or options):
             raise InvalidUse("a store takes a client or a URL with its options, not both")
+        if client is not None:
+            check_client(client)
+        elif not isinstance(url, (str, type(None))):
+            raise InvalidUse(
+                f"url is a str, not {type(url).__name__}: give a client by its name, RedisStore(client=...)"
+            )
         if type(remember_denials) not in (int, float) or not 0 <= remember_denials <= MAX_REMEMBERED:
             raise InvalidUse(
                 f"remember_denials is a number of seconds from 0 to {MAX_REMEMBERED}, not {remember_denials!r}"
