@@ -138,7 +138,7 @@ class Policy:
         if len(self._limits) == 1 or not self.has_slots:
             return [cost] * len(self._limits)
         # Beside other limits, one request takes one slot, whatever its cost in tokens.
-        tokens = integer_cost(cost)
+        tokens = cost if type(cost) is int else integer_cost(cost)
         return [min(tokens, 1) if isinstance(limit, Concurrency) else tokens for limit in self._limits]
 
     def _limits_of_call(self, limit: CallLimit) -> Sequence[Limit]:
