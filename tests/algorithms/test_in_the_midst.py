@@ -101,7 +101,7 @@ def hit_straight(cost: int, later: int = 0) -> Ask:
         kept.calls += 1
         kept.now = now = max(kept.now, NOW + later)
         found = hit(kept.state, now, cost)
-        return (found[0], found[3][0]) if found else hit_the_long_way(cost, later)(kept)
+        return (found[0], found[3][0] if found[0] else found[3]) if found else hit_the_long_way(cost, later)(kept)
 
     return ask
 
@@ -115,7 +115,7 @@ def hit_the_long_way(cost: int, later: int = 0) -> Ask:
             allowed, judged = sliding_log.judge(kept.state, kept.now, (cost, Log.most, PERIOD), 0)
             spent = sliding_log.spend(judged) if allowed and kept.calls == calls else None
             if not allowed and kept.calls == calls:
-                return False, sliding_log.keep(judged)[0]
+                return False, sliding_log.keep(judged)
             if spent and (spent[0] is kept.state or kept.calls == calls):
                 kept.state = spent[0]
                 return True, spent[2][0]
@@ -126,7 +126,7 @@ def hit_the_long_way(cost: int, later: int = 0) -> Ask:
 def peek_at_log(later: int = 0) -> Ask:
     def ask(kept: Log) -> Any:
         allowed, judged = sliding_log.judge(kept.state, NOW + later, (1, Log.most, PERIOD), 0)
-        return allowed, sliding_log.keep(judged)[0]
+        return allowed, sliding_log.keep(judged)
 
     return ask
 
@@ -159,6 +159,7 @@ def test_a_log_that_is_asked_in_the_midst_of_a_hit_counts_both(
     for inner in (*(hit(more) for hit in HITS.values() for more in (1, 4)), peek_at_log()):
         assert_as_if_one_after_the_other(make, way(cost), inner, sliding_log)
         assert_as_if_one_after_the_other(make, peek_at_log(), inner, sliding_log)
+    assert_as_if_one_after_the_other(make, way(cost), peek_at_log(later=1), sliding_log)
 
 
 @pytest.mark.parametrize("make", LOGS.values(), ids=LOGS)

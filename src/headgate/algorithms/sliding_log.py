@@ -123,14 +123,15 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
         return write(log, period, facts)
     while True:
         entries = log.entries
+        begin = entries[0]
         last = entries[-1]
-        total = last[1] - entries[0][1] + cost
+        total = last[1] - begin[1] + cost
         if total > most:
             return None
         if last[0] > now and total > cost:  # who came in meanwhile was later: time does not go back
             now = last[0]
         entry = (now, last[1] + cost)
-        if entries[-1] is last and log.entries is entries:
+        if entries[-1] is last and entries[0] is begin and log.entries is entries:
             entries.append(entry)
             return log, now + period, (total, now, 0)
 
@@ -196,15 +197,15 @@ def straight(arguments: Arguments) -> Straight:
             if first[0] <= expired:
                 entries.popleft()
                 continue
-            before = entries[0][1]
-            total = last[1] - before + cost
+            begin = entries[0]
+            total = last[1] - begin[1] + cost
             if total <= most:
                 entry = (now, last[1] + cost)
-                if entries[-1] is last and log.entries is entries:
+                if entries[-1] is last and entries[0] is begin and log.entries is entries:
                     entries.append(entry)
                     return True, log, now + period, (total, now, 0)
             elif entries[-1] is last:
-                if first[1] - before >= total - most:
+                if first[1] - begin[1] >= total - most:
                     return False, log, 0, (total - cost, last[0], first[0] + period)
                 is_allowed, facts = look(log, cost, most, period)
                 if not is_allowed:
