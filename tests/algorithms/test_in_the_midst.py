@@ -85,7 +85,7 @@ class Log(Kept):
 
     def check(self) -> None:
         entries = list(self.state.entries)
-        assert all(one[0] <= other[0] and one[1] < other[1] for one, other in pairwise(entries[1:]))
+        assert all(one[0] <= other[0] and one[2] == other[1] for one, other in pairwise(entries))
         assert self.state.total == sum(cost for _, cost in self.state.hits())
         assert sum(cost for _, cost in self.left()) <= self.most
 

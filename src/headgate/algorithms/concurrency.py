@@ -44,10 +44,11 @@ class State:
         """Hold slots until they expire, from now on or on from now. False, with nothing done, where anything was
         changed since `changes` were counted.
         """
+        known, former = self.slots, []
         for slot, expiry in slots.items():
             insort(self.order, (expiry, slot))
-        known = self.slots
-        former = [(known[slot], slot) for slot in slots if slot in known]
+            if slot in known:
+                former.append((known[slot], slot))
         if self.changes != changes:
             return False
         self.changes = changes = changes + 1
@@ -151,10 +152,13 @@ Judged = tuple[State, int, int, int, str, Facts, int]
 
 def settle(state: State | None, now: int, ttl: int) -> State:
     """Drop the slots that have expired, and shorten those that expire too late."""
-    slots = State() if state is None else state
-    slots.drop_expired(now)
-    slots.shorten(now, ttl)
-    return slots
+    if state is None:
+        return State()
+    if state.order and state.order[0][0] <= now:
+        state.drop_expired(now)
+    if state.order and state.order[-1][0] > now + ttl:
+        state.shorten(now, ttl)
+    return state
 
 
 def names(holder: str, cost: int) -> list[str]:
@@ -180,18 +184,21 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
     slots, now, cost, ttl, holder, (held, _, last), changes = judged
     if cost == 0:
         return write(slots, held, last)
-    taken = dict.fromkeys(names(holder, cost), now + ttl)
-    held, last = held_with(slots, taken, held, last, now + ttl)
+    expiry = now + ttl
+    taken = {f"{holder}:1": expiry} if cost == 1 else dict.fromkeys(names(holder, cost), expiry)
+    held, last = held_with(slots, taken, held, last, expiry)
     return write(slots, held, last) if slots.put(taken, changes) else None
 
 
 def held_with(slots: State, more: dict[str, int], held: int, last: int, expiry: int) -> tuple[int, int]:
     """How many slots are held, and when the last of them expires, with more that are held until `expiry`."""
     known = slots.slots
-    held += len([slot for slot in more if slot not in known])
+    for slot in more:
+        if slot not in known:
+            held += 1
     if last > expiry:  # rare: is it somebody else's?
         last = max([at for slot, at in known.copy().items() if slot not in more], default=0)
-    return held, max(last, expiry)
+    return held, last if last > expiry else expiry
 
 
 def keep(judged: Judged) -> Facts:

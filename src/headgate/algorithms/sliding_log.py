@@ -16,7 +16,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import Final
 
@@ -27,36 +26,36 @@ Arguments = tuple[int, int, int]
 Facts = tuple[int, int, int]
 """`(total, newest, free_at)`: what the log holds after the decision; its newest instant (0: none); when a denied
 hit fits (0: it was not denied)."""
-Entry = tuple[int, int]
-"""`(instant, cumulative)`: a hit's instant, and all costs up to and including its own."""
+Entry = tuple[int, int, int]
+"""`(instant, before, after)`: a hit's instant, and the sum of all costs before and after it."""
 
-_BEGIN: Final = (0, 0)
-_cumulative: Final = itemgetter(1)
+_after: Final = itemgetter(2)
 
 
 class State:
-    """The log itself: entries, oldest first, after one that is out of view and tells where to count from. So dropping
-    the oldest is one call, and adding one is another, and what the log holds is right after each.
+    """The log itself: entries, oldest first. What it holds is the difference of two sums: so dropping the oldest is one
+    call, adding one is another, and it is right after each.
     """
 
     __slots__ = ("entries",)
 
     def __init__(self, hits: Iterable[tuple[int, int]] = ()) -> None:
         """:param hits: `(instant, cost)`, oldest first."""
-        self.entries: deque[Entry] = deque([_BEGIN])
-        found = list(hits)
-        sums = accumulate(cost for _, cost in found)
-        self.entries.extend((instant, total) for (instant, _), total in zip(found, sums, strict=True))
+        self.entries: deque[Entry] = deque()
+        after = 0
+        for instant, cost in hits:
+            before, after = after, after + cost
+            self.entries.append((instant, before, after))
 
     def hits(self) -> list[tuple[int, int]]:
         """`(instant, cost)` of each hit, oldest first."""
-        return [(instant, cumulative - before) for (_, before), (instant, cumulative) in pairwise(list(self.entries))]
+        return [(instant, after - before) for instant, before, after in list(self.entries)]
 
     @property
     def total(self) -> int:
         """The sum of the costs."""
         entries = self.entries
-        return entries[-1][1] - entries[0][1]
+        return entries[-1][2] - entries[0][1] if entries else 0
 
 
 Judged = tuple[State, int, int, int, int, Facts, bool]
@@ -69,12 +68,11 @@ def settle(state: State | None, now: int, period: int) -> tuple[State, bool]:
     if state is None:
         return State(), False
     entries = state.entries
-    newest = entries[-1]
-    if newest[0] > now and newest is not entries[0]:
+    if entries and entries[-1][0] > now:
         return copied(state, now, period), True
     while True:
         entries = state.entries
-        if entries[0] is entries[-1] or entries[1][0] + period > now:
+        if not entries or entries[0][0] + period > now:
             return state, False
         entries.popleft()
 
@@ -99,21 +97,21 @@ def look(log: State, cost: int, most: int, period: int) -> tuple[bool, Facts]:
     """Does a hit fit in, and how do things stand?"""
     while True:
         entries = log.entries
-        begin = entries[0]
+        if not entries:
+            return cost <= most, (0, 0, 0)
+        first = entries[0]
         last = entries[-1]
-        total = last[1] - begin[1]
-        newest = last[0] if total else 0
+        total = last[2] - first[1]
         surplus = total + cost - most
         if surplus <= 0:
-            return True, (total, newest, 0)
+            return True, (total, last[0], 0)
         if surplus > total:  # it never fits
-            return False, (total, newest, 0)
-        first = entries[1]
-        if first[1] - begin[1] >= surplus:
-            return False, (total, newest, first[0] + period)
+            return False, (total, last[0], 0)
+        if first[2] - first[1] >= surplus:
+            return False, (total, last[0], first[0] + period)
         found = list(entries)
-        if found[0] is begin:
-            return False, (total, newest, found[bisect_left(found, begin[1] + surplus, key=_cumulative)][0] + period)
+        if found and found[0] is first:
+            return False, (total, last[0], found[bisect_left(found, first[1] + surplus, key=_after)][0] + period)
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
@@ -123,15 +121,13 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
         return write(log, period, facts)
     while True:
         entries = log.entries
-        begin = entries[0]
-        last = entries[-1]
-        total = last[1] - begin[1] + cost
+        last = entries[-1] if entries else (0, 0, 0)
+        now = max(now, last[0])  # who came in meanwhile was later, and time does not go back
+        entry = (now, last[2], last[2] + cost)
+        total = entry[2] - entries[0][1] if entries else cost
         if total > most:
             return None
-        if last[0] > now and total > cost:  # who came in meanwhile was later: time does not go back
-            now = last[0]
-        entry = (now, last[1] + cost)
-        if entries[-1] is last and entries[0] is begin and log.entries is entries:
+        if (entries[-1] is last if entries else last[2] == 0) and log.entries is entries:
             entries.append(entry)
             return log, now + period, (total, now, 0)
 
@@ -184,36 +180,38 @@ def straight(arguments: Arguments) -> Straight:
     _, most, period = arguments
 
     def hit(log: State, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
-        entries = log.entries
-        last = entries[-1]
-        if not (newest := last[0]) <= now < newest + period:
+        entries, expired = log.entries, now - period
+        if not entries:  # who looked at it with a shorter period has left nothing of it
             return None
-        expired = now - period
+        last = entries[-1]
+        if not expired < last[0] <= now:
+            return None
+        before = last[2]
+        entry = (now, before, before + cost)
         while True:
             try:
-                first = entries[1]
-            except IndexError:  # who looked at it with a shorter period has left nothing of it
+                first = entries[0]
+            except IndexError:  # all was dropped by somebody who came in meanwhile
                 return None
             if first[0] <= expired:
                 entries.popleft()
                 continue
-            begin = entries[0]
-            total = last[1] - begin[1] + cost
-            if total <= most:
-                entry = (now, last[1] + cost)
-                if entries[-1] is last and entries[0] is begin and log.entries is entries:
+            if entries[-1] is last and log.entries is entries:
+                total = entry[2] - first[1]
+                if total <= most:
                     entries.append(entry)
                     return True, log, now + period, (total, now, 0)
-            elif entries[-1] is last:
-                if first[1] - begin[1] >= total - most:
+                if first[2] - first[1] >= total - most:
                     return False, log, 0, (total - cost, last[0], first[0] + period)
                 is_allowed, facts = look(log, cost, most, period)
                 if not is_allowed:
                     return False, log, 0, facts
             entries = log.entries  # somebody came in meanwhile, and time does not go back
-            last = entries[-1]
-            now = max(now, last[0])
-            expired = now - period
+            if entries:
+                last = entries[-1]
+                now = max(now, last[0])
+                expired = now - period
+                entry = (now, last[2], last[2] + cost)
 
     return hit
 
