@@ -9,8 +9,7 @@ from types import CodeType
 
 import pytest
 
-from tests import striking
-from tests.striking import Struck, each_point, strike
+from tests.striking import Struck, code_of, each_point, strike
 
 
 def add(number: int, more: int = 1) -> int:
@@ -75,6 +74,6 @@ def test_what_strikes_is_not_struck_itself() -> None:
 
 def test_a_call_without_points_is_no_test() -> None:
     points = each_point()
-    next(points).striking(calls, striking.code_of(striking), strike)
+    next(points).striking(calls, code_of(pytest), strike)
     with pytest.raises(AssertionError, match="nothing was struck"):
         next(points)

@@ -256,10 +256,15 @@ class FixedWindow(Limit):
         return max(0, self.rate - facts[1])
 
     def retry_after_us(self, facts: Facts, now_us: int, cost: int) -> int:
-        return 0 if facts[1] + cost <= self.rate else self.window(facts[0])[1] - now_us
+        return 0 if facts[1] + cost <= self.rate else self._end(facts[0]) - now_us
 
     def reset_after_us(self, facts: Facts, now_us: int) -> int:
-        return self.window(facts[0])[1] - now_us if facts[1] > 0 else 0
+        return self._end(facts[0]) - now_us if facts[1] > 0 else 0
+
+    def _end(self, start: int) -> int:
+        """When a window in force is over: one that begins off the grid is as long as the one that it begins in."""
+        began, ended = self.window(start)
+        return ended if start == began else start + (ended - began)
 
 
 class SlidingWindow(Limit):

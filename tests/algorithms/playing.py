@@ -64,7 +64,8 @@ def _group(
         limit = limits[step.limits % len(limits)]
         # Mostly costs that can be admitted, and never one that cannot: limiters refuse those.
         cost = step.costs[index] % (limit.capacity + 1)
-        hits.append(Hit(limit, "key", name, cost, f"holder {number}"))
+        holder = f"{number:x}.{limit.period_us}" if number % 2 else f"holder {number}"
+        hits.append(Hit(limit, "key", name, cost, holder))
     one = hits[0]
     if step.action == "give_back" and spent:
         index = step.which % len(spent)

@@ -44,10 +44,11 @@ class State:
         """Hold slots until they expire, from now on or on from now. False, with nothing done, where anything was
         changed since `changes` were counted.
         """
+        known, former = self.slots, []
         for slot, expiry in slots.items():
             insort(self.order, (expiry, slot))
-        known = self.slots
-        former = [(known[slot], slot) for slot in slots if slot in known]
+            if slot in known:
+                former.append((known[slot], slot))
         if self.changes != changes:
             return False
         self.changes = changes = changes + 1
@@ -153,10 +154,13 @@ many more than its holder had.
 
 def settle(state: State | None, now: int, ttl: int) -> State:
     """Drop the slots that have expired, and shorten those that expire too late."""
-    slots = State() if state is None else state
-    slots.drop_expired(now)
-    slots.shorten(now, ttl)
-    return slots
+    if state is None:
+        return State()
+    if state.order and state.order[0][0] <= now:
+        state.drop_expired(now)
+    if state.order and state.order[-1][0] > now + ttl:
+        state.shorten(now, ttl)
+    return state
 
 
 def names(holder: str, cost: int) -> list[str]:

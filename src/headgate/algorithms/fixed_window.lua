@@ -3,20 +3,24 @@ local fixed_window = {}
 
 local BOUNDARIES = 4
 
-local function arguments(key)
-  local window = {key = key, cost = number(), most = number()}
-  local period = number()
+-- The window that an instant is in; nothing where the table does not say.
+local function locate(window, instant)
+  local period = window.period
   if period > 0 then
-    window.start = now - now % period
-    window.finish = window.start + period
-    return window
+    local start = instant - instant % period
+    return start, start + period
   end
-  local before
-  for _ = 1, BOUNDARIES do
-    local boundary = number()
-    if before and before <= now and now < boundary then window.start, window.finish = before, boundary end
-    before = boundary
+  for i = 2, BOUNDARIES do
+    if window[i - 1] <= instant and instant < window[i] then return window[i - 1], window[i] end
   end
+end
+
+local function arguments(key)
+  local window = {key = key, cost = number(), most = number(), period = number()}
+  if window.period == 0 then
+    for i = 1, BOUNDARIES do window[i] = number() end
+  end
+  window.start, window.finish = locate(window, now)
   if not window.start then is_stale = true end
   return window
 end
@@ -26,12 +30,18 @@ local function settle(window)
   local stored = redis.call('GET', window.key)
   window.stored = stored
   if not stored or is_stale then return end
-  local start, spent = string.match(stored, '^(%d+) (%d+)$')
-  start = tonumber(start)
-  if start < window.start then return end
-  window.spent = tonumber(spent)
-  window.is_carried = start >= window.finish -- the clock stepped back
-  if not window.is_carried then window.start = start end
+  local known, spent = string.match(stored, '^(%d+) (%d+)$')
+  known, spent = tonumber(known), tonumber(spent)
+  if known == window.start then
+    window.spent = spent
+  elseif known > now then -- the clock stepped back
+    window.start, window.finish, window.spent = now, now + (window.finish - window.start), spent
+    window.is_carried = true
+  else
+    local start, finish = locate(window, known)
+    if not start or known == start or known + (finish - start) <= now then return end
+    window.start, window.finish, window.spent = known, known + (finish - start), spent
+  end
 end
 
 function fixed_window.judge(key, max_wait)

@@ -5,9 +5,10 @@ local midnights. The table holds a few windows around the caller's idea of now; 
 answer `None`, and the caller has to come back with a fresh table. Across a boundary, twice the limit may pass in no
 time: that is what a fixed window is.
 
-A stored window that begins later than ours, but before ours ends (the limit had shorter windows before), stays in
-force; the count of one that begins later still (the clock stepped back) is carried into ours. So neither opens a fresh
-count.
+Where the clock stepped back behind the window that is stored, its count stays in force for a window's whole length from
+now, as a window of its own, which begins off the grid: were it over at our window's end, a clock that trembles around
+that end would open a fresh count each time. So does what another grid of this limit's began (it had shorter windows
+before), from its beginning.
 """
 
 from __future__ import annotations
@@ -45,17 +46,22 @@ def locate(now: int, arguments: Arguments) -> tuple[int, int] | None:
 
 
 def settle(state: State | None, now: int, arguments: Arguments) -> tuple[int, int, int, bool]:
-    """The window in force, as `(start, end, spent)`, and whether the count was carried into it from a later one."""
+    """The window in force, as `(start, end, spent)`, and whether the clock has stepped back behind what was stored."""
     window = locate(now, arguments)
     if window is None:
         raise LookupError(now)
     start, end = window
-    if state is None or state[0] < start:
+    if state is None:
         return start, end, 0, False
     known, spent = state
-    if known >= end:  # the clock stepped back
-        return start, end, spent, True
-    return known, end, spent, False
+    if known == start:
+        return start, end, spent, False
+    if known > now:  # the clock stepped back
+        return now, now + (end - start), spent, True
+    own = locate(known, arguments)
+    if own is None or known == own[0] or known + (own[1] - own[0]) <= now:
+        return start, end, 0, False
+    return known, known + (own[1] - own[0]), spent, False
 
 
 def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) -> tuple[bool, Judged]:
@@ -77,7 +83,7 @@ def keep(judged: Judged) -> Facts:
 
 
 def repaired(judged: Judged) -> tuple[State | None, int] | None:
-    """As `Algorithm.repaired`: the count that was carried into this window."""
+    """As `Algorithm.repaired`: the count that stays in force from now."""
     start, end, spent, _, is_carried = judged
     return write(start, end, spent)[:2] if is_carried else None
 

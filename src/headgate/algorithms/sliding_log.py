@@ -16,7 +16,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import accumulate, pairwise
 from operator import itemgetter
 from typing import Final
 
@@ -27,41 +26,41 @@ Arguments = tuple[int, int, int]
 Facts = tuple[int, int, int]
 """`(total, newest, free_at)`: what the log holds after the decision; its newest instant (0: none); when a denied
 hit fits (0: it was not denied)."""
-Entry = tuple[int, int]
-"""`(instant, cumulative)`: a hit's instant, and all costs up to and including its own."""
+Entry = tuple[int, int, int]
+"""`(instant, before, after)`: a hit's instant, and the sum of all costs before and after it."""
 
-_BEGIN: Final = (0, 0)
-_cumulative: Final = itemgetter(1)
+_after: Final = itemgetter(2)
 
 
 class State:
-    """The log itself: entries, oldest first, after one that is out of view and tells where to count from. So dropping
-    the oldest is one call, and adding one is another, and what the log holds is right after each.
+    """The log itself: entries, oldest first. What it holds is the difference of two sums: so dropping the oldest is one
+    call, adding one is another, and it is right after each.
     """
 
     __slots__ = ("entries",)
 
     def __init__(self, hits: Iterable[tuple[int, int]] = ()) -> None:
         """:param hits: `(instant, cost)`, oldest first."""
-        self.entries: deque[Entry] = deque([_BEGIN])
-        found = list(hits)
-        sums = accumulate(cost for _, cost in found)
-        self.entries.extend((instant, total) for (instant, _), total in zip(found, sums, strict=True))
+        self.entries: deque[Entry] = deque()
+        after = 0
+        for instant, cost in hits:
+            before, after = after, after + cost
+            self.entries.append((instant, before, after))
 
     def hits(self) -> list[tuple[int, int]]:
         """`(instant, cost)` of each hit, oldest first."""
-        return [(instant, cumulative - before) for (_, before), (instant, cumulative) in pairwise(list(self.entries))]
+        return [(instant, after - before) for instant, before, after in list(self.entries)]
 
     @property
     def total(self) -> int:
         """The sum of the costs."""
         entries = self.entries
-        return entries[-1][1] - entries[0][1]
+        return entries[-1][2] - entries[0][1] if entries else 0
 
 
-Judged = tuple[State, Entry, Entry, int, Facts, bool]
-"""`(log, last, entry, period, facts, is_shifted)`: a hit that was judged but not yet spent. It makes an `entry` after
-the `last` one. A log that was shifted is a new one, of which only this knows."""
+Judged = tuple[State, Entry | None, Entry, int, Facts, bool]
+"""`(log, last, entry, period, facts, is_shifted)`: a hit that was judged but not yet spent. Its `entry` comes after the
+`last` one. A log that was shifted is a new one, of which only this knows."""
 
 
 def settle(state: State | None, now: int, period: int) -> tuple[State, bool]:
@@ -69,12 +68,11 @@ def settle(state: State | None, now: int, period: int) -> tuple[State, bool]:
     if state is None:
         return State(), False
     entries = state.entries
-    newest = entries[-1]
-    if newest[0] > now and newest is not entries[0]:
+    if entries and entries[-1][0] > now:
         return copied(state, now, period), True
     while True:
         entries = state.entries
-        if entries[0] is entries[-1] or entries[1][0] + period > now:
+        if not entries or entries[0][0] + period > now:
             return state, False
         entries.popleft()
 
@@ -91,43 +89,49 @@ def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) ->
     """May a hit pass now? A later place cannot be reserved, so `max_wait` does not count."""
     cost, most, period = arguments
     log, is_shifted = settle(state, now, period)
-    last = log.entries[-1]
+    entries = log.entries
+    last = entries[-1] if entries else None
+    before = 0 if last is None else last[2]
     allowed, facts = look(log, cost, most, period)
-    return allowed, (log, last, (now, last[1] + cost), period, facts, is_shifted)
+    return allowed, (log, last, (now, before, before + cost), period, facts, is_shifted)
 
 
 def look(log: State, cost: int, most: int, period: int) -> tuple[bool, Facts]:
     """Does a hit fit in, and how do things stand?"""
     while True:
         entries = log.entries
-        begin = entries[0]
+        if not entries:
+            return cost <= most, (0, 0, 0)
+        first = entries[0]
         last = entries[-1]
-        total = last[1] - begin[1]
-        newest = last[0] if total else 0
+        total = last[2] - first[1]
         surplus = total + cost - most
         if surplus <= 0:
-            return True, (total, newest, 0)
+            return True, (total, last[0], 0)
         if surplus > total:  # it never fits
-            return False, (total, newest, 0)
-        first = entries[1]
-        if first[1] - begin[1] >= surplus:
-            return False, (total, newest, first[0] + period)
+            return False, (total, last[0], 0)
+        if first[2] - first[1] >= surplus:
+            return False, (total, last[0], first[0] + period)
         found = list(entries)
-        if found[0] is begin:
-            return False, (total, newest, found[bisect_left(found, begin[1] + surplus, key=_cumulative)][0] + period)
+        if found and found[0] is first:
+            return False, (total, last[0], found[bisect_left(found, first[1] + surplus, key=_after)][0] + period)
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
     """Take the cost, once however often it is asked for. None if the log has gone on since it was judged."""
     log, last, entry, period, facts, _ = judged
-    cost = entry[1] - last[1]
-    if cost == 0:
+    now, before, after = entry
+    if before == after:
         return write(log, period, facts)
-    told = log, entry[0] + period, (facts[0] + cost, entry[0], 0)
-    entries = log.entries
-    if entries[-1] is last:
-        entries.append(entry)
-    return told if entries[-1] is entry else None
+    while True:
+        entries = log.entries
+        first = entries[0] if entries else entry
+        told = log, now + period, (after - first[1], now, 0)
+        if (entries[-1] if entries else None) is not last:  # somebody has spent: was it we?
+            return told if entries and entries[-1] is entry else None
+        if (entries[0] if entries else entry) is first:
+            entries.append(entry)
+            return told
 
 
 def keep(judged: Judged) -> Facts:
@@ -180,36 +184,38 @@ def straight(arguments: Arguments) -> Straight:
     def hit(log: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
         if log is None:
             return True, State([(now, cost)]), now + period, (cost, now, 0)
-        entries = log.entries
-        last = entries[-1]
-        if not (newest := last[0]) <= now < newest + period:
+        entries, expired = log.entries, now - period
+        if not entries:  # who looked at it with a shorter period has left nothing of it
             return None
-        expired = now - period
+        last = entries[-1]
+        if not expired < last[0] <= now:
+            return None
+        before = last[2]
+        entry = (now, before, before + cost)
         while True:
             try:
-                first = entries[1]
-            except IndexError:  # who looked at it with a shorter period has left nothing of it
+                first = entries[0]
+            except IndexError:  # all was dropped by somebody who came in meanwhile
                 return None
             if first[0] <= expired:
                 entries.popleft()
                 continue
-            before = entries[0][1]
-            total = last[1] - before + cost
-            if total <= most:
-                entry = (now, last[1] + cost)
-                if entries[-1] is last and log.entries is entries:
+            if entries[-1] is last and log.entries is entries:
+                total = entry[2] - first[1]
+                if total <= most:
                     entries.append(entry)
                     return True, log, now + period, (total, now, 0)
-            elif entries[-1] is last:
-                if first[1] - before >= total - most:
+                if first[2] - first[1] >= total - most:
                     return False, log, 0, (total - cost, last[0], first[0] + period)
                 is_allowed, facts = look(log, cost, most, period)
                 if not is_allowed:
                     return False, log, 0, facts
             entries = log.entries  # somebody came in meanwhile, and time does not go back
-            last = entries[-1]
-            now = max(now, last[0])
-            expired = now - period
+            if entries:
+                last = entries[-1]
+                now = max(now, last[0])
+                expired = now - period
+                entry = (now, last[2], last[2] + cost)
 
     return hit
 

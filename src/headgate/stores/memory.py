@@ -147,8 +147,7 @@ class MemoryStore:
     def decide(self, groups: Sequence[Group], /) -> list[Decision]:
         """Judge a batch under the lock."""
         with self._lock:
-            now_us = self._clock()
-            return [self._decide(group, now_us) for group in groups]
+            return self._decide(groups)
 
     async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
         """Judge a batch; nothing is awaited."""
@@ -281,8 +280,7 @@ class MemoryStore:
         return decide
 
     def _decide_lone(self, limit: Limit, key: str, name: str, cost: int) -> Decision:
-        # By the time that it is now: somebody who came in may have been here since.
-        return self._decide(Group((Hit(limit, check_key(key), name, cost),)), self._clock())
+        return self._decide([Group((Hit(limit, check_key(key), name, cost),))])[0]
 
     # Tables
 
@@ -335,18 +333,24 @@ class MemoryStore:
         if self._under_way is operation:
             self._under_way = None
 
-    def _decide(self, group: Group, now_us: int) -> Decision:
-        while True:
-            operation = self._begin()
-            allowed, parts, facts = self._judge(group, now_us)
-            if self._under_way is operation:  # nobody has come in: from here on, it is as good as done
-                operation.parts = parts
-                if parts:
-                    self._carry_out(operation)
-                    facts = facts or operation.facts
-                self._end(operation)
-                return Decision(group, now_us, allowed, facts)
-            now_us = self._clock()
+    def _decide(self, groups: Sequence[Group]) -> list[Decision]:
+        decisions = []
+        operation, now_us = self._begin(), self._clock()
+        for group in groups:
+            while True:
+                allowed, parts, facts = self._judge(group, now_us)
+                if self._under_way is operation:
+                    operation.parts = parts  # nobody has come in: from here on, it is as good as done
+                    break
+                operation, now_us = self._begin(), self._clock()  # who has come in was later than we
+            if parts:
+                self._carry_out(operation)
+                facts = facts or operation.facts
+            decisions.append(Decision(group, now_us, allowed, facts))
+            if self._under_way is operation:
+                self._under_way = operation = _Operation()
+        self._end(operation)
+        return decisions
 
     def _judge(self, group: Group, now_us: int) -> tuple[bool, Sequence[_Part], tuple[Facts, ...]]:
         """What comes of a group: whether it is allowed, what is to be written, and the facts where writing tells
