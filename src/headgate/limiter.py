@@ -361,14 +361,16 @@ class AsyncLimiter(Front):
         decision.claim()
         groups = give_back_groups(decision)
         if groups:
-            await self._ask_leniently(groups)
+            await finish(self._ask_leniently(groups))  # a task that is cancelled could not ask again
 
     async def settle(self, decision: Decision, actual: Costs) -> Decision:
         """As `Limiter.settle`."""
         costs = self._policy.actual(decision, actual)
         decision.claim()
         groups = settle_groups(decision, costs)
-        answers = await self._ask_leniently([group for _, group in groups]) if groups else []
+        answers: list[Decision] = []
+        if groups:  # a task that is cancelled could not ask again
+            answers = await finish(self._ask_leniently([group for _, group in groups]))
         return self._settled(decision, costs, dict(zip([index for index, _ in groups], answers, strict=False)))
 
     async def reset(self, key: Keys, *, limit: CallLimit = None) -> None:
