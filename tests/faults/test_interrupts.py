@@ -35,6 +35,12 @@ class Alarm:
             raise Interruption
 
 
+def is_to_go_on(times: int, until: float) -> bool:
+    """Is there time left? On a busy machine, whose alarms are rare, until some of them have interrupted us."""
+    now = time.monotonic()
+    return now < until or (times <= 10 and now < until + PATIENT)
+
+
 @pytest.fixture
 def alarm() -> Iterator[Alarm]:
     made = Alarm()
@@ -54,9 +60,9 @@ def test_an_interrupt_at_any_place_leaves_nothing_held(kind: str, valkey_url: st
     limiter = Limiter(limit, store=store, on_outage="raise", **options)
     limiter.try_acquire("k")
     times, until = 0, time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    while is_to_go_on(times, until):
         try:
-            while time.monotonic() < until:
+            while is_to_go_on(times, until):
                 alarm.is_armed = True
                 limiter.try_acquire("k")
                 alarm.is_armed = False
@@ -77,9 +83,9 @@ def test_an_interrupt_leaves_no_entry_of_the_memory_store_behind(limit: Limit, a
     limiter = Limiter(limit, store=store, name="n")
     number = times = 0
     until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    while is_to_go_on(times, until):
         try:
-            while time.monotonic() < until:
+            while is_to_go_on(times, until):
                 number += 1
                 alarm.is_armed = True
                 limiter.try_acquire(f"k{number % 1_000}")
@@ -135,9 +141,9 @@ def test_an_interrupt_in_a_group_over_several_slots_gives_nothing_back_twice(
     limiter = Limiter({"user": "1_000_000/day", "all": "fixed-window 2_000_000/day"}, store=store, on_outage="raise")
     spent = times = 0
     until = time.monotonic() + SECONDS
-    while time.monotonic() < until:
+    while is_to_go_on(times, until):
         try:
-            while time.monotonic() < until:
+            while is_to_go_on(times, until):
                 alarm.is_armed = True
                 is_admitted = bool(limiter.try_acquire({"user": "u", "all": "*"}))
                 spent += is_admitted
@@ -146,11 +152,12 @@ def test_an_interrupt_in_a_group_over_several_slots_gives_nothing_back_twice(
         except Interruption:
             times += 1
     assert times > 10
+    lasted = time.monotonic() - until + SECONDS
     began = time.monotonic()
     assert limiter.try_acquire({"user": "u", "all": "*"})
     assert time.monotonic() - began < PATIENT / 2
     by_user, by_all = _spent(limiter)
-    earned = 12 * (time.monotonic() - began + 2 * SECONDS)  # by the bucket, at 11.6 tokens per second
+    earned = 12 * (time.monotonic() - began + lasted + SECONDS)  # by the bucket, at 11.6 tokens per second
     assert by_user >= spent + 1 - earned
     assert by_all >= spent + 1
     store.close()
