@@ -644,7 +644,7 @@ async def test_what_a_task_cancelled_twice_took_is_given_back_wherever_its_slot_
 async def test_a_node_that_hangs_holds_up_nobody_who_asks_another() -> None:
     with own_cluster() as cluster:
         cluster.forgive_silence()
-        async with on(cluster, timeout=5.0) as store:
+        async with on(cluster) as store:
             limiter = AsyncLimiter("100/hour", store=store, on_outage="raise")
             at = [cluster.key_at(node) for node in cluster.primaries]
             for key in at:
@@ -682,7 +682,7 @@ async def test_a_node_that_is_gone_is_an_outage_for_its_keys_alone() -> None:
 async def test_a_replica_takes_over_and_its_node_is_found() -> None:
     with own_cluster(replicas=1) as cluster:
         key = cluster.key_at(cluster.primaries[0])
-        async with on(cluster, timeout=1.0) as store:
+        async with on(cluster) as store:
             both = Both("1000/hour", store)
             for _ in range(4):
                 await both.ask(key)
