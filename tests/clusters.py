@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.forming import CONFIG, THIRDS, Node, form_cluster
 
 from headgate.keys import slot_finder
-from tests.servers import OwnValkey, free_port, own_valkey
+from tests.servers import OwnValkey, eventually, free_port, own_valkey
 
 
 class OwnCluster:
@@ -57,6 +57,8 @@ class OwnCluster:
             move_keys()
             for admin in (there, here):
                 admin.execute_command("CLUSTER", "SETSLOT", slot, "NODE", self.identity(to))
+            # Whoever takes a slot without having heard of the latest claim of all loses it to whoever made that.
+            eventually(lambda: _claims(here) == _claims(there), "both have heard of it")
 
     def forgive_silence(self) -> None:
         """Have no node that is frozen for a while taken for failed, nor take the others for that when it thaws."""
@@ -73,6 +75,12 @@ class OwnCluster:
         for node in self.primaries:
             with node.admin() as admin:
                 admin.config_resetstat()
+
+
+def _claims(admin: Any) -> dict[str, str]:
+    """The number of the latest claim of each node, as far as one of them knows."""
+    nodes = (line.split() for line in str(admin.execute_command("CLUSTER", "NODES")).splitlines())
+    return {identity: words[5] for identity, *words in nodes}
 
 
 def slot_of(key: str) -> int:

@@ -17,7 +17,7 @@ from headgate.hits import Action, Group, Hit
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.plans import cluster as plans
 from headgate.plans import redis
-from headgate.plans.cluster import MAX_NODES, RETURN_PAUSES_MS, Elsewhere, Errand
+from headgate.plans.cluster import MAX_NODES, RETURN_PAUSES_MS, Elsewhere, Errand, Removed
 from headgate.plans.redis import Script
 from headgate.plans.topology import Address, Topology
 from headgate.policy import give_back_groups
@@ -619,6 +619,21 @@ def test_what_is_given_back_lapses_where_nodes_point_to_each_other_without_end(c
     assert isinstance(answer, StoreOutage)
     assert not isinstance(answer, Elsewhere)
     assert sum(errand.pause_ms for errand in sent) < 300
+
+
+def test_a_key_that_was_removed_while_its_slot_is_moved_is_asked_for_where_that_goes(cluster: FakeCluster) -> None:
+    cluster.begin_moving(0, NODES[1])
+
+    def send_once(errands: list[Errand]) -> list[Answer]:
+        cluster.lists.append(errands)
+        return [Removed("node")] if len(cluster.lists) == 1 else [cluster.answer(errand) for errand in errands]
+
+    (answer,) = ask(cluster, group(hit("tb", "a")), send=send_once)
+    assert isinstance(answer, Decision)
+    assert [address for address, _ in cluster.asked] == [NODES[1]]
+    (answer,) = ask(cluster, group(hit("tb", "a"), hit("sl", "a")), send=lambda _: [Removed("node")])
+    assert isinstance(answer, StoreOutage)  # one of them may have been counted: it is not asked for again
+    assert not isinstance(answer, Elsewhere)
 
 
 def test_nodes_that_point_to_each_other_for_a_later_part_cost_the_earlier_ones_nothing(cluster: FakeCluster) -> None:

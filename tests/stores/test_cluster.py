@@ -9,7 +9,7 @@ import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from multiprocessing.synchronize import Barrier
@@ -21,6 +21,7 @@ from redis.cluster import LoadBalancingStrategy, RedisCluster
 
 from headgate import AsyncLimiter, Decision, Lease, Limiter, StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.hits import Group, Hit
+from headgate.policy import give_back_groups
 from headgate.stores.redis import RedisStore
 from headgate.stores.redis.cluster import Cluster
 from tests.clusters import OwnCluster, own_cluster, slot_of
@@ -67,6 +68,13 @@ class Both:
         if self._turn % 2:
             return await self.awaited.try_acquire(key, cost)
         return self.blocking.try_acquire(key, cost)
+
+
+def _awaited(decide: Callable[[Sequence[Group]], list[Decision]]) -> Callable[..., Awaitable[list[Decision]]]:
+    async def decided(groups: Sequence[Group]) -> list[Decision]:
+        return decide(groups)
+
+    return decided
 
 
 def keys(*numbers: int) -> dict[str, str]:
@@ -505,6 +513,23 @@ async def test_a_slot_on_the_move_loses_and_gives_nothing() -> None:
                 asked += [100 - (await both.ask(key)).remaining for _ in range(4)]
             asked += [100 - (await both.ask(key)).remaining for _ in range(4)]
             assert asked == list(range(1, 21))
+
+
+@pytest.mark.parametrize("limit", ["5/hour", "fixed-window 5/day", "sliding-window 5/day", "sliding-log 5/day"])
+async def test_what_is_all_given_back_in_a_slot_on_the_move_may_be_taken_again_in_the_same_trip(limit: str) -> None:
+    with own_cluster() as cluster:
+        key = cluster.key_at(cluster.primaries[0])
+        async with on(cluster) as store:
+            both = Both(limit, store)
+            hit = Hit(both.blocking.limits["both"], key, "both", 5)
+            for decide in (store.decide_async, _awaited(store.decide)):
+                (spent,) = await store.decide_async([Group((hit,))])
+                with cluster.moving(key, cluster.primaries[1], source=cluster.primaries[0]):
+                    answers = await decide([*give_back_groups(spent), Group((hit._replace(cost=2),))])
+                assert [answer.remaining for answer in answers] == [5, 3]
+                await both.awaited.reset(key)
+                with cluster.moving(key, cluster.primaries[0], source=cluster.primaries[1]):
+                    pass
 
 
 async def test_keys_that_are_new_in_a_slot_on_the_move_are_made_where_it_goes() -> None:

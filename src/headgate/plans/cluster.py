@@ -48,6 +48,15 @@ class Elsewhere(StoreUnavailable):
         """Is it to be asked for there by way of exception, since the slot is being moved there?"""
 
 
+class Removed(Elsewhere):
+    """While its slot was being moved, a key was removed by an earlier group of the script: from then on, it is to be
+    made where the slot goes. For a group of one hit, nothing was done.
+    """
+
+    def __init__(self, store: str) -> None:
+        super().__init__(store, None)
+
+
 def elsewhere(text: str, store: str, asked: Address, topology: Topology) -> Elsewhere | None:
     """What the error of a node says about where to ask; None if it says nothing of the kind."""
     kind, *words = text.split() or [""]
@@ -55,6 +64,8 @@ def elsewhere(text: str, store: str, asked: Address, topology: Topology) -> Else
         host, _, port = words[1].rpartition(":")
         if port.isdecimal() and host != "?":
             return Elsewhere(store, topology.told(host, int(port), asked), is_asking=kind == "ASK")
+    if "attempted to access a non local key" in text.lower():
+        return Removed(store)
     return Elsewhere(store, None) if kind == "TRYAGAIN" else None
 
 
@@ -163,6 +174,8 @@ def follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
         if answer.address is not None and not answer.is_asking:
             topology.moved(errand.slot, answer.address)
         elif answer.address is None and len(errand.group.hits) > 1:
+            if isinstance(answer, Removed):  # of the other keys, some may have been written
+                return StoreUnavailable(answer.store, "the slot is being moved, and one of its keys was just removed")
             raise _KeysApart
         errand = errand._replace(at=None if answer.address is None else answer)
         store = answer.store
