@@ -22,6 +22,8 @@ class OwnCluster:
         self.replicas = nodes[len(shares) :]
         self._ends = list(itertools.accumulate(shares))
         form_cluster([Node(node.port, node.bus_port) for node in nodes], shares)
+        if not self.replicas:  # nobody is to be replaced
+            self.forgive_silence()
 
     @property
     def url(self) -> str:
@@ -61,7 +63,7 @@ class OwnCluster:
             eventually(lambda: _claims(here) == _claims(there), "both have heard of it")
 
     def forgive_silence(self) -> None:
-        """Have no node that is frozen for a while taken for failed, nor take the others for that when it thaws."""
+        """Have no node that is silent for a while taken for failed, be it frozen or the machine busy."""
         for node in (*self.primaries, *self.replicas):
             with node.admin() as admin:
                 admin.config_set("cluster-node-timeout", 60_000)

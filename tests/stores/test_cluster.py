@@ -242,7 +242,6 @@ async def test_a_group_of_a_cancelled_task_is_given_back(cluster: OwnCluster) ->
 
 async def test_what_one_node_admitted_is_given_back_where_another_was_waited_for_in_vain() -> None:
     with own_cluster() as cluster:
-        cluster.forgive_silence()
         answering, hanging, _ = cluster.primaries
         async with on(cluster) as store:
             both = Both("10/hour", store)
@@ -637,7 +636,6 @@ async def test_what_cancelled_tasks_took_is_given_back_wherever_its_slot_has_gon
 
 async def test_what_a_task_cancelled_twice_took_is_given_back_wherever_its_slot_has_gone() -> None:
     with own_cluster() as cluster:
-        cluster.forgive_silence()
         source, hanging, target = cluster.primaries
         async with on(cluster) as store:
             both = Both("10/hour", store)
@@ -668,7 +666,6 @@ async def test_what_a_task_cancelled_twice_took_is_given_back_wherever_its_slot_
 
 async def test_a_node_that_hangs_holds_up_nobody_who_asks_another() -> None:
     with own_cluster() as cluster:
-        cluster.forgive_silence()
         async with on(cluster) as store:
             limiter = AsyncLimiter("100/hour", store=store, on_outage="raise")
             at = [cluster.key_at(node) for node in cluster.primaries]
@@ -730,6 +727,7 @@ async def test_a_replica_takes_over_and_its_node_is_found() -> None:
 
 async def test_a_primary_that_hands_over_is_followed_at_once() -> None:
     with own_cluster(replicas=1) as cluster:
+        cluster.forgive_silence()
         key = cluster.key_at(cluster.primaries[0])
         async with on(cluster) as store:
             both = Both("1000/day", store)
