@@ -11,7 +11,7 @@ from typing import Any
 from benchmarks.forming import CONFIG, THIRDS, Node, form_cluster
 
 from headgate.keys import slot_finder
-from tests.servers import OwnValkey, free_port, own_valkey
+from tests.servers import OwnValkey, eventually, free_port, own_valkey
 
 
 class OwnCluster:
@@ -22,6 +22,8 @@ class OwnCluster:
         self.replicas = nodes[len(shares) :]
         self._ends = list(itertools.accumulate(shares))
         form_cluster([Node(node.port, node.bus_port) for node in nodes], shares)
+        if not self.replicas:  # nobody is to be replaced
+            self.forgive_silence()
 
     @property
     def url(self) -> str:
@@ -57,6 +59,14 @@ class OwnCluster:
             move_keys()
             for admin in (there, here):
                 admin.execute_command("CLUSTER", "SETSLOT", slot, "NODE", self.identity(to))
+            # Whoever takes a slot without having heard of the latest claim of all loses it to whoever made that.
+            eventually(lambda: _claims(here) == _claims(there), "both have heard of it")
+
+    def forgive_silence(self) -> None:
+        """Have no node that is silent for a while taken for failed, be it frozen or the machine busy."""
+        for node in (*self.primaries, *self.replicas):
+            with node.admin() as admin:
+                admin.config_set("cluster-node-timeout", 60_000)
 
     def calls(self, name: str) -> list[int]:
         """How often each primary was asked for something since its last CONFIG RESETSTAT."""
@@ -67,6 +77,12 @@ class OwnCluster:
         for node in self.primaries:
             with node.admin() as admin:
                 admin.config_resetstat()
+
+
+def _claims(admin: Any) -> dict[str, str]:
+    """The number of the latest claim of each node, as far as one of them knows."""
+    nodes = (line.split() for line in str(admin.execute_command("CLUSTER", "NODES")).splitlines())
+    return {identity: words[5] for identity, *words in nodes}
 
 
 def slot_of(key: str) -> int:

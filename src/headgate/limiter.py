@@ -371,18 +371,20 @@ class AsyncLimiter(Front):
         return await self._ask(self._policy.group(key, cost, limit, "peek"))
 
     async def refund(self, decision: Decision) -> None:
-        """As `Limiter.refund`."""
+        """As `Limiter.refund`. A task that is cancelled meanwhile gives back all the same, before it ends."""
         decision.claim()
         groups = give_back_groups(decision)
         if groups:
-            await self._ask_leniently(groups)
+            await finish(self._ask_leniently(groups))  # a task that is cancelled could not ask again
 
     async def settle(self, decision: Decision, actual: Costs) -> Decision:
-        """As `Limiter.settle`."""
+        """As `Limiter.settle`. A task that is cancelled meanwhile settles all the same, before it ends."""
         costs = self._policy.actual(decision, actual)
         decision.claim()
         groups = settle_groups(decision, costs)
-        answers = await self._ask_leniently([group for _, group in groups]) if groups else []
+        answers: list[Decision] = []
+        if groups:  # a task that is cancelled could not ask again
+            answers = await finish(self._ask_leniently([group for _, group in groups]))
         return self._settled(decision, costs, dict(zip([index for index, _ in groups], answers, strict=False)))
 
     async def reset(self, key: Keys, *, limit: CallLimit = None) -> None:

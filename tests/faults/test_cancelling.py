@@ -124,6 +124,26 @@ async def test_a_question_cancelled_on_its_way_is_given_back_without_company_too
     await store.aclose()
 
 
+@pytest.mark.parametrize("settles", [False, True], ids=["refund", "settle"])
+@pytest.mark.parametrize("coalesce", [True, False], ids=["together", "alone"])
+async def test_a_task_cancelled_while_it_gives_back_gives_back_all_the_same(
+    valkey_url: str, prefix: str, coalesce: bool, settles: bool
+) -> None:
+    store = RedisStore(valkey_url, prefix=prefix, timeout=PATIENT, coalesce=coalesce)
+    limiter = AsyncLimiter("9/hour", store=store, on_outage="raise")
+    for rounds in range(1, 12):
+        key = f"k{rounds}"
+        spent = await limiter.try_acquire(key, 5)
+        giving_back = limiter.settle(spent, 1) if settles else limiter.refund(spent)
+        task = asyncio.create_task(giving_back)
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert (await limiter.peek(key, 0)).remaining == (8 if settles else 9), f"cancelled after {rounds} rounds"
+    await store.aclose()
+
+
 async def test_an_answer_that_came_just_before_the_cancellation_is_given_back() -> None:
     store = MemoryStore(ManualClock())
     limiter = Limiter("5/minute", store=store)

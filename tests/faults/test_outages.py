@@ -8,6 +8,7 @@ import logging
 import socket
 import threading
 import traceback
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -213,12 +214,17 @@ async def test_a_server_that_does_not_even_accept_is_not_waited_for(make: Make) 
 
 async def test_a_spend_that_timed_out_is_never_sent_again(make: Make) -> None:
     with fake_server(greetings_only) as mute:
-        for number in range(1, 4):
-            decision = await make(mute.url, timeout=0.1)()
-            assert decision.source == "fail_open"
-            assert mute.count(b"EVALSHA", b"EVAL") == number
+
+        async def is_sent() -> bool:  # a slow machine may not even connect in time
+            assert (await make(mute.url, timeout=0.1)(f"k{len(asked)}")).source == "fail_open"
+            asked.append(mute.count(b"EVALSHA", b"EVAL"))
+            return asked[-1] >= 3
+
+        asked: list[int] = []
+        await soon(is_sent, "three are sent")
         await asyncio.sleep(0.2)
-        assert mute.count(b"EVALSHA", b"EVAL") == 3
+        sent = Counter(words[3] for words in mute.commands if words[0].upper() in (b"EVALSHA", b"EVAL"))
+        assert set(sent.values()) == {1}
 
 
 async def test_a_spend_whose_connection_broke_is_never_sent_again(make: Make) -> None:
@@ -232,7 +238,7 @@ async def test_a_spend_whose_connection_broke_is_never_sent_again(make: Make) ->
     with fake_server(hang_up) as rude:
         hung_up.append(rude)
         for number in range(1, 4):
-            asker = make(rude.url, timeout=0.3, on_outage="raise")
+            asker = make(rude.url, timeout=PATIENT, on_outage="raise")
             await outage_of(asker)
             assert rude.count(b"EVALSHA", b"EVAL") == number
 
@@ -240,11 +246,11 @@ async def test_a_spend_whose_connection_broke_is_never_sent_again(make: Make) ->
 async def test_a_client_of_the_users_own_does_not_send_a_spend_again_either() -> None:
     with fake_server(greetings_only) as mute:
         with redis.Redis(port=mute.port, retry=Retry(NoBackoff(), 3), protocol=2) as client:
-            store = RedisStore(client=client, timeout=0.1)
+            store = RedisStore(client=client, timeout=0.5)
             assert Limiter("5/day", store=store).try_acquire("k").source == "fail_open"
             assert mute.count(b"EVALSHA", b"EVAL") == 1
         async with redis.asyncio.Redis(port=mute.port, retry=AsyncRetry(NoBackoff(), 3), protocol=2) as awaiting:
-            store = RedisStore(client=awaiting, timeout=0.1)
+            store = RedisStore(client=awaiting, timeout=0.5)
             assert (await AsyncLimiter("5/day", store=store).try_acquire("k")).source == "fail_open"
             assert mute.count(b"EVALSHA", b"EVAL") == 2
 
@@ -492,5 +498,5 @@ async def test_a_store_that_forgot_a_held_slot_is_noticed(server: OwnValkey, cap
         server.stop()
         server.start()
         eventually(lambda: hold.is_lost, "the holder hears of its loss")
-    assert any("was lost while held" in message for message in messages(caplog))
+        eventually(lambda: any("was lost while held" in message for message in messages(caplog)), "it is said, too")
     store.close()

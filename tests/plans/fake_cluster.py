@@ -67,7 +67,7 @@ class FakeCluster:
 
     def answer(self, errand: Errand) -> Answer:
         """Do one."""
-        group, slot, at = errand
+        group, slot, at, _ = errand
         assert {slot_of(hit.key) for hit in group.hits} == {slot}, "a script touches one slot"
         address = self.topology.owner(slot) if at is None else at.address
         assert address is not None

@@ -17,7 +17,7 @@ from headgate.hits import Action, Group, Hit
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.plans import cluster as plans
 from headgate.plans import redis
-from headgate.plans.cluster import MAX_NODES, Elsewhere, Errand
+from headgate.plans.cluster import MAX_NODES, RETURN_PAUSES_MS, Elsewhere, Errand, Removed
 from headgate.plans.redis import Script
 from headgate.plans.topology import Address, Topology
 from headgate.policy import give_back_groups
@@ -585,6 +585,55 @@ def test_nodes_that_point_to_each_other_without_end_are_an_outage(cluster: FakeC
     assert "point to each other" in str(answer)
     assert answer.store == "redis://node:1"
     assert len(sent) <= MAX_NODES + 1
+
+
+def test_what_is_given_back_waits_for_nodes_that_point_to_each_other(cluster: FakeCluster) -> None:
+    spent = hit("tb", "a", 2)
+    (back,) = give_back_groups(decide(cluster, spent))
+    for refusals in range(MAX_NODES + len(RETURN_PAUSES_MS)):
+        sent: list[Errand] = []
+
+        def send(errands: list[Errand], sent: list[Errand] = sent, refusals: int = refusals) -> list[Answer]:
+            sent.extend(errands)
+            if len(sent) <= refusals:
+                return [Elsewhere("node", NODES[len(sent) % 2], is_asking=len(sent) % 3 == 0)]
+            cluster.topology.moved(0, NODES[0])
+            return [cluster.answer(errand._replace(at=None)) for errand in errands]
+
+        (answer,) = ask(cluster, back, send=send)
+        assert isinstance(answer, Decision)
+        assert [errand.pause_ms for errand in sent] == [*[0] * MAX_NODES, *RETURN_PAUSES_MS][: refusals + 1]
+        assert all(errand.at is None for errand in sent if errand.pause_ms)  # after a while, it is out of date
+        assert remaining(cluster, spent) == [3]
+        assert decide(cluster, spent)
+
+
+def test_what_is_given_back_lapses_where_nodes_point_to_each_other_without_end(cluster: FakeCluster) -> None:
+    sent: list[Errand] = []
+
+    def send(errands: list[Errand]) -> list[Answer]:
+        sent.extend(errands)
+        return [Elsewhere("node", NODES[len(sent) % 2])]
+
+    (answer,) = ask(cluster, group(hit("tb", "a"), action="give_back"), send=send)
+    assert isinstance(answer, StoreOutage)
+    assert not isinstance(answer, Elsewhere)
+    assert sum(errand.pause_ms for errand in sent) < 300
+
+
+def test_a_key_that_was_removed_while_its_slot_is_moved_is_asked_for_where_that_goes(cluster: FakeCluster) -> None:
+    cluster.begin_moving(0, NODES[1])
+
+    def send_once(errands: list[Errand]) -> list[Answer]:
+        cluster.lists.append(errands)
+        return [Removed("node")] if len(cluster.lists) == 1 else [cluster.answer(errand) for errand in errands]
+
+    (answer,) = ask(cluster, group(hit("tb", "a")), send=send_once)
+    assert isinstance(answer, Decision)
+    assert [address for address, _ in cluster.asked] == [NODES[1]]
+    (answer,) = ask(cluster, group(hit("tb", "a"), hit("sl", "a")), send=lambda _: [Removed("node")])
+    assert isinstance(answer, StoreOutage)  # one of them may have been counted: it is not asked for again
+    assert not isinstance(answer, Elsewhere)
 
 
 def test_nodes_that_point_to_each_other_for_a_later_part_cost_the_earlier_ones_nothing(cluster: FakeCluster) -> None:

@@ -129,7 +129,7 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
         told = log, now + period, (after - first[1], now, 0)
         if (entries[-1] if entries else None) is not last:  # somebody has spent: was it we?
             return told if entries and entries[-1] is entry else None
-        if (entries[0] if entries else entry) is first:
+        if (entries[0] if entries else entry) is first and log.entries is entries:
             entries.append(entry)
             return told
 

@@ -25,8 +25,16 @@ from headgate.policy import give_back_groups, returns_of
 MAX_NODES: Final = 5
 """How many nodes are asked a question, one after the other. A slot that is being moved takes three."""
 
+RETURN_PAUSES_MS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+"""What is given back is then asked for on, after these pauses: a spend that is refused leaves its caller as it was, but
+what is not given back is lost. Together, they are as long as the usual deadline."""
+
 SlotOf = Callable[[str], int]
 """From a key to its slot."""
+
+
+_PAUSES_MS: Final = (0,) * MAX_NODES
+_RETURN_PAUSES_MS: Final = _PAUSES_MS + RETURN_PAUSES_MS
 
 
 class Elsewhere(StoreUnavailable):
@@ -40,6 +48,15 @@ class Elsewhere(StoreUnavailable):
         """Is it to be asked for there by way of exception, since the slot is being moved there?"""
 
 
+class Removed(Elsewhere):
+    """While its slot was being moved, a key was removed by an earlier group of the script: from then on, it is to be
+    made where the slot goes. For a group of one hit, nothing was done.
+    """
+
+    def __init__(self, store: str) -> None:
+        super().__init__(store, None)
+
+
 def elsewhere(text: str, store: str, asked: Address, topology: Topology) -> Elsewhere | None:
     """What the error of a node says about where to ask; None if it says nothing of the kind."""
     kind, *words = text.split() or [""]
@@ -47,6 +64,8 @@ def elsewhere(text: str, store: str, asked: Address, topology: Topology) -> Else
         host, _, port = words[1].rpartition(":")
         if port.isdecimal() and host != "?":
             return Elsewhere(store, topology.told(host, int(port), asked), is_asking=kind == "ASK")
+    if "attempted to access a non local key" in text.lower():
+        return Removed(store)
     return Elsewhere(store, None) if kind == "TRYAGAIN" else None
 
 
@@ -57,6 +76,8 @@ class Errand(NamedTuple):
     slot: int
     at: Elsewhere | None = None
     """Where to ask, if not at the slot's owner."""
+    pause_ms: int = 0
+    """How long to wait before."""
 
 
 def decide(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], list[Answer]]:
@@ -130,7 +151,7 @@ def _judge(group: Group, slot_of: SlotOf, topology: Topology) -> Plan[list[Erran
         slots.setdefault(slot_of(hit.key), []).append(index)
     try:
         if len(slots) == 1:
-            return (yield from _follow(Errand(group, next(iter(slots))), topology))
+            return (yield from follow(Errand(group, next(iter(slots))), topology))
         return (yield from _judge_apart(group, list(slots.values()), slot_of, topology))
     except _KeysApart:
         return (yield from _judge_apart(group, [[index] for index in range(len(group.hits))], slot_of, topology))
@@ -140,10 +161,12 @@ class _KeysApart(Exception):
     """The slot is being moved, and the keys of a group are at both ends."""
 
 
-def _follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
+def follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
     """Ask for a group wherever its slot has gone."""
     store = ""
-    for _ in range(MAX_NODES):
+    for pause_ms in _RETURN_PAUSES_MS if errand.group.action == "give_back" else _PAUSES_MS:
+        if pause_ms:  # a redirection may be out of date by then
+            errand = errand._replace(at=None, pause_ms=pause_ms)
         answer: Answer
         (answer,) = yield [errand]
         if not isinstance(answer, Elsewhere):
@@ -151,6 +174,8 @@ def _follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
         if answer.address is not None and not answer.is_asking:
             topology.moved(errand.slot, answer.address)
         elif answer.address is None and len(errand.group.hits) > 1:
+            if isinstance(answer, Removed):  # of the other keys, some may have been written
+                return StoreUnavailable(answer.store, "the slot is being moved, and one of its keys was just removed")
             raise _KeysApart
         errand = errand._replace(at=None if answer.address is None else answer)
         store = answer.store
@@ -158,7 +183,7 @@ def _follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
 
 
 def _follow_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], list[Answer]]:
-    return together([_follow(Errand(group, slot_of(group.hits[0].key)), topology) for group in groups])
+    return together([follow(Errand(group, slot_of(group.hits[0].key)), topology) for group in groups])
 
 
 def _judge_apart(

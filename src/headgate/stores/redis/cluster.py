@@ -163,6 +163,8 @@ class Cluster:
     def _send(self, errands: list[plans.Errand]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(errands)
         try:
+            if pause_ms := max((errand.pause_ms for errand in errands), default=0):
+                time.sleep(pause_ms / 1_000)
             for place, indices in self._by_place(errands).items():
                 told: list[Answer]
                 try:
@@ -179,13 +181,13 @@ class Cluster:
     async def _send_async(self, errands: list[plans.Errand]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(errands)
 
-        async def ask(index: int, place: _Place) -> None:
-            try:
-                (answers[index],) = await self._node(place).decide_async((errands[index].group,))
-            except StoreOutage as outage:
-                answers[index] = self._heeded(outage, place)
+        async def do(index: int, errand: plans.Errand) -> None:
+            if errand.group.action == "give_back":  # whoever is cancelled would not see where it has to go on to
+                answers[index] = await drive_async(plans.follow(errand, self.topology), self._ask)
+            else:
+                (answers[index],) = await self._ask([errand])
 
-        work = [ask(index, place) for place, indices in self._by_place(errands).items() for index in indices]
+        work = [do(index, errand) for index, errand in enumerate(errands)]
         done: Awaitable[object] = work[0] if len(work) == 1 else asyncio.gather(*work)
         if any(errand.group.action == "give_back" for errand in errands):  # it has to arrive, whoever is cancelled
             done = finish(done)
@@ -196,13 +198,25 @@ class Cluster:
             raise
         return self._complete(answers)
 
+    async def _ask(self, errands: list[plans.Errand]) -> list[Answer]:
+        """Do one errand, at one node."""
+        (errand,) = errands
+        if errand.pause_ms:
+            await asyncio.sleep(errand.pause_ms / 1_000)
+        for place in self._by_place(errands):
+            try:
+                return [*await self._node(place).decide_async((errand.group,))]
+            except StoreOutage as outage:
+                return [self._heeded(outage, place)]
+        return [self._nobody()]
+
     def _complete(self, answers: list[Answer | None]) -> list[Answer]:
         return [self._nobody() if answer is None else answer for answer in answers]
 
     def _by_place(self, errands: list[plans.Errand]) -> dict[_Place, list[int]]:
         """Which errands go to which node. Those for which there is none are left out."""
         places: dict[_Place, list[int]] = {}
-        for index, (_, slot, at) in enumerate(errands):
+        for index, (_, slot, at, _) in enumerate(errands):
             address = self.topology.owner(slot) if at is None else at.address
             if address is None:
                 self.topology.is_doubtful = True  # somebody may serve it by now

@@ -59,7 +59,7 @@ class Server:
         return in_one(groups, self._in_one)
 
     def _in_one(self, groups: Sequence[Group]) -> Plan[Script, list[Answer]]:
-        return self._ledger.in_one(groups, self.dialler.refused)
+        return self._ledger.in_one(groups, self._refused)
 
     def _plan_alike(self, fare: Fare, keys: Sequence[str]) -> Plan[list[Script], list[Answer]] | None:
         """For lone hits of one fare; None where they have no plan of their own."""
