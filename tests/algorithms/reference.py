@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headgate.algorithms import Facts
+from headgate.algorithms import Facts, token_bucket
 from headgate.decision import Decision
 from headgate.hits import Group, Hit
 
@@ -60,6 +60,10 @@ class Reference:
             ]
         else:
             facts = [hit.limit.algorithm.keep(found) for hit, found in zip(group.hits, judged, strict=True)]
+            if group.action == "spend":
+                for hit, found in zip(group.hits, judged, strict=True):
+                    if hit.limit.code == "tb" and (mended := token_bucket.mend(found)) is not None:
+                        self._write(hit, *mended, ())
         return Decision(group, now_us, allowed, tuple(facts))
 
     def _write(self, hit: Hit, state: Any, expires_at: int, facts: Facts) -> Facts:

@@ -9,6 +9,8 @@ compare them for equality. An algorithm is a module of pure functions over integ
     Take the cost: `(state, expires_at, facts)`. Or leave everything as it is: `facts`.
 `give_back(state, now, arguments, receipt)` / `take(state, now, arguments)`
     Return what an earlier hit took, or charge more whatever the limit says.
+`mend(judged)`
+    What has to be written of a hit that was not spent: `(state, expires_at)`, or None. Only a token bucket has it.
 `straight(arguments)`
     What does `judge` with `spend` or `keep` in one, for states and times that are nothing special: see `Straight`.
     Windows and logs have it; a token bucket's stands in the memory store, where a call more would tell.

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
-from headgate.algorithms import Facts, Straight
+from headgate.algorithms import Facts, Straight, token_bucket
 from headgate.clock import Clock, in_nanoseconds, system_clock
 from headgate.decision import BucketDecision, Decision, Lone, ToldDecision
 from headgate.errors import InvalidUse
@@ -44,13 +44,13 @@ class _Table:
         """A key's state, and until when it says something."""
         entry = self.entries.get(key, _NOTHING)
         if type(entry) is int:
-            return (entry, self.rate, (), 0, 0), -(-entry // self.rate)
+            return (entry, self.rate, None), -(-entry // self.rate)
         found: tuple[Any, int] = entry
         return found
 
     def put(self, key: str, state: Any, until_us: int) -> None:
         """Keep a state."""
-        if self.rate and state is not None and state[1] == self.rate and not state[2] and state[4] == 0:
+        if self.rate and state is not None and state[1] == self.rate and state[2] is None:
             self.entries[key] = state[0]
         else:
             self.entries[key] = (state, until_us)
@@ -198,6 +198,8 @@ class MemoryStore:
                 new_tat = tat + (token if cost == 1 else cost * token)
                 if is_allowed := new_tat - now <= tolerance:
                     entries[key] = tat = new_tat
+                elif tat - now > tolerance:  # more than full: the clock has stepped back
+                    return self._group(Group((Hit(bucket, key, name, cost),)), now_us)
             decision: BucketDecision = BucketDecision()
             decision.now_us = now_us
             decision.allowed = is_allowed
@@ -217,7 +219,7 @@ class MemoryStore:
         return self._tables.setdefault((name, limit.code), _Table())
 
     def _group(self, group: Group, now_us: int) -> Decision:
-        hits, max_wait_us, action = group
+        hits, max_wait_us, action, _ = group
         if action not in ("spend", "peek"):
             return self._other(group, hits[0], now_us)
         allowed, judged = True, []
@@ -230,6 +232,10 @@ class MemoryStore:
             )
             allowed = allowed and fits
             judged.append((table, key, limit.algorithm, found))
+        if not allowed and action == "spend":
+            for table, key, algorithm, found in judged:
+                if algorithm is token_bucket and (mended := token_bucket.mend(found)) is not None:
+                    self._write(table, key, *mended, now_us)
         if not allowed or action == "peek":
             return Decision(group, now_us, allowed, tuple([algorithm.keep(found) for _, _, algorithm, found in judged]))
         facts = []
@@ -249,6 +255,11 @@ class MemoryStore:
         algorithm: Any = limit.algorithm  # take and renew are not every algorithm's
         allowed = True
         facts: Facts = ()
+        once = group.once
+        mark = "" if once is None else f"{key}\0{once.mark}"  # no key holds NUL
+        if once is not None and (once.until_us <= now_us or table.find(mark)[1] > now_us):
+            facts = algorithm.keep(algorithm.judge(state, now_us, arguments, 0)[1])
+            return Decision(group, now_us, True, (facts,))
         if group.action == "give_back":
             state, expires_at, facts = algorithm.give_back(state, now_us, arguments, receipt)
         elif group.action == "take":
@@ -260,6 +271,11 @@ class MemoryStore:
             facts = algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
             return Decision(group, now_us, True, (facts,))
         self._write(table, key, state, expires_at, now_us)
+        if once is not None:
+            if mark not in table.entries:
+                self._make_room(now_us)
+                self._round.append((table, mark))
+            table.entries[mark] = (None, once.until_us)
         return Decision(group, now_us, allowed, (facts,))
 
     def _write(self, table: _Table, key: str, state: Any, expires_at: int, now_us: int) -> None:
