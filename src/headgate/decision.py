@@ -13,7 +13,7 @@ import time
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from headgate.algorithms import Facts, token_bucket
 from headgate.errors import InvalidUse, StoreOutage
@@ -29,9 +29,10 @@ Lone = Callable[[Any, Any], "Decision | None"]
 
 _SECOND_US = 1_000_000
 _HOUR_US = 3_600_000_000
+_MAX_TOLD: Final = 10_000
 
-# What is known of a few decisions only is kept beside them. Nothing here is locked: `setdefault` is one step, for threads
-# and for the handler of a signal that comes in between.
+# What is known of a few decisions only is kept beside them. Nothing here is locked: `setdefault` is one step, for other
+# threads and for the handler of a signal that comes in between.
 _claims: weakref.WeakKeyDictionary[Decision, object] = weakref.WeakKeyDictionary()
 """Of decisions whose tokens have been returned or settled: who did."""
 _marks: weakref.WeakKeyDictionary[Decision, str] = weakref.WeakKeyDictionary()
@@ -48,18 +49,20 @@ class _Forks:
         """How many decisions that say the same have got a mark here."""
 
     def note(self) -> None:
-        """This process is about to fork."""
+        """Take note that we are about to fork."""
         self.last_us = time.time_ns() // 1_000
 
     def may_share(self, now_us: int) -> bool:
         """May a decision of this time have been made before the fork? An hour is allowed for clocks that differ. A
-        decision of a time that has not come yet is by a clock that has nothing to do with ours."""
+        decision of a time that has not come yet is by a clock that has nothing to do with ours.
+        """
         last_us = self.last_us
         return last_us is not None and not last_us + _HOUR_US < now_us <= time.time_ns() // 1_000 + _HOUR_US
 
     def mark(self, decision: Decision) -> str:
         """The mark that a decision gets in each process that shares it unseen: what it says. Another one that says the
-        same in one process, as only a clock that stands still brings about, is numbered."""
+        same in one process, as only a clock that stands still brings about, is numbered.
+        """
         hits = [(str(hit.limit), *hit[1:5]) for hit in decision.group.hits]
         told = repr((decision.now_us, decision.facts, hits)).encode()
         mark = hashlib.blake2b(told, digest_size=8).hexdigest()
@@ -69,7 +72,6 @@ class _Forks:
         return mark if number == 1 else f"{mark}-{number}"
 
 
-_MAX_TOLD = 10_000
 _forks = _Forks()
 
 if hasattr(os, "register_at_fork"):
@@ -238,7 +240,7 @@ class Decision:
         for name, value in slots.items():
             setattr(self, name, value)
         if is_claimed:
-            _claims[self] = state
+            _claims[self] = None
 
     def headers(self, style: HeaderStyle = "legacy") -> dict[str, str]:
         """HTTP response fields for the binding limit, with `Retry-After` on a denial. See

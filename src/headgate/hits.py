@@ -46,13 +46,12 @@ class Hit(NamedTuple):
 
 
 class Once(NamedTuple):
-    """What makes a group count once, however often it is sent and by whomever: for what several copies of a decision may
-    ask."""
+    """What makes a group count once, however often it is sent, and by whomever: where a decision has copies."""
 
     mark: str
     """Says for which decision: no other has the same. Groups of one mark, key and name count once between them."""
     until_us: int
-    """Until when, by the store's clock, the store knows the mark. From then on, the group is too late, and does nothing."""
+    """Until when the store knows the mark, by its clock. From then on, the group is too late, and does nothing."""
 
 
 class Group(NamedTuple):

@@ -141,7 +141,7 @@ def _set_back(tat: int, rate: int, notes: Notes, ahead: int) -> tuple[int, Notes
 
 
 def _pass_time(tat: int, rate: int, notes: Notes, now_us: int) -> tuple[int, Notes]:
-    """What has happened by now: the last turn came, and vacancies were closed up; and what time has paid is forgotten."""
+    """What has happened by now: the last turn has come, so vacancies were closed up. What is paid is forgotten."""
     now = now_us * rate
     if notes.waiting_until_us <= now_us:
         tat, notes = _close_up(tat, rate, notes, notes.waiting_until_us)
@@ -261,7 +261,7 @@ def keep(judged: Judged) -> Facts:
 
 
 def mend(judged: Judged) -> tuple[State | None, int] | None:
-    """What has to be written though nothing is taken: the state and its `expires_at`, where the clock has stepped back."""
+    """What has to be written though nothing is taken, where the clock has stepped back: the state and its end."""
     if not judged.is_mended:
         return None
     return write(judged.tat, judged.notes, judged.now_us, judged.arguments, keep(judged))[:2]
