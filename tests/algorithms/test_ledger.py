@@ -1,5 +1,6 @@
-"""What a token bucket owes is what a ledger says, kept in fractions: each hit, and what time has not paid of it yet. Time
-pays the hits in order; what is given back is the hit's unpaid rest, or a part of it; what is charged comes at the end.
+"""What a token bucket owes is what a ledger says, kept in fractions: each hit, and what time has not paid of it yet.
+Time pays the hits in order; what is given back is the hit's unpaid rest, or a part of it; what is charged comes at the
+end.
 
 That holds for any order of spending, giving back and settling, as long as nobody waits. Where somebody does, nothing is
 lost but what time passes over.
@@ -136,7 +137,9 @@ def test_what_is_left_is_what_a_ledger_says_in_memory_and_on_a_server(server: An
         pipe = server.pipeline(transaction=True)
         rounds, keys = [], set()
         for _ in range(ROUNDS):
-            clock.advance(microseconds=random.choice([0, 0, 1, 2, random.randint(0, 1_000), 10 ** random.randint(1, 7)]))
+            clock.advance(
+                microseconds=random.choice([0, 0, 1, 2, random.randint(0, 1_000), 10 ** random.randint(1, 7)])
+            )
             groups = [plan.next() for plan in among]
             decisions = store.decide(groups)
             for plan, group, decision in zip(among, groups, decisions, strict=True):
@@ -299,4 +302,3 @@ def test_more_than_can_be_remembered_is_given_back_in_part_and_never_too_much() 
     assert state is None or len(state[2].returned) <= token_bucket.MAX_SPANS
     left = bucket.store.decide([Group((Hit(bucket._limit, "k", "n", 0),), 0, "peek")])[0].remaining
     assert 900 < left <= 1_000
-

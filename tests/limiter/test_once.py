@@ -53,10 +53,9 @@ def is_forked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def is_not_forked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def is_not_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if it never had."""
     monkeypatch.setattr(_forks, "last_us", None)
-    yield
 
 
 @pytest.mark.parametrize("limit", EVERY_LIMIT, ids=str)
@@ -184,7 +183,7 @@ async def test_settling_for_the_estimate_says_how_things_stand_now(bench: Bench)
     bench.clock.advance(seconds=6)
     settled = await told(limiter.settle(estimate, {"user": 4, "ip": 4, "job": 1}))
     assert (settled.remaining, settled.binding, settled.now_us) == (1, "job", bench.clock())
-    assert [facts[0] for facts in settled.facts][0] == (await peek(limiter, keys, 0)).facts[0][0]
+    assert settled.facts[0][0] == (await peek(limiter, keys, 0)).facts[0][0]
 
 
 def test_a_decision_without_copies_asks_for_nothing_more() -> None:
@@ -298,39 +297,46 @@ def test_what_was_decided_long_after_a_fork_is_known_to_be_nobody_elses(
     assert group.once is None
 
 
-def test_a_signal_that_refunds_in_the_middle_of_a_claim_counts_or_is_refused() -> None:
-    """At each line of the claim, the handler of a signal claims the same decision."""
-    limiter = Limiter("10/minute", store=MemoryStore(ManualClock()))
-    line = 0
-    while True:
-        decision = limiter.try_acquire("k")
-        claimed: list[str] = []
-        at, asked = 0, False
+def claims(decision: Decision) -> bool:
+    try:
+        decision.claim()
+    except InvalidUse:
+        return False
+    return True
 
-        def claim(who: str, decision: Decision = decision, claimed: list[str] = claimed) -> None:
-            try:
-                decision.claim()
-            except InvalidUse:
-                return
-            claimed.append(who)
 
-        def trace(frame: Any, event: str, argument: object) -> Any:
-            nonlocal at, asked
-            if event == "line" and ("decision.py" in frame.f_code.co_filename or "weakref" in frame.f_code.co_filename):
-                at += 1
-                if at == line + 1 and not asked:
-                    asked = True
-                    sys.settrace(None)
-                    claim("handler")
-                    sys.settrace(trace)
-            return trace
+def claim_interrupted(decision: Decision, after: int) -> tuple[int, bool]:
+    """Claim a decision, and again in the handler of a signal that comes after so many lines: how many of the two have
+    it, and whether the handler was called at all.
+    """
+    handled: list[bool] = []
+    lines = 0
 
-        before = sys.gettrace()
-        sys.settrace(trace)
-        claim("caller")
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        nonlocal lines
+        if event == "line" and frame.f_code.co_filename.endswith(("decision.py", "weakref.py")):
+            lines += 1
+            if lines == after + 1:
+                sys.settrace(None)
+                handled.append(claims(decision))
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        has_claimed = claims(decision)
+    finally:
         sys.settrace(before)
-        assert len(claimed) == 1
-        if not asked:
+    return has_claimed + sum(handled), bool(handled)
+
+
+def test_a_signal_that_refunds_in_the_middle_of_a_claim_counts_or_is_refused() -> None:
+    limiter = Limiter("10/minute", store=MemoryStore(ManualClock()))
+    after = 0
+    while True:
+        claimed, was_handled = claim_interrupted(limiter.try_acquire("k"), after)
+        assert claimed == 1
+        if not was_handled:
             break
-        line += 1
-    assert line > 2
+        after += 1
+    assert after > 2
