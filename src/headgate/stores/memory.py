@@ -196,9 +196,10 @@ class MemoryStore:
                 if tat < now:  # noqa: PLR1730  # `max` takes longer than all the sums here
                     tat = now
                 new_tat = tat + (token if cost == 1 else cost * token)
-                if is_allowed := new_tat - now <= tolerance:
+                full = now + tolerance
+                if is_allowed := new_tat <= full:
                     entries[key] = tat = new_tat
-                elif tat - now > tolerance:  # more than full: the clock has stepped back
+                elif tat > full:  # more than full: the clock has stepped back
                     return self._group(Group((Hit(bucket, key, name, cost),)), now_us)
             decision: BucketDecision = BucketDecision()
             decision.now_us = now_us
