@@ -19,6 +19,7 @@ from headgate import (
     TokenBucket,
 )
 from headgate.algorithms import MAX_SPAN_US
+from headgate.decision import _forks
 from headgate.hits import Group, Hit
 from headgate.policy import (
     Limits,
@@ -163,17 +164,27 @@ def test_nothing_returns_what_took_nothing() -> None:
     assert give_back_groups(Decision(policy.group("k"), 0, True, ())) == []
 
 
-def test_what_settles_a_decision_gives_back_or_takes_the_difference() -> None:
+def test_what_settles_a_decision_gives_back_or_takes_the_difference_and_asks_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_forks, "last_us", None)  # other tests fork, and then decisions may have copies
     policy = Policy({"a": "9/minute", "b": "9/minute", "c": "9/minute", "d": "concurrency 5"})
     keys = dict.fromkeys("abcd", "k")
     groups = settle_groups(
         decided(policy, keys, 1), policy.actual(decided(policy, keys, 1), {**dict.fromkeys("abcd", 1), "a": 4})
     )
-    assert [(index, group.action, group.hits[0].cost) for index, group in groups] == [(0, "take", 3)]
+    assert [(index, group.action, group.hits[0].cost) for index, group in groups] == [
+        (0, "take", 3),
+        (1, "peek", 0),
+        (2, "peek", 0),
+        (3, "peek", 0),
+    ]
     groups = settle_groups(decided(policy, keys, 3), [1, 3, 5, 0])
     assert [(index, group.action, group.hits[0].cost) for index, group in groups] == [
         (0, "give_back", 2),
+        (1, "peek", 0),
         (2, "take", 2),
+        (3, "peek", 0),
     ]
     assert settle_groups(decided(policy, keys, 3, allowed=False), [1, 3, 5, 0]) == []
     assert settle_groups(decided(policy, keys, 3, action="peek"), [1, 3, 5, 0]) == []

@@ -6,17 +6,20 @@ must not know how it was obtained.
 
 from __future__ import annotations
 
+import hashlib
+import os
+import secrets
+import time
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, Final, Literal, cast
 
 from headgate.algorithms import Facts, token_bucket
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Fare, Group, Hit
 from headgate.http.headers import HeaderStyle, render
 from headgate.limits import Limit
-from headgate.locks import lock
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
 """Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
@@ -25,9 +28,54 @@ Lone = Callable[[Any, Any], "Decision | None"]
 """Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
 
 _SECOND_US = 1_000_000
-_claiming = lock()
-_claimed: weakref.WeakSet[Decision] = weakref.WeakSet()
-"""Decisions whose tokens have been returned or settled. Kept here, since few decisions ever are."""
+_HOUR_US = 3_600_000_000
+_MAX_TOLD: Final = 10_000
+
+# What is known of a few decisions only is kept beside them. Nothing here is locked: `setdefault` is one step, for other
+# threads and for the handler of a signal that comes in between.
+_claims: weakref.WeakKeyDictionary[Decision, object] = weakref.WeakKeyDictionary()
+"""Of decisions whose tokens have been returned or settled: who did."""
+_marks: weakref.WeakKeyDictionary[Decision, str] = weakref.WeakKeyDictionary()
+"""What decisions of which there are copies have in common with those."""
+
+
+class _Forks:
+    """Whether other processes may have copies of decisions that nobody has seen being made: those of a fork."""
+
+    def __init__(self) -> None:
+        self.last_us: int | None = None
+        """When this process forked, or was forked, the last time, by our clock; None if never."""
+        self.told: dict[str, int] = {}
+        """How many decisions that say the same have got a mark here."""
+
+    def note(self) -> None:
+        """Take note that we are about to fork."""
+        self.last_us = time.time_ns() // 1_000
+
+    def may_share(self, now_us: int) -> bool:
+        """May a decision of this time have been made before the fork? An hour is allowed for clocks that differ. A
+        decision of a time that has not come yet is by a clock that has nothing to do with ours.
+        """
+        last_us = self.last_us
+        return last_us is not None and not last_us + _HOUR_US < now_us <= time.time_ns() // 1_000 + _HOUR_US
+
+    def mark(self, decision: Decision) -> str:
+        """The mark that a decision gets in each process that shares it unseen: what it says. Another one that says the
+        same in one process, as only a clock that stands still brings about, is numbered.
+        """
+        hits = [(str(hit.limit), *hit[1:5]) for hit in decision.group.hits]
+        told = repr((decision.now_us, decision.facts, hits)).encode()
+        mark = hashlib.blake2b(told, digest_size=8).hexdigest()
+        if len(self.told) >= _MAX_TOLD:
+            self.told.clear()
+        number = self.told[mark] = self.told.get(mark, 0) + 1
+        return mark if number == 1 else f"{mark}-{number}"
+
+
+_forks = _Forks()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_forks.note)
 
 
 class Decision:
@@ -166,12 +214,33 @@ class Decision:
 
         :raises InvalidUse: if it has happened before.
         """
-        with _claiming:
-            if self in _claimed:
-                raise InvalidUse(
-                    "this decision has been refunded or settled before: its tokens can come back only once"
-                )
-            _claimed.add(self)
+        claim = object()
+        if _claims.setdefault(self, claim) is not claim:
+            raise InvalidUse("this decision has been refunded or settled before: its tokens can come back only once")
+
+    def mark(self) -> str | None:
+        """What tells this decision and its copies from all others; None if it has no copies. For limiters."""
+        mark = _marks.get(self)
+        if mark is None and _forks.may_share(self.now_us):
+            mark = _marks.setdefault(self, _forks.mark(self))
+        return mark
+
+    def __getstate__(self) -> object:
+        """What copies and pickles are made of: what is kept, and not what a kind of decision makes of it; what the
+        copies have in common; and whether the tokens have come back.
+        """
+        _, found = cast("tuple[None, dict[str, Any]]", super().__getstate__())
+        kept = types.MemberDescriptorType
+        slots = {name: value for name, value in found.items() if isinstance(getattr(type(self), name), kept)}
+        mark = self.mark() or _marks.setdefault(self, secrets.token_hex(8))  # before it is asked who has claimed it
+        return slots, mark, self in _claims
+
+    def __setstate__(self, state: tuple[dict[str, Any], str, bool]) -> None:
+        slots, _marks[self], is_claimed = state
+        for name, value in slots.items():
+            setattr(self, name, value)
+        if is_claimed:
+            _claims[self] = None
 
     def headers(self, style: HeaderStyle = "legacy") -> dict[str, str]:
         """HTTP response fields for the binding limit, with `Retry-After` on a denial. See
@@ -250,12 +319,6 @@ class ToldDecision(Decision):
         """What was asked."""
         limit, name = self.asked
         return Group((Hit(limit, self.key, name, self.cost),))
-
-    def __getstate__(self) -> object:
-        """What copies and pickles are made of: what is kept, and not what a kind of decision makes of it."""
-        _, found = cast("tuple[None, dict[str, Any]]", super().__getstate__())
-        kept = types.MemberDescriptorType
-        return None, {name: value for name, value in found.items() if isinstance(getattr(type(self), name), kept)}
 
     @property
     def facts(self) -> tuple[Facts, ...]:

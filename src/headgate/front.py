@@ -155,10 +155,11 @@ class Front:
             told[index].facts[0] if index in told and told[index].facts else facts
             for index, facts in enumerate(decision.facts)
         )
-        at_us = decision.instants_us
-        passed_us = max((answer.now_us - at_us[index] for index, answer in told.items()), default=0)
-        later_us = [now_us + max(0, passed_us) for now_us in at_us]
-        settled = JoinedDecision(Group(hits), later_us, decision.allowed, facts, decision.source)
+        at_us = [
+            told[index].now_us if index in told and told[index].facts else now_us
+            for index, now_us in enumerate(decision.instants_us)
+        ]
+        settled = JoinedDecision(Group(hits), at_us, decision.allowed, facts, decision.source)
         settled.claim()
         return settled
 

@@ -47,6 +47,15 @@ class Hit(NamedTuple):
     """What users call the limit, where that is not its name."""
 
 
+class Once(NamedTuple):
+    """What makes a group count once, however often it is sent, and by whomever: where a decision has copies."""
+
+    mark: str
+    """Says for which decision: no other has the same. Groups of one mark, key and name count once between them."""
+    until_us: int
+    """Until when the store knows the mark, by its clock. From then on, the group is too late, and does nothing."""
+
+
 class Group(NamedTuple):
     """Hits that stand or fall together. Their (key, name) pairs must differ."""
 
@@ -55,6 +64,9 @@ class Group(NamedTuple):
     """How long the caller can wait for its turn, in microseconds: a token bucket then admits into the future. For
     groups of one hit; the others of a larger group are charged at once, and do not know of the wait."""
     action: Action = "spend"
+    once: Once | None = None
+    """Of `give_back` and `take`: what makes it count once. A group that comes again does nothing, and is answered as a
+    `peek` that is allowed."""
 
 
 class Fare:

@@ -33,6 +33,7 @@ from headgate.policy import (
     Costs,
     Keys,
     give_back_groups,
+    refund_groups,
     settle_groups,
     wait_bound_us,
 )
@@ -142,13 +143,14 @@ class Limiter(Front):
         the store did not make.
 
         Tokens that the bucket has earned again since do not count twice, and those of a window that is over have
-        gone with it.
+        gone with it. A decision and its copies count once, in whatever process they are: after the first, nothing
+        happens, nor for a copy more than a day after the decision.
 
         :raises InvalidUse: if the decision has been refunded or settled before.
         :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
         """
         decision.claim()
-        groups = give_back_groups(decision)
+        groups = refund_groups(decision)
         if groups:
             self._ask_leniently(groups)
 
@@ -156,8 +158,8 @@ class Limiter(Front):
         """Replace the estimated cost of an allowed decision by the actual one: give back, or charge, the
         difference.
 
-        A charge is made whatever the limit says, as the truth is. Slots are left alone. Returns how things stand;
-        that decision cannot be settled again.
+        A charge is made whatever the limit says, as the truth is. Slots are left alone. Returns how things stand now;
+        that decision cannot be settled again. It counts once, as `refund` does.
 
         :raises InvalidUse: if the decision has been refunded or settled before.
         :raises InvalidCost: if `actual` is not an integer of at least 0.
@@ -373,7 +375,7 @@ class AsyncLimiter(Front):
     async def refund(self, decision: Decision) -> None:
         """As `Limiter.refund`. A task that is cancelled meanwhile gives back all the same, before it ends."""
         decision.claim()
-        groups = give_back_groups(decision)
+        groups = refund_groups(decision)
         if groups:
             await finish(self._ask_leniently(groups))  # a task that is cancelled could not ask again
 

@@ -14,7 +14,7 @@ from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS, Facts
 from headgate.decision import Decision
 from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
 from headgate.grammar import parse_limit
-from headgate.hits import ONLY_AS_LAST, Action, Group, Hit, check_cost, integer_cost
+from headgate.hits import ONLY_AS_LAST, Action, Group, Hit, Once, check_cost, integer_cost
 from headgate.keys import check_key
 from headgate.limits import Concurrency, Limit, TokenBucket
 
@@ -92,7 +92,7 @@ class Policy:
             holder = _holder(self._first) if self.has_slots else ""
             # Past the names' own __new__, which takes twice as long.
             hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, self.receipt, ""))
-            return _new(Group, ((hit,), max_wait_us, action))
+            return _new(Group, ((hit,), max_wait_us, action, None))
         keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
         hits = []
         tiers = self._tiers or self._names
@@ -170,12 +170,38 @@ class Policy:
 
 
 def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Group]:
-    """What returns all that an allowed decision took (or only its slots)."""
+    """What returns all that an allowed decision took (or only its slots), where nobody has a copy of it."""
     groups = []
     for hit, facts in zip(decision.group.hits, decision.facts, strict=False):
         if _has_spent(decision) and hit.cost > 0 and (not only_slots or isinstance(hit.limit, Concurrency)):
             groups.append(Group((hit._replace(receipt=_receipt(hit, facts)),), 0, "give_back"))
     return groups
+
+
+def refund_groups(decision: Decision) -> list[Group]:
+    """What returns all that an allowed decision took, once, even if others send it, too, who have copies of it."""
+    groups = give_back_groups(decision)
+    mark = decision.mark() if groups else None
+    if mark is None:
+        return groups
+    ends_us = _mark_ends_us(decision)
+    indices = [index for index, hit in enumerate(decision.group.hits) if hit.cost > 0]
+    return [_once(group, mark, ends_us[index]) for index, group in zip(indices, groups, strict=True)]
+
+
+_MARK_LIFE_US: Final = 86_400_000_000
+"""How long a mark is known at least, from the decision on."""
+
+
+def _mark_ends_us(decision: Decision) -> list[int]:
+    """Until when each hit's mark is to be known: a day at least, and for as long as there is anything to give back."""
+    told = zip(decision.group.hits, decision.facts, decision.instants_us, strict=True)
+    return [now_us + max(_MARK_LIFE_US, hit.limit.reset_after_us(facts, now_us)) for hit, facts, now_us in told]
+
+
+def _once(group: Group, mark: str, until_us: int) -> Group:
+    """The same, so that it counts once. Slots have a holder whom nobody else is called, and need no mark."""
+    return group if isinstance(group.hits[0].limit, Concurrency) else group._replace(once=Once(mark, until_us))
 
 
 def returns_of(answers: Iterable[object]) -> list[Group]:
@@ -185,18 +211,22 @@ def returns_of(answers: Iterable[object]) -> list[Group]:
 
 def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, Group]]:
     """What turns the estimates of an allowed decision into the `actual` costs, with the index of the hit that each
-    is for.
+    is for; and what asks how things stand where there is no difference. It counts once, as `refund_groups`.
     """
+    if not _has_spent(decision) or not decision.facts:
+        return []
+    mark = decision.mark()
+    ends_us = [] if mark is None else _mark_ends_us(decision)
     groups = []
-    for index, (hit, facts) in enumerate(zip(decision.group.hits, decision.facts, strict=False)):
+    for index, (hit, facts) in enumerate(zip(decision.group.hits, decision.facts, strict=True)):
         difference = actual[index] - hit.cost
-        if isinstance(hit.limit, Concurrency) or difference == 0 or not _has_spent(decision):
-            continue
-        if difference < 0:
-            given_back = hit._replace(cost=-difference, receipt=_receipt(hit, facts))
-            groups.append((index, Group((given_back,), 0, "give_back")))
+        if isinstance(hit.limit, Concurrency) or (difference == 0 and mark is None):
+            group = Group((hit._replace(cost=0),), 0, "peek")
+        elif difference <= 0:  # nothing, too, so that no copy gives it back
+            group = Group((hit._replace(cost=-difference, receipt=_receipt(hit, facts)),), 0, "give_back")
         else:
-            groups.append((index, Group((hit._replace(cost=difference),), 0, "take")))
+            group = Group((hit._replace(cost=difference),), 0, "take")
+        groups.append((index, group if mark is None else _once(group, mark, ends_us[index])))
     return groups
 
 

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.algorithms import MAX_SPAN_US, concurrency, sliding_log
+from headgate.algorithms.token_bucket import Notes
 from headgate.hits import Action, Group
 from headgate.limits import TokenBucket
 from headgate.plans import redis as plans
@@ -78,18 +79,26 @@ def stored(code: str, value: Any, expected: Any) -> Any:
         return tuple(numbers)
     if len(numbers) == 1:
         rate = expected[1] if expected else 1
-        return numbers[0] * rate, rate, (), 0, 0
-    q, r, rate, credited, limit_of_credit, *rest = [*numbers, 0, 0][: max(5, len(numbers))]
-    vacancies = [
-        (at_q * rate + at_r, amount_q * rate + amount_r)
-        for at_q, at_r, amount_q, amount_r in zip(*[iter(rest)] * 4, strict=True)
-    ]
-    return q * rate + r, rate, tuple(vacancies), credited, limit_of_credit
+        return numbers[0] * rate, rate, None
+    q, r, rate, *noted = numbers
+    if not noted:
+        return q * rate + r, rate, None
+    stamp_us, credited_q, credited_r, kept_until_us, waiting_until_us, count, *rest = noted
+    spans = tuple(
+        (begin_q * rate + begin_r, end_q * rate + end_r)
+        for begin_q, begin_r, end_q, end_r in zip(*[iter(rest)] * 4, strict=True)
+    )
+    credited = credited_q * rate + credited_r
+    notes = Notes(stamp_us, credited, kept_until_us, waiting_until_us, spans[:count], spans[count:])
+    return q * rate + r, rate, notes
 
 
 def owes(code: str, state: Any, now_us: int) -> bool:
     """Does a state say anything? A bucket's may be kept or dropped where nothing is owed, and nobody was credited."""
-    return state is not None and (code != "tb" or state[0] > now_us * state[1] or state[4] > now_us)
+    if state is None or code != "tb":
+        return state is not None
+    tat, rate, notes = state
+    return tat > now_us * rate or (notes is not None and notes.kept_until_us > now_us)
 
 
 READ = {

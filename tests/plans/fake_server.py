@@ -69,9 +69,21 @@ class FakeServer:
         for action in words:
             if action == "each":
                 reply += self._each(now_us, words, keys)
+            elif action == "once":
+                reply += self._once(now_us, words, keys)
             else:
                 reply += self._group(action, now_us, words, keys)
         assert next(keys, None) is None, "there are more keys than hits"
+        return reply
+
+    def _once(self, now_us: int, words: Iterator[str], keys: Iterator[str]) -> list[int]:
+        until_us, size, length = int(next(words)), next(words), int(next(words))
+        assert size == "2"
+        own, key, mark = [next(words) for _ in range(length)], next(keys), next(keys)
+        is_over = until_us <= now_us or mark in self.states
+        reply = self._group("look" if is_over else own[0], now_us, iter(["0", "1", "", *own[1:]]), iter([key]))
+        if not is_over and reply != [-1]:
+            self.states[mark] = ()
         return reply
 
     def _each(self, now_us: int, words: Iterator[str], keys: Iterator[str]) -> list[int]:
@@ -88,7 +100,7 @@ class FakeServer:
     def _plain(self, key: str, now_us: int, arguments: Any) -> list[int]:
         """A lone hit on a bucket to which nothing was given back."""
         fits, found = token_bucket.judge(self.states.get(key), now_us, arguments, 0)
-        assert not found.settled[2]
+        assert not found.notes.credited
         facts = self._write(key, *token_bucket.spend(found)) if fits else token_bucket.keep(found)
         q, r = divmod(facts[0], arguments[2])
         return [q, r] if fits else [-q - 1, r]
@@ -104,9 +116,9 @@ class FakeServer:
             algorithm, state = ALGORITHMS[code], self.states.get(key)
             if action == "forget":
                 state = self.states.pop(key, None) and None
-            if action in ("spend", "peek", "forget"):
+            if action in ("spend", "peek", "forget", "look"):
                 fits, found = algorithm.judge(state, now_us, arguments, max_wait_us)
-                allowed = allowed and fits
+                allowed = allowed and (fits or action == "look")
                 judged.append(found)
                 facts.append(algorithm.keep(found))
             elif action == "renew":
@@ -141,8 +153,8 @@ class FakeServer:
             increment_q, increment_r, tolerance_q, tolerance_r, rate = numbers(5)
             arguments = increment_q * rate + increment_r, tolerance_q * rate + tolerance_r, rate
             if gives_back:
-                place_q, place_r, credited, only_as_last = numbers(4)
-                receipt = place_q * rate + place_r, credited, only_as_last == 1
+                place_q, place_r, credited_q, credited_r, only_as_last = numbers(5)
+                receipt = place_q * rate + place_r, credited_q * rate + credited_r, only_as_last == 1
         elif code == "fw":
             arguments = tuple(numbers(3))
             arguments += tuple(numbers(0 if arguments[2] else fixed_window.BOUNDARIES))
@@ -164,7 +176,7 @@ class FakeServer:
         rate = arguments[2]
         if place == now_us * rate + debt and credited == 0:
             return [*divmod(debt, rate), wait_us]
-        return [*divmod(debt, rate), -wait_us - 1, *divmod(place, rate), credited]
+        return [*divmod(debt, rate), -wait_us - 1, *divmod(place, rate), *divmod(credited, rate)]
 
     def _write(self, key: str, state: Any, _: int, facts: Facts) -> Facts:
         if state is None:

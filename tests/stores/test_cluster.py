@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import pickle
 import random
 import signal
 import threading
@@ -208,6 +209,19 @@ async def test_refunds_settlements_and_resets_of_several_slots(cluster: OwnClust
         assert not limiter.try_acquire(keys(1, 3, 3))
         limiter.reset(keys(1, 1, 1))
         assert limiter.peek(keys(1, 1, 1)).remaining == 2
+
+
+@pytest.mark.parametrize("tag", [None, "one"])
+async def test_copies_give_back_once_between_them_in_several_slots(cluster: OwnCluster, tag: str | None) -> None:
+    async with on(cluster, hash_tag=tag) as store:
+        both = Both(TIERS, store)
+        decision = await both.ask(keys(7, 7, 7))
+        messages = [pickle.dumps(decision) for _ in range(3)]
+        await both.ask(keys(7, 7, 7))
+        for message in messages:
+            await both.awaited.refund(pickle.loads(message))
+            assert (await both.awaited.peek(keys(7, 7, 7))).remaining == 1
+        assert both.blocking.settle(decision, 0).remaining == 1
 
 
 async def test_a_group_of_a_cancelled_task_is_given_back(cluster: OwnCluster) -> None:

@@ -3,7 +3,8 @@
 -- KEYS: one for each hit, in order.
 -- ARGV: now ('' for the server's own clock), then for each group: action, max_wait, number of hits, the number of words
 --       that follow, and for each hit its algorithm and that algorithm's arguments. With the action `each`, that many lone
---       hits to spend, which share their arguments.
+--       hits to spend, which share their arguments. With `once`, until when the mark is good in place of max_wait, and
+--       the number of keys, which is 2: a hit's, and that of the mark; then the action, and the hit's words.
 -- Reply: {now, then for each group: 1 (allowed) or 0, and for each hit the algorithm's facts}, all integers; or, for a
 --        group in which a table of windows does not cover now, -1 alone; or, for one that met a key it cannot read, -2
 --        and the error. Nothing of such a group was written, and the others are judged all the same. For `each`: what
@@ -13,7 +14,8 @@ local STRANGE = -9007199254740991
 local function judge_group(action, max_wait, size)
   local judged, allowed = {}, true
   local forgets = action == 'forget'
-  local judges = forgets or action == 'spend' or action == 'peek'
+  local looks = action == 'look'
+  local judges = forgets or looks or action == 'spend' or action == 'peek'
   is_stale = false
   for i = 1, size do
     key_at = key_at + 1
@@ -21,7 +23,7 @@ local function judge_group(action, max_wait, size)
     local hit
     if forgets then redis.call('DEL', key) end
     if judges then hit = algorithm.judge(key, max_wait) else hit = algorithm[action](key) end
-    if hit.allowed == false then allowed = false end
+    if hit.allowed == false and not looks then allowed = false end
     hit.algorithm = algorithm
     judged[i] = hit
   end
@@ -40,6 +42,15 @@ local function judge_group(action, max_wait, size)
     end
     algorithm.report(hit)
   end
+end
+
+-- A group of one hit that counts once: where there is a mark, or where it is too late to know, it only tells how things
+-- stand.
+local function judge_once(until_us)
+  local action, mark = text(), KEYS[key_at + 2]
+  local is_over = until_us <= now or redis.call('GET', mark)
+  judge_group(is_over and 'look' or action, 0, 1)
+  if not is_over and not is_stale then redis.call('SET', mark, 1, 'PXAT', expires_at_ms(until_us)) end
 end
 
 -- Does `work`; an error takes back what it answered, and is answered instead.
@@ -66,7 +77,13 @@ end
 while at < #words do
   local action, max_wait, size, length = text(), number(), number(), number()
   local next_at, next_key_at = at + length, key_at + size
-  if action == 'each' then judge_each(size) else guarded(judge_group, action, max_wait, size) end
+  if action == 'each' then
+    judge_each(size)
+  elseif action == 'once' then
+    guarded(judge_once, max_wait)
+  else
+    guarded(judge_group, action, max_wait, size)
+  end
   at, key_at = next_at, next_key_at
 end
 return answers

@@ -1,11 +1,12 @@
 -- The token bucket as GCRA with an exact remainder: see token_bucket.py, whose steps these are.
--- Times are pairs: q whole microseconds and r parts of 1/rate microsecond.
--- Stored as "q" where r is 0, or "q r rate"; where something was given back, as
--- "q r rate credited until [place_q place_r amount_q amount_r]...".
+-- Times are pairs: q whole microseconds and r parts of 1/rate microsecond. A span is {begin_q, begin_r, end_q, end_r}.
+-- Stored as "q" where r is 0, or "q r rate"; with notes, as "q r rate stamp credited_q credited_r kept_until waiting_until
+-- number_of_vacancies" and the spans: the vacancies, and then what was returned.
 local token_bucket = {}
 
 local MAX_DEBT_US = 2251799813685247
-local MAX_VACANCIES = 16
+local MAX_CREDIT_US = 1125899906842623
+local MAX_SPANS = 64
 
 local function plus(aq, ar, bq, br, rate)
   local q, r = aq + bq, ar + br
@@ -27,53 +28,363 @@ local function ceil(q, r)
   return r > 0 and q + 1 or q
 end
 
+-- What is needed only where there are notes: making all these functions takes a tenth of the time of a script.
+local noted
+local function with_notes()
+  if noted then return noted end
+  noted = {}
+
+  local function later(aq, ar, bq, br)
+    if less(aq, ar, bq, br) then return bq, br end
+    return aq, ar
+  end
+
+  local function earlier(aq, ar, bq, br)
+    if less(bq, br, aq, ar) then return bq, br end
+    return aq, ar
+  end
+
+  local function length(span, rate)
+    return minus(span[3], span[4], span[1], span[2], rate)
+  end
+
+  -- Rounded to whole microseconds, against the caller.
+  local function within(spans)
+    local rounded = {}
+    for _, span in ipairs(spans) do
+      local begin = ceil(span[1], span[2])
+      if begin < span[3] then rounded[#rounded + 1] = {begin, 0, span[3], 0} end
+    end
+    return rounded
+  end
+
+  local function joined(spans, begin_q, begin_r, end_q, end_r)
+    local before, after = {}, {}
+    for _, span in ipairs(spans) do
+      if less(span[3], span[4], begin_q, begin_r) then
+        before[#before + 1] = span
+      elseif less(end_q, end_r, span[1], span[2]) then
+        after[#after + 1] = span
+      else
+        begin_q, begin_r = earlier(begin_q, begin_r, span[1], span[2])
+        end_q, end_r = later(end_q, end_r, span[3], span[4])
+      end
+    end
+    before[#before + 1] = {begin_q, begin_r, end_q, end_r}
+    for _, span in ipairs(after) do before[#before + 1] = span end
+    return before
+  end
+
+  -- The place of a returned stretch that has so much of the others behind it.
+  local function place_of(bucket, span, behind_q, behind_r)
+    local q, r = minus(span[3], span[4], bucket.notes.credited_q, bucket.notes.credited_r, bucket.rate)
+    return plus(q, r, behind_q, behind_r, bucket.rate)
+  end
+
+  local function nominal(bucket, place_q, place_r)
+    local rate, behind_q, behind_r = bucket.rate, 0, 0
+    for i = #bucket.notes.returned, 1, -1 do
+      local span = bucket.notes.returned[i]
+      local q, r = place_of(bucket, span, behind_q, behind_r)
+      if less(q, r, place_q, place_r) then break end
+      q, r = length(span, rate)
+      behind_q, behind_r = plus(behind_q, behind_r, q, r, rate)
+    end
+    local q, r = plus(place_q, place_r, bucket.notes.credited_q, bucket.notes.credited_r, rate)
+    return minus(q, r, behind_q, behind_r, rate)
+  end
+
+  local function actual(bucket, nominal_q, nominal_r)
+    local rate = bucket.rate
+    local q, r = minus(nominal_q, nominal_r, bucket.notes.credited_q, bucket.notes.credited_r, rate)
+    for _, span in ipairs(bucket.notes.returned) do
+      if less(nominal_q, nominal_r, span[3], span[4]) then
+        local begin_q, begin_r = later(span[1], span[2], nominal_q, nominal_r)
+        local length_q, length_r = minus(span[3], span[4], begin_q, begin_r, rate)
+        q, r = plus(q, r, length_q, length_r, rate)
+      end
+    end
+    return q, r
+  end
+
+  local function credit(bucket, q, r)
+    q, r = plus(bucket.notes.credited_q, bucket.notes.credited_r, q, r, bucket.rate)
+    bucket.notes.credited_q, bucket.notes.credited_r = earlier(q, r, MAX_CREDIT_US, 0)
+    bucket.notes.kept_until = math.max(bucket.notes.kept_until, ceil(bucket.q, bucket.r))
+  end
+
+  local function move_up(bucket, begin_q, begin_r, end_q, end_r)
+    local rate = bucket.rate
+    local from_q, from_r = nominal(bucket, begin_q, begin_r)
+    local returned = joined(bucket.notes.returned, from_q, from_r, nominal(bucket, end_q, end_r))
+    if #returned > MAX_SPANS then table.remove(returned, 1) end
+    bucket.notes.returned = returned
+    local q, r = minus(end_q, end_r, begin_q, begin_r, rate)
+    credit(bucket, q, r)
+    bucket.q, bucket.r = minus(bucket.q, bucket.r, q, r, rate)
+  end
+
+  local function close_up(bucket, at)
+    local vacancies = bucket.notes.vacancies
+    for i = #vacancies, 1, -1 do
+      local span = vacancies[i]
+      if less(at, 0, span[3], span[4]) then
+        local begin_q, begin_r = later(span[1], span[2], at, 0)
+        move_up(bucket, begin_q, begin_r, span[3], span[4])
+      end
+    end
+    bucket.notes.vacancies, bucket.notes.waiting_until = {}, 0
+  end
+
+  local function set_back(bucket, q, r)
+    local rate = bucket.rate
+    credit(bucket, q, r)
+    bucket.q, bucket.r = minus(bucket.q, bucket.r, q, r, rate)
+    bucket.notes.waiting_until = math.max(0, bucket.notes.waiting_until - q)
+    for i, span in ipairs(bucket.notes.vacancies) do
+      local begin_q, begin_r = minus(span[1], span[2], q, r, rate)
+      bucket.notes.vacancies[i] = {begin_q, begin_r, minus(span[3], span[4], q, r, rate)}
+    end
+  end
+
+  local function pass_time(bucket)
+    local rate = bucket.rate
+    if bucket.notes.waiting_until <= now then close_up(bucket, bucket.notes.waiting_until) end
+    if bucket.notes.kept_until <= now and not less(now, 0, bucket.q, bucket.r) then
+      bucket.notes.credited_q, bucket.notes.credited_r, bucket.notes.kept_until, bucket.notes.waiting_until = 0, 0, 0, 0
+      bucket.notes.vacancies, bucket.notes.returned = {}, {}
+      return
+    end
+    local returned, behind_q, behind_r, first = bucket.notes.returned, 0, 0, 1
+    for i = #returned, 1, -1 do
+      local q, r = place_of(bucket, returned[i], behind_q, behind_r)
+      if not less(now, 0, q, r) then -- where it was is past
+        first = i + 1
+        break
+      end
+      q, r = length(returned[i], rate)
+      behind_q, behind_r = plus(behind_q, behind_r, q, r, rate)
+    end
+    bucket.notes.returned = {unpack(returned, first)}
+    local vacancies = {}
+    for _, span in ipairs(bucket.notes.vacancies) do
+      if less(now, 0, span[3], span[4]) then
+        local begin_q, begin_r = later(span[1], span[2], now, 0)
+        vacancies[#vacancies + 1] = {begin_q, begin_r, span[3], span[4]}
+      end
+    end
+    bucket.notes.vacancies = vacancies
+    bucket.q, bucket.r = later(bucket.q, bucket.r, now, 0)
+  end
+
+  -- As if the clock, which is behind by this, had stood still.
+  local function mend(bucket, q, r)
+    bucket.is_mended = true
+    set_back(bucket, q, r)
+  end
+
+  function noted.begin(bucket)
+    bucket.notes = bucket.notes
+      or {credited_q = 0, credited_r = 0, kept_until = 0, waiting_until = 0, vacancies = {}, returned = {}}
+    return bucket.notes
+  end
+
+  -- A plain bucket owes more than its tolerance.
+  function noted.cut(bucket, q, r)
+    noted.begin(bucket)
+    mend(bucket, q, r)
+    pass_time(bucket)
+  end
+
+  function noted.settle(bucket, numbers, is_other)
+    local spans = {}
+    for i = 10, #numbers, 4 do spans[#spans + 1] = {numbers[i], numbers[i + 1], numbers[i + 2], numbers[i + 3]} end
+    local count = numbers[9]
+    local notes = {
+      credited_q = numbers[5], credited_r = numbers[6], kept_until = numbers[7], waiting_until = numbers[8],
+      vacancies = {unpack(spans, 1, count)}, returned = {unpack(spans, count + 1)},
+    }
+    bucket.notes = notes
+    if is_other then
+      notes.credited_q, notes.credited_r = ceil(notes.credited_q, notes.credited_r), 0
+      notes.vacancies, notes.returned = within(notes.vacancies), within(notes.returned)
+    end
+    if numbers[4] > now then mend(bucket, numbers[4] - now, 0) end
+    pass_time(bucket)
+  end
+
+  -- When a hit may go that takes a vacancy with this begin, and where its stretch then ends.
+  local function turn_of(bucket, begin_q, begin_r)
+    local rate = bucket.rate
+    local q, r = plus(begin_q, begin_r, bucket.increment_q, bucket.increment_r, rate)
+    local turn = math.max(now, ceil(minus(q, r, bucket.tolerance_q, bucket.tolerance_r, rate)))
+    q, r = later(begin_q, begin_r, turn, 0) -- a turn is a whole microsecond, and counts as such
+    return turn, plus(q, r, bucket.increment_q, bucket.increment_r, rate)
+  end
+
+  function noted.find_vacancy(bucket)
+    for index, span in ipairs(bucket.notes.vacancies) do
+      local turn, place_q, place_r = turn_of(bucket, span[1], span[2])
+      if not less(span[3], span[4], place_q, place_r) then
+        if turn - now <= bucket.wait then bucket.wait, bucket.taken = turn - now, index end
+        return
+      end
+    end
+  end
+
+  function noted.take_vacancy(bucket)
+    local vacancies = bucket.notes.vacancies
+    local span = vacancies[bucket.taken]
+    local _, place_q, place_r = turn_of(bucket, span[1], span[2])
+    if less(place_q, place_r, span[3], span[4]) then
+      vacancies[bucket.taken] = {place_q, place_r, span[3], span[4]}
+    else
+      table.remove(vacancies, bucket.taken)
+    end
+    local q, r = nominal(bucket, place_q, place_r)
+    bucket.place_q, bucket.place_r = place_q, place_r
+    bucket.before_q, bucket.before_r = minus(q, r, place_q, place_r, bucket.rate)
+  end
+
+  -- `wait` becomes that of who asks again: what is free may be closed up by then.
+  function noted.keep(bucket)
+    local rate, waiting_until, q, r = bucket.rate, bucket.notes.waiting_until, bucket.q, bucket.r
+    if #bucket.notes.vacancies == 0 then return end
+    for _, span in ipairs(bucket.notes.vacancies) do
+      local begin_q, begin_r = later(span[1], span[2], waiting_until, 0)
+      if less(begin_q, begin_r, span[3], span[4]) then
+        local length_q, length_r = minus(span[3], span[4], begin_q, begin_r, rate)
+        q, r = minus(q, r, length_q, length_r, rate)
+      end
+    end
+    q, r = plus(q, r, bucket.increment_q, bucket.increment_r, rate)
+    local free = math.max(waiting_until, ceil(minus(q, r, bucket.tolerance_q, bucket.tolerance_r, rate)))
+    bucket.wait = math.min(bucket.wait, free - now)
+  end
+
+  local function leave(bucket, owed_q, owed_r)
+    local rate, notes = bucket.rate, bucket.notes
+    local vacancies, returned = notes.vacancies, notes.returned
+    bucket.q, bucket.r = minus(bucket.q, bucket.r, owed_q, owed_r, rate)
+    while true do -- and so does what is free or missing before it
+      local vacancy, missing = vacancies[#vacancies], returned[#returned]
+      local last_q, last_r = plus(bucket.q, bucket.r, notes.credited_q, notes.credited_r, rate)
+      if vacancy and vacancy[3] == bucket.q and vacancy[4] == bucket.r then
+        bucket.q, bucket.r = vacancy[1], vacancy[2]
+        table.remove(vacancies)
+      elseif missing and missing[3] == last_q and missing[4] == last_r then
+        local q, r = length(missing, rate)
+        notes.credited_q, notes.credited_r = minus(notes.credited_q, notes.credited_r, q, r, rate)
+        table.remove(returned)
+      else
+        return
+      end
+    end
+  end
+
+  local function add_vacancy(bucket, begin_q, begin_r, end_q, end_r)
+    local vacancies = joined(bucket.notes.vacancies, begin_q, begin_r, end_q, end_r)
+    if #vacancies > MAX_SPANS then
+      local smallest, smallest_q, smallest_r
+      for i, span in ipairs(vacancies) do
+        local q, r = length(span, bucket.rate)
+        if not smallest or less(q, r, smallest_q, smallest_r) then smallest, smallest_q, smallest_r = i, q, r end
+      end
+      table.remove(vacancies, smallest)
+    end
+    bucket.notes.vacancies = vacancies
+  end
+
+  function noted.give_back(bucket, place_q, place_r, before_q, before_r, only_as_last)
+    local rate, notes = bucket.rate, noted.begin(bucket)
+    local nominal_q, nominal_r = plus(place_q, place_r, before_q, before_r, rate)
+    local end_q, end_r = earlier(place_q, place_r, actual(bucket, nominal_q, nominal_r))
+    local owed_q, owed_r = minus(end_q, end_r, now, 0, rate)
+    owed_q, owed_r = earlier(owed_q, owed_r, bucket.increment_q, bucket.increment_r)
+    local begin_q, begin_r = minus(end_q, end_r, owed_q, owed_r, rate)
+    local last_q, last_r = plus(bucket.q, bucket.r, notes.credited_q, notes.credited_r, rate)
+    local is_owed = less(0, 0, owed_q, owed_r) and notes.credited_q < MAX_CREDIT_US
+    if not is_owed or less(last_q, last_r, nominal_q, nominal_r) then
+      return -- nothing comes back
+    elseif nominal_q == last_q and nominal_r == last_r then
+      leave(bucket, owed_q, owed_r)
+      if not only_as_last and notes.waiting_until > 0 then -- no later turn was told to those who are left
+        local turn = ceil(minus(bucket.q, bucket.r, bucket.tolerance_q, bucket.tolerance_r, rate))
+        notes.waiting_until = math.min(notes.waiting_until, turn)
+        if turn <= now then close_up(bucket, now) end
+      end
+    elseif notes.waiting_until > 0 then
+      local turn_q, turn_r = minus(end_q, end_r, bucket.tolerance_q, bucket.tolerance_r, rate)
+      if not only_as_last then
+        add_vacancy(bucket, begin_q, begin_r, end_q, end_r)
+      elseif less(now, 0, turn_q, turn_r) then -- its turn has not come; until it is past, nothing is closed up
+        add_vacancy(bucket, begin_q, begin_r, end_q, end_r)
+        notes.waiting_until = math.max(notes.waiting_until, ceil(end_q, end_r))
+      end
+    elseif not only_as_last then
+      move_up(bucket, begin_q, begin_r, end_q, end_r)
+    end
+  end
+
+  -- Until when it says something, and as what it is stored; of a plain one, nothing.
+  function noted.written(bucket)
+    local q, r, notes = bucket.q, bucket.r, bucket.notes
+    local has_credit = notes.credited_q > 0 or notes.credited_r > 0
+    local kept_until = has_credit and notes.kept_until or 0
+    if not has_credit and notes.waiting_until == 0 then
+      local most_q, most_r = plus(now, 0, bucket.tolerance_q, bucket.tolerance_r, bucket.rate)
+      if not less(most_q, most_r, q, r) then return 0 end
+    end
+    local numbers = {
+      q, r, bucket.rate, now, notes.credited_q, notes.credited_r, kept_until, notes.waiting_until, #notes.vacancies,
+    }
+    for _, spans in ipairs({notes.vacancies, notes.returned}) do
+      for _, span in ipairs(spans) do
+        for i = 1, 4 do numbers[#numbers + 1] = span[i] end
+      end
+    end
+    for i = 1, #numbers do numbers[i] = integer(numbers[i]) end
+    return kept_until, table.concat(numbers, ' ')
+  end
+
+  return noted
+end
+
 local function arguments(key)
   return {
     key = key,
     increment_q = number(), increment_r = number(),
     tolerance_q = number(), tolerance_r = number(),
     rate = number(),
-    q = now, r = 0, vacancies = {}, credited = 0, limit_of_credit = 0,
+    q = now, r = 0, wait = 0,
   }
-end
-
--- Microseconds from now until the turn of a place: the first whole one at or after place - tolerance.
-local function turn_of(bucket, place_q, place_r)
-  local q, r = minus(place_q, place_r, bucket.tolerance_q, bucket.tolerance_r, bucket.rate)
-  return ceil(q, r) - now
 end
 
 local function settle(bucket)
   local stored = redis.call('GET', bucket.key)
   bucket.stored = stored
   if not stored then return end
-  local q = tonumber(stored)
-  if q then
-    bucket.q = q
-    return
-  end
-  local numbers = {}
-  for digits in string.gmatch(stored, '%d+') do numbers[#numbers + 1] = tonumber(digits) end
-  local is_other = numbers[3] ~= bucket.rate -- other parts: round to whole microseconds, against the caller
-  bucket.q, bucket.r = numbers[1], numbers[2]
-  if is_other then bucket.q, bucket.r = ceil(bucket.q, bucket.r), 0 end
-  bucket.credited, bucket.limit_of_credit = numbers[4] or 0, numbers[5] or 0
-  if bucket.limit_of_credit <= now and not less(now, 0, bucket.q, bucket.r) then
-    bucket.credited, bucket.limit_of_credit = 0, 0
-  end
-  for i = 6, #numbers, 4 do
-    local vacancy = {q = numbers[i], r = numbers[i + 1], amount_q = numbers[i + 2], amount_r = numbers[i + 3]}
-    if is_other then
-      vacancy.q, vacancy.r, vacancy.amount_r = ceil(vacancy.q, vacancy.r), 0, 0
+  local q, r, rate = tonumber(stored), 0, bucket.rate
+  if not q then
+    local numbers = {}
+    for digits in string.gmatch(stored, '%d+') do numbers[#numbers + 1] = tonumber(digits) end
+    q, r = numbers[1], numbers[2]
+    local is_other = numbers[3] ~= rate -- other parts: round to whole microseconds, against the caller
+    if is_other then q, r = ceil(q, r), 0 end
+    if #numbers > 3 then
+      bucket.q, bucket.r = q, r
+      return with_notes().settle(bucket, numbers, is_other)
     end
-    if turn_of(bucket, vacancy.q, vacancy.r) >= 0 then bucket.vacancies[#bucket.vacancies + 1] = vacancy end
   end
+  bucket.q, bucket.r = q, r
+  local ahead_q, ahead_r = minus(q - now, r, bucket.tolerance_q, bucket.tolerance_r, rate)
+  if less(0, 0, ahead_q, ahead_r) then with_notes().cut(bucket, ahead_q, ahead_r) end
 end
 
 local function debt_of(bucket)
-  local q, r = minus(bucket.q, bucket.r, now, 0, bucket.rate)
+  local q = bucket.q - now
   if q < 0 then return 0, 0 end
-  return q, r
+  return q, bucket.r
 end
 
 function token_bucket.judge(key, max_wait)
@@ -82,118 +393,65 @@ function token_bucket.judge(key, max_wait)
   settle(bucket)
   local debt_q, debt_r = debt_of(bucket)
   local new_q, new_r = plus(debt_q, debt_r, bucket.increment_q, bucket.increment_r, rate)
-  local wait, taken = 0, 0
   if less(bucket.tolerance_q, bucket.tolerance_r, new_q, new_r) then
-    wait = ceil(minus(new_q, new_r, bucket.tolerance_q, bucket.tolerance_r, rate))
+    bucket.wait = ceil(minus(new_q, new_r, bucket.tolerance_q, bucket.tolerance_r, rate))
+    if bucket.notes then with_notes().find_vacancy(bucket) end
   end
-  for index, vacancy in ipairs(bucket.vacancies) do
-    local turn = turn_of(bucket, vacancy.q, vacancy.r)
-    if turn < wait and not less(vacancy.amount_q, vacancy.amount_r, bucket.increment_q, bucket.increment_r) then
-      wait, taken = turn, index
-      break
-    end
-  end
-  bucket.wait, bucket.taken = wait, taken
-  bucket.allowed = wait <= max_wait
+  bucket.allowed = bucket.wait <= max_wait
   return bucket
 end
 
 local function write(bucket)
-  local q, r, vacancies = bucket.q, bucket.r, bucket.vacancies
-  if not less(now, 0, q, r) and bucket.limit_of_credit <= now then
+  local q, r, kept_until, value = bucket.q, bucket.r, 0, nil
+  if bucket.notes then kept_until, value = with_notes().written(bucket) end
+  if kept_until <= now and not less(now, 0, q, r) then
     if bucket.stored then redis.call('DEL', bucket.key) end
     return
   end
-  local value = q
-  if bucket.limit_of_credit > 0 or #vacancies > 0 then
-    local numbers = {
-      integer(q), integer(r), integer(bucket.rate), integer(bucket.credited), integer(bucket.limit_of_credit),
-    }
-    for _, vacancy in ipairs(vacancies) do
-      numbers[#numbers + 1] = integer(vacancy.q)
-      numbers[#numbers + 1] = integer(vacancy.r)
-      numbers[#numbers + 1] = integer(vacancy.amount_q)
-      numbers[#numbers + 1] = integer(vacancy.amount_r)
-    end
-    value = table.concat(numbers, ' ')
-  elseif r > 0 then
-    value = string.format('%.0f %.0f %.0f', q, r, bucket.rate)
-  end
-  redis.call('SET', bucket.key, value, 'PXAT', expires_at_ms(math.max(ceil(q, r), bucket.limit_of_credit)))
+  value = value or (r > 0 and string.format('%.0f %.0f %.0f', q, r, bucket.rate) or q)
+  redis.call('SET', bucket.key, value, 'PXAT', expires_at_ms(math.max(ceil(q, r), kept_until)))
 end
 
 function token_bucket.spend(bucket)
-  if bucket.taken > 0 then
-    local vacancy = table.remove(bucket.vacancies, bucket.taken)
-    bucket.place_q, bucket.place_r = vacancy.q, vacancy.r
+  if bucket.taken then
+    with_notes().take_vacancy(bucket)
   else
-    local turn = now + bucket.wait -- a turn is a whole microsecond, and counts as such
-    if less(bucket.q, bucket.r, turn, 0) then bucket.q, bucket.r = turn, 0 end
-    bucket.q, bucket.r = plus(bucket.q, bucket.r, bucket.increment_q, bucket.increment_r, bucket.rate)
+    local q, r, turn = bucket.q, bucket.r, now + bucket.wait -- a turn is a whole microsecond, and counts as such
+    if less(q, r, turn, 0) then q, r = turn, 0 end
+    bucket.q, bucket.r = plus(q, r, bucket.increment_q, bucket.increment_r, bucket.rate)
+  end
+  if bucket.wait > 0 then
+    local notes = with_notes().begin(bucket)
+    notes.waiting_until = math.max(notes.waiting_until, now + bucket.wait)
   end
   write(bucket)
 end
 
-local function add_vacancy(bucket, place_q, place_r)
-  local vacancies = bucket.vacancies
-  local index = 1
-  while index <= #vacancies and less(vacancies[index].q, vacancies[index].r, place_q, place_r) do index = index + 1 end
-  local vacancy = vacancies[index]
-  if vacancy and vacancy.q == place_q and vacancy.r == place_r then
-    vacancy.amount_q, vacancy.amount_r =
-      plus(vacancy.amount_q, vacancy.amount_r, bucket.increment_q, bucket.increment_r, bucket.rate)
-  else
-    table.insert(vacancies, index,
-      {q = place_q, r = place_r, amount_q = bucket.increment_q, amount_r = bucket.increment_r})
-  end
-  if #vacancies > MAX_VACANCIES then
-    local smallest = 1
-    for i = 2, #vacancies do
-      local one, other = vacancies[i], vacancies[smallest]
-      if less(one.amount_q, one.amount_r, other.amount_q, other.amount_r) then smallest = i end
-    end
-    table.remove(vacancies, smallest)
-  end
+-- Nothing is taken. If the clock has stepped back, that is written.
+function token_bucket.keep(bucket, action)
+  if action == 'spend' and bucket.is_mended then write(bucket) end
+  if bucket.wait > 0 and bucket.notes then with_notes().keep(bucket) end
 end
 
 function token_bucket.give_back(key)
   local bucket = arguments(key)
-  local place_q, place_r, credited_before, only_as_last = number(), number(), number(), number()
-  local rate = bucket.rate
+  local place_q, place_r, before_q, before_r, only_as_last = number(), number(), number(), number(), number() == 1
   settle(bucket)
-  local owed_q, owed_r = minus(place_q, place_r, now + math.max(0, bucket.credited - credited_before), 0, rate)
-  if less(bucket.increment_q, bucket.increment_r, owed_q, owed_r) then
-    owed_q, owed_r = bucket.increment_q, bucket.increment_r
-  end
-  local is_owed = less(0, 0, owed_q, owed_r)
-  local end_q, end_r = plus(now, 0, bucket.tolerance_q, bucket.tolerance_r, rate)
-  if place_q == bucket.q and place_r == bucket.r and bucket.credited == credited_before then -- the last
-    if is_owed then bucket.q, bucket.r = minus(bucket.q, bucket.r, owed_q, owed_r, rate) end
-    local left = bucket.vacancies
-    while #left > 0 and left[#left].q == bucket.q and left[#left].r == bucket.r do -- and now those before it
-      local vacancy = table.remove(left)
-      bucket.q, bucket.r = minus(bucket.q, bucket.r, vacancy.amount_q, vacancy.amount_r, rate)
-    end
-  elseif less(end_q, end_r, place_q, place_r) then -- its turn has not come
-    add_vacancy(bucket, place_q, place_r)
-  elseif only_as_last == 0 and not less(end_q, end_r, bucket.q, bucket.r) and is_owed then -- nobody is waiting
-    bucket.limit_of_credit = math.max(bucket.limit_of_credit, ceil(bucket.q, bucket.r))
-    bucket.credited = bucket.credited + ceil(owed_q, owed_r)
-    bucket.q, bucket.r = minus(bucket.q, bucket.r, owed_q, owed_r, rate)
-  end
+  with_notes().give_back(bucket, place_q, place_r, before_q, before_r, only_as_last)
   write(bucket)
-  bucket.wait = 0
   return bucket
 end
 
 function token_bucket.take(key)
   local bucket = arguments(key)
   settle(bucket)
-  if less(bucket.q, bucket.r, now, 0) then bucket.q, bucket.r = now, 0 end
-  bucket.q, bucket.r = plus(bucket.q, bucket.r, bucket.increment_q, bucket.increment_r, bucket.rate)
-  if less(now + MAX_DEBT_US, 0, bucket.q, bucket.r) then bucket.q, bucket.r = now + MAX_DEBT_US, 0 end
+  local q, r, most = bucket.q, bucket.r, now + MAX_DEBT_US
+  if less(q, r, now, 0) then q, r = now, 0 end
+  q, r = plus(q, r, bucket.increment_q, bucket.increment_r, bucket.rate)
+  if less(most, 0, q, r) then q, r = most, 0 end
+  if less(bucket.q, bucket.r, q, r) then bucket.q, bucket.r = q, r end
+  with_notes().begin(bucket) -- it may owe more than its tolerance
   write(bucket)
-  bucket.wait = 0
   return bucket
 end
 
@@ -201,16 +459,19 @@ function token_bucket.report(bucket)
   local debt_q, debt_r = debt_of(bucket)
   answer(debt_q)
   answer(debt_r)
-  if bucket.place_q or bucket.credited > 0 then
+  local notes = bucket.notes
+  if bucket.place_q then
     answer(-bucket.wait - 1)
-    if bucket.place_q then
-      answer(bucket.place_q)
-      answer(bucket.place_r)
-    else
-      answer(now + debt_q)
-      answer(debt_r)
-    end
-    answer(bucket.credited)
+    answer(bucket.place_q)
+    answer(bucket.place_r)
+    answer(bucket.before_q)
+    answer(bucket.before_r)
+  elseif notes and (notes.credited_q > 0 or notes.credited_r > 0) then
+    answer(-bucket.wait - 1)
+    answer(now + debt_q)
+    answer(debt_r)
+    answer(notes.credited_q)
+    answer(notes.credited_r)
   else
     answer(bucket.wait)
   end

@@ -8,27 +8,35 @@ One token is `period / rate` microseconds, a rational. Here, time is therefore c
 microsecond, in Python's big integers: a token is `period` parts, whatever the rate. The script beside this file
 writes the same number as a pair `(q, r)`: `q` whole microseconds and `r` parts.
 
-**Waiting.** With `max_wait`, a hit may be admitted into the future: it takes its place behind the others and learns
-when its turn comes. Someone *is waiting* while the `tat` is beyond `now + tolerance`.
+**Stretches.** Each hit owns a stretch of the bucket's future, from `place - increment` to its `place`, the `tat` just
+after it. No two overlap, none begins before its hit is used, and none ends later than `tolerance` after. So the hits
+of an interval `[a, b]` have room in `[a, b + tolerance]`, which is `burst + rate * (b - a)` tokens. Time pays the
+stretches in their order.
 
-**Giving back.** What a hit took is owed to nobody any more only as far as it has not been earned again. `place`
-being the `tat` just after that hit, that is at most `place - now`, less what other hits have given back since
-(`credited`). More than that would let through, in some interval, more than `burst + rate * t`.
+**Waiting.** With `max_wait`, a hit may be admitted into the future: it takes its stretch behind the others and learns
+when its turn comes. Somebody *waits* until the latest turn that was told (`waiting_until_us`).
 
-- The last in the queue just leaves it: the `tat` goes back.
-- A place further ahead, whose turn has not come, is given back whole and becomes a *vacancy*: the next hit that
-  fits takes it, with its turn. When everyone behind it has left too, it falls back into the bucket; when its turn
-  passes, it is lost.
-- A hit whose turn has come pays back what is owed, unless somebody is waiting: waiters have been told their turns
-  by the `tat` as it was.
-- Where tokens are leased (see lease.py), a hit whose turn has come pays back only as the last: others may hold leases
-  behind it, which say until when each of their tokens is good.
+**Giving back.** A hit gives back the part of its stretch that time has not paid yet, from the end: that is owed to
+nobody any more. More than that would let through, in some interval, more than `burst + rate * t`.
+
+- The last just leaves: the `tat` goes back.
+- While nobody waits, what lies behind moves up: the `tat` goes back, too. Since hits that were told a place before
+  must still be found, a hit goes by its *nominal* place: the one that it would have if nothing had ever moved up.
+  That is its place, and what had moved up by then (`credited`). Where stretches are missing is noted (`returned`).
+- While somebody waits, nothing may move: turns were told. What is given back becomes a *vacancy*, which a newcomer
+  takes if it can go earlier there than behind the last. When nobody waits any more, what is left of it is closed up.
+- Where tokens are leased (see lease.py), nothing may ever move: others may hold leases behind it, which say until when
+  each of their tokens is good. There, a hit whose turn has come gives back only as the last, and a vacancy is
+  never closed up.
+
+**A clock that steps back** would leave a debt that no hit can have made: what is above the `tolerance` is cut off.
+Where a debt may be larger (charged, or of those who wait), the state has a stamp, and tells by how much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headgate.algorithms import MAX_DEBT_US
 
@@ -36,83 +44,227 @@ Arguments = tuple[int, int, int]
 """`(increment, tolerance, rate)`: the cost and the capacity in parts, and the parts per microsecond."""
 Facts = tuple[int, int, int, int]
 """`(debt, wait_us, place, credited)`: the debt after the decision, in parts; how long until the hit may pass (0:
-now); where the hit stands in the queue, in parts since the epoch; the bucket's `credited` at that time. The last
-two are the hit's receipt."""
+now); where the hit stands in the queue, in parts since the epoch; what had moved up before it by then, in parts. The
+last two are the hit's receipt."""
 Receipt = tuple[int, int, bool]
 """`(place, credited, only_as_last)`: of an earlier hit; and, once its turn has come, may its tokens come back only if
 nobody came after it?"""
-Vacancy = tuple[int, int]
-"""`(place, amount)`: a place given back while others were waiting, and what it holds, both in parts."""
+Span = tuple[int, int]
+"""`(begin, end)`, in parts since the epoch."""
 
-MAX_VACANCIES = 16
-"""More vacancies than these are not remembered; the smallest is forgotten, which admits less, never more."""
+MAX_SPANS: Final = 64
+"""More vacancies than these are not remembered; the smallest is forgotten, and with it its tokens. Of more returned
+stretches, the earliest is: hits before it then give back less than they could."""
+MAX_CREDIT_US: Final = 2**50 - 1
+"""Who has been given back so much (35 years of earning) without ever having been full again is given no more."""
 
 
-State = tuple[int, int, tuple[Vacancy, ...], int, int]
-"""`(tat, rate, vacancies, credited, limit_of_credit)`: what a bucket remembers. The `tat` is in parts of `1 / rate`
-microsecond, the vacancies are by place. `credited` is how much has been given back by others than the last, in
-whole microseconds. It is kept while a hit from before may still give something back: until the bucket is empty, and
-the instant `limit_of_credit` has passed, by which it would have been empty without any giving back."""
+class Notes(NamedTuple):
+    """What a bucket knows besides its `tat`, unless there is nothing to know."""
+
+    stamp_us: int = 0
+    """When this was written."""
+    credited: int = 0
+    """How much has moved up, in parts. A nominal place is an actual one and this."""
+    kept_until_us: int = 0
+    """Until when a hit from before may still give something back: by then the bucket would have been full without any
+    giving back."""
+    waiting_until_us: int = 0
+    """The latest turn that was told. 0: nobody waits."""
+    vacancies: tuple[Span, ...] = ()
+    """Free stretches among those that wait, in order."""
+    returned: tuple[Span, ...] = ()
+    """Stretches that are there no more, by nominal place, in order: what lay behind them has moved up."""
+
+
+NOTHING: Final = Notes()
+
+State = tuple[int, int, Notes | None]
+"""`(tat, rate, notes)`: what a bucket remembers; the `tat` is in parts of `1 / rate` microsecond. Without notes, it is
+*plain*."""
 
 
 class Judged(NamedTuple):
     """A hit that was judged but not yet spent."""
 
-    now: int
-    settled: State
-    increment: int
+    now_us: int
+    tat: int
+    notes: Notes
+    arguments: Arguments
     wait_us: int
     taken: int
     """The index of the vacancy to take, or -1 for a place of its own."""
+    is_mended: bool
+    """Has the clock stepped back, so that the state has to be written whatever becomes of the hit?"""
 
 
-def settle(state: State | None, now_us: int, tolerance: int, rate: int) -> State:
-    """Bring the state to `rate` and `now_us`: vacancies whose turn has passed are lost."""
+def settle(state: State | None, now_us: int, tolerance: int, rate: int) -> tuple[int, Notes, bool]:
+    """The `tat` and the notes, brought to `rate` and `now_us`; and whether the clock was found to have stepped back."""
+    now = now_us * rate
     if state is None:
-        return now_us * rate, rate, (), 0, 0
-    tat, known, vacancies, credited, limit_of_credit = state
-    if known != rate:  # other parts: round to whole microseconds, against the caller
-        tat = -(-tat // known) * rate
-        vacancies = tuple((-(-place // known) * rate, amount // known * rate) for place, amount in vacancies)
-    if limit_of_credit <= now_us and tat <= now_us * rate:
-        credited = limit_of_credit = 0
-    if vacancies:
-        vacancies = tuple(vacancy for vacancy in vacancies if vacancy[0] - tolerance > (now_us - 1) * rate)
-    return tat, rate, vacancies, credited, limit_of_credit
+        return now, NOTHING, False
+    tat, known, noted = state
+    notes = noted or NOTHING
+    if known != rate:
+        tat, notes = -(-tat // known) * rate, _in_other_parts(notes, known, rate)
+    ahead = tat - now - tolerance if noted is None else (notes.stamp_us - now_us) * rate
+    is_mended = ahead > 0
+    if is_mended:
+        tat, notes = _set_back(tat, rate, notes, ahead)
+    if notes is not NOTHING:
+        tat, notes = _pass_time(tat, rate, notes, now_us)
+    return tat, notes, is_mended
+
+
+def _in_other_parts(notes: Notes, known: int, rate: int) -> Notes:
+    """Round to whole microseconds, against the caller."""
+
+    def within(spans: tuple[Span, ...]) -> tuple[Span, ...]:
+        rounded = [(-(-begin // known) * rate, end // known * rate) for begin, end in spans]
+        return tuple((begin, end) for begin, end in rounded if begin < end)
+
+    return notes._replace(
+        credited=-(-notes.credited // known) * rate,
+        vacancies=within(notes.vacancies),
+        returned=within(notes.returned),
+    )
+
+
+def _set_back(tat: int, rate: int, notes: Notes, ahead: int) -> tuple[int, Notes]:
+    """Move all by which the clock is behind, as if it had stood still; nominal places stay."""
+    return tat - ahead, notes._replace(
+        credited=min(notes.credited + ahead, MAX_CREDIT_US * rate),
+        kept_until_us=max(notes.kept_until_us, -(-tat // rate)),
+        waiting_until_us=max(0, notes.waiting_until_us - ahead // rate),
+        vacancies=tuple((begin - ahead, end - ahead) for begin, end in notes.vacancies),
+    )
+
+
+def _pass_time(tat: int, rate: int, notes: Notes, now_us: int) -> tuple[int, Notes]:
+    """What has happened by now: the last turn has come, so vacancies were closed up. What is paid is forgotten."""
+    now = now_us * rate
+    if notes.waiting_until_us <= now_us:
+        tat, notes = _close_up(tat, rate, notes, notes.waiting_until_us)
+    if notes.kept_until_us <= now_us and tat <= now:
+        return tat, NOTHING
+    returned, behind = notes.returned, 0
+    for index in range(len(returned) - 1, -1, -1):
+        begin, end = returned[index]
+        if end - notes.credited + behind <= now:  # where it was is past
+            returned = returned[index + 1 :]
+            break
+        behind += end - begin
+    vacancies = tuple((max(begin, now), end) for begin, end in notes.vacancies if end > now)
+    return max(tat, now), notes._replace(vacancies=vacancies, returned=returned)
+
+
+def _close_up(tat: int, rate: int, notes: Notes, at_us: int) -> tuple[int, Notes]:
+    """At `at_us`, nobody waits any more: what was left free moves up."""
+    at = at_us * rate
+    for begin, end in reversed(notes.vacancies):
+        if end > at:
+            tat, notes = _move_up(tat, rate, notes, max(begin, at), end)
+    return tat, notes._replace(vacancies=(), waiting_until_us=0)
+
+
+def _move_up(tat: int, rate: int, notes: Notes, begin: int, end: int) -> tuple[int, Notes]:
+    """Take a free stretch out: what lies behind it moves up."""
+    returned = _joined(notes.returned, _nominal(notes, begin), _nominal(notes, end))
+    return tat - (end - begin), notes._replace(
+        credited=min(notes.credited + end - begin, MAX_CREDIT_US * rate),
+        kept_until_us=max(notes.kept_until_us, -(-tat // rate)),
+        returned=returned[-MAX_SPANS:],
+    )
+
+
+def _nominal(notes: Notes, place: int) -> int:
+    """The nominal place of an actual one; the first of those that there are."""
+    behind = 0
+    for begin, end in reversed(notes.returned):
+        if end - notes.credited + behind < place:
+            break
+        behind += end - begin
+    return place + notes.credited - behind
+
+
+def _actual(notes: Notes, nominal: int) -> int:
+    """Where a nominal place is now."""
+    behind = sum(end - max(begin, nominal) for begin, end in notes.returned if end > nominal)
+    return nominal - notes.credited + behind
+
+
+def _joined(spans: tuple[Span, ...], begin: int, end: int) -> tuple[Span, ...]:
+    """The spans and another one; what touches is one."""
+    before = tuple(span for span in spans if span[1] < begin)
+    after = tuple(span for span in spans if span[0] > end)
+    touching = spans[len(before) : len(spans) - len(after)]
+    if touching:
+        begin, end = min(begin, touching[0][0]), max(end, touching[-1][1])
+    return *before, (begin, end), *after
 
 
 def judge(state: State | None, now_us: int, arguments: Arguments, max_wait_us: int) -> tuple[bool, Judged]:
     """May a hit pass now, or within `max_wait_us`?"""
     increment, tolerance, rate = arguments
     now = now_us * rate
-    settled = settle(state, now_us, tolerance, rate)
-    new_debt = max(0, settled[0] - now) + increment
+    tat, notes, is_mended = settle(state, now_us, tolerance, rate)
+    new_debt = max(0, tat - now) + increment
     wait_us = -(-(new_debt - tolerance) // rate) if new_debt > tolerance else 0
     taken = -1
-    for index, (place, amount) in enumerate(settled[2]):
-        turn_us = -(-(place - tolerance - now) // rate)
-        if turn_us < wait_us and amount >= increment:
-            wait_us = turn_us
-            taken = index
-            break
-    return wait_us <= max_wait_us, Judged(now, settled, increment, wait_us, taken)
+    if wait_us > 0:
+        for index, (begin, end) in enumerate(notes.vacancies):
+            turn_us, start = _turn(begin, now_us, arguments)
+            if start + increment <= end:
+                if turn_us - now_us <= wait_us:
+                    wait_us, taken = turn_us - now_us, index
+                break
+    return wait_us <= max_wait_us, Judged(now_us, tat, notes, arguments, wait_us, taken, is_mended)
+
+
+def _turn(begin: int, now_us: int, arguments: Arguments) -> tuple[int, int]:
+    """When a hit may go that takes a vacancy which begins at `begin`, and where its stretch then begins."""
+    increment, tolerance, rate = arguments
+    turn_us = max(now_us, -(-(begin + increment - tolerance) // rate))
+    return turn_us, max(begin, turn_us * rate)  # a turn is a whole microsecond, and counts as such
 
 
 def spend(judged: Judged) -> tuple[State | None, int, Facts]:
     """Take the cost."""
-    now, (tat, rate, vacancies, credited, limit_of_credit), increment, wait_us, taken = judged
+    now_us, tat, notes, arguments, wait_us, taken, _ = judged
+    increment, _, rate = arguments
+    credited = notes.credited
     if taken >= 0:
-        place = vacancies[taken][0]
-        vacancies = vacancies[:taken] + vacancies[taken + 1 :]
+        vacancies = notes.vacancies
+        begin, end = vacancies[taken]
+        place = _turn(begin, now_us, arguments)[1] + increment
+        rest = ((place, end),) if place < end else ()
+        credited = _nominal(notes, place) - place
+        notes = notes._replace(vacancies=vacancies[:taken] + rest + vacancies[taken + 1 :])
     else:
-        tat = place = max(tat, now + wait_us * rate) + increment  # a turn is a whole microsecond, and counts as such
-    return write((tat, rate, vacancies, credited, limit_of_credit), now, (max(0, tat - now), wait_us, place, credited))
+        # A turn is a whole microsecond, and counts as such.
+        tat = place = max(tat, (now_us + wait_us) * rate) + increment
+    if wait_us > 0:
+        notes = notes._replace(waiting_until_us=max(notes.waiting_until_us, now_us + wait_us))
+    return write(tat, notes, now_us, arguments, (max(0, tat - now_us * rate), wait_us, place, credited))
 
 
 def keep(judged: Judged) -> Facts:
     """Take nothing."""
-    now, (tat, _, _, credited, _), _, wait_us, _ = judged
-    return max(0, tat - now), wait_us, max(tat, now), credited
+    now_us, tat, notes, (increment, tolerance, rate), wait_us, _, _ = judged
+    if wait_us > 0 and notes.vacancies:  # who comes back may find them closed up
+        until_us = notes.waiting_until_us
+        closed = tat - sum(max(0, end - max(begin, until_us * rate)) for begin, end in notes.vacancies)
+        free_us = max(until_us, -(-(closed + increment - tolerance) // rate))
+        wait_us = min(wait_us, free_us - now_us)
+    now = now_us * rate
+    return max(0, tat - now), wait_us, max(tat, now), notes.credited
+
+
+def repaired(judged: Judged) -> tuple[State | None, int] | None:
+    """As `Algorithm.repaired`: the debt that was cut, or the places that were shifted."""
+    if not judged.is_mended:
+        return None
+    return write(judged.tat, judged.notes, judged.now_us, judged.arguments, keep(judged))[:2]
 
 
 def plain_facts(tat: int, now_us: int, arguments: Arguments, *, is_allowed: bool) -> Facts:
@@ -122,55 +274,80 @@ def plain_facts(tat: int, now_us: int, arguments: Arguments, *, is_allowed: bool
     return debt, 0 if is_allowed else -(-(debt + increment - tolerance) // rate), tat, 0
 
 
-def repaired(judged: object) -> None:
-    """Nothing."""
-
-
 def give_back(
     state: State | None, now_us: int, arguments: Arguments, receipt: Receipt
 ) -> tuple[State | None, int, Facts]:
-    """Return the `increment` that a hit with this receipt took, as far as it has not been earned again."""
+    """Return the `increment` that a hit with this receipt took, as far as time has not paid it yet."""
     increment, tolerance, rate = arguments
     place, credited_before, only_as_last = receipt
     now = now_us * rate
-    tat, _, vacancies, credited, limit_of_credit = settle(state, now_us, tolerance, rate)
-    owed = min(increment, place - now - max(0, credited - credited_before) * rate)
-    if place == tat and credited == credited_before:  # the last
-        tat -= max(0, owed)
-        left = list(vacancies)
-        while left and left[-1][0] == tat:  # and now those before it
-            tat -= left.pop()[1]
-        vacancies = tuple(left)
-    elif place - tolerance > now:  # its turn has not come
-        merged = dict(vacancies)
-        merged[place] = merged.get(place, 0) + increment
-        if len(merged) > MAX_VACANCIES:
-            del merged[min(merged, key=lambda at: (merged[at], at))]
-        vacancies = tuple(sorted(merged.items()))
-    elif not only_as_last and tat <= now + tolerance and owed > 0:  # nobody is waiting
-        limit_of_credit = max(limit_of_credit, -(-tat // rate))
-        credited += -(-owed // rate)
-        tat -= owed
-    return write(
-        (tat, rate, vacancies, credited, limit_of_credit), now, (max(0, tat - now), 0, max(tat, now), credited)
-    )
+    tat, notes, _ = settle(state, now_us, tolerance, rate)
+    nominal = place + credited_before
+    end = min(place, _actual(notes, nominal))
+    owed = min(increment, end - now)
+    last = tat + notes.credited
+    if owed <= 0 or nominal > last or notes.credited >= MAX_CREDIT_US * rate:
+        pass
+    elif nominal == last:
+        tat, notes = _leave(tat, notes, owed)
+        if not only_as_last and notes.waiting_until_us > 0:  # no later turn was told to those who are left
+            turn_us = -(-(tat - tolerance) // rate)
+            notes = notes._replace(waiting_until_us=min(notes.waiting_until_us, turn_us))
+            if turn_us <= now_us:
+                tat, notes = _close_up(tat, rate, notes, now_us)
+    elif notes.waiting_until_us > 0:
+        if not only_as_last:
+            notes = _with_vacancy(notes, end - owed, end)
+        elif end - tolerance > now:  # its turn has not come; until it is past, nothing is closed up
+            notes = _with_vacancy(notes, end - owed, end)
+            notes = notes._replace(waiting_until_us=max(notes.waiting_until_us, -(-end // rate)))
+    elif not only_as_last:
+        tat, notes = _move_up(tat, rate, notes, end - owed, end)
+    return write(tat, notes, now_us, arguments, (max(0, tat - now), 0, max(tat, now), notes.credited))
+
+
+def _leave(tat: int, notes: Notes, owed: int) -> tuple[int, Notes]:
+    """The last leaves, and so does what is free or missing before it."""
+    tat -= owed
+    credited, vacancies, returned = notes.credited, notes.vacancies, notes.returned
+    while True:
+        if vacancies and vacancies[-1][1] == tat:
+            tat, vacancies = vacancies[-1][0], vacancies[:-1]
+        elif returned and returned[-1][1] == tat + credited:
+            credited, returned = credited - (returned[-1][1] - returned[-1][0]), returned[:-1]
+        else:
+            return tat, notes._replace(credited=credited, vacancies=vacancies, returned=returned)
+
+
+def _with_vacancy(notes: Notes, begin: int, end: int) -> Notes:
+    """With another vacancy. If they are too many, without the smallest."""
+    vacancies = _joined(notes.vacancies, begin, end)
+    if len(vacancies) > MAX_SPANS:
+        smallest = min(vacancies, key=lambda span: (span[1] - span[0], span))
+        vacancies = tuple(span for span in vacancies if span is not smallest)
+    return notes._replace(vacancies=vacancies)
 
 
 def take(state: State | None, now_us: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
     """Charge the `increment` whatever the limit says; the debt saturates at 71 years."""
     increment, tolerance, rate = arguments
     now = now_us * rate
-    tat, _, vacancies, credited, limit_of_credit = settle(state, now_us, tolerance, rate)
-    tat = min(max(tat, now) + increment, now + MAX_DEBT_US * rate)
-    return write((tat, rate, vacancies, credited, limit_of_credit), now, (max(0, tat - now), 0, tat, credited))
+    tat, notes, _ = settle(state, now_us, tolerance, rate)
+    tat = max(tat, min(max(tat, now) + increment, now + MAX_DEBT_US * rate))
+    return write(tat, notes, now_us, arguments, (max(0, tat - now), 0, tat, notes.credited))
 
 
-def write(state: State, now: int, facts: Facts) -> tuple[State | None, int, Facts]:
+def write(tat: int, notes: Notes, now_us: int, arguments: Arguments, facts: Facts) -> tuple[State | None, int, Facts]:
     """The state as it is kept, with the first instant (in whole microseconds) at which it says nothing any more."""
-    tat, rate, _, _, limit_of_credit = state
-    if tat <= now and limit_of_credit * rate <= now:
+    _, tolerance, rate = arguments
+    now = now_us * rate
+    kept_until_us = notes.kept_until_us if notes.credited > 0 else 0
+    if tat <= now and kept_until_us <= now_us:
         return None, 0, facts
-    return state, max(-(-tat // rate), limit_of_credit), facts
+    expires_at = max(-(-tat // rate), kept_until_us)
+    if notes.credited == 0 and notes.waiting_until_us == 0 and tat <= now + tolerance:
+        return (tat, rate, None), expires_at, facts
+    return (tat, rate, notes._replace(stamp_us=now_us, kept_until_us=kept_until_us)), expires_at, facts
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:
@@ -180,8 +357,9 @@ def wire(arguments: Arguments) -> tuple[int, ...]:
 
 
 def wire_receipt(arguments: Arguments, receipt: Receipt) -> tuple[int, ...]:
-    """The place as a pair, what was credited, and 1 for `only_as_last`."""
-    return *divmod(receipt[0], arguments[2]), receipt[1], int(receipt[2])
+    """The place and what was credited as pairs, and 1 for `only_as_last`."""
+    rate = arguments[2]
+    return *divmod(receipt[0], rate), *divmod(receipt[1], rate), int(receipt[2])
 
 
 def read(take: Callable[[], int], now_us: int, arguments: Arguments) -> Facts:
@@ -193,5 +371,6 @@ def read(take: Callable[[], int], now_us: int, arguments: Arguments) -> Facts:
     if wait_us < 0:
         place = take() * rate
         place += take()
-        return debt, -wait_us - 1, place, take()
+        credited = take() * rate
+        return debt, -wait_us - 1, place, credited + take()
     return debt, wait_us, now_us * rate + debt, 0

@@ -39,6 +39,7 @@ function algorithms.each(keys)
       qs[key], rs[key] = q, r
       answers[n + 1] = q - now
     else
+      if q > most_q or (q == most_q and r > most_r) then break end -- more than full: the clock has stepped back
       answers[n + 1] = now - q - 1
     end
     if width == 2 then answers[n + 2] = r end

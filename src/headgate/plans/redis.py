@@ -333,7 +333,7 @@ def _split(groups: Sequence[Group], pending: Sequence[int], near_us: int) -> lis
     run_limit: Limit | None = None
     run_cost = 0
     for index in pending:
-        hits, max_wait_us, action = groups[index]
+        hits, max_wait_us, action, _ = groups[index]
         first = hits[0]
         if len(hits) == 1 and action == "spend" and max_wait_us == 0 and type(first.limit) is TokenBucket:
             if run is None or first.limit is not run_limit or first.cost != run_cost:
@@ -367,20 +367,24 @@ def _pack(parts: list[_Run | _One], groups: Sequence[Group], prefix: str, now_us
             words.append(_run_words(limit, cost) % (len(str(len(part.hits))), len(part.hits)))
             count += 10
         else:
-            hits, max_wait_us, action = groups[part.number]
-            own: list[str | int] = []
+            hits, max_wait_us, action, once = groups[part.number]
+            own: list[str | int] = [] if once is None else [action]
             for (limit, key, name, _, _, receipt, _), arguments in zip(hits, part.arguments, strict=True):
                 codes.add(limit.code)
-                keys.append(_word(storage_key(prefix, key, name, limit.code)))
+                stored_at = storage_key(prefix, key, name, limit.code)
+                keys.append(_word(stored_at))
+                if once is not None:
+                    keys.append(_word(f"{stored_at}:once:{once.mark}"))
                 own.append(limit.code)
                 own += limit.algorithm.wire(arguments)
                 if action == "give_back":
                     own += limit.algorithm.wire_receipt(arguments, receipt)
-            words += map(_word, (action, max_wait_us, len(hits), len(own), *own))
+            head = (action, max_wait_us, len(hits)) if once is None else ("once", once.until_us, 2)
+            words += map(_word, (*head, len(own), *own))
             count += 4 + len(own)
     sha, text = compose(frozenset(codes))
-    head = f"*{3 + len(keys) + count}\r\n{_word('EVALSHA')}{_word(sha)}{_word(len(keys))}"
-    return Script(sha, text, "".join((head, *keys, *words)).encode())
+    begin = f"*{3 + len(keys) + count}\r\n{_word('EVALSHA')}{_word(sha)}{_word(len(keys))}"
+    return Script(sha, text, "".join((begin, *keys, *words)).encode())
 
 
 @functools.lru_cache(maxsize=256)

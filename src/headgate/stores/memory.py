@@ -60,18 +60,20 @@ class _Table:
     def find(self, entry: _Entry) -> tuple[Any, int]:
         """What an entry says: a state, and until when."""
         if type(entry) is int:
-            return (entry, self.rate, (), 0, 0), -(-entry // self.rate)
+            return (entry, self.rate, None), -(-entry // self.rate)
         found: tuple[Any, int] = _NOTHING if entry is None else entry
         return found
 
     def entry(self, state: Any, until_us: int) -> _Entry:
         """What keeps a state."""
-        if self.rate and state is not None and state[1] == self.rate and not state[2] and state[4] == 0:
+        if self.rate and state is not None and state[1] == self.rate and state[2] is None:
             return state[0]
         return state, until_us
 
 
 _NOTHING: Final = (None, 0)
+_MARKED: Final = (0, 0, ())
+"""The state of a mark: that a group was counted which is to count once."""
 _Place = tuple[_Table, str]
 
 
@@ -265,8 +267,11 @@ class MemoryStore:
                 if tat < now:  # noqa: PLR1730  # `max` takes longer than all the sums here
                     tat = now
                 new_tat = tat + increment
-                if is_allowed := new_tat - now <= tolerance:
+                full = now + tolerance
+                if is_allowed := new_tat <= full:
                     entries[key] = tat = new_tat
+                elif tat > full:  # more than full: the clock has stepped back
+                    return self._decide_lone(bucket, key, name, cost)
             decision: BucketDecision = BucketDecision()
             decision.now_us = now_us
             decision.allowed = is_allowed
@@ -356,7 +361,7 @@ class MemoryStore:
         """What comes of a group: whether it is allowed, what is to be written, and the facts where writing tells
         none.
         """
-        hits, max_wait_us, action = group
+        hits, max_wait_us, action, _ = group
         if action not in ("spend", "peek"):
             return self._judge_other(group, hits[0], now_us)
         allowed, judged = True, []
@@ -391,7 +396,13 @@ class MemoryStore:
             state = None
         arguments = limit.arguments(cost, now_us, holder)
         algorithm: Any = limit.algorithm  # take and renew are not every algorithm's
-        allowed = True
+        allowed, marks = True, []
+        if group.once is not None:
+            mark = f"{key}\0{group.once.mark}"  # no key holds NUL
+            known = table.entries.get(mark)
+            if group.once.until_us <= now_us or table.find(known)[1] > now_us:
+                return True, (), (algorithm.keep(algorithm.judge(state, now_us, arguments, 0)[1]),)
+            marks = [(table, mark, known, _writing(_MARKED, group.once.until_us, ()))]
         if group.action == "give_back":
             written = algorithm.give_back(state, now_us, arguments, receipt)
         elif group.action == "take":
@@ -400,7 +411,7 @@ class MemoryStore:
             allowed, *written = algorithm.renew(state, now_us, arguments)
         else:
             written = None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
-        return allowed, [(table, key, seen, _writing(*written))], ()
+        return allowed, [(table, key, seen, _writing(*written)), *marks], ()
 
     def _carry_out(self, operation: _Operation) -> None:
         """Write what an operation has said that it writes. Whoever comes in meanwhile does all of it before he goes
@@ -412,7 +423,7 @@ class MemoryStore:
             if written is None:  # whoever came in has done all
                 return
             state, until_us, told = written
-            facts.append(told)
+            facts += [told] if told else []
             entries = table.entries
             if key not in entries:
                 if state is None:

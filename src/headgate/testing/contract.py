@@ -20,7 +20,7 @@ import pytest
 
 from headgate.clock import ManualClock
 from headgate.decision import Decision
-from headgate.hits import Action, Group, Hit
+from headgate.hits import Action, Group, Hit, Once
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.stores import Store
 
@@ -110,6 +110,11 @@ def give_back(decision: Decision, cost: int | None = None) -> Group:
     (one,), (facts,) = decision.group.hits, decision.facts
     receipt = one.limit.receipt(facts, one.cost)
     return do("give_back", one._replace(cost=one.cost if cost is None else cost, receipt=receipt))
+
+
+def once(group: Group, mark: str, until_us: int) -> Group:
+    """The same, so that it counts once."""
+    return group._replace(once=Once(mark, until_us))
 
 
 class StoreContract:
@@ -359,6 +364,50 @@ class StoreContract:
         clock.advance(seconds=HOUR - 1)
         assert not ask(spend(hit(limit)))[0]
 
+    # Once
+
+    @_all_kinds
+    def test_what_counts_once_is_given_back_once(self, ask: Ask, limit: Limit) -> None:
+        decision = ask(spend(hit(limit, cost=1, holder="a")))[0]
+        group = once(give_back(decision), "mark", decision.now_us + HOUR_US)
+        assert ask(group)[0].allowed
+        ask(spend(hit(limit, cost=2, holder="b")))
+        again, and_again = ask(group, group)
+        assert again.allowed
+        assert and_again.allowed
+        assert again.remaining == and_again.remaining == 1
+        assert ask(peek(hit(limit, holder="c")))[0].remaining == 1
+
+    @_counting_kinds
+    def test_what_counts_once_is_charged_once(self, ask: Ask, limit: Limit) -> None:
+        decision = ask(spend(hit(limit, cost=1)))[0]
+        group = once(do("take", hit(limit, cost=1)), "mark", decision.now_us + HOUR_US)
+        assert [one.remaining for one in ask(group, group)] == [1, 1]
+        assert ask(once(give_back(decision), "mark", decision.now_us + HOUR_US))[0].remaining == 1
+
+    @_counting_kinds
+    def test_each_decision_counts_for_itself(self, ask: Ask, limit: Limit) -> None:
+        first, second = ask(spend(hit(limit, cost=1)), spend(hit(limit, cost=2)))
+        until_us = first.now_us + HOUR_US
+        left = ask(once(give_back(first), "first", until_us), once(give_back(second), "second", until_us))
+        assert [one.remaining for one in left] == [1, 3]
+
+    @_counting_kinds
+    def test_keys_and_names_count_for_themselves(self, ask: Ask, limit: Limit) -> None:
+        decisions = ask(*[spend(hit(limit, key, name, 2)) for key in "ab" for name in "cd"])
+        until_us = decisions[0].now_us + HOUR_US
+        assert [one.remaining for one in ask(*[once(give_back(one), "mark", until_us) for one in decisions])] == [3] * 4
+
+    @_counting_kinds
+    def test_what_counts_once_does_nothing_when_it_is_too_late_to_know(
+        self, ask: Ask, clock: ManualClock, limit: Limit
+    ) -> None:
+        decision = ask(spend(hit(limit, cost=2)))[0]
+        clock.advance(microseconds=10)
+        group = once(give_back(decision), "mark", decision.now_us + 10)
+        assert ask(group)[0].remaining == 1
+        assert ask(group._replace(once=None))[0].remaining == 3
+
     @_all_kinds
     def test_what_is_forgotten_starts_afresh(self, ask: Ask, limit: Limit) -> None:
         ask(spend(hit(limit, cost=3)), spend(hit(limit, key="other", cost=3)))
@@ -378,8 +427,8 @@ class StoreContract:
     def test_another_limit_of_the_same_name_keeps_what_is_owed(self, ask: Ask, limit: Limit) -> None:
         ask(spend(hit(limit, cost=3)))
         assert ask(peek(hit(self._of_capacity(6, limit), holder="b")))[0].remaining == 3
-        assert not ask(spend(hit(self._of_capacity(2, limit), holder="b")))[0]
         assert not ask(spend(hit(limit, holder="b")))[0]
+        assert not ask(spend(hit(self._of_capacity(2, limit), holder="b")))[0]
 
     @staticmethod
     def _of_capacity(capacity: int, limit: Limit) -> Limit:
