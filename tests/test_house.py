@@ -20,6 +20,7 @@ LAYERS = [
     {"errors"},
     {"clock"},
     {"forks"},
+    {"interned"},
     {"locks"},
     {"loops"},
     {"algorithms"},
