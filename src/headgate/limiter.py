@@ -57,6 +57,7 @@ class Limiter(Front):
     A context manager; it closes what it opened itself.
     """
 
+    _asks_in_loops = False
     _renewer: Renewer | None = None
 
     def _find_quick_way(self) -> None:
@@ -209,8 +210,8 @@ class Limiter(Front):
     def close(self) -> None:
         """Give back what was leased, and close what this limiter opened itself."""
         self._return_leases()
-        if self._owns_store:
-            self._store.close()
+        if self._share is not None:
+            self._share.close()
 
     def __enter__(self) -> Self:
         return self
@@ -286,6 +287,7 @@ class AsyncLimiter(Front):
     An async context manager; it closes what it opened itself.
     """
 
+    _asks_in_loops = True
     _returning: asyncio.Task[None] | None = None
 
     _ride: Ride | None = None
@@ -392,8 +394,8 @@ class AsyncLimiter(Front):
             self._returning.cancel()
         if self._leases is not None:
             await drive_async(self._leases.giving_back(only_idle=False), self._send_back)
-        if self._owns_store:
-            await self._store.aclose()
+        if self._share is not None:
+            await self._share.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -478,6 +480,5 @@ def _twin(limiter: Front, kind: type[Colour]) -> Colour:
     vars(twin).update(
         {name: value for name, value in vars(limiter).items() if name not in ("_renewer", "_returning", "try_acquire")}
     )
-    twin._owns_store = False
     twin._find_quick_way()
     return twin
