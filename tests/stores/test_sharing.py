@@ -30,6 +30,8 @@ from tests.stepping import at_each_step
 
 OPTIONS: dict[str, Any] = {"timeout": PATIENCE, "remember_denials": 0, "on_outage": "raise"}
 MANY = 60
+PLENTY = "1/day; burst=10000"
+"""What is spent does not come back while a test runs."""
 
 
 @pytest.fixture(scope="module")
@@ -322,12 +324,12 @@ def test_memory_is_never_shared() -> None:
 
 
 def test_threads_make_and_close_limiters_while_others_ask(url: str, connections: Any) -> None:
-    staying = Limiter("100_000/day", store=url, name="staying", **OPTIONS)
+    staying = Limiter(PLENTY, store=url, name="staying", **OPTIONS)
     total = 0
 
     def come_and_go(number: int) -> int:
         for _ in range(60):
-            with Limiter("100_000/day", store=url, name=f"n{number}", **OPTIONS) as limiter:
+            with Limiter(PLENTY, store=url, name=f"n{number}", **OPTIONS) as limiter:
                 assert limiter.try_acquire("k").source == "store"
                 assert staying.try_acquire("k").source == "store"
             Limiter("5/day", store=url, **OPTIONS)  # and dropped
@@ -335,17 +337,17 @@ def test_threads_make_and_close_limiters_while_others_ask(url: str, connections:
 
     with ThreadPoolExecutor(8) as threads:
         total = sum(threads.map(come_and_go, range(8)))
-    assert staying.peek("k", 0).remaining == 100_000 - total
+    assert staying.peek("k", 0).remaining == 10_000 - total
     assert connections() <= 8
     staying.close()
     eventually(lambda: connections() == 0, "all connections are closed")
 
 
 def test_event_loops_of_threads_come_and_go(url: str, connections: Any) -> None:
-    staying = Limiter("100_000/day", store=url, **OPTIONS)
+    staying = Limiter(PLENTY, store=url, **OPTIONS)
 
     async def ask() -> None:
-        async with AsyncLimiter("100_000/day", store=url, **OPTIONS) as limiter:
+        async with AsyncLimiter(PLENTY, store=url, **OPTIONS) as limiter:
             told = await asyncio.gather(*(limiter.try_acquire("k") for _ in range(10)))
             assert {decision.source for decision in told} == {"store"}
 
@@ -356,7 +358,7 @@ def test_event_loops_of_threads_come_and_go(url: str, connections: Any) -> None:
 
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(work, range(4)))
-    assert staying.peek("k", 0).remaining == 100_000 - 4 * 15 * 11
+    assert staying.peek("k", 0).remaining == 10_000 - 4 * 15 * 11
     staying.close()
     eventually(lambda: connections() == 0, "all connections are closed")
 
@@ -367,14 +369,14 @@ def test_a_limiter_is_made_and_closed_while_another_is(url: str, connections: An
     count = itertools.count()
 
     def interrupt() -> None:
-        limiter = Limiter("100_000/day", store=url, name=f"inner{next(count) % 5}", timeout=PATIENCE)
+        limiter = Limiter(PLENTY, store=url, name=f"inner{next(count) % 5}", timeout=PATIENCE)
         if does != "makes":
             limiter.try_acquire("k")
         if does == "closes":
             limiter.close()
 
     def work() -> None:
-        with Limiter("100_000/day", store=url, timeout=PATIENCE) as limiter:
+        with Limiter(PLENTY, store=url, timeout=PATIENCE) as limiter:
             assert limiter.try_acquire("k").source == "store"
 
     for _ in at_each_step(work, interrupt, within="headgate.stores.sharing"):
@@ -444,7 +446,7 @@ def test_a_signals_handler_makes_and_closes_limiters(url: str, connections: Any)
 
     def beat(*_: object) -> None:
         nonlocal made
-        with Limiter("100_000/day", store=url, timeout=PATIENCE, name="beat") as limiter:
+        with Limiter(PLENTY, store=url, timeout=PATIENCE, name="beat") as limiter:
             limiter.try_acquire("k")
         made += 1
         signal.setitimer(signal.ITIMER_REAL, 0.002)
@@ -453,13 +455,13 @@ def test_a_signals_handler_makes_and_closes_limiters(url: str, connections: Any)
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.002)
         for number in range(300):
-            with Limiter("100_000/day", store=url, timeout=PATIENCE, name=f"n{number % 3}") as limiter:
+            with Limiter(PLENTY, store=url, timeout=PATIENCE, name=f"n{number % 3}") as limiter:
                 limiter.try_acquire("k")
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, former)
     assert made > 10
-    with Limiter("100_000/day", store=url, timeout=PATIENCE, name="beat", on_outage="raise") as limiter:
-        assert limiter.peek("k", 0).remaining == 100_000 - made
+    with Limiter(PLENTY, store=url, timeout=PATIENCE, name="beat", on_outage="raise") as limiter:
+        assert limiter.peek("k", 0).remaining == 10_000 - made
     gc.collect()
     eventually(lambda: connections() == 0, "all connections are closed")
