@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
+import tracemalloc
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate import AsyncLimiter, Decision, Limiter, ManualClock
-from headgate.denials import MAX_DENIALS, DenialMemory
+from headgate.denials import MAX_DENIALS, MAX_KEPT, DenialMemory
 from headgate.hits import Group, Hit
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.stores.redis import RedisStore
@@ -147,9 +150,11 @@ def test_several_processes_deny_from_memory_only_what_the_store_would_have_denie
 # One denial
 
 
-def denied(memory: DenialMemory, limit: Limit, key: str = "k", cost: int = 1, sent_us: int | None = None) -> Decision:
+def denied(
+    memory: DenialMemory, limit: Limit, key: str = "k", cost: int = 1, sent_us: int | None = None, name: str = "n"
+) -> Decision:
     """Teach it that a key's tokens are spent, as of now."""
-    group = Group((Hit(limit, key, "n", limit.capacity),))
+    group = Group((Hit(limit, key, name, limit.capacity),))
     clock = memory.clock
     spent = limit.algorithm.spend(
         limit.algorithm.judge(None, clock(), limit.arguments(group.hits[0].cost, clock(), ""), 0)[1]
@@ -157,7 +162,7 @@ def denied(memory: DenialMemory, limit: Limit, key: str = "k", cost: int = 1, se
     assert spent
     allowed, found = limit.algorithm.judge(spent[0], clock(), limit.arguments(cost, clock(), ""), 0)
     assert not allowed
-    decision = Decision(Group((Hit(limit, key, "n", cost),)), clock(), False, (limit.algorithm.keep(found),))
+    decision = Decision(Group((Hit(limit, key, name, cost),)), clock(), False, (limit.algorithm.keep(found),))
     memory.learn(decision, clock() if sent_us is None else sent_us, memory.forgettings)
     return decision
 
@@ -276,11 +281,115 @@ def test_a_flood_of_denied_keys_takes_bounded_room(clock: ManualClock) -> None:
     hit = decision.group.hits[0]
     for number in range(2 * MAX_DENIALS + 10):
         memory._remember(hit._replace(key=str(number)), decision.facts[0], clock(), clock() + 1_000_000)
-    (table,) = memory._tables.values()
+    (table,) = memory._tables.all()
     assert len(table.latest) + len(table.older) <= 2 * MAX_DENIALS
     recall = memory.lone(LIMITS[0], "n")
     assert recall(str(2 * MAX_DENIALS), 1) is not None
     assert recall("0", 1) is None
+
+
+# Names that come and go
+
+
+def test_names_that_come_and_go_leave_nothing_behind(clock: ManualClock) -> None:
+    """As of tenants, each with a limiter that is made, denies and is dropped: of one limit, and of several."""
+    memory = DenialMemory(1_000_000, clock)
+
+    def come_and_go(numbers: range) -> None:
+        for number in numbers:
+            name = f"tenant {number}"
+            recall = memory.lone(LIMITS[0], name)
+            denied(memory, LIMITS[0], name=name)
+            assert recall("k", 1) is not None
+            denied(memory, LIMITS[3], name=name)  # which nobody recalls by `lone`
+            clock.advance(microseconds=10_000)
+
+    tracemalloc.start()
+    try:
+        come_and_go(range(1_000))
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        come_and_go(range(1_000, 6_000))
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 5_000 * 10  # bytes
+    come_and_go(range(6_000, 20_000))
+    assert len(memory._kept) < 500
+    assert len(memory._tables) < 1_000
+
+
+def test_names_that_come_and_go_in_no_time_take_bounded_room(clock: ManualClock) -> None:
+    memory = DenialMemory(1_000_000, clock)
+    for number in range(4 * MAX_KEPT):
+        denied(memory, LIMITS[0], name=f"tenant {number}")
+    assert len(memory._tables.all()) <= MAX_KEPT
+    assert len(memory._tables) <= 2 * MAX_KEPT
+
+
+def test_a_denial_is_remembered_though_its_limiter_is_gone(clock: ManualClock) -> None:
+    """A limiter may be made for each request."""
+    memory = DenialMemory(1_000_000, clock)
+    denied(memory, LIMITS[0])
+    for passed_us in (0, 500_000, 499_999):
+        clock.advance(microseconds=passed_us)
+        gc.collect()
+        assert memory.lone(LIMITS[0], "n")("k", 1) is not None
+
+
+def test_what_is_given_back_through_one_limiter_another_of_the_same_name_hears_of(clock: ManualClock) -> None:
+    memory = DenialMemory(1_000_000, clock)
+    for _ in range(3):  # the limiters that remember have gone and come again
+        one, other = memory.lone(LIMITS[0], "n"), memory.lone(LIMITS[0], "n")
+        decision = denied(memory, LIMITS[0])
+        assert one("k", 1) is not None
+        assert other("k", 1) is not None
+        memory.forget([Group(decision.group.hits, 0, "give_back")])
+        assert one("k", 1) is None
+        assert other("k", 1) is None
+        clock.advance(seconds=5)
+        denied(memory, LIMITS[1], name="another")
+        del one, other
+        gc.collect()
+
+
+def test_a_limiter_that_denies_for_long_remembers_all_along(clock: ManualClock) -> None:
+    memory = DenialMemory(1_000_000, clock)
+    recall = memory.lone(LIMITS[1], "n")
+    for _ in range(50):
+        denied(memory, LIMITS[1])
+        assert recall("k", 1) is not None
+        clock.advance(microseconds=300_000)
+        denied(memory, LIMITS[0], name="another")
+        assert recall("k", 1) is not None
+
+
+def test_no_two_forgettings_are_taken_for_one(clock: ManualClock) -> None:
+    memory = DenialMemory(1_000_000, clock)
+    hit = Hit(LIMITS[0], "k", "n", 1)
+    with ThreadPoolExecutor(4) as threads:
+        told = list(threads.map(lambda _: memory.forget([Group((hit,), 0, "forget")]), range(400)))
+    assert len(told) == 400
+    assert next(memory._numbers) == 401
+
+
+def test_limiters_of_many_tenants_leave_nothing_behind(valkey_url: str, prefix: str) -> None:
+    store = RedisStore(valkey_url, prefix=prefix, timeout=PATIENT)
+    store.use_clock(clock := ManualClock())
+    denials = store._ledger.denials
+    assert denials is not None
+    for number in range(2_000):
+        limiter = Limiter("1/hour", store=store, name=f"tenant {number}", on_outage="raise")
+        assert limiter.try_acquire("k")
+        assert not limiter.try_acquire("k")
+        assert limiter.try_acquire("k").source == "memory_of_denial"
+        clock.advance(microseconds=50_000)
+    del limiter
+    gc.collect()
+    assert len(denials._kept) < 200
+    assert len(denials._tables.all()) < 200
+    store.close()
 
 
 # Through limiters

@@ -21,6 +21,7 @@ LAYERS = [
     {"clock"},
     {"forks"},
     {"daemons"},
+    {"interned"},
     {"locks"},
     {"loops"},
     {"algorithms"},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 Clock = Callable[[], int]
 """Returns the time as integer microseconds since the Unix epoch."""
@@ -50,6 +51,9 @@ class ManualClock:
         """Start at `start_us` microseconds since the epoch; by default an instant in January 2027."""
         self._now_us = start_us
         self._lock = threading.RLock()  # a signal's handler may move it, too, in the thread that does
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._now_us,)  # a copy goes its own way from here
 
     def __call__(self) -> int:
         """Return the time in microseconds since the epoch."""

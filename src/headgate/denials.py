@@ -14,6 +14,8 @@ This module must not know how a store is asked.
 
 from __future__ import annotations
 
+import itertools
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -21,10 +23,13 @@ from headgate.algorithms import Facts
 from headgate.clock import Clock, in_nanoseconds, monotonic_us
 from headgate.decision import Decision, Lone, SourcedDecision, ToldDecision
 from headgate.hits import Group, Hit
+from headgate.interned import Interned
 from headgate.limits import Concurrency, Limit, SlidingLog
 
 MAX_DENIALS: Final = 50_000
 """How many denials of one limit are remembered before the older half of them is forgotten."""
+MAX_KEPT: Final = 1_024
+"""For how many limits that no limiter has, denials are kept."""
 
 _Entry = tuple[int, Limit, int, int, int, tuple[int, ...], int]
 """`(until_ns, limit, cost, most, learned_us, facts, now_us)`: denied before `until_ns` by our clock, for this limit,
@@ -34,11 +39,12 @@ this cost and larger ones up to `most`; the facts, with the store's time, were t
 class _Table:
     """The denials of one limit, by key: the latest, and those before them."""
 
-    __slots__ = ("latest", "older")
+    __slots__ = ("__weakref__", "kept_until_us", "latest", "older")
 
     def __init__(self) -> None:
         self.latest: dict[str, _Entry] = {}
         self.older: dict[str, _Entry] = {}
+        self.kept_until_us = 0
 
 
 class RememberedDenial(ToldDecision):
@@ -71,16 +77,23 @@ class RememberedDenial(ToldDecision):
 class DenialMemory:
     """What was denied lately, for one store. Safe to share between threads and tasks.
 
+    Limits come and go, as tenants do: what is known of one goes with the limiters that have it, or, where none has (a
+    limiter of several limits, say), when its denials are over.
+
     :param cap_us: how long a denial is remembered at most, in microseconds.
     :param clock: tells the time in microseconds; it must not jump.
     """
 
     def __init__(self, cap_us: int, clock: Clock = monotonic_us) -> None:
         self._cap_us = cap_us
-        self._tables: dict[tuple[str, str], _Table] = {}
+        self._tables: Interned[tuple[str, str], _Table] = Interned()
+        """By name and algorithm."""
+        self._kept: deque[tuple[int, _Table]] = deque(maxlen=MAX_KEPT)
+        """Those of which a denial was learnt lately, whoever else has them, each with the time until which it stays."""
         self.clock = clock
+        self._numbers = itertools.count(1)
         self.forgettings = 0
-        """How often something was forgotten. A question that was sent before the last time teaches nothing."""
+        """The number of the last time that something was forgotten. A question that was sent before teaches nothing."""
 
     @property
     def clock(self) -> Clock:
@@ -152,13 +165,28 @@ class DenialMemory:
             table.older, table.latest = table.latest, {}
         # When a larger one fits a log, the log was not asked.
         most = hit.cost if isinstance(hit.limit, SlidingLog) else hit.limit.capacity
-        table.latest[hit.key] = (until_us * 1_000, hit.limit, hit.cost, most, self.clock(), facts, now_us)
+        learnt_us = self.clock()
+        table.latest[hit.key] = (until_us * 1_000, hit.limit, hit.cost, most, learnt_us, facts, now_us)
+        if until_us > table.kept_until_us:
+            self._keep(table, learnt_us)
+
+    def _keep(self, table: _Table, at_us: int) -> None:
+        """Let a table live for as long as what is learnt of it now, and let go of some others."""
+        table.kept_until_us = at_us + 2 * self._cap_us  # twice, so as to be asked for it once in a while
+        kept = self._kept
+        kept.append((table.kept_until_us, table))
+        try:
+            for _ in range(2):
+                if kept[0][0] <= at_us:
+                    kept.popleft()
+        except IndexError:  # somebody else did
+            pass
 
     def forget(self, groups: Sequence[Group]) -> None:
         """Something was given back or reset: what was denied may now pass."""
         for group in groups:
             if group.action in ("give_back", "forget"):
-                self.forgettings += 1
+                self.forgettings = next(self._numbers)
                 for hit in group.hits:
                     self._forget(hit)
 
@@ -170,9 +198,11 @@ class DenialMemory:
 
     def clear(self) -> None:
         """Forget everything."""
-        self.forgettings += 1
-        for table in self._tables.values():
-            table.latest, table.older = {}, {}
+        self.forgettings = next(self._numbers)
+        for table in self._tables.all():
+            table.latest, table.older, table.kept_until_us = {}, {}, 0
+        self._kept.clear()
 
     def _table(self, name: str, limit: Limit) -> _Table:
-        return self._tables.setdefault((name, limit.code), _Table())
+        at = (name, limit.code)
+        return self._tables.get(at) or self._tables.intern(at, _Table())

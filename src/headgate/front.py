@@ -5,8 +5,10 @@ This module must not know how a store is asked: blocking or awaited, that is the
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self, TypeVar
 
 from headgate.decision import Decision, JoinedDecision, Lone, leave
 from headgate.decorate import is_async
@@ -18,15 +20,21 @@ from headgate.outage import OnOutage, OutageRule
 from headgate.policy import Costs, Keys, Limits, Policy
 from headgate.stores import QuickStore, Store
 from headgate.stores.memory import MemoryStore
-from headgate.stores.urls import open_store
+from headgate.stores.sharing import Share
+from headgate.stores.urls import share_store
 
 OnDecision = Callable[[Decision], None]
+
+F = TypeVar("F", bound="Front")
 
 logger = logging.getLogger("headgate")
 
 
 class Front:
     """What both limiters share: the making, and all that asks nothing of the store."""
+
+    _asks_in_loops: ClassVar[bool]
+    """Are its calls awaited?"""
 
     def __init__(
         self,
@@ -46,7 +54,8 @@ class Front:
         :param limit: a limit, as text or object; a list of limits that all hold for one key; or a dict of named
             limits (tiers), each with a key of its own.
         :param store: a URL (`memory://`, `redis://...`, `rediss://...`, `valkey://...`, `unix://...`), or a
-            `Store`, which the limiter then does not close.
+            `Store`, which the limiter then does not close. Limiters of one URL, and the same `timeout`, `prefix` and
+            `remember_denials`, share their connections.
         :param name: the limiter's name, part of where its state lives. Limiters of one name share their counters,
             and a named limiter's numbers can change without losing state. By default, the limit's text.
         :param on_outage: what to answer when the store does not: `open` admits, `closed` denies, `raise` raises
@@ -68,14 +77,28 @@ class Front:
             raise InvalidUse(f"on_decision is a callable that takes a Decision, not {type(on_decision).__name__}")
         if on_decision is not None and is_async(on_decision):
             raise InvalidUse("on_decision is called and not awaited: give a plain function, which may start a task")
+        self._options = {
+            "store": store,
+            "name": name,
+            "on_outage": on_outage,
+            "on_decision": on_decision,
+            "timeout": timeout,
+            "prefix": prefix,
+            "remember_denials": remember_denials,
+            "lease": lease,
+        }
+        """What makes another limiter like this one."""
         self._policy = Policy(limit, name)
         self._name = name or next(iter(self._policy.limits))
         self._outage = OutageRule(on_outage, self._name)
         self._on_decision = on_decision
-        self._owns_store = isinstance(store, str)
+        self._share: Share | None = None
+        """What we have of a store that was made from a URL."""
         if isinstance(store, str):
             given = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials}
-            self._store = open_store(store, **{key: value for key, value in given.items() if value is not None})
+            options = {key: value for key, value in given.items() if value is not None}
+            self._share = share_store(store, asks_in_loops=self._asks_in_loops, **options)
+            self._store: Store = self._share.store
         elif timeout is not None or prefix is not None or remember_denials is not None:
             raise InvalidUse(
                 "timeout, prefix and remember_denials go with a store URL: set them on the store object itself"
@@ -86,8 +109,27 @@ class Front:
             )
         else:
             self._store = store
+        if isinstance(self._store, MemoryStore):  # a limiter like this one counts in the same memory
+            self._options |= {"store": self._store, "timeout": None, "prefix": None, "remember_denials": None}
         self._leases = self._make_leases(lease)
         self._find_quick_way()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A store in memory, or one with a client of somebody's, says why it cannot go with us.
+        return _remake, (type(self), self._policy.as_given, self._options), self._of_subclasses() or None
+
+    def __copy__(self) -> Self:
+        made = _remake(type(self), self._policy.as_given, self._options)
+        vars(made).update(self._of_subclasses())
+        return made
+
+    def _of_subclasses(self) -> dict[str, Any]:
+        """What others have set here."""
+        ours = set(vars(_remake(type(self), "1/s", {"store": MemoryStore()})))
+        for kind in type(self).__mro__:
+            if kind.__module__.startswith("headgate."):
+                ours.update(vars(kind), inspect.get_annotations(kind))
+        return {name: value for name, value in vars(self).items() if name not in ours}
 
     def _find_quick_way(self) -> None:
         self._lone: Lone | None = None
@@ -162,6 +204,13 @@ class Front:
         settled = JoinedDecision(Group(hits), at_us, decision.allowed, facts, decision.source)
         settled.claim()
         return settled
+
+
+def _remake(kind: type[F], limit: Limits, options: dict[str, Any]) -> F:
+    """Make a limiter like another. A subclass may ask for other arguments than we do: its `__init__` is passed by."""
+    made = kind.__new__(kind)
+    Front.__init__(made, limit, **options)
+    return made
 
 
 def _without_trip(store: QuickStore) -> Callable[[Limit, str], Lone]:

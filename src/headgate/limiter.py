@@ -57,6 +57,8 @@ class Limiter(Front):
     A context manager; it closes what it opened itself.
     """
 
+    _asks_in_loops = False
+
     def _find_quick_way(self) -> None:
         """As in `Front`. And in memory, what decides becomes the method `try_acquire` itself: one call more would take
         a tenth of the time.
@@ -211,8 +213,8 @@ class Limiter(Front):
     def close(self) -> None:
         """Give back what was leased, and close what this limiter opened itself."""
         self._return_leases()
-        if self._owns_store:
-            self._store.close()
+        if self._share is not None:
+            self._share.close()
 
     def __enter__(self) -> Self:
         return self
@@ -306,6 +308,7 @@ class AsyncLimiter(Front):
     An async context manager; it closes what it opened itself.
     """
 
+    _asks_in_loops = True
     _returning: asyncio.Task[None] | None = None
 
     _ride: Ride | None = None
@@ -418,8 +421,8 @@ class AsyncLimiter(Front):
             self._returning.cancel()
         if self._leases is not None:
             await drive_async(self._leases.giving_back(only_idle=False), self._send_back)
-        if self._owns_store:
-            await self._store.aclose()
+        if self._share is not None:
+            await self._share.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -503,6 +506,5 @@ def _twin(limiter: Front, kind: type[Colour]) -> Colour:
     vars(twin).update(
         {name: value for name, value in vars(limiter).items() if name not in ("_renewer", "_returning", "try_acquire")}
     )
-    twin._owns_store = False
     twin._find_quick_way()
     return twin

@@ -64,6 +64,8 @@ class PerLoop(Generic[T]):
                     self._things.pop(other, None)
             thing = self._things[loop] = self._make(loop)
         self._latest = (loop, thing)
+        if self._things.get(loop) is not thing:  # another thread has just taken it away
+            self._latest = None
         return thing
 
     def pop(self, loop: _Loop) -> T | None:

@@ -46,15 +46,19 @@ class Policy:
         if isinstance(limits, Mapping):
             self._tiers = tuple(check_key(tier) for tier in limits)
             self._limits = tuple(parse_limit(limit) for limit in limits.values())
+            self.as_given: Limits = dict(zip(self._tiers, self._limits, strict=True))
+            """What makes the same limits again."""
             self._names = tuple(
                 _join(name, tier) if name else f"{tier}={limit}"
                 for tier, limit in zip(self._tiers, self._limits, strict=True)
             )
         elif isinstance(limits, (str, Limit)):
             self._limits = (parse_limit(limits),)
+            self.as_given = self._limits[0]
             self._names = (name or str(self._limits[0]),)
         elif isinstance(limits, Sequence):
             self._limits = tuple(parse_limit(limit) for limit in limits)
+            self.as_given = list(self._limits)
             self._names = tuple(_join(name, limit.label) if name else str(limit) for limit in self._limits)
         else:
             raise LimitSyntaxError(repr(limits), 0, f"a limit is a text or a Limit, not {type(limits).__name__}")

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -42,6 +43,7 @@ from headgate.stores.redis import RedisStore
 from headgate.stores.redis.server import Server
 from tests.faults.processes import run_in_processes
 from tests.servers import OwnValkey, eventually, fake_server, greetings_only, own_valkey, silence, tls_front
+from tests.stepping import at_each_step
 
 PATIENT = 20.0
 """A deadline for tests that are not about deadlines."""
@@ -362,6 +364,18 @@ def test_threads_may_begin_and_end_an_event_loop_for_each_call(own: OwnValkey) -
         decisions = [decision for told in threads.map(work, range(8)) for decision in told]
     assert all(decisions)
     assert len(decisions) == 240
+
+
+def test_a_store_may_be_closed_while_it_is_closed(own: OwnValkey) -> None:
+    store = RedisStore(own.url, timeout=PATIENT, prefix="closing")
+    limiter = Limiter("1/day; burst=5000", store=store, on_outage="raise")
+
+    def work() -> None:
+        limiter.try_acquire("k")
+        store.close()
+
+    for _ in at_each_step(work, store.close, within="headgate.stores.redis.blocking"):
+        assert store._servers._lines._idle == deque()  # type: ignore[union-attr]
 
 
 def test_whatever_hinders_connecting_is_an_outage(own: OwnValkey) -> None:

@@ -137,6 +137,12 @@ class MemoryStore:
     def __repr__(self) -> str:
         return f"<MemoryStore of {len(self)} entries>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise InvalidUse(
+            "a store in memory cannot be pickled, nor copied: what it counts is in this process alone. Give limiters "
+            "that processes share a URL, such as store='redis://...', or make one in each process"
+        )
+
     def __len__(self) -> int:
         """How many entries are held, those included whose debt is over but which the hand has not met yet."""
         return len(self._round)

@@ -7,9 +7,20 @@ from typing import Any
 from headgate.errors import StoreURLError
 from headgate.stores import Store
 from headgate.stores.memory import MemoryStore
+from headgate.stores.sharing import Share, key_of
 
 _REDIS = ("redis", "rediss", "valkey", "valkeys", "unix")
 _CLUSTER = tuple(f"{name}+cluster" for name in _REDIS if name != "unix")
+
+
+def share_store(url: str, *, asks_in_loops: bool, **options: Any) -> Share:
+    """A share in the store that a URL names: of servers, one for all who ask for the same with the same options; of
+    memory, always one of one's own.
+
+    :param asks_in_loops: is it for an asyncio limiter?
+    :raises StoreURLError, MissingExtra: as `open_store` does.
+    """
+    return Share(key_of(url, options), lambda: open_store(url, **options), asks_in_loops=asks_in_loops)
 
 
 def open_store(url: str, **options: Any) -> Store:

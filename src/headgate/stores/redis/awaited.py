@@ -9,8 +9,10 @@ keeps its place, so that its answer is not taken for the next one's.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import hiredis
@@ -101,11 +103,16 @@ class Wire(asyncio.Protocol):
 
 
 class Exchange:
-    """The connection of one event loop, and the questions that wait for it to be opened."""
+    """The connection of one event loop, and the questions that wait for it to be opened. To be made in that loop, and
+    used in no other. What is dropped hangs up: the loop would keep the connection.
+    """
+
+    _wire: Wire | None = None
 
     def __init__(self, dialler: Dialler) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
         self._dialler = dialler
-        self._wire: Wire | None = None
         self._waiting: list[Question] = []
         self._dialling: asyncio.Task[None] | None = None
         self._is_retired = False
@@ -145,6 +152,20 @@ class Exchange:
         self._is_retired = True
         if self._wire is not None:
             self._wire.retire()
+
+    def retire_soon(self) -> None:
+        """As `retire`, from anywhere. In a forked process, where our event loop does not run, nothing happens."""
+        self._from_anywhere(self.retire)
+
+    def _from_anywhere(self, hang_up: Callable[[], None]) -> None:
+        if self._pid == os.getpid():
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(hang_up)
+
+    def __del__(self) -> None:
+        wire = self._wire
+        if wire is not None and wire.is_usable:
+            self._from_anywhere(wire.retire)
 
     def close(self) -> None:
         """Hang up."""

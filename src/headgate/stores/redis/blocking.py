@@ -104,4 +104,8 @@ class Lines:
     def close(self) -> None:
         """Hang up where nobody is asking."""
         while self._idle:
-            self._idle.pop().close()
+            try:
+                line = self._idle.pop()
+            except IndexError:  # another thread took the last one
+                break
+            line.close()

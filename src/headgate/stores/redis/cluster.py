@@ -276,6 +276,16 @@ class Cluster:
         for node in list(self._nodes.values()):
             node.close()
 
+    def close_loops(self) -> None:
+        """As `Server.close_loops`, of all nodes."""
+        for node in list(self._nodes.values()):
+            node.close_loops()
+
+    async def close_loop(self) -> None:
+        """As `Server.close_loop`, of all nodes."""
+        for node in list(self._nodes.values()):
+            await node.close_loop()
+
     async def aclose(self) -> None:
         """As `Server.aclose`, of all nodes."""
         for node in list(self._nodes.values()):

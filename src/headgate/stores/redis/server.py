@@ -220,13 +220,17 @@ class Server:
         return ScriptMissing() if text.startswith("NOSCRIPT") else self._refused(text)
 
     def close(self) -> None:
-        """Close what was opened for threads, where nobody is asking, and have event loops close theirs."""
+        """Close what is open, as soon as nobody is asking there."""
         self._lines.close()
+        self.close_loops()
+
+    def close_loops(self) -> None:
+        """Close what was opened for event loops, as soon as nobody is asking there."""
         for loop in self._exchanges.loops():
             exchange = self._exchanges.pop(loop)
             self._tasks.forget(loop)
-            if exchange is not None and loop.is_running():  # ours, or another thread's
-                loop.call_soon_threadsafe(exchange.close)
+            if exchange is not None:
+                exchange.retire_soon()
 
     async def aclose(self) -> None:
         """Close what was opened for this event loop, and for threads where nobody is asking."""
@@ -238,11 +242,20 @@ class Server:
             await asyncio.sleep(0)  # let the transport end
         self._lines.close()
 
+    async def close_loop(self) -> None:
+        """Close what was opened for this event loop, as soon as nobody is asking there."""
+        loop = asyncio.get_running_loop()
+        exchange = self._exchanges.pop(loop)
+        self._tasks.forget(loop)
+        if exchange is not None:
+            exchange.retire()
+            await asyncio.sleep(0)  # let the transport end
+
     def retire(self) -> None:
         """Close what is open as soon as nobody asks there, and what those open who still do."""
         self._is_retired = True
         self._lines.close()
         for loop in self._exchanges.loops():
             exchange = self._exchanges.pop(loop)
-            if exchange is not None and loop.is_running():
-                loop.call_soon_threadsafe(exchange.retire)
+            if exchange is not None:
+                exchange.retire_soon()

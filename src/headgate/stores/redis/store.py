@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, Self
 
 try:
     import hiredis  # noqa: F401  # here, because what imports it below would not say which extra it is of
@@ -101,6 +102,20 @@ class RedisStore:
             raise InvalidUse(
                 f"remember_denials is a number of seconds from 0 to {MAX_REMEMBERED}, not {remember_denials!r}"
             )
+        self._made_from = (
+            None
+            if client is not None
+            else {
+                "url": url,
+                "prefix": prefix,
+                "hash_tag": hash_tag,
+                "timeout": timeout,
+                "coalesce": coalesce,
+                "remember_denials": remember_denials,
+                **options,
+            }
+        )
+        """What makes another store like this one, password and all."""
         self.timeout = timeout
         checked = check_prefix(prefix)
         self._ledger = Ledger(
@@ -141,6 +156,21 @@ class RedisStore:
 
     def __repr__(self) -> str:
         return f"<RedisStore {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._made_from is None:
+            raise InvalidUse(
+                "a store with a client of yours cannot be pickled, for connections do not travel: "
+                "make it from a URL, as RedisStore('redis://...'), or make it anew in each process"
+            )
+        if self._ledger.clock is not None:
+            raise InvalidUse("a store that decides by a clock of a test's cannot be pickled: its copy would not see it")
+        return partial(type(self), **self._made_from), ()
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))  # it has the same connections
+        vars(copied).update(vars(self))
+        return copied
 
     def decide(self, groups: Sequence[Group], /) -> list[Decision]:
         """Judge a batch in one trip, blocking.
@@ -244,12 +274,20 @@ class RedisStore:
         return None if denials is None or len(group.hits) == 1 else denials.recall(group)
 
     def close(self) -> None:
-        """Close what this store opened for threads, where nobody is asking, and have event loops close theirs."""
+        """Close what this store opened, for threads and event loops, as soon as nobody is asking there."""
         self._servers.close()
 
     async def aclose(self) -> None:
         """Close what this store opened for this event loop, and for threads where nobody is asking."""
         await self._servers.aclose()
+
+    def close_loops(self) -> None:
+        """Close what this store opened for event loops, as soon as nobody is asking there."""
+        self._servers.close_loops()
+
+    async def close_loop(self) -> None:
+        """Close what this store opened for this event loop, as soon as nobody is asking there."""
+        await self._servers.close_loop()
 
 
 async def _told(decisions: list[Decision]) -> list[Decision]:
