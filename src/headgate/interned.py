@@ -5,12 +5,12 @@ This module must not know what those are.
 
 from __future__ import annotations
 
-import threading
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
+from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
-from headgate.forks import begin_afresh_in_child
+from headgate.locks import lock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -18,33 +18,19 @@ V = TypeVar("V")
 _SWEEP_AT_LEAST: Final = 64
 
 
-class _Marker:
-    """Lives for as long as a call does, however that ends."""
-
-    __slots__ = ("__weakref__",)
-
-
 class Interned(Generic[K, V]):
     """Things by their keys, held weakly. Safe to share between threads and with forked processes; and a signal's
     handler may ask while it interrupts somebody who is asking.
 
     No callback takes out what has gone, since one may run at any line of any thread: now and then, whoever comes does
-    it for all.
+    it for all. What is taken out is looked at right before, with no call in between at which a handler could come in.
     """
 
     def __init__(self) -> None:
         self._refs: dict[K, weakref.ref[V]] = {}
-        """The value of a key that is there is replaced, and a key is taken out, under the lock only, and only when what
-        it led to has gone."""
+        """A key is taken out under the lock only, and only when what it leads to has gone."""
         self._sweep_at = _SWEEP_AT_LEAST
-        self._begin()
-        begin_afresh_in_child(self, Interned._begin)
-
-    def _begin(self) -> None:
-        self._lock = threading.RLock()
-        self._changing: Callable[[], _Marker | None] = _nobody
-        """Leads to the marker of the call that is replacing something, if there is one: one of the same thread, for
-        whoever has the lock."""
+        self._lock = lock()
 
     def __len__(self) -> int:
         return len(self._refs)
@@ -59,32 +45,22 @@ class Interned(Generic[K, V]):
         return [thing for ref in list(self._refs.values()) if (thing := ref()) is not None]
 
     def intern(self, key: K, made: V) -> V:
-        """What there is for a key: from now on `made`, if there was nothing.
-
-        Whoever interrupts another call in the very moment in which that replaces something gets `made` to itself.
-        """
+        """What there is for a key: from now on `made`, if there was nothing."""
         ref = weakref.ref(made)
-        found = self._refs.setdefault(key, ref)()
-        if found is not None and len(self._refs) < self._sweep_at:
-            return found
-        with self._lock:
-            if self._changing() is not None:
-                return made if found is None else found
-            marker = _Marker()
-            self._changing = weakref.ref(marker)
-            try:
-                if found is None and (found := self._refs.setdefault(key, ref)()) is None:
-                    self._refs[key] = ref
-                    found = made
-                if len(self._refs) >= self._sweep_at:
-                    for one, led in list(self._refs.items()):
-                        if led() is None:
-                            del self._refs[one]
-                    self._sweep_at = max(_SWEEP_AT_LEAST, 2 * len(self._refs))
-            finally:
-                del marker
+        while True:
+            known = self._refs.setdefault(key, ref)
+            found = known()
+            if found is not None:
+                break
+            self._take_out(key, known)
+        if len(self._refs) >= self._sweep_at:
+            for one, led in list(self._refs.items()):
+                if led() is None:
+                    self._take_out(one, led)
+            self._sweep_at = max(_SWEEP_AT_LEAST, 2 * len(self._refs))
         return found
 
-
-def _nobody() -> None:
-    """Leads to nobody."""
+    def _take_out(self, key: K, gone: weakref.ref[V]) -> None:
+        with self._lock, suppress(KeyError):
+            if self._refs[key] is gone:
+                del self._refs[key]

@@ -297,7 +297,7 @@ def test_more_than_can_be_remembered_is_given_back_in_part_and_never_too_much() 
         bucket.give_back(decision)
     for decision in decisions[::2]:
         bucket.give_back(decision)
-    (table,) = bucket.store._living_tables()
+    (table,) = bucket.store._tables.all()
     state, _ = table.find(table.entries["k"])
     assert state is None or len(state[2].returned) <= token_bucket.MAX_SPANS
     left = bucket.store.decide([Group((Hit(bucket._limit, "k", "n", 0),), 0, "peek")])[0].remaining

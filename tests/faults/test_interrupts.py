@@ -96,7 +96,7 @@ def test_an_interrupt_leaves_no_entry_of_the_memory_store_behind(limit: Limit, a
         finally:
             alarm.is_armed = False  # were anything else raised, pytest would be interrupted
     assert times > TIMES
-    assert sum(len(table.entries) for table in store._living_tables()) <= len(store) <= 100
+    assert sum(len(table.entries) for table in store._tables.all()) <= len(store) <= 100
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

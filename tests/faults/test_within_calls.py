@@ -109,7 +109,7 @@ class Bench:
     def outcome(self) -> tuple[int, ...]:
         """What is left, by what each way of asking says, and that the store is in order."""
         left = tuple(self.limiter.peek(key, 0).remaining for key in ("k", "new"))
-        kept = [key for table in self.store._living_tables() for key in table.entries]
+        kept = [key for table in self.store._tables.all() for key in table.entries]
         places = [key for _, key in self.store._round]
         assert {*kept} <= {*places}  # or nobody would ever drop it
         assert self.store._under_way is None

@@ -21,7 +21,6 @@ docs/decisions/0012-calls-within-calls.md has the whole of it.
 
 from __future__ import annotations
 
-import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -33,6 +32,7 @@ from headgate.clock import Clock, in_nanoseconds, system_clock
 from headgate.decision import BucketDecision, Decision, Lone, ToldDecision
 from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
+from headgate.interned import Interned
 from headgate.keys import check_key
 from headgate.limits import Concurrency, Limit, TokenBucket
 from headgate.locks import lock
@@ -121,7 +121,8 @@ class MemoryStore:
             raise InvalidUse(f"max_entries must be at least 1, not {max_entries}")
         self._clock = clock
         self._max_entries = max_entries
-        self._tables: dict[tuple[str, str], weakref.ref[_Table]] = {}
+        self._tables: Interned[tuple[str, str], _Table] = Interned()
+        """By name and algorithm."""
         self._round: deque[_Place] = deque()
         """A place for each entry of the tables, at least one. It may have places without an entry, too: whoever comes
         by there drops them."""
@@ -165,7 +166,7 @@ class MemoryStore:
         """Forget everything."""
         with self._lock:
             self._begin()  # what is under way here is to judge anew
-            for table in self._living_tables():
+            for table in self._tables.all():
                 table.entries.clear()  # emptied, not dropped: `lone` holds on to them
             self._round.clear()
             self._sweep_at = 0
@@ -297,20 +298,7 @@ class MemoryStore:
 
     def _table(self, name: str, limit: Limit) -> _Table:
         owner = (name, limit.code)
-        while True:
-            known = self._tables.get(owner)
-            table = None if known is None else known()
-            if table is not None:
-                return table
-            table = _Table()
-            made = weakref.ref(table, _Forgetting(self._tables, owner))
-            if known is not None and self._tables.get(owner) is known:
-                self._tables.pop(owner, None)  # it is dead, and its callback is about to do so
-            if self._tables.setdefault(owner, made) is made:
-                return table
-
-    def _living_tables(self) -> list[_Table]:
-        return [table for reference in list(self._tables.values()) if (table := reference()) is not None]
+        return self._tables.get(owner) or self._tables.intern(owner, _Table())
 
     def _count_in(self, table: _Table, rate: int) -> dict[str, _Entry]:
         """Count a table's plain entries in these parts from now on. Returns the entries; who holds those from before
@@ -504,20 +492,6 @@ class MemoryStore:
             if places and places[0] is place:
                 places.popleft()
         return living
-
-
-class _Forgetting:
-    """Forgets a table that has gone, unless there is another one by now. It must not hold on to the store."""
-
-    __slots__ = ("_owner", "_tables")
-
-    def __init__(self, tables: dict[tuple[str, str], weakref.ref[_Table]], owner: tuple[str, str]) -> None:
-        self._tables = tables
-        self._owner = owner
-
-    def __call__(self, reference: weakref.ref[_Table]) -> None:
-        if self._owner in self._tables and self._tables[self._owner] is reference:
-            del self._tables[self._owner]
 
 
 def _writing(state: Any, until_us: int, facts: Facts) -> Callable[[], _Written]:
