@@ -11,6 +11,7 @@ import operator
 from abc import ABC, abstractmethod
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
+from fractions import Fraction
 from math import gcd
 from typing import Any, ClassVar, Final, SupportsIndex
 from zoneinfo import ZoneInfo
@@ -95,6 +96,13 @@ class Limit(ABC):
         """A short name that stays when the numbers change: `per-minute`, `per-30s`, `concurrency`."""
         return f"per-{_period_text(self.period_us)}"
 
+    @property
+    def span(self) -> str:
+        """The time after which all that was spent is over, in microseconds, as a text. What was spent under one limit
+        means something to another of its algorithm only where they span the same.
+        """
+        return str(self.period_us)
+
     @abstractmethod
     def arguments(self, cost: int, now_us: int, holder: str) -> tuple[Any, ...]:
         """What the algorithm needs to judge `cost` tokens. `now_us` may be a guess; it only chooses calendar
@@ -167,6 +175,10 @@ class TokenBucket(Limit):
         increment = cost * self._token if cost <= self.capacity else min(cost * self._token, MAX_SPAN_US * self._parts)
         return increment, self._tolerance, self._parts
 
+    @property
+    def span(self) -> str:
+        return str(Fraction(self._tolerance, self._parts))
+
     def receipt(self, facts: Facts, cost: int) -> token_bucket.Receipt:
         return facts[2], facts[3], False
 
@@ -236,6 +248,10 @@ class FixedWindow(Limit):
     @property
     def label(self) -> str:
         return f"per-{self.unit or _period_text(self.period_us, weeks=False)}"
+
+    @property
+    def span(self) -> str:
+        return str(self.period_us) if self.unit is None else f"{self.unit}-{self.tz}"
 
     def window(self, at_us: int) -> tuple[int, int]:
         """The window that contains an instant: its first microsecond, and the next window's."""
@@ -397,6 +413,10 @@ class Concurrency(Limit):
     @property
     def label(self) -> str:
         return "concurrency"
+
+    @property
+    def span(self) -> str:
+        return ""  # who holds a slot holds it, whatever the others' time to live
 
     @property
     def ttl_us(self) -> int:

@@ -100,8 +100,9 @@ class Policy:
         keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
         hits = []
         tiers = self._tiers or self._names
-        for limit_here, name, key_here, cost_here, tier in zip(limits, self._names, keys, costs, tiers, strict=True):
-            tokens = check_cost(cost_here, limit_here, name)
+        names = self._names if limit is None else map(_name_of_call, self._names, self._limits, limits)
+        for limit_here, name, key_here, cost_here, tier in zip(limits, names, keys, costs, tiers, strict=True):
+            tokens = check_cost(cost_here, limit_here, tier)
             holder = _holder(limit_here) if isinstance(limit_here, Concurrency) else ""
             hits.append(Hit(limit_here, key_here, name, tokens, holder, self.receipt, tier))
         return Group(tuple(hits), max_wait_us, action)
@@ -269,6 +270,14 @@ def wait_bound_us(timeout: float | None) -> int:
     if not is_usable:
         raise InvalidUse(f"a timeout is a number of seconds of at least 0, or None, not {timeout!r}")
     return MAX_SPAN_US if timeout >= MAX_SPAN_US // 1_000_000 else int(timeout * 1_000_000)
+
+
+def _name_of_call(name: str, own: Limit, given: Limit) -> str:
+    """Where the state of a call's limit lives: with the limiter's own, unless it spans another time. Together, each
+    would take the other's state for what it is not, and forget it.
+    """
+    is_alike = given is own or given.code != own.code or given.span == own.span
+    return name if is_alike else f"{name}~{given.span}"
 
 
 def _holder(limit: Limit) -> str:

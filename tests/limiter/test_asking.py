@@ -31,6 +31,7 @@ from headgate import (
     SlidingLog,
     SlidingWindow,
     TokenBucket,
+    parse_limit,
 )
 from tests.limiter.bench import Bench, ask, holding, peek, remaining, remaining_by_tier, told
 
@@ -359,10 +360,11 @@ async def test_a_limit_for_one_call_takes_the_place_of_the_limiters_own(bench: B
     assert await ask(limiter, "user:42", 2)
     assert not await ask(limiter, "user:42")
     # What was spent is still owed: two tokens at 2/minute are a minute, which is 10 tokens at 10/minute.
-    generous = await ask(limiter, "user:42", 5, limit="10/minute; burst=15")
+    bench.clock.advance(seconds=30)
+    generous = await ask(limiter, "user:42", 5, limit="10/minute")
     assert generous
-    assert (generous.limit, generous.remaining) == (15, 0)
-    assert not await ask(limiter, "user:42", limit="10/minute; burst=15")
+    assert (generous.limit, generous.remaining) == (10, 0)
+    assert not await ask(limiter, "user:42", limit="10/minute")
 
 
 async def test_a_limit_for_one_call_is_checked_like_any_other(bench: Bench) -> None:
@@ -379,6 +381,33 @@ async def test_a_limit_for_one_call_of_another_kind_counts_apart(bench: Bench) -
     assert await ask(limiter, "user:42", 2)
     assert await ask(limiter, "user:42", 2, limit="fixed-window 2/minute")
     assert not await ask(limiter, "user:42")
+
+
+SPANS = [
+    ("5/minute", "3/hour"),
+    ("5/minute", "5/minute; burst=50"),
+    ("fixed-window 5/minute", "fixed-window 3/day"),
+    ("fixed-window 5/day", "fixed-window 5/day; tz=Europe/Berlin"),
+    ("sliding-window 5/minute", "sliding-window 3/hour"),
+    ("sliding-log 5/minute", "sliding-log 3/hour"),
+]
+
+
+@pytest.mark.parametrize(("own", "other"), [*SPANS, *[pair[::-1] for pair in SPANS]])
+async def test_limits_that_span_different_times_count_apart_and_neither_forgets(
+    bench: Bench, own: str, other: str
+) -> None:
+    limiter = bench.limiter(own, name="api")
+    admitted = {own: 0, other: 0}
+    for _ in range(60):
+        for limit in (own, other):
+            decision = await ask(limiter, "k", limit=limit)
+            assert decision.binding == "api"
+            admitted[limit] += decision.allowed
+    assert admitted == {limit: parse_limit(limit).capacity for limit in (own, other)}
+    await told(limiter.reset("k", limit=other))
+    assert await ask(limiter, "k", limit=other)
+    assert not await ask(limiter, "k")
 
 
 async def test_a_decision_knows_what_was_asked(bench: Bench) -> None:
