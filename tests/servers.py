@@ -173,8 +173,9 @@ class FakeServer:
                     reply = self._answer(words)
                     if reply is not None:
                         client.sendall(reply)
-        except (OSError, ValueError):
-            pass
+        except (OSError, ValueError):  # of the client's, or raised to end this connection
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._listener.shutdown(socket.SHUT_RDWR)
