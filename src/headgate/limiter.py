@@ -58,6 +58,10 @@ class Limiter(Front):
     """
 
     _asks_in_loops = False
+    _renewer: Renewer
+    """Made with the first hold."""
+    _returning: Daemon
+    """Made with the first lease: gives back what is idle."""
 
     def _find_quick_way(self) -> None:
         """As in `Front`. And in memory, what decides becomes the method `try_acquire` itself: one call more would take

@@ -39,11 +39,11 @@ from headgate import (
     StoreUnavailable,
 )
 from headgate.clock import system_clock
-from headgate.stores.redis import RedisStore
+from headgate.stores.redis import RedisStore, blocking
 from headgate.stores.redis.server import Server
 from tests.faults.processes import run_in_processes
 from tests.servers import OwnValkey, eventually, fake_server, greetings_only, own_valkey, silence, tls_front
-from tests.stepping import at_each_step
+from tests.striking import code_of, each_point
 
 PATIENT = 20.0
 """A deadline for tests that are not about deadlines."""
@@ -374,7 +374,8 @@ def test_a_store_may_be_closed_while_it_is_closed(own: OwnValkey) -> None:
         limiter.try_acquire("k")
         store.close()
 
-    for _ in at_each_step(work, store.close, within="headgate.stores.redis.blocking"):
+    for point in each_point():
+        point.striking(work, code_of(blocking), store.close)
         assert store._servers._lines._idle == deque()  # type: ignore[union-attr]
 
 

@@ -21,12 +21,13 @@ import redis
 
 from headgate import AsyncLimiter, Limiter, MemoryStore
 from headgate.errors import InvalidUse
+from headgate.stores import sharing
 from headgate.stores.redis import RedisStore
 from headgate.stores.sharing import key_of
 from headgate.stores.urls import share_store
 from tests.faults.processes import run_in_processes
 from tests.servers import PATIENCE, OwnValkey, eventually, own_valkey, soon
-from tests.stepping import at_each_step
+from tests.striking import code_of, each_point
 
 OPTIONS: dict[str, Any] = {"timeout": PATIENCE, "remember_denials": 0, "on_outage": "raise"}
 MANY = 60
@@ -365,7 +366,7 @@ def test_event_loops_of_threads_come_and_go(url: str, connections: Any) -> None:
 
 @pytest.mark.parametrize("does", ["makes", "closes", "drops"])
 def test_a_limiter_is_made_and_closed_while_another_is(url: str, connections: Any, does: str) -> None:
-    """At each step, as by a signal's handler or a finalizer."""
+    """At each point, as by a signal's handler or a finalizer."""
     count = itertools.count()
 
     def interrupt() -> None:
@@ -379,7 +380,8 @@ def test_a_limiter_is_made_and_closed_while_another_is(url: str, connections: An
         with Limiter(PLENTY, store=url, timeout=PATIENCE) as limiter:
             assert limiter.try_acquire("k").source == "store"
 
-    for _ in at_each_step(work, interrupt, within="headgate.stores.sharing"):
+    for point in each_point():
+        point.striking(work, code_of(sharing), interrupt)
         assert connections() <= 2
     gc.collect()
     eventually(lambda: connections() == 0, "all connections are closed")
