@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -196,6 +197,24 @@ def test_a_log_that_was_looked_at_with_a_shorter_period_goes_on(clock: ManualClo
     clock.advance(seconds=2)
     limiter.peek("k", limit="sliding-log 5/second")
     assert limiter.try_acquire("k")
+
+
+@ALL_KINDS
+def test_names_that_come_and_go_leave_nothing_behind(clock: ManualClock, limit: Limit) -> None:
+    store = MemoryStore(clock, max_entries=10)
+    for number in range(2_000):
+        limiter = Limiter(limit, store=store, name=f"tenant {number}")
+        assert limiter.try_acquire("k")
+        assert limiter.peek("k", 0).remaining == 2
+    assert len(store) == 10
+    assert len(store._tables) <= 128  # and not 2,000
+
+
+def test_a_name_is_kept_for_as_long_as_something_is_owed_under_it(clock: ManualClock) -> None:
+    store = MemoryStore(clock)
+    assert Limiter("1/minute", store=store, name="tenant").try_acquire("k")
+    gc.collect()
+    assert not Limiter("1/minute", store=store, name="tenant").try_acquire("k")
 
 
 def test_it_is_a_store() -> None:
