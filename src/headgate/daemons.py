@@ -61,8 +61,8 @@ class Daemon:
         if _ending or sys.is_finalizing():  # it would never begin, and we would wait for that
             logger.info("headgate: the thread %s is not started, since the interpreter ends", self._name)
             return
-        thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         try:
+            thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             _daemons.add(self)
             self._thread = thread
             thread.start()

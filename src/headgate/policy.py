@@ -100,11 +100,13 @@ class Policy:
         keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
         hits = []
         tiers = self._tiers or self._names
-        names = self._names if limit is None else map(_name_of_call, self._names, self._limits, limits)
-        for limit_here, name, key_here, cost_here, tier in zip(limits, names, keys, costs, tiers, strict=True):
-            tokens = check_cost(cost_here, limit_here, tier)
+        for own, limit_here, name, key_here, cost_here, tier in zip(
+            self._limits, limits, self._names, keys, costs, tiers, strict=True
+        ):
+            tokens = check_cost(cost_here, limit_here, name)
+            name_here = name if limit_here is own else _name_of_call(name, own, limit_here)
             holder = _holder(limit_here) if isinstance(limit_here, Concurrency) else ""
-            hits.append(Hit(limit_here, key_here, name, tokens, holder, self.receipt, tier))
+            hits.append(Hit(limit_here, key_here, name_here, tokens, holder, self.receipt, tier))
         return Group(tuple(hits), max_wait_us, action)
 
     def lone(self, make: Callable[[Limit, str], T]) -> T | None:
@@ -276,7 +278,7 @@ def _name_of_call(name: str, own: Limit, given: Limit) -> str:
     """Where the state of a call's limit lives: with the limiter's own, unless it spans another time. Together, each
     would take the other's state for what it is not, and forget it.
     """
-    is_alike = given is own or given.code != own.code or given.span == own.span
+    is_alike = given.code != own.code or given.span == own.span
     return name if is_alike else f"{name}~{given.span}"
 
 
