@@ -271,12 +271,13 @@ def test_a_process_that_ends_while_it_waits_gives_back_if_it_can(
     store = RedisStore(valkey_url, prefix=prefix, timeout=PATIENT)
     limiter = Limiter("1/hour", store=store, on_outage="raise")
     limiter.try_acquire("k")
-    process = multiprocessing.get_context("spawn").Process(
-        target=wait_until_killed, args=(valkey_url, prefix, "1/hour"), daemon=True
-    )
+    context = multiprocessing.get_context("spawn")
+    sleeps = context.Event()  # interrupted earlier, before it knows that it was admitted, it could not give back
+    process = context.Process(target=wait_until_killed, args=(valkey_url, prefix, "1/hour", sleeps), daemon=True)
     process.start()
     try:
-        eventually(lambda: limiter.peek("k").retry_after > 7_000, "the process waits")
+        assert sleeps.wait(20)
+        assert limiter.peek("k").retry_after > 7_000
         assert process.pid is not None
         os.kill(process.pid, signal.SIGINT if is_interrupted else signal.SIGKILL)
         process.join(20)

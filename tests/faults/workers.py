@@ -8,7 +8,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Barrier, Event
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from headgate import AsyncLimiter, Decision, Limiter, StoreOutage
 from headgate.stores.redis import RedisStore
@@ -146,11 +146,23 @@ def hold_until_killed(url: str, prefix: str, limit: str, is_inside: Event, *, aw
         time.sleep(600)
 
 
-def wait_until_killed(url: str, prefix: str, limit: str) -> None:
-    """Wait for a turn that is far away; whatever a signal raises ends it."""
+class Sleeper(Limiter):
+    """A limiter that says when it begins to sleep: by then it knows its turn."""
+
+    def __init__(self, limit: str, store: RedisStore, sleeps: Any) -> None:
+        super().__init__(limit, store=store, on_outage="raise")
+        self._sleeps = sleeps
+
+    def _pause(self, duration_us: int) -> int:
+        self._sleeps.set()
+        return super()._pause(duration_us)
+
+
+def wait_until_killed(url: str, prefix: str, limit: str, sleeps: Any) -> None:
+    """Wait for a turn that is far away; whatever a signal raises ends it. `sleeps` is an event of multiprocessing's."""
     store = RedisStore(url, prefix=prefix, timeout=PATIENT)
     try:
-        Limiter(limit, store=store, on_outage="raise").acquire("k")
+        Sleeper(limit, store, sleeps).acquire("k")
     except KeyboardInterrupt:
         os._exit(42)
 
