@@ -95,6 +95,16 @@ if child == 0:
         os._exit(7)
 assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 """,
+    "a forked child that leaves the block of its parent, whose slot it is": """
+limiter = Limiter("concurrency 5"{store})
+with limiter.hold("jobs"):
+    child = os.fork()
+    if child == 0:
+        sys.exit(7)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert limiter.peek("jobs", 0).remaining == 4
+assert limiter.peek("jobs", 0).remaining == 5
+""",
     "a forked child that ends as any process does": OPEN_HOLD
     + """
 child = os.fork()
