@@ -236,7 +236,6 @@ class MemoryStore:
             decision.told = facts
             return decision
 
-        decide.__dict__["table"] = table  # which lives as long as somebody may ask it
         return decide
 
     def _straight_bucket(self, bucket: TokenBucket, name: str, otherwise: Otherwise[T]) -> Callable[..., Decision | T]:
@@ -288,7 +287,6 @@ class MemoryStore:
             decision.told = tat
             return decision
 
-        decide.__dict__["table"] = table  # which lives as long as somebody may ask it
         return decide
 
     def _decide_lone(self, limit: Limit, key: str, name: str, cost: int) -> Decision:
