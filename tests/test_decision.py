@@ -161,27 +161,27 @@ def leased(limit: Limit) -> Decision:
     leases._drawing["k"] = draw
     (ahead,) = MemoryStore(clock).decide([draw.group])
     leases.drawn(draw, ahead)
-    made = leases.lone(leave)("k", 1)
+    made = leases.single(leave)("k", 1)
     assert made is not None
     return made
 
 
 def test_a_decision_travels_between_processes() -> None:
     limiter = Limiter({"user": "5/minute", "job": "concurrency 2"}, store=MemoryStore(ManualClock()))
-    lone = Limiter("5/minute", store=MemoryStore(ManualClock()))
+    single = Limiter("5/minute", store=MemoryStore(ManualClock()))
     group = Group((Hit(TokenBucket(5), "k", "api"),))
     clock = ManualClock()
     memory = DenialMemory(1_000_000, clock)
     memory.learn(Decision(group, clock(), False, ((5_000_000, 200_000, 0, 0),)), clock(), 0)
-    denied = memory.lone(TokenBucket(5), "api")("k", 2)
+    denied = memory.single(TokenBucket(5), "api")("k", 2)
     assert denied is not None
     for made in (
         denied,
         leased(TokenBucket(5)),
         leased(FixedWindow(5)),
         limiter.try_acquire({"user": "1", "job": "2"}),
-        lone.try_acquire("k"),
-        lone.peek("k", 3),
+        single.try_acquire("k"),
+        single.peek("k", 3),
         SourcedDecision(group, 0, True, (), "fail_open"),
     ):
         for again in (pickle.loads(pickle.dumps(made)), copy.copy(made), copy.deepcopy(made)):

@@ -88,8 +88,8 @@ def test_what_is_denied_from_memory_the_store_would_have_denied(
             group = Group(hits)
             is_admitted = would_admit(truth, group)
             (decision,) = remembering[who].decide([group])
-            lone = remembering[who].lone_async(hits[0].limit, hits[0].name)("k", hits[0].cost)
-            if lone is not None:
+            single = remembering[who].single_async(hits[0].limit, hits[0].name)("k", hits[0].cost)
+            if single is not None:
                 assert not would_admit(truth, Group(hits[:1]))
             assert decision.allowed == is_admitted, (decision, steps)
             if decision.allowed:
@@ -171,7 +171,7 @@ def denied(
 def test_a_denial_is_repeated_until_it_is_over_and_counts_down(limit: Limit, clock: ManualClock) -> None:
     memory = DenialMemory(60_000_000, clock)
     first = denied(memory, limit)
-    recall = memory.lone(limit, "n")
+    recall = memory.single(limit, "n")
     wait_us = min(first.retry_after_us, 60_000_000)
     for passed_us in (0, 1, wait_us // 2, wait_us - 1):
         clock.set(first.now_us + passed_us)
@@ -194,7 +194,7 @@ def test_a_denial_counts_from_the_sending_of_the_question(clock: ManualClock) ->
     memory = DenialMemory(60_000_000, clock)
     limit = TokenBucket(60, per=60, burst=1)
     denied(memory, limit, sent_us=clock() - 400_000)
-    recall = memory.lone(limit, "n")
+    recall = memory.single(limit, "n")
     clock.advance(microseconds=599_999)
     told = recall("k", 1)
     assert told is not None
@@ -207,7 +207,7 @@ def test_a_denial_is_remembered_for_no_longer_than_it_may(clock: ManualClock) ->
     memory = DenialMemory(1_000_000, clock)
     limit = TokenBucket(1, per=3600)
     denied(memory, limit)
-    recall = memory.lone(limit, "n")
+    recall = memory.single(limit, "n")
     clock.advance(microseconds=999_999)
     assert recall("k", 1) is not None
     clock.advance(microseconds=1)
@@ -218,23 +218,23 @@ def test_larger_costs_are_denied_too_and_smaller_ones_asked_for(clock: ManualClo
     memory = DenialMemory(60_000_000, clock)
     limit = TokenBucket(10, per=10)
     denied(memory, limit, cost=3)
-    recall = memory.lone(limit, "n")
+    recall = memory.single(limit, "n")
     assert recall("k", 2) is None
     told = recall("k", 5)
     assert told is not None
     assert told.retry_after == 5
     assert recall("k", 11) is None  # never, which is not ours to say
-    assert memory.lone(TokenBucket(20, per=10), "n")("k", 3) is None
+    assert memory.single(TokenBucket(20, per=10), "n")("k", 3) is None
     assert recall("other", 3) is None
     log = SlidingLog(4, per=60)
     denied(memory, log, cost=1)
-    assert memory.lone(log, "n")("k", 2) is None  # when two are free, the log was not asked
+    assert memory.single(log, "n")("k", 2) is None  # when two are free, the log was not asked
 
 
 def test_what_is_no_plain_key_or_cost_is_left_alone(clock: ManualClock) -> None:
     memory = DenialMemory(60_000_000, clock)
     denied(memory, LIMITS[0])
-    recall = memory.lone(LIMITS[0], "n")
+    recall = memory.single(LIMITS[0], "n")
     for key, cost in ([None, 1], [{"k": "k"}, 1], ["k", True], ["k", 1.0], ["k", None]):
         assert recall(key, cost) is None
 
@@ -283,7 +283,7 @@ def test_a_flood_of_denied_keys_takes_bounded_room(clock: ManualClock) -> None:
         memory._remember(hit._replace(key=str(number)), decision.facts[0], clock(), clock() + 1_000_000)
     (table,) = memory._tables.all()
     assert len(table.latest) + len(table.older) <= 2 * MAX_DENIALS
-    recall = memory.lone(LIMITS[0], "n")
+    recall = memory.single(LIMITS[0], "n")
     assert recall(str(2 * MAX_DENIALS), 1) is not None
     assert recall("0", 1) is None
 
@@ -298,10 +298,10 @@ def test_names_that_come_and_go_leave_nothing_behind(clock: ManualClock) -> None
     def come_and_go(numbers: range) -> None:
         for number in numbers:
             name = f"tenant {number}"
-            recall = memory.lone(LIMITS[0], name)
+            recall = memory.single(LIMITS[0], name)
             denied(memory, LIMITS[0], name=name)
             assert recall("k", 1) is not None
-            denied(memory, LIMITS[3], name=name)  # which nobody recalls by `lone`
+            denied(memory, LIMITS[3], name=name)  # which nobody recalls by `single`
             clock.advance(microseconds=10_000)
 
     tracemalloc.start()
@@ -335,13 +335,13 @@ def test_a_denial_is_remembered_though_its_limiter_is_gone(clock: ManualClock) -
     for passed_us in (0, 500_000, 499_999):
         clock.advance(microseconds=passed_us)
         gc.collect()
-        assert memory.lone(LIMITS[0], "n")("k", 1) is not None
+        assert memory.single(LIMITS[0], "n")("k", 1) is not None
 
 
 def test_what_is_given_back_through_one_limiter_another_of_the_same_name_hears_of(clock: ManualClock) -> None:
     memory = DenialMemory(1_000_000, clock)
     for _ in range(3):  # the limiters that remember have gone and come again
-        one, other = memory.lone(LIMITS[0], "n"), memory.lone(LIMITS[0], "n")
+        one, other = memory.single(LIMITS[0], "n"), memory.single(LIMITS[0], "n")
         decision = denied(memory, LIMITS[0])
         assert one("k", 1) is not None
         assert other("k", 1) is not None
@@ -356,7 +356,7 @@ def test_what_is_given_back_through_one_limiter_another_of_the_same_name_hears_o
 
 def test_a_limiter_that_denies_for_long_remembers_all_along(clock: ManualClock) -> None:
     memory = DenialMemory(1_000_000, clock)
-    recall = memory.lone(LIMITS[1], "n")
+    recall = memory.single(LIMITS[1], "n")
     for _ in range(50):
         denied(memory, LIMITS[1])
         assert recall("k", 1) is not None

@@ -19,31 +19,22 @@ SOURCE = Path(headgate.__file__).parent
 LAYERS = [
     {"errors"},
     {"clock"},
-    {"forks"},
-    {"daemons"},
-    {"locks"},
-    {"interned"},
-    {"loops"},
+    {"runtime"},
     {"algorithms"},
-    {"calendars"},
     {"limits"},
-    {"grammar"},
     {"keys"},
     {"hits"},
-    {"http"},
+    {"web.headers"},
     {"decision"},
+    {"observer"},
     {"drive"},
-    {"policy"},
     {"plans"},
-    {"coalesce"},
+    {"batching"},
     {"denials"},
     {"lease"},
     {"stores"},
-    {"outage"},
-    {"renewal"},
-    {"decorate"},
-    {"front"},
     {"limiter"},
+    {"web"},
     {"testing"},
     {"demo"},
     {"cli"},
@@ -53,8 +44,6 @@ LAYERS = [
 
 UPWARDS: dict[tuple[str, str], str] = {
     ("errors", "decision"): "AcquireTimeout and LimitExceeded carry a decision; only a type checker needs its type",
-    ("decorate", "limiter"): "a decorator is made by a limiter; only a type checker needs its type",
-    ("limits", "grammar"): "a pickled limit is read from its text; the grammar builds on the limits, so it comes late",
 }
 """Imports that point upwards, and why. They run late, or never."""
 
@@ -117,7 +106,8 @@ LAYER_OF = {package: level for level, packages in enumerate(LAYERS) for package 
 
 
 def package(module: str) -> str:
-    return module.partition(".")[0]
+    """The room of a module: its package, or a part of one that has a layer of its own."""
+    return module if module in LAYER_OF else module.partition(".")[0]
 
 
 def own(imported: Import) -> str | None:

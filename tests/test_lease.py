@@ -31,7 +31,7 @@ from headgate import (
 )
 from headgate.hits import Group, Hit
 from headgate.lease import Leases
-from headgate.policy import give_back_groups
+from headgate.plans.groups import give_back_groups
 from headgate.stores.redis import RedisStore
 from tests.profiles import quickly
 from tests.servers import eventually, own_valkey, soon
@@ -50,11 +50,11 @@ class Process:
     def __init__(self, store: MemoryStore, clock: ManualClock, limit: Limit, lease: Lease, ahead_us: int) -> None:
         self._store, self._clock, self._limit = store, clock, limit
         self.leases = Leases(limit, "n", lease, lambda: clock() + ahead_us)
-        self._lone = self.leases.lone(nothing)
+        self._single = self.leases.single(nothing)
 
     def ask(self, cost: int, way_us: int) -> tuple[Decision, int]:
         """The decision, and when it was taken, by the store's clock. A question travels for `way_us`."""
-        leased = self._lone("k", cost)
+        leased = self._single("k", cost)
         if leased is not None:
             return leased, self._clock()
         group = Group((Hit(self._limit, "k", "n", cost),))

@@ -27,11 +27,11 @@ from headgate.errors import (
     StoreUnavailable,
     StoreURLError,
 )
-from headgate.grammar import parse_limit
 from headgate.lease import Lease, LeaseReport
 from headgate.limiter import AsyncLimiter, Limiter
+from headgate.limiter.holds import Hold
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
-from headgate.renewal import Hold
+from headgate.limits.grammar import parse_limit
 from headgate.stores import Store
 from headgate.stores.memory import MemoryStore
 

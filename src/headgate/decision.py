@@ -17,14 +17,14 @@ from typing import Any, Final, Literal, cast
 
 from headgate.algorithms import Facts, token_bucket
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.hits import Fare, Group, Hit
-from headgate.http.headers import HeaderStyle, render
+from headgate.hits import Group, Hit, SingleHit
 from headgate.limits import Limit
+from headgate.web.headers import HeaderStyle, render
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
 """Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
 
-Lone = Callable[[Any, Any], "Decision | None"]
+Single = Callable[[Any, Any], "Decision | None"]
 """Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
 
 _SECOND_US = 1_000_000
@@ -244,7 +244,7 @@ class Decision:
 
     def headers(self, style: HeaderStyle = "legacy") -> dict[str, str]:
         """HTTP response fields for the binding limit, with `Retry-After` on a denial. See
-        `headgate.http.headers`.
+        `headgate.web.headers`.
         """
         hit = self._hit()
         return render(
@@ -263,7 +263,7 @@ Answer = Decision | StoreOutage
 
 
 def leave(key: object, cost: object) -> None:
-    """The `Lone` that leaves everything alone."""
+    """The `Single` that leaves everything alone."""
 
 
 class SourcedDecision(Decision):
@@ -299,7 +299,7 @@ class JoinedDecision(SourcedDecision):
 
 
 class ToldDecision(Decision):
-    """The answer to a lone hit. It makes a group of what was asked, and facts of what it was told, on demand."""
+    """The answer to a single hit. It makes a group of what was asked, and facts of what it was told, on demand."""
 
     __slots__ = ("asked", "cost", "key", "told")
 
@@ -327,8 +327,8 @@ class ToldDecision(Decision):
 
 
 class BucketDecision(ToldDecision):
-    """The answer of a token bucket to a lone hit, which was told the bucket's theoretical arrival time, in parts since
-    the epoch.
+    """The answer of a token bucket to a single hit, which was told the bucket's theoretical arrival time, in parts
+    since the epoch.
     """
 
     __slots__ = ()
@@ -340,14 +340,14 @@ class BucketDecision(ToldDecision):
         return (token_bucket.plain_facts(self.told, self.now_us, arguments, is_allowed=self.allowed),)
 
 
-class FareDecision(Decision):
-    """The answer of a token bucket to a lone hit that travelled with others of its fare. It makes a group and facts of
-    what it was told on demand. As a `BucketDecision`, 64 tasks would make a fortieth fewer calls.
+class SingleHitDecision(Decision):
+    """The answer of a token bucket to a single hit that travelled with others of its fare. It makes a group and facts
+    of what it was told on demand. As a `BucketDecision`, 64 tasks would make a fortieth fewer calls.
     """
 
     __slots__ = ("asked_for", "debt", "fare")
 
-    fare: Fare
+    fare: SingleHit
     asked_for: str
     """The key."""
     debt: int

@@ -21,10 +21,10 @@ from typing import Any, Final
 
 from headgate.algorithms import Facts
 from headgate.clock import Clock, in_nanoseconds, monotonic_us
-from headgate.decision import Decision, Lone, SourcedDecision, ToldDecision
+from headgate.decision import Decision, Single, SourcedDecision, ToldDecision
 from headgate.hits import Group, Hit
-from headgate.interned import Interned
 from headgate.limits import Concurrency, Limit, SlidingLog
+from headgate.runtime.interned import Interned
 
 MAX_DENIALS: Final = 50_000
 """How many denials of one limit are remembered before the older half of them is forgotten."""
@@ -48,7 +48,7 @@ class _Table:
 
 
 class RememberedDenial(ToldDecision):
-    """A denial from memory, of a lone hit. It was told what was remembered, and says on demand how that has aged."""
+    """A denial from memory, of a single hit. It was told what was remembered, and says on demand how that has aged."""
 
     __slots__ = ("at_ns",)
 
@@ -104,7 +104,7 @@ class DenialMemory:
     def clock(self, clock: Clock) -> None:
         self._clock, self._time_ns = clock, in_nanoseconds(clock)
 
-    def lone(self, limit: Limit, name: str) -> Lone:
+    def single(self, limit: Limit, name: str) -> Single:
         """What recalls the denial of a single hit of `limit`, by key and cost. It leaves to others (None) what is no
         plain key or cost.
         """

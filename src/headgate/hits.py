@@ -69,9 +69,9 @@ class Group(NamedTuple):
     `peek` that is allowed."""
 
 
-class Fare:
-    """What a lone hit spends, and of which limit. Hits of one fare differ in their keys alone: what is the same for all
-    of them is worked out once. Two fares are never equal.
+class SingleHit:
+    """What a single hit spends, and of which limit. Hits of one fare differ in their keys alone: what is the same for
+    all of them is worked out once. Two fares are never equal.
     """
 
     __slots__ = ("cost", "limit", "name")
@@ -82,7 +82,7 @@ class Fare:
         self.cost = cost
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Fare, (self.limit, self.name, self.cost)  # what is worked out stays here
+        return SingleHit, (self.limit, self.name, self.cost)  # what is worked out stays here
 
     def group(self, key: str) -> Group:
         """The hit, as a group."""

@@ -27,16 +27,16 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from headgate.algorithms import Facts
+from headgate.batching import MAX_GROUPS
 from headgate.clock import Clock, in_nanoseconds, monotonic_us
-from headgate.coalesce import MAX_GROUPS
-from headgate.decision import BucketDecision, Decision, Lone, ToldDecision
+from headgate.decision import BucketDecision, Decision, Single, ToldDecision
 from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.forks import begin_afresh_in_child
 from headgate.hits import ONLY_AS_LAST, Group, Hit
 from headgate.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
-from headgate.locks import lock
 from headgate.plans.waiting import Ask, Pause
+from headgate.runtime.forks import begin_afresh_in_child
+from headgate.runtime.locks import lock
 
 logger = logging.getLogger("headgate")
 
@@ -250,7 +250,7 @@ class Leases:
             spent = self._spent + sum(one.spent for one in leases)
             return LeaseReport(self._drawn, spent, self._returned, held)
 
-    def lone(self, otherwise: Lone) -> Lone:
+    def single(self, otherwise: Single) -> Single:
         """What spends a held token, by key and cost, and leaves all else to `otherwise`."""
         asked, time_ns = (self._limit, self._name), in_nanoseconds(self._clock)
         token = self._limit.arguments(1, 0, "")[0]

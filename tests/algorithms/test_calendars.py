@@ -11,8 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from headgate import calendars
-from headgate.limits import FixedWindow
+from headgate.limits import FixedWindow, calendars
 from tests.profiles import quickly
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -95,7 +95,7 @@ def log(*hits: tuple[int, int]) -> Callable[[], Log]:
 
 
 def hit_straight(cost: int, later: int = 0) -> Ask:
-    hit = sliding_log.straight((1, Log.most, PERIOD))
+    hit = sliding_log.fast_path((1, Log.most, PERIOD))
 
     def ask(kept: Log) -> Any:
         kept.calls += 1

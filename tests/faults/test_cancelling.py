@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 
 from headgate import AsyncLimiter, Limiter, ManualClock, MemoryStore, Store, StoreTimeout
-from headgate.coalesce import Arrive, AsyncCoalescer, ThreadCoalescer
+from headgate.batching import Arrive, AsyncCoalescer, ThreadCoalescer
 from headgate.decision import Answer
 from headgate.hits import Group
 from headgate.stores.redis import RedisStore

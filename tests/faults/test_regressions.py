@@ -26,7 +26,7 @@ from headgate import (
     Store,
     TokenBucket,
 )
-from headgate.policy import Limits
+from headgate.limiter.policy import Limits
 from headgate.stores.redis import RedisStore
 from tests.faults.workers import PATIENT, Traffic
 from tests.servers import OwnValkey, eventually, own_valkey, store_by_clock

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
 from headgate import AsyncLimiter, Decision, Hold, Limiter, ManualClock, Store
-from headgate.policy import CallLimit, Costs, Keys, Limits
+from headgate.limiter.policy import CallLimit, Costs, Keys, Limits
 
 T = TypeVar("T")
 AnyLimiter = Limiter | AsyncLimiter

@@ -26,7 +26,7 @@ from headgate import (
     ManualClock,
     MemoryStore,
 )
-from headgate.decorate import MAX_SHAPES
+from headgate.limiter.decorator import MAX_SHAPES
 from tests.limiter.bench import Bench, peek, remaining, told
 
 Function = Callable[..., "int | Awaitable[int]"]

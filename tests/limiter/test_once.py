@@ -26,7 +26,7 @@ from headgate import (
     TokenBucket,
 )
 from headgate.decision import _forks
-from headgate.policy import refund_groups, settle_groups
+from headgate.plans.groups import refund_groups, settle_groups
 from headgate.stores.redis import RedisStore
 from tests.limiter.bench import Bench, ask, peek, remaining, remaining_by_tier, told
 

@@ -10,7 +10,7 @@ from headgate.clock import ManualClock
 from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, Hit
-from headgate.plans.cluster import Elsewhere, Errand, elsewhere
+from headgate.plans.cluster import Redirect, RoutedGroup, elsewhere
 from headgate.plans.topology import Address, Topology
 from headgate.stores.memory import MemoryStore
 
@@ -53,19 +53,19 @@ class FakeCluster:
         self.taken: set[tuple[Place, str]] = set()
         self.asked: list[tuple[Address, Group]] = []
         """What was judged."""
-        self.lists: list[list[Errand]] = []
+        self.lists: list[list[RoutedGroup]] = []
         """What was sent."""
 
     def now_us(self, slot: int) -> int:
         """The time at the node that owns a slot."""
         return self.clock() + self.skews_us[self.owners[slot]]
 
-    def send(self, errands: list[Errand]) -> list[Answer]:
+    def send(self, errands: list[RoutedGroup]) -> list[Answer]:
         """Do errands."""
         self.lists.append(errands)
         return [self.answer(errand) for errand in errands]
 
-    def answer(self, errand: Errand) -> Answer:
+    def answer(self, errand: RoutedGroup) -> Answer:
         """Do one."""
         group, slot, at, _ = errand
         assert {slot_of(hit.key) for hit in group.hits} == {slot}, "a script touches one slot"
@@ -74,7 +74,7 @@ class FakeCluster:
         text = self._redirection(slot, places(group), address, is_asking=at is not None and at.is_asking)
         if text is not None:
             told = elsewhere(text, f"{address}", address, self.topology)
-            assert isinstance(told, Elsewhere)
+            assert isinstance(told, Redirect)
             return told
         self.asked.append((address, group))
         (decision,) = self.stores[slot].decide([group])

@@ -98,7 +98,7 @@ class FakeServer:
         return reply
 
     def _plain(self, key: str, now_us: int, arguments: Any) -> list[int]:
-        """A lone hit on a bucket to which nothing was given back."""
+        """A single hit on a bucket to which nothing was given back."""
         fits, found = token_bucket.judge(self.states.get(key), now_us, arguments, 0)
         assert not found.notes.credited
         facts = self._write(key, *token_bucket.spend(found)) if fits else token_bucket.keep(found)

@@ -17,10 +17,10 @@ from headgate.hits import Action, Group, Hit
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.plans import cluster as plans
 from headgate.plans import redis
-from headgate.plans.cluster import MAX_NODES, RETURN_PAUSES_MS, Elsewhere, Errand, Removed
+from headgate.plans.cluster import MAX_NODES, RETURN_PAUSES_MS, Redirect, Removed, RoutedGroup
+from headgate.plans.groups import give_back_groups
 from headgate.plans.redis import Script
 from headgate.plans.topology import Address, Topology
-from headgate.policy import give_back_groups
 from headgate.stores.memory import MemoryStore
 from tests.interrupting import Interruption
 from tests.plans.exploring import Choose, explore
@@ -52,7 +52,7 @@ def group(*hits: Hit, action: Action = "spend") -> Group:
 
 
 def ask(
-    cluster: FakeCluster, *groups: Group, send: Callable[[list[Errand]], list[Answer]] | None = None
+    cluster: FakeCluster, *groups: Group, send: Callable[[list[RoutedGroup]], list[Answer]] | None = None
 ) -> list[Answer]:
     return drive(plans.decide(groups, slot_of, cluster.topology), send or cluster.send)
 
@@ -232,7 +232,7 @@ def test_wherever_the_slots_are_moved_meanwhile_nothing_is_counted_twice(made: l
         left = iter(happenings)
         patience = 2
 
-        def send(errands: list[Errand], left: Any = left) -> list[Answer]:
+        def send(errands: list[RoutedGroup], left: Any = left) -> list[Answer]:
             nonlocal patience
             if patience > 0:
                 patience -= happen(cluster, next(left, 0))
@@ -260,7 +260,7 @@ def test_a_denial_leaves_every_limit_as_it_was_and_what_is_allowed_is_spent_once
 
         sent_at: dict[Hit, int] = {}
 
-        def send(errands: list[Errand], sent_at: dict[Hit, int] = sent_at) -> list[Answer]:
+        def send(errands: list[RoutedGroup], sent_at: dict[Hit, int] = sent_at) -> list[Answer]:
             answers = cluster.send(errands)
             sent_at.update({one: cluster.clock() for errand in errands for one in errand.group.hits})
             cluster.clock.advance(microseconds=next(moves))
@@ -348,7 +348,7 @@ def test_an_outage_of_a_later_part_gives_back_the_earlier_ones_once(cluster: Fak
     gone = outage()
     spends = itertools.count()
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         if errands[0].group.action == "spend" and next(spends) == failing:
             return [gone]
         return cluster.send(errands)
@@ -363,7 +363,7 @@ def test_an_outage_while_giving_back_is_not_asked_again_and_the_denial_stands(cl
     hits = [hit("tb", "a"), hit("tb", "b"), hit("tb", "c")]
     cluster.fill(hits[1])
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         return [outage() if errand.group.action == "give_back" else cluster.answer(errand) for errand in errands]
 
     (answer,) = ask(cluster, group(*hits), send=send)
@@ -377,7 +377,7 @@ def test_a_denial_stands_though_the_limits_after_it_cannot_be_asked(cluster: Fak
     hits = [hit("tb", "c"), hit("tb", "a"), hit("tb", "b")]
     cluster.fill(hits[1])
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         return [outage() if errand.group.action == "peek" else cluster.answer(errand) for errand in errands]
 
     (answer,) = ask(cluster, group(*hits), send=send)
@@ -392,7 +392,7 @@ def test_a_denial_stands_though_the_limits_after_it_cannot_be_asked(cluster: Fak
 def test_a_peek_of_which_a_part_is_not_answered_is_an_outage(cluster: FakeCluster) -> None:
     gone = outage()
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         return [gone if errand.slot == 1 else cluster.answer(errand) for errand in errands]
 
     assert ask(cluster, group(hit("tb", "a"), hit("tb", "b"), action="peek"), send=send) == [gone]
@@ -401,7 +401,7 @@ def test_a_peek_of_which_a_part_is_not_answered_is_an_outage(cluster: FakeCluste
 def test_an_outage_of_one_group_leaves_the_others(cluster: FakeCluster) -> None:
     groups = [group(hit("tb", "a"), hit("sl", "b")), group(hit("tb", "b")), group(hit("tb", "c"), hit("sl", "a"))]
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         return [outage() if errand.slot == 1 else cluster.answer(errand) for errand in errands]
 
     answers = ask(cluster, *groups, send=send)
@@ -442,7 +442,7 @@ def test_whatever_interrupts_all_is_given_back_once_but_what_was_on_its_way(scen
         unsure: set[Place] = set()
         left = 2
 
-        def send(errands: list[Errand]) -> list[Answer]:
+        def send(errands: list[RoutedGroup]) -> list[Answer]:
             nonlocal left
             choice = choose(3 + 2 * len(errands)) if left else 0
             left -= choice > 0
@@ -495,7 +495,7 @@ def test_what_is_thrown_in_comes_out_when_all_is_given_back(
     numbers = itertools.count()
     was_raised = False
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         nonlocal was_raised
         if next(numbers) == after and errands[0].group.action == "spend":
             was_raised = True
@@ -559,7 +559,7 @@ def test_a_key_that_has_moved_ahead_is_asked_for_by_way_of_exception(cluster: Fa
 def test_a_slot_that_arrives_while_it_is_asked_for_by_way_of_exception_is_found(cluster: FakeCluster) -> None:
     cluster.begin_moving(0, NODES[1])
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         if errands[0].at is not None and errands[0].at.is_asking:
             cluster.end_moving(0)
             cluster.move(0, NODES[2])
@@ -573,15 +573,15 @@ def test_a_slot_that_arrives_while_it_is_asked_for_by_way_of_exception_is_found(
 
 @pytest.mark.parametrize("is_asking", [False, True])
 def test_nodes_that_point_to_each_other_without_end_are_an_outage(cluster: FakeCluster, is_asking: bool) -> None:
-    sent: list[Errand] = []
+    sent: list[RoutedGroup] = []
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         sent.extend(errands)
-        return [Elsewhere("redis://node:1", NODES[len(sent) % 3], is_asking=is_asking)]
+        return [Redirect("redis://node:1", NODES[len(sent) % 3], is_asking=is_asking)]
 
     (answer,) = ask(cluster, group(hit("tb", "a")), send=send)
     assert isinstance(answer, StoreOutage)
-    assert not isinstance(answer, Elsewhere)
+    assert not isinstance(answer, Redirect)
     assert "point to each other" in str(answer)
     assert answer.store == "redis://node:1"
     assert len(sent) <= MAX_NODES + 1
@@ -591,12 +591,12 @@ def test_what_is_given_back_waits_for_nodes_that_point_to_each_other(cluster: Fa
     spent = hit("tb", "a", 2)
     (back,) = give_back_groups(decide(cluster, spent))
     for refusals in range(MAX_NODES + len(RETURN_PAUSES_MS)):
-        sent: list[Errand] = []
+        sent: list[RoutedGroup] = []
 
-        def send(errands: list[Errand], sent: list[Errand] = sent, refusals: int = refusals) -> list[Answer]:
+        def send(errands: list[RoutedGroup], sent: list[RoutedGroup] = sent, refusals: int = refusals) -> list[Answer]:
             sent.extend(errands)
             if len(sent) <= refusals:
-                return [Elsewhere("node", NODES[len(sent) % 2], is_asking=len(sent) % 3 == 0)]
+                return [Redirect("node", NODES[len(sent) % 2], is_asking=len(sent) % 3 == 0)]
             cluster.topology.moved(0, NODES[0])
             return [cluster.answer(errand._replace(at=None)) for errand in errands]
 
@@ -609,22 +609,22 @@ def test_what_is_given_back_waits_for_nodes_that_point_to_each_other(cluster: Fa
 
 
 def test_what_is_given_back_lapses_where_nodes_point_to_each_other_without_end(cluster: FakeCluster) -> None:
-    sent: list[Errand] = []
+    sent: list[RoutedGroup] = []
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         sent.extend(errands)
-        return [Elsewhere("node", NODES[len(sent) % 2])]
+        return [Redirect("node", NODES[len(sent) % 2])]
 
     (answer,) = ask(cluster, group(hit("tb", "a"), action="give_back"), send=send)
     assert isinstance(answer, StoreOutage)
-    assert not isinstance(answer, Elsewhere)
+    assert not isinstance(answer, Redirect)
     assert sum(errand.pause_ms for errand in sent) < 300
 
 
 def test_a_key_that_was_removed_while_its_slot_is_moved_is_asked_for_where_that_goes(cluster: FakeCluster) -> None:
     cluster.begin_moving(0, NODES[1])
 
-    def send_once(errands: list[Errand]) -> list[Answer]:
+    def send_once(errands: list[RoutedGroup]) -> list[Answer]:
         cluster.lists.append(errands)
         return [Removed("node")] if len(cluster.lists) == 1 else [cluster.answer(errand) for errand in errands]
 
@@ -633,13 +633,13 @@ def test_a_key_that_was_removed_while_its_slot_is_moved_is_asked_for_where_that_
     assert [address for address, _ in cluster.asked] == [NODES[1]]
     (answer,) = ask(cluster, group(hit("tb", "a"), hit("sl", "a")), send=lambda _: [Removed("node")])
     assert isinstance(answer, StoreOutage)  # one of them may have been counted: it is not asked for again
-    assert not isinstance(answer, Elsewhere)
+    assert not isinstance(answer, Redirect)
 
 
 def test_nodes_that_point_to_each_other_for_a_later_part_cost_the_earlier_ones_nothing(cluster: FakeCluster) -> None:
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         return [
-            Elsewhere("node", NODES[2]) if errand.slot == 1 else cluster.answer(errand)  # it says the same as before
+            Redirect("node", NODES[2]) if errand.slot == 1 else cluster.answer(errand)  # it says the same as before
             for errand in errands
         ]
 
@@ -653,7 +653,7 @@ def test_what_was_taken_before_a_slot_moved_is_given_back_where_it_is_now(cluste
     hits = [hit("tb", "a"), hit("tb", "b")]
     cluster.fill(hits[1])
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         if errands[0].slot == 1:
             cluster.move(0, NODES[2])
         return cluster.send(errands)
@@ -696,14 +696,14 @@ def test_a_later_part_whose_keys_are_at_both_ends_makes_all_be_taken_hit_by_hit(
 def test_one_key_that_is_at_neither_end_is_an_outage_in_the_end(cluster: FakeCluster) -> None:
     asked_often = itertools.count()
 
-    def send(errands: list[Errand]) -> list[Answer]:
+    def send(errands: list[RoutedGroup]) -> list[Answer]:
         assert errands[0].at is None
         next(asked_often)
-        return [Elsewhere("node", None)]
+        return [Redirect("node", None)]
 
     (answer,) = ask(cluster, group(hit("tb", "a")), send=send)
     assert isinstance(answer, StoreOutage)
-    assert not isinstance(answer, Elsewhere)
+    assert not isinstance(answer, Redirect)
     assert next(asked_often) <= MAX_NODES + 1
 
 
@@ -758,9 +758,9 @@ def test_a_redirection_is_told_in_addresses_by_which_we_can_reach_the_node() -> 
 class Running:
     """A plan, and what it wants next."""
 
-    def __init__(self, plan: Plan[list[Errand], list[Answer]]) -> None:
+    def __init__(self, plan: Plan[list[RoutedGroup], list[Answer]]) -> None:
         self._plan = plan
-        self.errands: list[Errand] | None = next(plan)
+        self.errands: list[RoutedGroup] | None = next(plan)
         self.answers: list[Answer] = []
 
     def step(self, cluster: FakeCluster) -> None:
@@ -929,7 +929,7 @@ def test_a_slots_groups_keep_their_order_and_answers_come_in_the_callers(made: l
 
 @pytest.mark.parametrize(
     "reply",
-    [StoreUnavailable("node", "gone"), Elsewhere("node", NODES[1]), Elsewhere("node", NODES[1], is_asking=True)],
+    [StoreUnavailable("node", "gone"), Redirect("node", NODES[1]), Redirect("node", NODES[1], is_asking=True)],
 )
 def test_the_error_of_a_slot_is_that_of_its_groups_alone(server: FakeServer, reply: StoreOutage) -> None:
     groups = [group(hit("tb", key)) for key in ("a", "b", "a2", "c", "b2")]
@@ -961,7 +961,7 @@ def test_a_script_that_is_missing_is_sent_whole_for_the_slots_that_lack_it() -> 
 
 def test_a_merged_script_whose_keys_are_at_both_ends_is_asked_for_group_by_group(server: FakeServer) -> None:
     groups = [group(hit("tb", key, 3)) for key in ("a", "b", "a2", "a")]
-    sending = Sending(server, {("a", 1): Elsewhere("node", None)})
+    sending = Sending(server, {("a", 1): Redirect("node", None)})
     answers = at_node(server, groups, sending)
     assert sending.slots == ["ab", "aaa"]
     assert [answer.allowed for answer in answers if isinstance(answer, Decision)] == [True, True, True, False]
@@ -969,14 +969,14 @@ def test_a_merged_script_whose_keys_are_at_both_ends_is_asked_for_group_by_group
 
 
 def test_a_group_that_is_redirected_by_itself_says_so_and_the_others_are_answered(server: FakeServer) -> None:
-    ahead = Elsewhere("node", NODES[1], is_asking=True)
+    ahead = Redirect("node", NODES[1], is_asking=True)
 
     def send(scripts: list[Script]) -> list[Any]:
         replies: list[Any] = []
         for script in scripts:
             keys = read_call(script.packed).keys
             if len(keys) > 1:
-                replies.append(Elsewhere("node", None))
+                replies.append(Redirect("node", None))
             else:
                 replies.append(ahead if "a2" in keys[0] else server.send(script))
         return replies
@@ -988,14 +988,14 @@ def test_a_group_that_is_redirected_by_itself_says_so_and_the_others_are_answere
 
 
 def test_a_lone_group_whose_keys_are_at_both_ends_is_not_asked_for_again_at_this_node(server: FakeServer) -> None:
-    apart = Elsewhere("node", None)
+    apart = Redirect("node", None)
     sending = Sending(server, {("a", 1): apart})
     assert at_node(server, [group(hit("tb", "a"), hit("sl", "a2"))], sending) == [apart]
     assert sending.slots == ["a"]
 
 
 @pytest.mark.parametrize(
-    "reply", [StoreUnavailable("node", "gone"), Elsewhere("node", NODES[1]), Elsewhere("node", None)], ids=repr
+    "reply", [StoreUnavailable("node", "gone"), Redirect("node", NODES[1]), Redirect("node", None)], ids=repr
 )
 @pytest.mark.parametrize("is_thrown", [False, True])
 def test_what_the_first_run_of_a_script_has_judged_is_not_asked_again(
@@ -1022,7 +1022,7 @@ def test_what_the_first_run_of_a_script_has_judged_is_not_asked_again(
 
 def test_several_that_a_script_has_left_over_are_asked_for_apart(server: FakeServer) -> None:
     groups = [group(hit("tb", "a", 2)), *(group(hit("calendar", key, 2)) for key in ("a", "a2", "a"))]
-    sending = Sending(server, {("a", 2): Elsewhere("node", None)})
+    sending = Sending(server, {("a", 2): Redirect("node", None)})
     answers = at_node(server, groups, sending, near_us=server.now_us - 10**15)
     assert sending.slots[:3] == ["a", "a", "aaa"]
     assert [answer.allowed for answer in answers if isinstance(answer, Decision)] == [True, True, True, True]

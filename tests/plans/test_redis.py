@@ -115,15 +115,15 @@ def test_a_call_is_packed_as_redis_py_would_pack_it(kind: str, key: str) -> None
 def test_the_straight_way_asks_and_answers_what_the_general_way_does(kind: str, server: FakeServer) -> None:
     one = group(hit(LIMITS[kind], cost=2, holder=""))
     for _ in range(3):
-        straight = next(plans.decide([one], prefix="p", near_us=server.now_us))
-        pack, read = plans.lone(LIMITS[kind], "name", "p")
-        assert pack("key", 2) == straight.packed
+        fast_path = next(plans.decide([one], prefix="p", near_us=server.now_us))
+        pack, read = plans.single(LIMITS[kind], "name", "p")
+        assert pack("key", 2) == fast_path.packed
         (found,) = ask(server, one._replace(action="peek"))
         (spent,) = ask(server, one)
         assert isinstance(found, Decision)
         assert isinstance(spent, Decision)
         assert found.allowed == spent.allowed
-        told = read(server.send(straight), "key", 2, refused)
+        told = read(server.send(fast_path), "key", 2, refused)
         (second,) = ask(server, one._replace(action="peek"))
         assert isinstance(told, Decision)
         assert isinstance(second, Decision)
@@ -131,7 +131,7 @@ def test_the_straight_way_asks_and_answers_what_the_general_way_does(kind: str, 
         server.now_us += 1
 
 
-# Lone hits of one fare
+# Single hits of one fare
 
 
 FARES = {
@@ -141,29 +141,29 @@ FARES = {
 
 
 @pytest.fixture(params=FARES)
-def fare(request: pytest.FixtureRequest) -> plans.BucketFare:
-    return plans.BucketFare(FARES[request.param], "name", 2, "p")
+def fare(request: pytest.FixtureRequest) -> plans.BucketSingleHit:
+    return plans.BucketSingleHit(FARES[request.param], "name", 2, "p")
 
 
-def alike(fare: plans.BucketFare, *keys: str) -> Plan[plans.Script, Answers]:
+def alike(fare: plans.BucketSingleHit, *keys: str) -> Plan[plans.Script, Answers]:
     return plans.decide_alike(fare, keys, prefix="p")
 
 
-def test_hits_of_one_fare_are_asked_and_answered_as_groups_are(fare: plans.BucketFare) -> None:
+def test_hits_of_one_fare_are_asked_and_answered_as_groups_are(fare: plans.BucketSingleHit) -> None:
     keys = [f"user:{number}" for number in (1, 2, 1, 30, 1, 400, 2)]
     groups = [fare.group(key) for key in keys]
     one, other = FakeServer(), FakeServer()
     verdicts: set[bool] = set()
     for _ in range(3):
         assert next(alike(fare, *keys)).packed == next(plans.decide(groups, prefix="p", near_us=0)).packed
-        straight, general = drive(alike(fare, *keys), one.send), ask(other, *groups)
-        assert decisions(straight) == decisions(general)
-        verdicts.update(decisions(straight))
-        for lone, grouped in zip(straight, general, strict=True):
-            assert isinstance(lone, Decision)
+        fast_path, general = drive(alike(fare, *keys), one.send), ask(other, *groups)
+        assert decisions(fast_path) == decisions(general)
+        verdicts.update(decisions(fast_path))
+        for single, grouped in zip(fast_path, general, strict=True):
+            assert isinstance(single, Decision)
             assert isinstance(grouped, Decision)
-            assert (lone.group, lone.now_us, lone.facts) == (grouped.group, grouped.now_us, grouped.facts)
-            assert repr(lone) == repr(grouped)
+            assert (single.group, single.now_us, single.facts) == (grouped.group, grouped.now_us, grouped.facts)
+            assert repr(single) == repr(grouped)
         for server in (one, other):
             server.now_us += 13_000_001
     assert verdicts == {True, False}
@@ -171,7 +171,7 @@ def test_hits_of_one_fare_are_asked_and_answered_as_groups_are(fare: plans.Bucke
 
 @pytest.mark.parametrize("key", ["ключ", "a{b}c", "100%", "long" * 100])
 def test_a_key_that_does_not_go_straight_through_goes_with_the_others_all_the_same(
-    fare: plans.BucketFare, server: FakeServer, key: str
+    fare: plans.BucketSingleHit, server: FakeServer, key: str
 ) -> None:
     groups = [fare.group(one) for one in ("first", key, "last")]
     plan = alike(fare, "first", key, "last")
@@ -180,13 +180,13 @@ def test_a_key_that_does_not_go_straight_through_goes_with_the_others_all_the_sa
 
 
 def test_a_name_need_not_be_plain(server: FakeServer) -> None:
-    fare = plans.BucketFare(FARES["whole"], "имя: {1} %", 2, "p")
+    fare = plans.BucketSingleHit(FARES["whole"], "имя: {1} %", 2, "p")
     packed = next(alike(fare, "a", "bc")).packed
     assert packed == next(plans.decide([fare.group("a"), fare.group("bc")], prefix="p", near_us=0)).packed
     assert decisions(drive(alike(fare, "a", "bc"), server.send)) == [True] * 2
 
 
-def test_hits_of_one_fare_send_a_missing_script_whole(fare: plans.BucketFare, server: FakeServer) -> None:
+def test_hits_of_one_fare_send_a_missing_script_whole(fare: plans.BucketSingleHit, server: FakeServer) -> None:
     sent = []
 
     def send(script: plans.Script) -> Any:
@@ -199,7 +199,7 @@ def test_hits_of_one_fare_send_a_missing_script_whole(fare: plans.BucketFare, se
 
 
 def test_what_is_strange_among_hits_of_one_fare_is_judged_all_the_same(
-    fare: plans.BucketFare, server: FakeServer
+    fare: plans.BucketSingleHit, server: FakeServer
 ) -> None:
     before = Hit(TokenBucket(11, per=60, burst=3), "changed", "name")  # in other parts of a microsecond
     assert decisions(ask(server, group(before))) == [True]
@@ -212,12 +212,12 @@ def test_what_is_strange_among_hits_of_one_fare_is_judged_all_the_same(
 
 
 @pytest.mark.parametrize("reply", [[], [1], [1, 2], [1, 2, "3"], [1, 2, None], "no", 5, None])
-def test_what_is_no_answer_to_hits_of_one_fare_is_an_outage(fare: plans.BucketFare, reply: Any) -> None:
+def test_what_is_no_answer_to_hits_of_one_fare_is_an_outage(fare: plans.BucketSingleHit, reply: Any) -> None:
     with pytest.raises(StoreOutage, match="no answer"):
         drive(alike(fare, "a", "b", "c"), lambda _: reply)
 
 
-def test_a_decision_travels_to_other_processes(fare: plans.BucketFare, server: FakeServer) -> None:
+def test_a_decision_travels_to_other_processes(fare: plans.BucketSingleHit, server: FakeServer) -> None:
     for decision in drive(alike(fare, "a", "a"), server.send):
         copied = pickle.loads(pickle.dumps(decision))
         assert (copied.group, copied.facts, repr(copied)) == (decision.group, decision.facts, repr(decision))  # type: ignore[union-attr]

@@ -15,11 +15,11 @@ from headgate.decision import Decision
 from headgate.drive import Plan, drive
 from headgate.errors import AcquireTimeout, InvalidUse, StoreUnavailable
 from headgate.hits import Group, Hit
+from headgate.limiter.outage import OutageRule
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
-from headgate.outage import OutageRule
 from headgate.plans import waiting
+from headgate.plans.groups import give_back_groups
 from headgate.plans.waiting import Ask, Pause
-from headgate.policy import give_back_groups
 from headgate.stores.memory import MemoryStore
 from tests.plans.exploring import Choose, explore
 

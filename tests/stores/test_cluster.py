@@ -22,7 +22,7 @@ from redis.cluster import LoadBalancingStrategy, RedisCluster
 
 from headgate import AsyncLimiter, Decision, Lease, Limiter, StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.hits import Group, Hit
-from headgate.policy import give_back_groups
+from headgate.plans.groups import give_back_groups
 from headgate.stores.redis import RedisStore
 from headgate.stores.redis.cluster import Cluster
 from tests.clusters import OwnCluster, own_cluster, slot_of

@@ -252,7 +252,7 @@ def test_a_lone_hit_is_decided_as_a_batch_of_one(schedule: tuple[list[Lane], lis
     clock = ManualClock()
     store = MemoryStore(clock)
     ways: dict[str, Callable[[str, int], Decision | None]] = {
-        name: store.lone(limits[0], name) for name, limits in schedule[0] if not isinstance(limits[0], Concurrency)
+        name: store.single(limits[0], name) for name, limits in schedule[0] if not isinstance(limits[0], Concurrency)
     }
 
     def decide(played: Played) -> Decision:

@@ -23,8 +23,8 @@ from headgate import AsyncLimiter, Limiter, MemoryStore
 from headgate.errors import InvalidUse
 from headgate.stores import sharing
 from headgate.stores.redis import RedisStore
+from headgate.stores.registry import share_store
 from headgate.stores.sharing import key_of
-from headgate.stores.urls import share_store
 from tests.faults.processes import run_in_processes
 from tests.servers import PATIENCE, OwnValkey, eventually, own_valkey, soon
 from tests.striking import code_of, each_point

@@ -21,7 +21,7 @@ from headgate import (
     MemoryStore,
     StoreOutage,
 )
-from headgate.front import Front
+from headgate.limiter.any import AnyLimiter
 from headgate.testing import deterministic, limits_off
 
 NOWHERE = "redis://127.0.0.1:1"
@@ -130,7 +130,7 @@ async def test_afterwards_the_store_is_asked_again(unreachable: AsyncLimiter) ->
 
 
 def test_afterwards_the_classes_are_as_they_were() -> None:
-    classes = (Front, Limiter, AsyncLimiter)
+    classes = (AnyLimiter, Limiter, AsyncLimiter)
     before = [dict(vars(kind)) for kind in classes]
     for world in (limits_off, deterministic):
         with pytest.raises(KeyError), world():

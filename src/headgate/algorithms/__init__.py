@@ -15,8 +15,8 @@ compare them for equality. An algorithm is a module of pure functions over integ
     there again. Nearly always None.
 `give_back(state, now, arguments, receipt)` / `take(state, now, arguments)`
     Return what an earlier hit took, or charge more whatever the limit says.
-`straight(arguments)`
-    What does `judge` with `spend` or `keep` in one, for states and times that are nothing special: see `Straight`.
+`fast_path(arguments)`
+    What does `judge` with `spend` or `keep` in one, for states and times that are nothing special: see `FastPath`.
     Windows and logs have it; a token bucket's stands in the memory store, where a call more would tell.
 `wire(arguments)` / `read(take, now, arguments)`
     The only two places that know how numbers travel to a script, and facts back from it.
@@ -35,7 +35,7 @@ from typing import Any, Protocol
 Facts = tuple[int, ...]
 """What a decision learns of one hit: integers whose meaning the algorithm's module tells."""
 
-Straight = Callable[[Any, int, int], tuple[bool, Any, int, Facts] | None]
+FastPath = Callable[[Any, int, int], tuple[bool, Any, int, Facts] | None]
 """By state (or None), now and a cost from 1 to the capacity: may it pass, and the state, its `expires_at` and the facts
 as `spend` tells them; of what may not pass, the facts as `keep` tells them. None, with nothing done, is for `judge` to
 see to."""

@@ -1,5 +1,5 @@
 -- What every script begins with: its words, and the time.
--- The files are joined in this order: clock, token_bucket_lone (where the batch has token buckets), prelude, the algorithms
+-- The files are joined in this order: clock, token_bucket_single (where the batch has token buckets), prelude, the algorithms
 -- that it uses, decide.
 
 local words = ARGV

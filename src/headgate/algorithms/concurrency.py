@@ -202,7 +202,7 @@ def last_with(slots: State, more: dict[str, int], last: int) -> int:
 
 
 def keep(judged: Judged) -> Facts:
-    """Leave everything as it is, and say how it is."""
+    """GiveUp everything as it is, and say how it is."""
     return judged[3]
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headgate.algorithms import Straight
+from headgate.algorithms import FastPath
 
 Arguments = tuple[int, ...]
 """`(cost, most, period)`, or `(cost, most, 0, boundary, boundary, boundary, boundary)` in rising order."""
@@ -78,7 +78,7 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts]:
 
 
 def keep(judged: Judged) -> Facts:
-    """Leave everything as it is, and say how it is."""
+    """GiveUp everything as it is, and say how it is."""
     return judged[0], judged[2]
 
 
@@ -110,8 +110,8 @@ def write(start: int, end: int, spent: int) -> tuple[State | None, int, Facts]:
     return state, end, state
 
 
-def straight(arguments: Arguments) -> Straight:
-    """As `Algorithm.straight`, on a grid, for the window that now is in."""
+def fast_path(arguments: Arguments) -> FastPath:
+    """As `Algorithm.fast_path`, on a grid, for the window that now is in."""
     _, most, period = arguments
 
     def hit(state: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Final
 
-from headgate.algorithms import Straight
+from headgate.algorithms import FastPath
 
 Arguments = tuple[int, int, int]
 """`(cost, most, period)`."""
@@ -135,7 +135,7 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
 
 
 def keep(judged: Judged) -> Facts:
-    """Leave everything as it is, and say how it is."""
+    """GiveUp everything as it is, and say how it is."""
     return judged[4]
 
 
@@ -177,8 +177,8 @@ def write(log: State, period: int, facts: Facts) -> tuple[State | None, int, Fac
     return (log, newest + period, facts) if total else (None, 0, facts)
 
 
-def straight(arguments: Arguments) -> Straight:
-    """As `Algorithm.straight`, as long as time has not gone back."""
+def fast_path(arguments: Arguments) -> FastPath:
+    """As `Algorithm.fast_path`, as long as time has not gone back."""
     _, most, period = arguments
 
     def hit(log: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:

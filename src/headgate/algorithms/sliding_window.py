@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headgate.algorithms import Straight
+from headgate.algorithms import FastPath
 
 Arguments = tuple[int, int, int, int, int]
 """`(cost, most, period, step, steps)`."""
@@ -69,7 +69,7 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts]:
 
 
 def keep(judged: Judged) -> Facts:
-    """Leave everything as it is, and say how it is."""
+    """GiveUp everything as it is, and say how it is."""
     return judged[:3]
 
 
@@ -111,8 +111,8 @@ def write(start: int, current: int, previous: int, period: int) -> tuple[State |
     return None, 0, facts
 
 
-def straight(arguments: Arguments) -> Straight:
-    """As `Algorithm.straight`, for the window that now is in."""
+def fast_path(arguments: Arguments) -> FastPath:
+    """As `Algorithm.fast_path`, for the window that now is in."""
     _, most, period, _, _ = arguments
 
     def hit(state: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:

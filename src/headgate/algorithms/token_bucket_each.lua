@@ -1,9 +1,9 @@
--- Many lone hits of one cost on token buckets of one limit: what token_bucket_lone.lua does, for a whole run of them, with
+-- Many single hits of one cost on token buckets of one limit: what token_bucket_single.lua does, for a whole run of them, with
 -- one reading of all keys and one writing of each. A key may come twice.
 local FOREIGN = -9007199254740990
 
 -- Judges the hits, whose arguments begin at word `at`, until one is not plain: that and those behind it have to go the
--- general way. Answers (n, r) for each as a lone hit is answered, without `r` where a token is a whole number of
+-- general way. Answers (n, r) for each as a single hit is answered, without `r` where a token is a whole number of
 -- microseconds. Returns how many were judged.
 function algorithms.each(keys)
   local cost_q, cost_r = tonumber(words[at + 2]), tonumber(words[at + 3])

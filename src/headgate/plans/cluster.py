@@ -18,9 +18,9 @@ from headgate.decision import Answer, Decision, JoinedDecision
 from headgate.drive import Plan, together
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Action, Group, Hit
+from headgate.plans.groups import give_back_groups, returns_of
 from headgate.plans.redis import Script, singly
 from headgate.plans.topology import Address, Topology
-from headgate.policy import give_back_groups, returns_of
 
 MAX_NODES: Final = 5
 """How many nodes are asked a question, one after the other. A slot that is being moved takes three."""
@@ -37,7 +37,7 @@ _PAUSES_MS: Final = (0,) * MAX_NODES
 _RETURN_PAUSES_MS: Final = _PAUSES_MS + RETURN_PAUSES_MS
 
 
-class Elsewhere(StoreUnavailable):
+class Redirect(StoreUnavailable):
     """A node does not serve a key, or not now. It has done nothing. What is known of the cluster is to be corrected."""
 
     def __init__(self, store: str, address: Address | None, *, is_asking: bool = False) -> None:
@@ -48,7 +48,7 @@ class Elsewhere(StoreUnavailable):
         """Is it to be asked for there by way of exception, since the slot is being moved there?"""
 
 
-class Removed(Elsewhere):
+class Removed(Redirect):
     """While its slot was being moved, a key was removed by an earlier group of the script: from then on, it is to be
     made where the slot goes. For a group of one hit, nothing was done.
     """
@@ -57,30 +57,30 @@ class Removed(Elsewhere):
         super().__init__(store, None)
 
 
-def elsewhere(text: str, store: str, asked: Address, topology: Topology) -> Elsewhere | None:
+def elsewhere(text: str, store: str, asked: Address, topology: Topology) -> Redirect | None:
     """What the error of a node says about where to ask; None if it says nothing of the kind."""
     kind, *words = text.split() or [""]
     if kind in ("MOVED", "ASK") and len(words) == 2:
         host, _, port = words[1].rpartition(":")
         if port.isdecimal() and host != "?":
-            return Elsewhere(store, topology.told(host, int(port), asked), is_asking=kind == "ASK")
+            return Redirect(store, topology.told(host, int(port), asked), is_asking=kind == "ASK")
     if "attempted to access a non local key" in text.lower():
         return Removed(store)
-    return Elsewhere(store, None) if kind == "TRYAGAIN" else None
+    return Redirect(store, None) if kind == "TRYAGAIN" else None
 
 
-class Errand(NamedTuple):
+class RoutedGroup(NamedTuple):
     """A group, whose keys lie in one slot, to be asked for."""
 
     group: Group
     slot: int
-    at: Elsewhere | None = None
+    at: Redirect | None = None
     """Where to ask, if not at the slot's owner."""
     pause_ms: int = 0
     """How long to wait before."""
 
 
-def decide(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], list[Answer]]:
+def decide(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[RoutedGroup], list[Answer]]:
     """Judge the groups of a caller. Asks for lists of errands, which may be done side by side; the reply is a list of
     answers.
     """
@@ -91,7 +91,7 @@ def decide(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan
 
 def give_back(
     answers: Sequence[Answer | None], slot_of: SlotOf, topology: Topology
-) -> Plan[list[Errand], list[Answer]]:
+) -> Plan[list[RoutedGroup], list[Answer]]:
     """Give back all that was taken, where nobody gets to see the answers."""
     return _follow_all(returns_of(answers), slot_of, topology)
 
@@ -120,7 +120,7 @@ def in_one(
         answers = yield from singly(decide(groups))
     except StoreOutage as outage:
         return [outage] * len(groups)
-    apart = [index for index, answer in enumerate(answers) if isinstance(answer, Elsewhere) and answer.address is None]
+    apart = [index for index, answer in enumerate(answers) if isinstance(answer, Redirect) and answer.address is None]
     if len(apart) > 1:  # all others have been judged
         answered = yield from together([in_one([groups[index]], decide) for index in apart])
         for index, (answer,) in zip(apart, answered, strict=True):
@@ -128,10 +128,10 @@ def in_one(
     return answers
 
 
-def _judge_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], list[Answer]]:
+def _judge_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[RoutedGroup], list[Answer]]:
     done: list[Answer] = []
 
-    def judge(group: Group) -> Plan[list[Errand], Answer]:
+    def judge(group: Group) -> Plan[list[RoutedGroup], Answer]:
         answer = yield from _judge(group, slot_of, topology)
         done.append(answer)
         return answer
@@ -145,13 +145,13 @@ def _judge_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> 
         raise
 
 
-def _judge(group: Group, slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], Answer]:
+def _judge(group: Group, slot_of: SlotOf, topology: Topology) -> Plan[list[RoutedGroup], Answer]:
     slots: dict[int, list[int]] = {}
     for index, hit in enumerate(group.hits):
         slots.setdefault(slot_of(hit.key), []).append(index)
     try:
         if len(slots) == 1:
-            return (yield from follow(Errand(group, next(iter(slots))), topology))
+            return (yield from follow(RoutedGroup(group, next(iter(slots))), topology))
         return (yield from _judge_apart(group, list(slots.values()), slot_of, topology))
     except _KeysApart:
         return (yield from _judge_apart(group, [[index] for index in range(len(group.hits))], slot_of, topology))
@@ -161,7 +161,7 @@ class _KeysApart(Exception):
     """The slot is being moved, and the keys of a group are at both ends."""
 
 
-def follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
+def follow(errand: RoutedGroup, topology: Topology) -> Plan[list[RoutedGroup], Answer]:
     """Ask for a group wherever its slot has gone."""
     store = ""
     for pause_ms in _RETURN_PAUSES_MS if errand.group.action == "give_back" else _PAUSES_MS:
@@ -169,7 +169,7 @@ def follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
             errand = errand._replace(at=None, pause_ms=pause_ms)
         answer: Answer
         (answer,) = yield [errand]
-        if not isinstance(answer, Elsewhere):
+        if not isinstance(answer, Redirect):
             return answer
         if answer.address is not None and not answer.is_asking:
             topology.moved(errand.slot, answer.address)
@@ -182,17 +182,17 @@ def follow(errand: Errand, topology: Topology) -> Plan[list[Errand], Answer]:
     return StoreUnavailable(store, "the nodes of its cluster point to each other: the slot is being moved")
 
 
-def _follow_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[Errand], list[Answer]]:
-    return together([follow(Errand(group, slot_of(group.hits[0].key)), topology) for group in groups])
+def _follow_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[RoutedGroup], list[Answer]]:
+    return together([follow(RoutedGroup(group, slot_of(group.hits[0].key)), topology) for group in groups])
 
 
 def _judge_apart(
     group: Group, parts: list[list[int]], slot_of: SlotOf, topology: Topology
-) -> Plan[list[Errand], Answer]:
+) -> Plan[list[RoutedGroup], Answer]:
     """Judge a group in parts (each a list of its hits' indices), one after the other."""
     hits = group.hits
 
-    def errands(groups: Sequence[Group]) -> Plan[list[Errand], list[Answer]]:
+    def errands(groups: Sequence[Group]) -> Plan[list[RoutedGroup], list[Answer]]:
         return _follow_all(groups, slot_of, topology)
 
     def part(indices: list[int], action: Action | None = None) -> Group:

@@ -15,10 +15,10 @@ from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from headgate.algorithms import token_bucket
-from headgate.decision import Answer, BucketDecision, Decision, FareDecision
+from headgate.decision import Answer, BucketDecision, Decision, SingleHitDecision
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
-from headgate.hits import Fare, Group, Hit
+from headgate.hits import Group, Hit, SingleHit
 from headgate.keys import storage_key, storage_key_frame
 from headgate.limits import Limit, TokenBucket
 
@@ -44,7 +44,7 @@ MAX_FRAMES: Final = 1024
 MAX_PLAIN: Final = 256
 """The longest key that goes straight through."""
 STRANGE: Final = -9007199254740991
-"""In the reply to a run of lone hits: the next one was judged the general way, and the reply of a group follows."""
+"""In the reply to a run of single hits: the next one was judged the general way, and the reply of a group follows."""
 FOREIGN: Final = -9007199254740990
 """In the reply to a run: this key holds what is not ours."""
 
@@ -78,7 +78,7 @@ class Script(NamedTuple):
 def compose(codes: frozenset[str]) -> tuple[str, str]:
     """The script for a set of algorithms, as `(sha, text)`. What a batch does not use is not sent, nor run."""
     shared = ("clock.lua", "prelude.lua")
-    names = ["clock.lua", *(["token_bucket_lone.lua"] if "tb" in codes else []), "prelude.lua"]
+    names = ["clock.lua", *(["token_bucket_single.lua"] if "tb" in codes else []), "prelude.lua"]
     names += [*(name for code in sorted(codes) for name in FILES[code]), "decide.lua"]
     texts = [_TEXTS[name] for name in names]
     # A block each, so that their local names keep apart; those of clock and prelude are everybody's.
@@ -103,8 +103,8 @@ def decide(
     `near_us` is a guess of the server's time, for calendar windows; `now_us` replaces its clock (in tests); `refused`
     makes an outage of the server's words.
     """
-    if len(groups) == 1 and now_us is None and _is_lone(groups[0]):
-        return _decide_lone(groups[0], prefix, refused)
+    if len(groups) == 1 and now_us is None and _is_single(groups[0]):
+        return _decide_single(groups[0], prefix, refused)
     return _decide_all(groups, prefix, near_us, now_us, refused)
 
 
@@ -132,10 +132,10 @@ def _decide_all(
 
 
 def decide_alike(
-    fare: BucketFare, keys: Sequence[str], *, prefix: str, refused: Refused = _refused
+    fare: BucketSingleHit, keys: Sequence[str], *, prefix: str, refused: Refused = _refused
 ) -> Plan[Script, list[Answer]]:
-    """As `decide`, by the server's clock, for lone hits of one fare: straight through, if there is nothing in the keys
-    to escape and nothing strange in the reply.
+    """As `decide`, by the server's clock, for single hits of one fare: straight through, if there is nothing in the
+    keys to escape and nothing strange in the reply.
     """
     command = fare.pack(keys)
     if command is None:
@@ -164,12 +164,12 @@ def singly(plan: Plan[Script, list[Answer]]) -> Plan[list[Script], list[Answer]]
         return answers
 
 
-def _is_lone(group: Group) -> bool:
+def _is_single(group: Group) -> bool:
     """Is it the commonest call: one hit to spend now, whose arguments depend on its cost alone?"""
     return len(group.hits) == 1 and group.max_wait_us == 0 and group.action == "spend" and group.hits[0].limit.is_plain
 
 
-def _decide_lone(group: Group, prefix: str, refused: Refused) -> Plan[Script, list[Answer]]:
+def _decide_single(group: Group, prefix: str, refused: Refused) -> Plan[Script, list[Answer]]:
     """As `decide`, straight through."""
     limit, key, name, cost = group.hits[0][:4]
     sha, text, arguments, before, after = _frame(limit, cost)
@@ -180,14 +180,14 @@ def _decide_lone(group: Group, prefix: str, refused: Refused) -> Plan[Script, li
         reply = yield script.whole()
     if isinstance(reply, StoreOutage):
         return [reply]
-    return [_read_lone(reply, group, limit, arguments, refused)]
+    return [_read_single(reply, group, limit, arguments, refused)]
 
 
-def lone(
+def single(
     limit: Limit, name: str, prefix: str
 ) -> tuple[Callable[[str, int], bytes | None], Callable[[Any, str, int, Refused], Answer]]:
-    """The plan for lone hits of one plain limit, without the generator, which takes a tenth of the time of a call: what
-    packs a call by digest for a key and a cost (None: ask the general way), and what reads the reply.
+    """The plan for single hits of one plain limit, without the generator, which takes a tenth of the time of a call:
+    what packs a call by digest for a key and a cost (None: ask the general way), and what reads the reply.
     """
     begin, end, size = storage_key_frame(prefix, name, limit.code)
     begin_bytes, end_bytes = b"\r\n" + begin.encode(), end.encode() + b"\r\n"
@@ -221,12 +221,12 @@ def lone(
             decision.told = (now_us + q) * rate + r
             return decision
         arguments = (frames.get(cost) or frame(cost))[2]
-        return _read_lone(reply, Group((Hit(limit, key, name, cost),)), limit, arguments, refused)
+        return _read_single(reply, Group((Hit(limit, key, name, cost),)), limit, arguments, refused)
 
     return pack, read
 
 
-def _read_lone(reply: Any, group: Group, limit: Limit, arguments: tuple[Any, ...], refused: Refused) -> Answer:
+def _read_single(reply: Any, group: Group, limit: Limit, arguments: tuple[Any, ...], refused: Refused) -> Answer:
     if type(reply) is list and len(reply) > 2:
         now_us, q, r = reply[:3]
         if len(reply) == 3 and type(limit) is TokenBucket and type(now_us) is type(q) is type(r) is int:
@@ -243,8 +243,8 @@ def _read_lone(reply: Any, group: Group, limit: Limit, arguments: tuple[Any, ...
 
 
 def _plain(group: Group, arguments: tuple[Any, ...], now_us: int, q: int, r: int) -> Decision:
-    """The decision on a lone hit, as token_bucket_lone.lua answers it: the debt is (q, r) and the hit was allowed, or
-    it is (-q - 1, r) and the hit was denied.
+    """The decision on a single hit, as token_bucket_single.lua answers it: the debt is (q, r) and the hit was allowed,
+    or it is (-q - 1, r) and the hit was denied.
     """
     is_allowed = q >= 0
     tat = (now_us + (q if is_allowed else -q - 1)) * arguments[2] + r
@@ -253,7 +253,7 @@ def _plain(group: Group, arguments: tuple[Any, ...], now_us: int, q: int, r: int
 
 
 class _Run(NamedTuple):
-    """A part of a batch: lone hits on token buckets, one after the other, that share their arguments."""
+    """A part of a batch: single hits on token buckets, one after the other, that share their arguments."""
 
     indices: list[int]
     """Which groups of the batch."""
@@ -261,7 +261,7 @@ class _Run(NamedTuple):
     arguments: tuple[int, int, int]
 
 
-class BucketFare(Fare):
+class BucketSingleHit(SingleHit):
     """A fare of a token bucket, with all packed of a call but its keys."""
 
     __slots__ = ("_before", "_heads", "_rate", "_sha", "_tail", "_text", "_words")
@@ -309,7 +309,7 @@ class BucketFare(Fare):
             debts = [q * rate + r for q, r in zip(debts, parts, strict=True)]
         answers: list[Answer] = []
         for key, allowed, debt in zip(keys, verdicts, debts, strict=False):
-            decision = FareDecision()
+            decision = SingleHitDecision()
             decision.fare = self
             decision.asked_for = key
             decision.now_us = now_us
@@ -404,7 +404,7 @@ def _run_words(limit: Limit, cost: int) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _frame(limit: Limit, cost: int) -> tuple[str, str, tuple[Any, ...], bytes, bytes]:
-    """What `_pack` makes of a lone hit: the script, the arguments, and the bytes before and after its key."""
+    """What `_pack` makes of a single hit: the script, the arguments, and the bytes before and after its key."""
     arguments = limit.arguments(cost, 0, "")
     wired = limit.algorithm.wire(arguments)
     words = wired if type(limit) is TokenBucket else ("", "spend", 0, 1, 1 + len(wired), limit.code, *wired)
@@ -472,7 +472,7 @@ def _read(
 
 
 def _read_run(reply: Any, groups: list[Group], refused: Refused) -> list[Answer]:
-    """What was decided on a batch of lone hits that is one run."""
+    """What was decided on a batch of single hits that is one run."""
     answers: list[Answer | None] = [None] * len(groups)
     try:
         _read(reply, _split(groups, range(len(groups)), 0), groups, answers, refused)

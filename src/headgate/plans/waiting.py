@@ -15,7 +15,7 @@ from headgate.drive import Plan
 from headgate.errors import AcquireTimeout
 from headgate.hits import Group
 from headgate.limits import Concurrency
-from headgate.policy import give_back_groups
+from headgate.plans.groups import give_back_groups
 
 FIRST_POLL_US: Final = 5_000
 """How soon a full set of slots is asked again; it doubles, up to `LAST_POLL_US`, since nobody knows when a slot is

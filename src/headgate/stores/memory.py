@@ -27,15 +27,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from headgate.algorithms import Facts, Straight, sliding_log
+from headgate.algorithms import Facts, FastPath, sliding_log
 from headgate.clock import Clock, in_nanoseconds, system_clock
-from headgate.decision import BucketDecision, Decision, Lone, ToldDecision
+from headgate.decision import BucketDecision, Decision, Single, ToldDecision
 from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
-from headgate.interned import Interned
 from headgate.keys import check_key
 from headgate.limits import Concurrency, Limit, TokenBucket
-from headgate.locks import lock
+from headgate.runtime.interned import Interned
+from headgate.runtime.locks import lock
 
 _SWEEP_EVERY: Final = 32
 """With so many new entries, at most, the hand moves on."""
@@ -167,7 +167,7 @@ class MemoryStore:
         with self._lock:
             self._begin()  # what is under way here is to judge anew
             for table in self._tables.all():
-                table.entries.clear()  # emptied, not dropped: `lone` holds on to them
+                table.entries.clear()  # emptied, not dropped: `single` holds on to them
             self._round.clear()
             self._sweep_at = 0
 
@@ -177,28 +177,31 @@ class MemoryStore:
 
     # Single hits
 
-    def lone(self, limit: Limit, name: str) -> Lone:
+    def single(self, limit: Limit, name: str) -> Single:
         """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, without making one.
 
         The callable leaves to others (None) what is no plain key or cost.
         """
-        return self.straight(limit, name, _nothing)
+        return self.fast_path(limit, name, _nothing)
 
-    def lone_async(self, limit: Limit, name: str) -> Lone:
+    def single_async(self, limit: Limit, name: str) -> Single:
         """The same: nothing is awaited."""
-        return self.lone(limit, name)
+        return self.single(limit, name)
 
-    def straight(self, limit: Limit, name: str, otherwise: Otherwise[T]) -> Callable[..., Decision | T]:
+    def submitting(self, limit: Limit, name: str) -> None:
+        """Nothing: nobody waits here."""
+
+    def fast_path(self, limit: Limit, name: str, otherwise: Otherwise[T]) -> Callable[..., Decision | T]:
         """What decides on a single hit of `limit`, by key and cost, and leaves to `otherwise` what is no plain key or
         cost, or has a limit of its own.
         """
         if isinstance(limit, TokenBucket):
-            return self._straight_bucket(limit, name, otherwise)
+            return self._fast_path_bucket(limit, name, otherwise)
         asked, table, capacity = (limit, name), self._table(name, limit), limit.capacity
         entries = table.entries
         lock, time_ns = self._lock, in_nanoseconds(self._clock)
-        algorithm: Any = limit.algorithm  # `straight` is not every algorithm's
-        hit: Straight = algorithm.straight(limit.arguments(1, 0, "")) if limit.is_plain else _nothing
+        algorithm: Any = limit.algorithm  # `fast_path` is not every algorithm's
+        hit: FastPath = algorithm.fast_path(limit.arguments(1, 0, "")) if limit.is_plain else _nothing
         is_in_place = algorithm is sliding_log
 
         def decide(key: Any, cost: Any = 1, *, limit: Any = None) -> Decision | T:
@@ -212,7 +215,7 @@ class MemoryStore:
                 if cost and self._under_way is None:
                     found = hit(state if until_us > now_us else None, now_us, cost)
                 if found is None:
-                    return self._decide_lone(asked[0], key, name, cost)
+                    return self._decide_single(asked[0], key, name, cost)
                 is_allowed, state, until_us, facts = found
                 if is_allowed:
                     entry = (state, until_us)
@@ -226,7 +229,7 @@ class MemoryStore:
                         if entries[key][1] < until_us:
                             entries[key] = entry
                     else:  # somebody came in, and what we have read of it is not what there is
-                        return self._decide_lone(asked[0], key, name, cost)
+                        return self._decide_single(asked[0], key, name, cost)
             decision: ToldDecision = ToldDecision()
             decision.now_us = now_us
             decision.allowed = is_allowed
@@ -238,8 +241,8 @@ class MemoryStore:
 
         return decide
 
-    def _straight_bucket(self, bucket: TokenBucket, name: str, otherwise: Otherwise[T]) -> Callable[..., Decision | T]:
-        """As `straight`. It is token_bucket.judge with .spend or .keep in one, for keys that are known and to which
+    def _fast_path_bucket(self, bucket: TokenBucket, name: str, otherwise: Otherwise[T]) -> Callable[..., Decision | T]:
+        """As `fast_path`. It is token_bucket.judge with .spend or .keep in one, for keys that are known and to which
         nothing was given back: that takes a fifth of the time of the general way (`make bench` shows it). Hence what
         looks odd here.
         """
@@ -263,13 +266,13 @@ class MemoryStore:
                 now = now_us if rate == 1 else now_us * rate
                 if key not in entries:
                     if cost == 0:
-                        return self._decide_lone(bucket, key, name, cost)
+                        return self._decide_single(bucket, key, name, cost)
                     self._add(table, check_key(key), now_us)
                     if key not in entries:
                         entries[key] = now  # which says as little as no entry
                 # From here on, there is no call until it is written, and nobody comes in.
                 if self._under_way is not None or (tat := entries[key]).__class__ is not int:
-                    return self._decide_lone(bucket, key, name, cost)
+                    return self._decide_single(bucket, key, name, cost)
                 if tat < now:  # noqa: PLR1730  # `max` takes longer than all the sums here
                     tat = now
                 new_tat = tat + increment
@@ -277,7 +280,7 @@ class MemoryStore:
                 if is_allowed := new_tat <= full:
                     entries[key] = tat = new_tat
                 elif tat > full:  # more than full: the clock has stepped back
-                    return self._decide_lone(bucket, key, name, cost)
+                    return self._decide_single(bucket, key, name, cost)
             decision: BucketDecision = BucketDecision()
             decision.now_us = now_us
             decision.allowed = is_allowed
@@ -289,7 +292,7 @@ class MemoryStore:
 
         return decide
 
-    def _decide_lone(self, limit: Limit, key: str, name: str, cost: int) -> Decision:
+    def _decide_single(self, limit: Limit, key: str, name: str, cost: int) -> Decision:
         return self._decide([Group((Hit(limit, check_key(key), name, cost),))])[0]
 
     # Tables

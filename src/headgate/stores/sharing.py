@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Hashable
 from typing import Any, Final, Protocol, runtime_checkable
 
-from headgate.interned import Interned
+from headgate.runtime.interned import Interned
 from headgate.stores import Store
 
 _Loop = Callable[[], asyncio.AbstractEventLoop | None]

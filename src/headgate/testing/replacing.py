@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from headgate.clock import ManualClock, system_clock
 from headgate.decision import Decision, SourcedDecision
-from headgate.front import Front
 from headgate.hits import Group
 from headgate.limiter import AsyncLimiter, Limiter
-from headgate.policy import renew_groups
-from headgate.renewal import Hold
+from headgate.limiter.any import AnyLimiter
+from headgate.limiter.holds import Hold
+from headgate.plans.groups import renew_groups
 from headgate.stores.memory import MemoryStore
 
 _YIELDS: Final = 16
@@ -198,12 +198,12 @@ def _exchanged(world: _World) -> Iterator[None]:
                 await self._release(hold.decision)
 
     def keep_for_afterwards(self: Any, lone: object) -> None:
-        vars(self)["_lone"] = lone
+        vars(self)["_single"] = lone
 
     no_short_way = property(lambda _: None, keep_for_afterwards)  # past `_ask`
     whole_way = property(lambda limiter: functools.partial(_try_acquire, limiter))  # past an instance's own
     exchanges: list[tuple[type, str, object]] = [
-        (Front, "_lone", no_short_way),
+        (AnyLimiter, "_single", no_short_way),
         (Limiter, "try_acquire", whole_way),
         (Limiter, "_ask", ask),
         (Limiter, "_ask_store", ask_store),

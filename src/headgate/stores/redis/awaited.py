@@ -18,13 +18,13 @@ from typing import Any
 import hiredis
 
 from headgate.errors import StoreOutage, StoreUnavailable
-from headgate.stores.redis.dialling import Dialler, is_from_replica
+from headgate.stores.redis.connector import Connector, is_from_replica
 
 Replied = Callable[[list[Any] | StoreOutage], None]
 """Gets the answers: replies (an error that the server answers is a `hiredis.ReplyError`), or a `StoreOutage`."""
 
 
-class Question:
+class PendingRequest:
     """Some questions that go in one write, and wait for their answers."""
 
     __slots__ = ("count", "packed", "replied", "replies", "wire")
@@ -48,18 +48,18 @@ class Question:
 class Wire(asyncio.Protocol):
     """One connection."""
 
-    def __init__(self, connection: Any, dialler: Dialler) -> None:
+    def __init__(self, connection: Any, connector: Connector) -> None:
         writer = connection._writer  # redis-py has no names for its streams
         connection._writer = connection._reader = None  # they are ours now
         self._writer = writer  # which would close the transport at its end
         self._transport: asyncio.Transport = writer.transport
-        self._dialler = dialler
+        self._connector = connector
         self._reader = hiredis.Reader()
-        self._asked: deque[Question] = deque()
+        self._asked: deque[PendingRequest] = deque()
         self.is_usable = not self._transport.is_closing()
         self._transport.set_protocol(self)
 
-    def ask(self, question: Question) -> None:
+    def ask(self, question: PendingRequest) -> None:
         """Send a question."""
         question.wire = self
         self._asked.append(question)
@@ -88,7 +88,7 @@ class Wire(asyncio.Protocol):
         while self._asked:
             replied = self._asked.popleft().replied
             if replied is not None:
-                replied(self._dialler.outage(error or ConnectionResetError("the server closed the connection")))
+                replied(self._connector.outage(error or ConnectionResetError("the server closed the connection")))
 
     def retire(self) -> None:
         """Take no more questions, and close when the last one is answered or given up."""
@@ -102,24 +102,24 @@ class Wire(asyncio.Protocol):
         self._transport.close()
 
 
-class Exchange:
+class LoopConnection:
     """The connection of one event loop, and the questions that wait for it to be opened. To be made in that loop, and
     used in no other. What is dropped hangs up: the loop would keep the connection.
     """
 
     _wire: Wire | None = None
 
-    def __init__(self, dialler: Dialler) -> None:
+    def __init__(self, connector: Connector) -> None:
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
-        self._dialler = dialler
-        self._waiting: list[Question] = []
+        self._connector = connector
+        self._waiting: list[PendingRequest] = []
         self._dialling: asyncio.Task[None] | None = None
         self._is_retired = False
 
-    def ask(self, packed: bytes, count: int, replied: Replied) -> Question:
+    def ask(self, packed: bytes, count: int, replied: Replied) -> PendingRequest:
         """Send what asks for `count` answers; `replied` gets them, unless the question is given up before."""
-        question = Question(packed, count, replied)
+        question = PendingRequest(packed, count, replied)
         if self._wire is not None and self._wire.is_usable:
             self._wire.ask(question)
         else:
@@ -129,11 +129,11 @@ class Exchange:
         return question
 
     async def _dial(self) -> None:
-        outage: StoreOutage = StoreUnavailable(self._dialler.name, "it was closed")
+        outage: StoreOutage = StoreUnavailable(self._connector.name, "it was closed")
         try:
-            self._wire = Wire(await self._dialler.dial_async(), self._dialler)
+            self._wire = Wire(await self._connector.connect_async(), self._connector)
         except Exception as error:  # whatever hinders redis-py is an outage
-            outage = self._dialler.outage(error)
+            outage = self._connector.outage(error)
         finally:
             self._dialling = None
             waiting, self._waiting = self._waiting, []

@@ -12,8 +12,8 @@ from typing import Any
 
 import hiredis
 
-from headgate.forks import begin_afresh_in_child
-from headgate.stores.redis.dialling import Dialler, is_from_replica
+from headgate.runtime.forks import begin_afresh_in_child
+from headgate.stores.redis.connector import Connector, is_from_replica
 
 _READ_BYTES = 65_536
 
@@ -68,8 +68,8 @@ class Lines:
     and with forked processes.
     """
 
-    def __init__(self, dialler: Dialler) -> None:
-        self._dialler = dialler
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
         self._idle: deque[Line] = deque()
         begin_afresh_in_child(self, Lines.close)
 
@@ -99,7 +99,7 @@ class Lines:
             if line.is_quiet():
                 return line
             line.close()
-        return Line(self._dialler.dial())
+        return Line(self._connector.dial())
 
     def close(self) -> None:
         """Hang up where nobody is asking."""

@@ -14,18 +14,18 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any, Final
 
-from headgate.coalesce import decisions
+from headgate.batching import decisions
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive, drive_async
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
-from headgate.forks import begin_afresh_in_child
-from headgate.hits import Fare, Group
+from headgate.hits import Group, SingleHit
 from headgate.keys import slot_finder
-from headgate.loops import PerLoop, finish, running_loop, start
 from headgate.plans import cluster as plans
 from headgate.plans.redis import Script
 from headgate.plans.topology import ASK_FOR_SLOTS, Address, TimeIsUp, Topology
-from headgate.stores.redis.dialling import Dialler
+from headgate.runtime.forks import begin_afresh_in_child
+from headgate.runtime.loops import PerLoop, finish, running_loop, start
+from headgate.stores.redis.connector import Connector
 from headgate.stores.redis.ledger import Ledger
 from headgate.stores.redis.server import Server
 
@@ -51,20 +51,20 @@ class Node(Server):
         self._preface = _ASKING if is_asking else b""
         self._give_back = cluster.decide  # by now, that may have to go elsewhere
         self._give_back_soon = cluster.give_back_soon
-        super().__init__(cluster.dialler.at(*address), cluster.ledger, coalesces=cluster.coalesces)
+        super().__init__(cluster.connector.at(*address), cluster.ledger, coalesces=cluster.coalesces)
 
     def _plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
         return plans.at_node(groups, self._slot_of, self._in_one)
 
-    def _plan_alike(self, fare: Fare, keys: Sequence[str]) -> None:
+    def _plan_alike(self, fare: SingleHit, keys: Sequence[str]) -> None:
         return None
 
     def _refused(self, text: str) -> StoreOutage:
-        at = plans.elsewhere(text, self.dialler.name, self._address, self._topology)
+        at = plans.elsewhere(text, self.connector.name, self._address, self._topology)
         if at is not None:
             return at
         if text.startswith(("MOVED ", "ASK ")):
-            return StoreUnavailable(self.dialler.name, f"it does not say where the slot is served: {text!r}")
+            return StoreUnavailable(self.connector.name, f"it does not say where the slot is served: {text!r}")
         return super()._refused(text)
 
 
@@ -72,13 +72,13 @@ class Cluster:
     """See above. Making it does not connect. Safe to share between threads, event loops and forked processes.
 
     :param name: what outages call it where no node is at fault.
-    :param dialler: opens connections to any node.
+    :param connector: opens connections to any node.
     :param topology: knows the first nodes.
     """
 
-    def __init__(self, name: str, dialler: Dialler, topology: Topology, ledger: Ledger, *, coalesces: bool) -> None:
+    def __init__(self, name: str, connector: Connector, topology: Topology, ledger: Ledger, *, coalesces: bool) -> None:
         self._name = name
-        self.dialler = dialler
+        self.connector = connector
         self.topology = topology
         self.ledger = ledger
         self.coalesces = coalesces
@@ -103,7 +103,7 @@ class Cluster:
             return None
         try:
             return self._node((address, False)).call(packed)
-        except plans.Elsewhere:
+        except plans.Redirect:
             return None
         except StoreOutage:
             self.topology.failed(address)
@@ -136,7 +136,7 @@ class Cluster:
     async def _decide_there(self, groups: Sequence[Group], address: Address) -> list[Decision]:
         try:
             return await self._node((address, False)).decide_async(groups)
-        except plans.Elsewhere:
+        except plans.Redirect:
             return await self._decide_anywhere(groups)
         except StoreOutage:
             self.topology.failed(address)
@@ -160,7 +160,7 @@ class Cluster:
         with suppress(StoreOutage):  # then it lapses
             await self._decide_anywhere(groups)
 
-    def _send(self, errands: list[plans.Errand]) -> list[Answer]:
+    def _send(self, errands: list[plans.RoutedGroup]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(errands)
         try:
             if pause_ms := max((errand.pause_ms for errand in errands), default=0):
@@ -178,10 +178,10 @@ class Cluster:
             drive(plans.give_back(answers, self.slot_of, self.topology), self._send)
             raise
 
-    async def _send_async(self, errands: list[plans.Errand]) -> list[Answer]:
+    async def _send_async(self, errands: list[plans.RoutedGroup]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(errands)
 
-        async def do(index: int, errand: plans.Errand) -> None:
+        async def do(index: int, errand: plans.RoutedGroup) -> None:
             if errand.group.action == "give_back":  # whoever is cancelled would not see where it has to go on to
                 answers[index] = await drive_async(plans.follow(errand, self.topology), self._ask)
             else:
@@ -198,7 +198,7 @@ class Cluster:
             raise
         return self._complete(answers)
 
-    async def _ask(self, errands: list[plans.Errand]) -> list[Answer]:
+    async def _ask(self, errands: list[plans.RoutedGroup]) -> list[Answer]:
         """Do one errand, at one node."""
         (errand,) = errands
         if errand.pause_ms:
@@ -213,7 +213,7 @@ class Cluster:
     def _complete(self, answers: list[Answer | None]) -> list[Answer]:
         return [self._nobody() if answer is None else answer for answer in answers]
 
-    def _by_place(self, errands: list[plans.Errand]) -> dict[_Place, list[int]]:
+    def _by_place(self, errands: list[plans.RoutedGroup]) -> dict[_Place, list[int]]:
         """Which errands go to which node. Those for which there is none are left out."""
         places: dict[_Place, list[int]] = {}
         for index, (_, slot, at, _) in enumerate(errands):
@@ -225,7 +225,7 @@ class Cluster:
         return places
 
     def _heeded(self, answer: Answer, place: _Place) -> Answer:
-        if isinstance(answer, StoreOutage) and not isinstance(answer, plans.Elsewhere):
+        if isinstance(answer, StoreOutage) and not isinstance(answer, plans.Redirect):
             self.topology.failed(place[0])
         return answer
 
@@ -260,7 +260,7 @@ class Cluster:
     def _learning(self) -> Iterator[float]:
         """Until when to ask. Whom nobody tells goes on with what is known. Nodes that have left are hung up on."""
         try:
-            yield time.monotonic() + self.dialler.timeout_s
+            yield time.monotonic() + self.connector.timeout_s
             self._unlearnt = None
             for address, is_asking in list(self._nodes):
                 if is_asking or address not in self.topology.nodes:

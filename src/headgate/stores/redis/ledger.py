@@ -13,7 +13,7 @@ from headgate.decision import Answer, Decision
 from headgate.denials import DenialMemory
 from headgate.drive import Plan
 from headgate.errors import StoreOutage
-from headgate.hits import Fare, Group
+from headgate.hits import Group, SingleHit
 from headgate.plans import redis as plans
 
 _MAX_SKEW_US = 1_000_000
@@ -46,9 +46,11 @@ class Ledger:
         near_us = system_clock() + self._skew_us if now_us is None else now_us
         return plans.decide(groups, prefix=self.prefix, near_us=near_us, now_us=now_us, refused=refused)
 
-    def alike(self, fare: Fare, keys: Sequence[str], refused: plans.Refused) -> Plan[plans.Script, list[Answer]] | None:
-        """The plan that judges lone hits of one fare in one script call; None where that is no other than `in_one`."""
-        if type(fare) is not plans.BucketFare or len(keys) == 1 or self.clock is not None:
+    def alike(
+        self, fare: SingleHit, keys: Sequence[str], refused: plans.Refused
+    ) -> Plan[plans.Script, list[Answer]] | None:
+        """The plan that judges single hits that are alike in one script call; None where that is `in_one`."""
+        if type(fare) is not plans.BucketSingleHit or len(keys) == 1 or self.clock is not None:
             return None
         return plans.decide_alike(fare, keys, prefix=self.prefix, refused=refused)
 

@@ -12,17 +12,17 @@ from typing import Any, Final
 import hiredis
 from redis import exceptions
 
-from headgate.coalesce import Arrive, AsyncCoalescer, GiveBack, ThreadCoalescer
+from headgate.batching import Arrive, AsyncCoalescer, GiveBack, ThreadCoalescer
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive, drive_by_callback
 from headgate.errors import StoreOutage
-from headgate.hits import Fare, Group
-from headgate.loops import PerLoop, running_loop
+from headgate.hits import Group, SingleHit
 from headgate.plans.cluster import in_one
 from headgate.plans.redis import Script, ScriptMissing, singly
-from headgate.stores.redis.awaited import Exchange, Question
+from headgate.runtime.loops import PerLoop, running_loop
+from headgate.stores.redis.awaited import LoopConnection, PendingRequest
 from headgate.stores.redis.blocking import Lines
-from headgate.stores.redis.dialling import Dialler
+from headgate.stores.redis.connector import Connector
 from headgate.stores.redis.ledger import Ledger
 
 
@@ -35,18 +35,18 @@ class Server:
     _give_back_soon: GiveBack | None = None
     """How to give back what was admitted for a caller that is gone, blocking and in an event loop, if not here."""
 
-    def __init__(self, dialler: Dialler, ledger: Ledger, *, coalesces: bool) -> None:
-        self.dialler: Final = dialler
+    def __init__(self, connector: Connector, ledger: Ledger, *, coalesces: bool) -> None:
+        self.connector: Final = connector
         self._ledger = ledger
         self._coalesces = coalesces
-        self._lines = Lines(dialler)
+        self._lines = Lines(connector)
         self._exchanges = PerLoop(self._new_exchange)
         self._is_retired = False
-        self._threads = ThreadCoalescer(self._trip, dialler.overdue, dialler.timeout_s, give_back=self._give_back)
+        self._threads = ThreadCoalescer(self._trip, connector.overdue, connector.timeout_s, give_back=self._give_back)
         self._tasks = AsyncCoalescer(
             self._start,
-            dialler.overdue,
-            dialler.timeout_s,
+            connector.overdue,
+            connector.timeout_s,
             start_alike=self._start_alike,
             is_together=coalesces,
             give_back=self._give_back_soon,
@@ -61,14 +61,14 @@ class Server:
     def _in_one(self, groups: Sequence[Group]) -> Plan[Script, list[Answer]]:
         return self._ledger.in_one(groups, self._refused)
 
-    def _plan_alike(self, fare: Fare, keys: Sequence[str]) -> Plan[list[Script], list[Answer]] | None:
-        """For lone hits of one fare; None where they have no plan of their own."""
-        plan = self._ledger.alike(fare, keys, self.dialler.refused)
+    def _plan_alike(self, fare: SingleHit, keys: Sequence[str]) -> Plan[list[Script], list[Answer]] | None:
+        """For single hits of one fare; None where they have no plan of their own."""
+        plan = self._ledger.alike(fare, keys, self.connector.refused)
         return None if plan is None else singly(plan)
 
     def _refused(self, text: str) -> StoreOutage:
         """What the server's error means, if not that the script is missing."""
-        return self.dialler.refused(text)
+        return self.connector.refused(text)
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch, blocking."""
@@ -125,10 +125,10 @@ class Server:
 
         question = self._exchange().ask(packed, 1, replied)
         try:
-            async with asyncio.timeout(self.dialler.timeout_s):
+            async with asyncio.timeout(self.connector.timeout_s):
                 return await answer
         except TimeoutError:
-            return self.dialler.overdue()
+            return self.connector.overdue()
         finally:
             if not answer.done() or answer.cancelled():
                 question.give_up()
@@ -150,7 +150,7 @@ class Server:
         try:
             return self._lines.ask(packed, 2 * count if self._preface else count)
         except (exceptions.RedisError, hiredis.HiredisError, OSError) as error:
-            raise self.dialler.outage(error) from error
+            raise self.connector.outage(error) from error
 
     def _packed(self, scripts: list[Script]) -> bytes:
         preface = self._preface
@@ -160,8 +160,8 @@ class Server:
         """Begin a trip in this event loop."""
         return self._begin(self._plan(groups), groups, arrive)
 
-    def _start_alike(self, fare: Fare, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
-        """Begin a trip of lone hits of one fare."""
+    def _start_alike(self, fare: SingleHit, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
+        """Begin a trip of single hits of one fare."""
         plan = self._plan_alike(fare, keys)
         if plan is None:
             return self._start([fare.group(key) for key in keys], arrive)
@@ -174,7 +174,7 @@ class Server:
         only spend.
         """
         exchange, mark = self._exchange(), self._ledger.mark()
-        question: Question | None = None
+        question: PendingRequest | None = None
 
         def send(scripts: list[Script], resume: Callable[[Any], None]) -> None:
             nonlocal question
@@ -200,11 +200,11 @@ class Server:
         drive_by_callback(plan, send, done)
         return give_up
 
-    def _exchange(self) -> Exchange:
+    def _exchange(self) -> LoopConnection:
         return self._exchanges.get(asyncio.get_running_loop())
 
-    def _new_exchange(self, _: asyncio.AbstractEventLoop) -> Exchange:
-        exchange = Exchange(self.dialler)
+    def _new_exchange(self, _: asyncio.AbstractEventLoop) -> LoopConnection:
+        exchange = LoopConnection(self.connector)
         if self._is_retired:
             exchange.retire()
         return exchange

@@ -22,20 +22,20 @@ except ImportError as error:  # pragma: no cover - the suite always has them
 
     raise MissingExtra("redis-py or hiredis", "redis") from error
 
+from headgate.batching import decisions
 from headgate.clock import Clock
-from headgate.coalesce import decisions
-from headgate.decision import Decision, Lone, leave
+from headgate.decision import Decision, Single, leave
 from headgate.denials import DenialMemory
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.hits import Fare, Group
+from headgate.hits import Group, SingleHit
 from headgate.keys import check_prefix, tagged_prefix
 from headgate.limits import Limit, TokenBucket
 from headgate.plans import redis as plans
 from headgate.plans.topology import Address, Remap, Topology
-from headgate.stores import Leave, Ride
+from headgate.stores import GiveUp, Submit
 from headgate.stores.redis.address import describe_cluster, is_cluster, split_cluster
 from headgate.stores.redis.cluster import Cluster
-from headgate.stores.redis.dialling import Dialler, check_client, known_nodes
+from headgate.stores.redis.connector import Connector, check_client, known_nodes
 from headgate.stores.redis.ledger import Ledger
 from headgate.stores.redis.server import Server
 
@@ -128,26 +128,26 @@ class RedisStore:
         seeds: list[Address] = []
         remap: Remap | None = None
         if isinstance(client, (RedisCluster, AsyncRedisCluster)):
-            self._dialler = Dialler.like_node(client, timeout)
+            self._connector = Connector.like_node(client, timeout)
             seeds, remap = known_nodes(client)
         elif client is not None:
-            self._dialler = Dialler.like(client, timeout)
+            self._connector = Connector.like(client, timeout)
         elif url is not None and is_cluster(url):
             remap = options.pop("address_remap", None)
             first, seeds = split_cluster(url)
-            self._dialler = Dialler(first, timeout, options)
+            self._connector = Connector(first, timeout, options)
         else:
-            self._dialler = Dialler(url or "redis://localhost:6379/0", timeout, options)
-        self.name = self._dialler.name
+            self._connector = Connector(url or "redis://localhost:6379/0", timeout, options)
+        self.name = self._connector.name
         """Where the server is, without a password."""
         if seeds:
             self.name = describe_cluster(seeds, is_secure=self.name.startswith("rediss"))
             self._servers = cluster = Cluster(
-                self.name, self._dialler, Topology(seeds, remap), self._ledger, coalesces=coalesce
+                self.name, self._connector, Topology(seeds, remap), self._ledger, coalesces=coalesce
             )
             self._call = cluster.call
         else:
-            self._servers = server = Server(self._dialler, self._ledger, coalesces=coalesce)
+            self._servers = server = Server(self._connector, self._ledger, coalesces=coalesce)
             self._call = lambda _, packed: server.call(packed)
 
     def use_clock(self, clock: Clock) -> None:
@@ -189,7 +189,7 @@ class RedisStore:
         :raises StoreOutage: if the server cannot be asked.
         """
         # No coroutine itself: one that awaits another takes a twentieth of the time of a call among many.
-        if not self._dialler.serves_event_loops:
+        if not self._connector.serves_event_loops:
             raise InvalidUse("this store was made from a blocking client: it serves Limiter only")
         if not groups:
             return _told([])
@@ -197,16 +197,16 @@ class RedisStore:
             return _told([denial])
         return self._servers.decide_async(groups)
 
-    def lone(self, limit: Limit, name: str) -> Lone:
+    def single(self, limit: Limit, name: str) -> Single:
         """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, straight through. It
         leaves to others (None) what is not plain, and what has to wait for a trip that is under way.
         """
-        recall = self._lone_recall(limit, name)
+        recall = self._single_recall(limit, name)
         if not limit.is_plain:
             return recall
         capacity, ledger = limit.capacity, self._ledger
-        pack, read = plans.lone(limit, name, ledger.prefix)
-        mark, call, refused = ledger.mark, self._call, self._dialler.refused
+        pack, read = plans.single(limit, name, ledger.prefix)
+        mark, call, refused = ledger.mark, self._call, self._connector.refused
 
         def decide(key: Any, cost: Any) -> Decision | None:
             if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity:
@@ -229,29 +229,29 @@ class RedisStore:
 
         return decide
 
-    def lone_async(self, limit: Limit, name: str) -> Lone:
+    def single_async(self, limit: Limit, name: str) -> Single:
         """What recalls that a single hit of `limit` is denied, by key and cost, and leaves all else to
         `decide_async`.
         """
-        return self._lone_recall(limit, name)
+        return self._single_recall(limit, name)
 
-    def riding(self, limit: Limit, name: str) -> tuple[Ride, Leave] | None:
+    def submitting(self, limit: Limit, name: str) -> tuple[Submit, GiveUp] | None:
         """What has single hits of `limit` answered in an event loop, by key and cost, without the detour of a batch. It
         leaves to `decide_async` (None) what is no plain key or cost. In a cluster, there is no such way: a hit may have
         to go on from node to node.
         """
         server = self._servers
-        if not self._dialler.serves_event_loops or not isinstance(server, Server):
+        if not self._connector.serves_event_loops or not isinstance(server, Server):
             return None
         capacity, prefix, ride = limit.capacity, self._ledger.prefix, server.ride
-        fares: dict[int, Fare] = {}
+        fares: dict[int, SingleHit] = {}
         longest = plans.MAX_PLAIN
 
-        def fare_of(cost: int) -> Fare:
+        def fare_of(cost: int) -> SingleHit:
             if len(fares) >= plans.MAX_FRAMES:
                 fares.clear()
             is_bucket = type(limit) is TokenBucket
-            fare = plans.BucketFare(limit, name, cost, prefix) if is_bucket else Fare(limit, name, cost)
+            fare = plans.BucketSingleHit(limit, name, cost, prefix) if is_bucket else SingleHit(limit, name, cost)
             fares[cost] = fare
             return fare
 
@@ -264,12 +264,12 @@ class RedisStore:
 
         return board, server.leave
 
-    def _lone_recall(self, limit: Limit, name: str) -> Lone:
+    def _single_recall(self, limit: Limit, name: str) -> Single:
         denials = self._ledger.denials
-        return leave if denials is None else denials.lone(limit, name)
+        return leave if denials is None else denials.single(limit, name)
 
     def _recall(self, group: Group) -> Decision | None:
-        # Single hits have come by `lone` or `lone_async`.
+        # Single hits have come by `single` or `single_async`.
         denials = self._ledger.denials
         return None if denials is None or len(group.hits) == 1 else denials.recall(group)
 

@@ -18,27 +18,20 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeVar
 
-from headgate.daemons import Daemon, InterpreterEnds
-from headgate.decision import Decision, Lone
-from headgate.decorate import CostOfCall, KeyOfCall, decorator, key_rule
+from headgate.decision import Decision, Single
 from headgate.drive import drive, drive_async
 from headgate.errors import StoreOutage
-from headgate.front import Front
 from headgate.hits import Group
+from headgate.limiter.any import AnyLimiter
+from headgate.limiter.decorator import CostOfCall, KeyOfCall, decorator, key_rule
+from headgate.limiter.holds import AsyncHolding, Hold, Holding, Renewer
+from headgate.limiter.policy import CallLimit, Costs, Keys, wait_bound_us
 from headgate.limits import Limit
-from headgate.loops import finish, running_loop
 from headgate.plans import waiting
-from headgate.policy import (
-    CallLimit,
-    Costs,
-    Keys,
-    give_back_groups,
-    refund_groups,
-    settle_groups,
-    wait_bound_us,
-)
-from headgate.renewal import AsyncHolding, Hold, Holding, Renewer
-from headgate.stores import Leave, QuickStore, Ride, RidingStore
+from headgate.plans.groups import give_back_groups, refund_groups, settle_groups
+from headgate.runtime.daemons import Daemon, InterpreterEnds
+from headgate.runtime.loops import finish, running_loop
+from headgate.stores import GiveUp, SingleHitStore, Submit
 from headgate.stores.memory import MemoryStore
 
 P = ParamSpec("P")
@@ -50,7 +43,7 @@ RETURNING_AT_EXIT_S: Final = 1.0
 _leasing: weakref.WeakSet[Limiter] = weakref.WeakSet()
 
 
-class Limiter(Front):
+class Limiter(AnyLimiter):
     """Decides whether a request may go now, and if not, when. Safe to share between threads, and with forked
     processes.
 
@@ -64,23 +57,23 @@ class Limiter(Front):
     """Made with the first lease: gives back what is idle."""
 
     def _find_quick_way(self) -> None:
-        """As in `Front`. And in memory, what decides becomes the method `try_acquire` itself: one call more would take
-        a tenth of the time.
+        """As in `AnyLimiter`. And in memory, what decides becomes the method `try_acquire` itself: one call more would
+        take a tenth of the time.
         """
         super()._find_quick_way()
         store = self._store
         is_ours = type(self).try_acquire is Limiter.try_acquire and self._on_decision is None
         if is_ours and isinstance(store, MemoryStore):
-            straight = self._policy.lone(lambda limit, name: store.straight(limit, name, self._try_slowly))
-            if straight is not None:
-                vars(self)["try_acquire"] = straight
+            fast_path = self._policy.single(lambda limit, name: store.fast_path(limit, name, self._try_slowly))
+            if fast_path is not None:
+                vars(self)["try_acquire"] = fast_path
 
     def _try_slowly(self, key: Keys, cost: Costs, limit: CallLimit) -> Decision:
         return self._ask(self._policy.group(key, cost, limit))
 
     @staticmethod
-    def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
-        return store.lone
+    def _quick(store: SingleHitStore) -> Callable[[Limit, str], Single]:
+        return store.single
 
     def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """Ask whether a request may go now, and spend its cost if so. One round trip; never waits for a turn.
@@ -93,9 +86,9 @@ class Limiter(Front):
             admitted.
         :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
         """
-        if limit is None and (lone := self._lone) is not None:
+        if limit is None and (single := self._single) is not None:
             try:
-                decision = lone(key, cost)
+                decision = single(key, cost)
             except StoreOutage as outage:
                 decision = self._outage.decide(self._policy.group(key, cost), outage)
             if decision is not None:  # `_answered` would have nothing to do, and takes a tenth of the time
@@ -306,7 +299,7 @@ class Limiter(Front):
         return self._ask_leniently(command.groups)
 
 
-class AsyncLimiter(Front):
+class AsyncLimiter(AnyLimiter):
     """Decides whether a request may go now, and if not, when. Safe to share between tasks and event loops.
 
     An async context manager; it closes what it opened itself.
@@ -315,26 +308,26 @@ class AsyncLimiter(Front):
     _asks_in_loops = True
     _returning: asyncio.Task[None] | None = None
 
-    _ride: Ride | None = None
-    _leave: Leave
+    _ride: Submit | None = None
+    _leave: GiveUp
 
     def _find_quick_way(self) -> None:
-        """As in `Front`. And a lone hit goes straight to where it waits for company: a coroutine less."""
+        """As in `AnyLimiter`. And a single hit goes straight to where it waits for company: a coroutine less."""
         super()._find_quick_way()
         store, self._ride = self._store, None
-        if isinstance(store, RidingStore) and self._leases is None:
-            riding = self._policy.lone(store.riding)
-            if riding is not None:
-                self._ride, self._leave = riding
+        if isinstance(store, SingleHitStore) and self._leases is None:
+            submitting = self._policy.single(store.submitting)
+            if submitting is not None:
+                self._ride, self._leave = submitting
 
     @staticmethod
-    def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
-        return store.lone_async
+    def _quick(store: SingleHitStore) -> Callable[[Limit, str], Single]:
+        return store.single_async
 
     async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """As `Limiter.try_acquire`."""
-        if limit is None and (lone := self._lone) is not None:
-            decision = lone(key, cost)
+        if limit is None and (single := self._single) is not None:
+            decision = single(key, cost)
             if decision is None and self._ride is not None and (coming := self._ride(key, cost)) is not None:
                 try:
                     decision = await coming
@@ -504,7 +497,7 @@ atexit.register(_return_at_exit)
 Colour = TypeVar("Colour", Limiter, AsyncLimiter)
 
 
-def _twin(limiter: Front, kind: type[Colour]) -> Colour:
+def _twin(limiter: AnyLimiter, kind: type[Colour]) -> Colour:
     """The same limiter in the other colour: the same policy, store and outage rule."""
     twin = kind.__new__(kind)
     vars(twin).update(

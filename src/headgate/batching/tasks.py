@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from headgate.coalesce.riders import MAX_GROUPS, Arrive, GiveBack, Overdue, decisions
-from headgate.decision import Answer, Decision, FareDecision
+from headgate.batching.batch import MAX_GROUPS, Arrive, GiveBack, Overdue, decisions
+from headgate.decision import Answer, Decision, SingleHitDecision
 from headgate.errors import StoreOutage
-from headgate.hits import Fare, Group
-from headgate.loops import PerLoop, no_loop
-from headgate.policy import returns_of
+from headgate.hits import Group, SingleHit
+from headgate.plans.groups import returns_of
+from headgate.runtime.loops import PerLoop, no_loop
 
 HALF: Final = 32
 """Twice as many tasks as these travel in two trips, one behind the other."""
@@ -22,15 +22,15 @@ NEVER: Final = float("inf")
 
 Start = Callable[[Sequence[Group], Arrive], Callable[[], None]]
 """Begins a trip in this event loop. What it returns gives the trip up: nobody waits for it any more."""
-StartAlike = Callable[[Fare, Sequence[str], Arrive], Callable[[], None]]
-"""The same for the keys of lone hits that have one fare."""
+StartAlike = Callable[[SingleHit, Sequence[str], Arrive], Callable[[], None]]
+"""The same for the keys of single hits that have one fare."""
 
 
 class AsyncCoalescer:
     """Coalesces the calls of tasks, for each event loop by itself.
 
     :param start: begins a trip, and returns at once.
-    :param start_alike: likewise for lone hits of one fare; without it, they travel as groups.
+    :param start_alike: likewise for single hits of one fare; without it, they travel as groups.
     :param is_together: may calls travel together? If not, each begins a trip of its own at once.
     :param give_back: see `GiveBack`; without it, what is given back travels as all else does.
     """
@@ -67,8 +67,8 @@ class AsyncCoalescer:
             raise
         return decisions(answers)
 
-    def ride(self, fare: Fare, key: str) -> asyncio.Future[Decision]:
-        """Have a lone hit answered in the next trip of this event loop. No coroutine: the caller awaits the answer
+    def ride(self, fare: SingleHit, key: str) -> asyncio.Future[Decision]:
+        """Have a single hit answered in the next trip of this event loop. No coroutine: the caller awaits the answer
         itself (or gets a `StoreOutage` from it), and has to `leave` if it is cancelled meanwhile.
         """
         future: asyncio.Future[Decision]
@@ -93,8 +93,8 @@ def _is_answered(future: asyncio.Future[Any]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-_Rider = tuple[Fare | None, Any, "asyncio.Future[Any]", float]
-"""`(fare, asked, future, deadline)`: the fare and the key of a lone hit, or None and the groups of a caller; what it
+_Rider = tuple[SingleHit | None, Any, "asyncio.Future[Any]", float]
+"""`(fare, asked, future, deadline)`: the fare and the key of a single hit, or None and the groups of a caller; what it
 waits for, and until when, by the event loop's clock."""
 
 
@@ -156,8 +156,8 @@ class _Lane:
         self._watch: asyncio.TimerHandle | None = None
         """Looks for those whose deadline has passed. Deadlines pass in their order, so one timer does for all."""
 
-    def board(self, fare: Fare | None, asked: Any, future: asyncio.Future[Any]) -> None:
-        """Queue up, with the key of a lone hit and its fare, or with groups."""
+    def board(self, fare: SingleHit | None, asked: Any, future: asyncio.Future[Any]) -> None:
+        """Queue up, with the key of a single hit and its fare, or with groups."""
         deadline = self._time() + self._timeout
         rider = (fare, asked, future, deadline)
         if self._watch is None:
@@ -245,7 +245,7 @@ class _Lane:
                 answer = answers[at : at + len(asked)]
                 at += len(asked)
             try:
-                if answer.__class__ is FareDecision or not isinstance(answer, StoreOutage):
+                if answer.__class__ is SingleHitDecision or not isinstance(answer, StoreOutage):
                     future.set_result(answer)
                 else:
                     _refuse(future, answer)

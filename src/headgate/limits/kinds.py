@@ -16,7 +16,6 @@ from math import gcd
 from typing import Any, ClassVar, Final, SupportsIndex
 from zoneinfo import ZoneInfo
 
-from headgate import calendars
 from headgate.algorithms import (
     MAX_SPAN_US,
     MAX_TOKENS,
@@ -29,6 +28,7 @@ from headgate.algorithms import (
     token_bucket,
 )
 from headgate.errors import LimitOutOfBounds
+from headgate.limits import calendars
 
 Duration = int | float | Decimal | timedelta
 """Seconds, or a `timedelta`. It has to come to a whole number of microseconds."""
@@ -87,7 +87,7 @@ class Limit(ABC):
         return hash(self._text)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from headgate.grammar import parse_limit  # the grammar builds on this module
+        from headgate.limits.grammar import parse_limit  # the grammar builds on this module
 
         return parse_limit, (self._text,)
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
 from headgate.errors import InvalidUse, LimitExceeded, StoreOutage
-from headgate.loops import running_loop
-from headgate.policy import CallLimit, Costs, Keys, Policy, wait_bound_us
+from headgate.limiter.policy import CallLimit, Costs, Keys, Policy, wait_bound_us
+from headgate.runtime.loops import running_loop
 
 if TYPE_CHECKING:
     from headgate.limiter import AsyncLimiter, Limiter

@@ -11,7 +11,7 @@ from typing import Final, Literal, get_args
 from headgate.decision import Decision, SourcedDecision
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
-from headgate.locks import lock
+from headgate.runtime.locks import lock
 
 OnOutage = Literal["open", "closed", "raise"]
 """`open`: admit. `closed`: deny. `raise`: let the `StoreOutage` through to the caller."""

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from contextlib import suppress
 from typing import Final, Generic, TypeVar
 
-from headgate.locks import lock
+from headgate.runtime.locks import lock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

@@ -10,8 +10,8 @@ is: it is given what makes a trip. `threads.py` and `tasks.py` are the two ways,
 
 from __future__ import annotations
 
-from headgate.coalesce.riders import MAX_GROUPS, Arrive, GiveBack, decisions
-from headgate.coalesce.tasks import AsyncCoalescer
-from headgate.coalesce.threads import ThreadCoalescer
+from headgate.batching.batch import MAX_GROUPS, Arrive, GiveBack, decisions
+from headgate.batching.tasks import AsyncCoalescer
+from headgate.batching.threads import ThreadCoalescer
 
 __all__ = ["MAX_GROUPS", "Arrive", "AsyncCoalescer", "GiveBack", "ThreadCoalescer", "decisions"]

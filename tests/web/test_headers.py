@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate import InvalidUse
-from headgate.http.headers import STYLES, render
+from headgate.web.headers import STYLES, render
 
 USUAL: dict[str, Any] = {
     "name": "api",

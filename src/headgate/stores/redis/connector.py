@@ -58,7 +58,7 @@ def check_client(client: object) -> None:
         )
 
 
-class Dialler:
+class Connector:
     """Opens connections, for threads and for event loops, each within the deadline. Holds no connection.
 
     :raises StoreURLError: if redis-py does not understand the URL or an option.
@@ -77,12 +77,12 @@ class Dialler:
             raise StoreURLError(f"store URL {shown(url)}: {unsecret(error, url)}") from None
 
     @classmethod
-    def like(cls, client: redis.Redis | redis.asyncio.Redis, timeout_s: float) -> Dialler:
+    def like(cls, client: redis.Redis | redis.asyncio.Redis, timeout_s: float) -> Connector:
         """Opens connections like those of a client of somebody's: to the same place, with the same name and rights."""
         return cls._of(client.connection_pool, timeout_s, isinstance(client, redis.Redis))
 
     @classmethod
-    def like_node(cls, client: RedisCluster | AsyncRedisCluster, timeout_s: float) -> Dialler:
+    def like_node(cls, client: RedisCluster | AsyncRedisCluster, timeout_s: float) -> Connector:
         """Opens connections like those of a cluster's client, to one of its nodes."""
         manager: Any = client.nodes_manager
         node: Any = next(iter(manager.startup_nodes.values()))
@@ -94,24 +94,24 @@ class Dialler:
         return cls._of(pool, timeout_s, isinstance(client, RedisCluster))
 
     @classmethod
-    def _of(cls, pool: Any, timeout_s: float, is_blocking: bool) -> Dialler:
-        dialler = cls.__new__(cls)
-        dialler.timeout_s = timeout_s  # type: ignore[misc]  # made without __init__: it is final from here on
-        dialler._blocking = dialler._awaited = None
-        dialler._learn(pool, is_blocking)
-        return dialler
+    def _of(cls, pool: Any, timeout_s: float, is_blocking: bool) -> Connector:
+        connector = cls.__new__(cls)
+        connector.timeout_s = timeout_s  # type: ignore[misc]  # made without __init__: it is final from here on
+        connector._blocking = connector._awaited = None
+        connector._learn(pool, is_blocking)
+        return connector
 
-    def at(self, host: str, port: int) -> Dialler:
+    def at(self, host: str, port: int) -> Connector:
         """Opens connections to another place, with the same name and rights."""
-        dialler = copy(self)
+        connector = copy(self)
         there = {"host": host, "port": port}
         if self._blocking is not None:
-            dialler._blocking = self._blocking[0], self._blocking[1] | there
+            connector._blocking = self._blocking[0], self._blocking[1] | there
         if self._awaited is not None:
-            dialler._awaited = self._awaited[0], self._awaited[1] | there
-        kind, options = dialler._blocking or dialler._awaited or (object, there)
-        dialler.name = describe(kind, options)
-        return dialler
+            connector._awaited = self._awaited[0], self._awaited[1] | there
+        kind, options = connector._blocking or connector._awaited or (object, there)
+        connector.name = describe(kind, options)
+        return connector
 
     def _learn(self, pool: Any, is_blocking: bool) -> None:
         """Remember how a pool makes its connections, except that ours are tried once, within the deadline."""
@@ -135,7 +135,7 @@ class Dialler:
 
     @property
     def serves_event_loops(self) -> bool:
-        """Can `dial_async` open anything?"""
+        """Can `connect_async` open anything?"""
         return self._awaited is not None
 
     def dial(self) -> Any:
@@ -155,7 +155,7 @@ class Dialler:
             raise exceptions.ConnectionError(str(error)) from error
         return connection
 
-    async def dial_async(self) -> Any:
+    async def connect_async(self) -> Any:
         """A new connection of this event loop."""
         assert self._awaited is not None
         kind, options = self._awaited

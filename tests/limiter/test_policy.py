@@ -21,14 +21,8 @@ from headgate import (
 from headgate.algorithms import MAX_SPAN_US
 from headgate.decision import _forks
 from headgate.hits import Group, Hit
-from headgate.policy import (
-    Limits,
-    Policy,
-    give_back_groups,
-    renew_groups,
-    settle_groups,
-    wait_bound_us,
-)
+from headgate.limiter.policy import Limits, Policy, wait_bound_us
+from headgate.plans.groups import give_back_groups, renew_groups, settle_groups
 
 
 def test_one_limit_makes_one_hit() -> None:

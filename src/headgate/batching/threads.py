@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Literal
 
-from headgate.coalesce.riders import MAX_GROUPS, GiveBack, Overdue
+from headgate.batching.batch import MAX_GROUPS, GiveBack, Overdue
 from headgate.decision import Answer
 from headgate.errors import StoreOutage
-from headgate.forks import begin_afresh_in_child
 from headgate.hits import Group
-from headgate.policy import returns_of
+from headgate.plans.groups import returns_of
+from headgate.runtime.forks import begin_afresh_in_child
 
 Trip = Callable[[Sequence[Group]], list[Answer]]
 """Makes a trip."""

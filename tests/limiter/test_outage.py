@@ -26,8 +26,8 @@ from headgate import (
     StoreUnavailable,
 )
 from headgate.hits import Group
-from headgate.outage import OutageRule
-from headgate.policy import Policy
+from headgate.limiter.outage import OutageRule
+from headgate.limiter.policy import Policy
 from tests.servers import soon
 
 GROUP = Policy("5/minute", "api").group("k")

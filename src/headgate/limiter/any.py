@@ -10,27 +10,27 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
-from headgate.decision import Decision, JoinedDecision, Lone, leave
-from headgate.decorate import is_async
+from headgate.decision import Decision, JoinedDecision, Single, leave
 from headgate.errors import InvalidUse
 from headgate.hits import ONLY_AS_LAST, Group
 from headgate.lease import Lease, LeaseReport, Leases
+from headgate.limiter.decorator import is_async
+from headgate.limiter.outage import OnOutage, OutageRule
+from headgate.limiter.policy import Costs, Keys, Limits, Policy
 from headgate.limits import Limit
-from headgate.outage import OnOutage, OutageRule
-from headgate.policy import Costs, Keys, Limits, Policy
-from headgate.stores import QuickStore, Store
+from headgate.stores import SingleHitStore, Store
 from headgate.stores.memory import MemoryStore
+from headgate.stores.registry import share_store
 from headgate.stores.sharing import Share
-from headgate.stores.urls import share_store
 
 OnDecision = Callable[[Decision], None]
 
-F = TypeVar("F", bound="Front")
+F = TypeVar("F", bound="AnyLimiter")
 
 logger = logging.getLogger("headgate")
 
 
-class Front:
+class AnyLimiter:
     """What both limiters share: the making, and all that asks nothing of the store."""
 
     _asks_in_loops: ClassVar[bool]
@@ -132,12 +132,12 @@ class Front:
         return {name: value for name, value in vars(self).items() if name not in ours}
 
     def _find_quick_way(self) -> None:
-        self._lone: Lone | None = None
-        if isinstance(self._store, QuickStore):
+        self._single: Single | None = None
+        if isinstance(self._store, SingleHitStore):
             quick = self._quick if self._leases is None else _without_trip
-            self._lone = self._policy.lone(quick(self._store))
+            self._single = self._policy.single(quick(self._store))
         if self._leases is not None:
-            self._lone = self._leases.lone(self._lone or leave)
+            self._single = self._leases.single(self._single or leave)
 
     def _make_leases(self, lease: bool | Lease) -> Leases | None:
         if lease is False:
@@ -155,7 +155,7 @@ class Front:
 
     def _leased(self, key: Keys, cost: Costs) -> Decision | None:
         """A token that was drawn before."""
-        decision = None if self._lone is None else self._lone(key, cost)
+        decision = None if self._single is None else self._single(key, cost)
         return self._answered(decision) if decision is not None and decision.source == "lease" else None
 
     @property
@@ -164,7 +164,7 @@ class Front:
         return LeaseReport(0, 0, 0, 0) if self._leases is None else self._leases.report
 
     @staticmethod
-    def _quick(store: QuickStore) -> Callable[[Limit, str], Lone]:
+    def _quick(store: SingleHitStore) -> Callable[[Limit, str], Single]:
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -209,10 +209,10 @@ class Front:
 def _remake(kind: type[F], limit: Limits, options: dict[str, Any]) -> F:
     """Make a limiter like another. A subclass may ask for other arguments than we do: its `__init__` is passed by."""
     made = kind.__new__(kind)
-    Front.__init__(made, limit, **options)
+    AnyLimiter.__init__(made, limit, **options)
     return made
 
 
-def _without_trip(store: QuickStore) -> Callable[[Limit, str], Lone]:
+def _without_trip(store: SingleHitStore) -> Callable[[Limit, str], Single]:
     """The short way that never asks: with leases, questions go the long way, on which tokens are drawn."""
-    return store.lone_async
+    return store.single_async

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from headgate.forks import begin_afresh_in_child
+from headgate.runtime.forks import begin_afresh_in_child
 
 logger = logging.getLogger("headgate")
 

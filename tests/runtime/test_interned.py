@@ -6,8 +6,8 @@ import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from headgate import interned
-from headgate.interned import Interned
+from headgate.runtime import interned
+from headgate.runtime.interned import Interned
 from tests.servers import PATIENCE
 from tests.striking import code_of, each_point
 

@@ -13,7 +13,7 @@ import threading
 from contextlib import AbstractContextManager
 from typing import Any
 
-from headgate.forks import begin_afresh_in_child
+from headgate.runtime.forks import begin_afresh_in_child
 
 
 def lock() -> AbstractContextManager[Any]:

@@ -10,7 +10,7 @@ from headgate import Limiter, MemoryStore, Store, StoreURLError
 from headgate.plans.topology import Address
 from headgate.stores.redis import RedisStore
 from headgate.stores.redis.cluster import Cluster
-from headgate.stores.urls import open_store
+from headgate.stores.registry import open_store
 
 
 def test_memory_is_a_store_of_its_own_each_time() -> None:
@@ -76,9 +76,9 @@ def test_a_server_is_named_without_its_password(url: str, name: str) -> None:
 def test_what_redis_py_understands_in_a_url_is_understood(url: str, option: str, value: Any) -> None:
     store = open_store(url)
     assert isinstance(store, RedisStore)
-    assert store._dialler._blocking is not None
-    assert store._dialler._awaited is not None
-    assert store._dialler._blocking[1][option] == store._dialler._awaited[1][option] == value
+    assert store._connector._blocking is not None
+    assert store._connector._awaited is not None
+    assert store._connector._blocking[1][option] == store._connector._awaited[1][option] == value
 
 
 def test_options_reach_the_store() -> None:
@@ -197,8 +197,8 @@ def test_a_clusters_url_names_its_first_nodes(url: str, seeds: list[Address]) ->
     assert isinstance(store, RedisStore)
     assert isinstance(store._servers, Cluster)
     assert list(store._servers.topology._seeds) == seeds
-    assert store._dialler._blocking is not None
-    assert store._dialler._blocking[1]["host"] == seeds[0].host
+    assert store._connector._blocking is not None
+    assert store._connector._blocking[1]["host"] == seeds[0].host
 
 
 @pytest.mark.parametrize(
@@ -214,13 +214,13 @@ def test_a_clusters_url_names_its_first_nodes(url: str, seeds: list[Address]) ->
 def test_every_node_of_a_cluster_is_reached_in_the_same_way(url: str, option: str, value: Any) -> None:
     store = open_store(url)
     assert isinstance(store, RedisStore)
-    dialler = store._dialler.at("elsewhere", 7005)
-    assert dialler._blocking is not None
-    assert dialler._awaited is not None
-    for kind, options in (dialler._blocking, dialler._awaited):
+    connector = store._connector.at("elsewhere", 7005)
+    assert connector._blocking is not None
+    assert connector._awaited is not None
+    for kind, options in (connector._blocking, connector._awaited):
         assert (options["host"], options["port"], options[option]) == ("elsewhere", 7005, value)
         kind(**options)
-    assert dialler.name == "redis://elsewhere:7005/0"
+    assert connector.name == "redis://elsewhere:7005/0"
 
 
 def test_a_cluster_without_nodes_is_refused() -> None:

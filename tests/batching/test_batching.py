@@ -14,11 +14,11 @@ import pytest
 import redis
 
 from headgate import AsyncLimiter, Decision, Limiter, ManualClock, MemoryStore, StoreOutage, StoreUnavailable
-from headgate.coalesce import MAX_GROUPS, Arrive, AsyncCoalescer, ThreadCoalescer
-from headgate.coalesce.threads import _Ride
+from headgate.batching import MAX_GROUPS, Arrive, AsyncCoalescer, ThreadCoalescer
+from headgate.batching.threads import _Ride
 from headgate.decision import Answer
 from headgate.errors import CostExceedsCapacity, InvalidCost, InvalidKey, StoreTimeout
-from headgate.hits import Fare, Group, Hit
+from headgate.hits import Group, Hit, SingleHit
 from headgate.keys import storage_key
 from headgate.limits import TokenBucket
 from headgate.stores.redis import RedisStore
@@ -233,7 +233,7 @@ def test_a_thread_interrupted_just_as_it_is_answered_gives_back_once(monkeypatch
     road = Road()
     threads = Threads(road)
     first = lead(road, threads, [group("k", cost=3)])
-    monkeypatch.setattr("headgate.coalesce.threads._Ride", InterruptedRide)
+    monkeypatch.setattr("headgate.batching.threads._Ride", InterruptedRide)
     # Two of them: the second rides in the first's trip, which the first leads.
     leader = threads.send([group("other")])
     rider = threads.send([group("k", cost=4)])
@@ -351,11 +351,11 @@ async def test_a_task_whose_deadline_passes_is_told_so() -> None:
     road.async_gate.set()
 
 
-# Lone hits of tasks
+# Single hits of tasks
 
 
 class Alike(Road):
-    """A road on which lone hits of one fare travel as keys."""
+    """A road on which single hits of one fare travel as keys."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -363,11 +363,11 @@ class Alike(Road):
         """The cost and the keys of each such trip."""
         self.coalescer = AsyncCoalescer(self.begin, overdue, 30.0, start_alike=self.begin_alike)
 
-    def begin_alike(self, fare: Fare, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
+    def begin_alike(self, fare: SingleHit, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
         self.alike.append((fare.cost, keys))
         return self.begin([fare.group(key) for key in keys], arrive)
 
-    async def ask(self, fare: Fare, key: str) -> Decision:
+    async def ask(self, fare: SingleHit, key: str) -> Decision:
         coming = self.coalescer.ride(fare, key)
         try:
             return await coming
@@ -380,7 +380,7 @@ class Alike(Road):
         return decision.remaining
 
 
-ONE, FOUR = Fare(LIMIT, "n", 1), Fare(LIMIT, "n", 4)
+ONE, FOUR = SingleHit(LIMIT, "n", 1), SingleHit(LIMIT, "n", 4)
 
 
 async def test_hits_of_one_fare_travel_as_keys() -> None:

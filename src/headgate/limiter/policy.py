@@ -7,16 +7,16 @@ clock or a thread.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, SupportsIndex, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, SupportsIndex, TypeVar
 
-from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS, Facts
+from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS
 from headgate.decision import Decision
 from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
-from headgate.grammar import parse_limit
-from headgate.hits import ONLY_AS_LAST, Action, Group, Hit, Once, check_cost, integer_cost
+from headgate.hits import Action, Group, Hit, check_cost, integer_cost
 from headgate.keys import check_key
-from headgate.limits import Concurrency, Limit, TokenBucket
+from headgate.limits import Concurrency, Limit
+from headgate.limits.grammar import parse_limit
 
 LimitLike = str | Limit
 Limits = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike]
@@ -109,7 +109,7 @@ class Policy:
             hits.append(Hit(limit_here, key_here, name_here, tokens, holder, self.receipt, tier))
         return Group(tuple(hits), max_wait_us, action)
 
-    def lone(self, make: Callable[[Limit, str], T]) -> T | None:
+    def single(self, make: Callable[[Limit, str], T]) -> T | None:
         """What `make` makes of the limit and its name, where there is just one, and one without slots."""
         return make(self._first, self._first_name) if self.is_single and not self.has_slots else None
 
@@ -174,88 +174,6 @@ class Policy:
         for tier in given:
             if tier not in self._tiers:
                 raise InvalidUse(f"there is no tier {tier!r}; there are {', '.join(self._tiers)}")
-
-
-def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Group]:
-    """What returns all that an allowed decision took (or only its slots), where nobody has a copy of it."""
-    groups = []
-    for hit, facts in zip(decision.group.hits, decision.facts, strict=False):
-        if _has_spent(decision) and hit.cost > 0 and (not only_slots or isinstance(hit.limit, Concurrency)):
-            groups.append(Group((hit._replace(receipt=_receipt(hit, facts)),), 0, "give_back"))
-    return groups
-
-
-def refund_groups(decision: Decision) -> list[Group]:
-    """What returns all that an allowed decision took, once, even if others send it, too, who have copies of it."""
-    groups = give_back_groups(decision)
-    mark = decision.mark() if groups else None
-    if mark is None:
-        return groups
-    ends_us = _mark_ends_us(decision)
-    indices = [index for index, hit in enumerate(decision.group.hits) if hit.cost > 0]
-    return [_once(group, mark, ends_us[index]) for index, group in zip(indices, groups, strict=True)]
-
-
-_MARK_LIFE_US: Final = 86_400_000_000
-"""How long a mark is known at least, from the decision on."""
-
-
-def _mark_ends_us(decision: Decision) -> list[int]:
-    """Until when each hit's mark is to be known: a day at least, and for as long as there is anything to give back."""
-    told = zip(decision.group.hits, decision.facts, decision.instants_us, strict=True)
-    return [now_us + max(_MARK_LIFE_US, hit.limit.reset_after_us(facts, now_us)) for hit, facts, now_us in told]
-
-
-def _once(group: Group, mark: str, until_us: int) -> Group:
-    """The same, so that it counts once. Slots have a holder whom nobody else is called, and need no mark."""
-    return group if isinstance(group.hits[0].limit, Concurrency) else group._replace(once=Once(mark, until_us))
-
-
-def returns_of(answers: Iterable[object]) -> list[Group]:
-    """What returns all that was admitted, of the answers that nobody gets to see."""
-    return [group for answer in answers if isinstance(answer, Decision) for group in give_back_groups(answer)]
-
-
-def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, Group]]:
-    """What turns the estimates of an allowed decision into the `actual` costs, with the index of the hit that each
-    is for; and what asks how things stand where there is no difference. It counts once, as `refund_groups`.
-    """
-    if not _has_spent(decision) or not decision.facts:
-        return []
-    mark = decision.mark()
-    ends_us = [] if mark is None else _mark_ends_us(decision)
-    groups = []
-    for index, (hit, facts) in enumerate(zip(decision.group.hits, decision.facts, strict=True)):
-        difference = actual[index] - hit.cost
-        if isinstance(hit.limit, Concurrency) or (difference == 0 and mark is None):
-            group = Group((hit._replace(cost=0),), 0, "peek")
-        elif difference <= 0:  # nothing, too, so that no copy gives it back
-            group = Group((hit._replace(cost=-difference, receipt=_receipt(hit, facts)),), 0, "give_back")
-        else:
-            group = Group((hit._replace(cost=difference),), 0, "take")
-        groups.append((index, group if mark is None else _once(group, mark, ends_us[index])))
-    return groups
-
-
-def _receipt(hit: Hit, facts: Facts) -> Any:
-    receipt = hit.limit.receipt(facts, hit.cost)
-    if hit.receipt == ONLY_AS_LAST and isinstance(hit.limit, TokenBucket):
-        return *receipt[:2], True
-    return receipt
-
-
-def renew_groups(decision: Decision) -> list[Group]:
-    """What puts off the expiry of the slots that an allowed decision took."""
-    return [
-        Group((hit,), 0, "renew")
-        for hit in decision.group.hits
-        if isinstance(hit.limit, Concurrency) and hit.cost > 0 and decision.facts and _has_spent(decision)
-    ]
-
-
-def _has_spent(decision: Decision) -> bool:
-    """Did it take anything? A denial did not, nor did a peek."""
-    return decision.allowed and decision.group.action == "spend"
 
 
 def wait_bound_us(timeout: float | None) -> int:

@@ -21,14 +21,14 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Final, Self
 
-from headgate.daemons import Daemon
 from headgate.decision import Decision
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.forks import begin_afresh_in_child
 from headgate.hits import Group
 from headgate.limits import Concurrency
-from headgate.loops import finish, running_loop
-from headgate.policy import renew_groups
+from headgate.plans.groups import renew_groups
+from headgate.runtime.daemons import Daemon
+from headgate.runtime.forks import begin_afresh_in_child
+from headgate.runtime.loops import finish, running_loop
 
 logger = logging.getLogger("headgate")
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from headgate.locks import lock
+from headgate.runtime.locks import lock
 
 
 def test_one_holder_at_a_time() -> None:

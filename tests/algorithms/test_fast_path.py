@@ -34,7 +34,7 @@ def plain(state: Any) -> Any:
 @settings(max_examples=quickly(200))
 @given(steps=st.lists(st.tuples(st.integers(-1_000_000, 4_000_000), st.integers(1, 7)), max_size=30))
 def test_it_answers_as_judge_with_spend_or_keep(limit: Any, steps: list[tuple[int, int]]) -> None:
-    straight = limit.algorithm.straight(limit.arguments(1, 0, ""))
+    fast_path = limit.algorithm.fast_path(limit.arguments(1, 0, ""))
     state: Any = None
     now_us, until_us = START_US, 0
     for passed_us, cost in steps:
@@ -43,7 +43,7 @@ def test_it_answers_as_judge_with_spend_or_keep(limit: Any, steps: list[tuple[in
             state = None
         mine = copy.deepcopy(state)
         expected = the_long_way(limit, state, now_us, cost)
-        if mine is not None and (found := straight(mine, now_us, cost)) is not None:
+        if mine is not None and (found := fast_path(mine, now_us, cost)) is not None:
             allowed, after, ends_us, facts = found
             assert (allowed, plain(after), ends_us, facts) == (expected[0], plain(expected[1]), *expected[2:])
         if expected[0]:
@@ -52,8 +52,8 @@ def test_it_answers_as_judge_with_spend_or_keep(limit: Any, steps: list[tuple[in
 
 @pytest.mark.parametrize("limit", LIMITS, ids=str)
 def test_it_answers_for_what_is_usual(limit: Any) -> None:
-    straight = limit.algorithm.straight(limit.arguments(1, 0, ""))
+    fast_path = limit.algorithm.fast_path(limit.arguments(1, 0, ""))
     _, state, _, _ = the_long_way(limit, None, START_US, 1)
-    answers = [straight(state, START_US + 1, cost) for cost in (1, 7)]
+    answers = [fast_path(state, START_US + 1, cost) for cost in (1, 7)]
     assert [answer and answer[0] for answer in answers] == [True, False]
-    assert straight(state, START_US - 1, 1) is None  # time went back
+    assert fast_path(state, START_US - 1, 1) is None  # time went back

@@ -1,0 +1,86 @@
+"""What happens in limiters and stores, told to whoever wants to hear it: metrics, traces and logs hang on this.
+
+    class Denials(Observer):
+        def decided(self, limiter, decision, duration_ns):
+            if not decision:
+                print(limiter, decision.key)
+
+    detach = attach(Denials())
+
+Observers hear of all limiters and stores of the process. They are called where something happens, in whatever thread or
+event loop, and hold that up: they are to be quick, and safe to share between threads. What they raise is logged, and
+changes nothing. This module must not know who tells, nor what becomes of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, Literal
+
+from headgate.decision import Decision
+from headgate.errors import InvalidUse, StoreOutage
+
+BreakerState = Literal["closed", "open", "half-open"]
+
+logger = logging.getLogger("headgate")
+
+
+class Observer:
+    """Hears what happens. Override what you want to hear of. Times are in nanoseconds, keys are as they were asked
+    for.
+    """
+
+    def decided(self, limiter: str, decision: Decision, duration_ns: int) -> None:
+        """A request was decided on. `limiter` is the limiter's name; `decision.source` tells who decided."""
+
+    def round_trip(self, store: str, groups: int, duration_ns: int, outage: StoreOutage | None) -> None:
+        """So many groups travelled to a store (or a node of one) together, and were answered, or not."""
+
+    def outage_began(self, limiter: str, outage: StoreOutage) -> None:
+        """From now on, the outage rule answers for a limiter."""
+
+    def outage_ended(self, limiter: str) -> None:
+        """The store answers again."""
+
+    def breaker_changed(self, store: str, state: BreakerState) -> None:
+        """The breaker of a store (or a node of one) has another state."""
+
+    def lease_drawn(self, limiter: str, key: str, tokens: int) -> None:
+        """Tokens of a key were drawn ahead of need."""
+
+    def lease_returned(self, limiter: str, key: str, tokens: int) -> None:
+        """Some that nobody used go back."""
+
+
+attached: Final[list[Observer]] = []
+"""Who hears. To be looked at before anything is told or measured, so that it costs nothing where nobody does."""
+
+
+def attach(observer: Observer) -> Callable[[], None]:
+    """Let an observer hear from now on. What is returned detaches it.
+
+    :raises InvalidUse: if it is no `Observer`.
+    """
+    if not isinstance(observer, Observer):
+        raise InvalidUse(f"an observer is an instance of a subclass of Observer, not {type(observer).__name__}")
+    attached.append(observer)
+
+    def detach() -> None:
+        with suppress(ValueError):  # it has been detached before
+            attached.remove(observer)
+
+    return detach
+
+
+def tell(call: Callable[[Observer], None]) -> None:
+    """Tell all observers: `call` makes the call of one.
+
+    >>> tell(lambda observer: observer.outage_ended("api"))
+    """
+    for observer in tuple(attached):
+        try:
+            call(observer)
+        except Exception:  # somebody else's code; whatever it does, what was decided stands
+            logger.exception("headgate: the observer %r failed; what it was told stands", observer)
