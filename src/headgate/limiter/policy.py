@@ -13,7 +13,7 @@ from typing import Final, SupportsIndex, TypeVar
 from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS
 from headgate.decision import Decision
 from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
-from headgate.hits import Action, Group, Hit, check_cost, integer_cost
+from headgate.hits import ONLY_AS_LAST, Action, Group, Hit, check_cost, integer_cost
 from headgate.keys import check_key
 from headgate.limits import Concurrency, Limit
 from headgate.limits.grammar import parse_limit
@@ -38,7 +38,7 @@ class Policy:
     state.
     """
 
-    def __init__(self, limits: Limits, name: str | None = None) -> None:
+    def __init__(self, limits: Limits, name: str | None = None, *, is_leased: bool = False) -> None:
         if name is not None:
             check_key(name)
         self.is_tiered = isinstance(limits, Mapping)
@@ -71,7 +71,7 @@ class Policy:
         self._first, self._first_name = self._limits[0], self._names[0]
         self.is_single = len(self._limits) == 1 and not self.is_tiered
         """Is there just one limit, with the key as it is?"""
-        self.receipt: str | None = None
+        self.receipt: str | None = ONLY_AS_LAST if is_leased else None
         """`ONLY_AS_LAST` where tokens are leased."""
         self.has_slots = any(isinstance(limit, Concurrency) for limit in self._limits)
 

@@ -24,7 +24,7 @@ except ImportError as error:  # pragma: no cover - the suite always has them
 
 from headgate.batching import decisions
 from headgate.clock import Clock
-from headgate.decision import Decision, Single, leave
+from headgate.decision import Decision, Single, undecided
 from headgate.denials import DenialMemory
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group, SingleHit
@@ -266,7 +266,7 @@ class RedisStore:
 
     def _single_recall(self, limit: Limit, name: str) -> Single:
         denials = self._ledger.denials
-        return leave if denials is None else denials.single(limit, name)
+        return undecided if denials is None else denials.single(limit, name)
 
     def _recall(self, group: Group) -> Decision | None:
         # Single hits have come by `single` or `single_async`.
