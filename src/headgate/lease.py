@@ -32,9 +32,9 @@ from headgate.clock import Clock, in_nanoseconds, monotonic_us
 from headgate.decision import BucketDecision, Decision, Single, ToldDecision
 from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.hits import ONLY_AS_LAST, Group, Hit
+from headgate.hits import Group, Hit
 from headgate.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
-from headgate.plans.waiting import Ask, Pause
+from headgate.plans.commands import Ask, Pause
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.locks import lock
 
@@ -101,7 +101,7 @@ class LeasedDecision(ToldDecision):
     def group(self) -> Group:
         """What was asked."""
         limit, name = self.asked
-        return Group((Hit(limit, self.key, name, self.cost, "", ONLY_AS_LAST),))
+        return Group((Hit(limit, self.key, name, self.cost, gives_back_only_as_last=True),))
 
 
 class LeasedBucketDecision(LeasedDecision, BucketDecision):
@@ -369,7 +369,7 @@ class Leases:
         decision: Decision
         ahead: Decision | None = None
         try:
-            decision, *more = yield Ask([group] if draw is None else [group, draw.group])
+            decision, *more = yield Ask([group] if draw is None else [group, draw.group], "raise")
             ahead = more[0] if more else None
         finally:
             if draw is not None:
@@ -381,7 +381,7 @@ class Leases:
         groups = self.returns(only_idle=only_idle)
         try:
             for at in range(0, len(groups), MAX_GROUPS):
-                yield Ask(groups[at : at + MAX_GROUPS])
+                yield Ask(groups[at : at + MAX_GROUPS], "raise")
         except StoreOutage as outage:
             logger.warning("headgate: could not give back what was leased: %s", outage)
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from headgate.decision import Decision, JoinedDecision, Single, leave
 from headgate.errors import InvalidUse
-from headgate.hits import ONLY_AS_LAST, Group
+from headgate.hits import Group
 from headgate.lease import Lease, LeaseReport, Leases
 from headgate.limiter.decorator import is_async
 from headgate.limiter.outage import OnOutage, OutageRule
@@ -111,7 +111,7 @@ class AnyLimiter:
             self._store = store
         if isinstance(self._store, MemoryStore):  # a limiter like this one counts in the same memory
             self._options |= {"store": self._store, "timeout": None, "prefix": None, "remember_denials": None}
-        self._leases = self._make_leases(lease)
+        self._leases = self._make_leases(lease, name)
         self._find_quick_way()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -139,7 +139,7 @@ class AnyLimiter:
         if self._leases is not None:
             self._single = self._leases.single(self._single or leave)
 
-    def _make_leases(self, lease: bool | Lease) -> Leases | None:
+    def _make_leases(self, lease: bool | Lease, name: str | None) -> Leases | None:
         if lease is False:
             return None
         if lease is not True and not isinstance(lease, Lease):
@@ -150,7 +150,7 @@ class AnyLimiter:
         leases = Leases(limit, name, Lease() if lease is True else lease)
         if isinstance(self._store, MemoryStore):
             return None
-        self._policy.receipt = ONLY_AS_LAST
+        self._policy = Policy(self._policy.as_given, name, is_leased=True)
         return leases
 
     def _leased(self, key: Keys, cost: Costs) -> Decision | None:

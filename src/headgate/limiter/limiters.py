@@ -28,6 +28,7 @@ from headgate.limiter.holds import AsyncHolding, Hold, Holding, Renewer
 from headgate.limiter.policy import CallLimit, Costs, Keys, wait_bound_us
 from headgate.limits import Limit
 from headgate.plans import waiting
+from headgate.plans.commands import Ask, Pause
 from headgate.plans.groups import give_back_groups, refund_groups, settle_groups
 from headgate.runtime.daemons import Daemon, InterpreterEnds
 from headgate.runtime.loops import finish, running_loop
@@ -245,8 +246,8 @@ class Limiter(AnyLimiter):
         assert self._leases is not None
         daemon = self._returner()
 
-        def send(command: waiting.Ask | waiting.Pause) -> Any:
-            if isinstance(command, waiting.Ask):
+        def send(command: Ask | Pause) -> Any:
+            if isinstance(command, Ask):
                 return self._ask_store(command.groups)
             if not daemon.sleep(command.duration_us / 1_000_000):
                 raise InterpreterEnds
@@ -285,16 +286,16 @@ class Limiter(AnyLimiter):
         time.sleep(duration_us / 1_000_000)
         return (time.monotonic_ns() - started) // 1_000
 
-    def _send_plainly(self, command: waiting.Ask | waiting.Pause) -> Any:
+    def _send_plainly(self, command: Ask | Pause) -> Any:
         """For plans that see to outages themselves."""
-        if isinstance(command, waiting.Pause):
+        if isinstance(command, Pause):
             return self._pause(command.duration_us)
         return self._ask_store(command.groups)
 
-    def _send(self, command: waiting.Ask | waiting.Pause) -> Any:
-        if isinstance(command, waiting.Pause):
+    def _send(self, command: Ask | Pause) -> Any:
+        if isinstance(command, Pause):
             return self._pause(command.duration_us)
-        if command.groups and command.groups[0].action == "spend":
+        if command.in_outage == "decide":
             return [self._ask(group) for group in command.groups]
         return self._ask_leniently(command.groups)
 
@@ -462,25 +463,25 @@ class AsyncLimiter(AnyLimiter):
         except StoreOutage as outage:
             logger.warning("headgate: could not release a slot, it will expire: %s", outage)
 
-    async def _send_plainly(self, command: waiting.Ask | waiting.Pause) -> Any:
-        if isinstance(command, waiting.Pause):
+    async def _send_plainly(self, command: Ask | Pause) -> Any:
+        if isinstance(command, Pause):
             return await self._pause(command.duration_us)
         return await self._ask_store(command.groups)
 
-    async def _send_back(self, command: waiting.Ask | waiting.Pause) -> Any:
+    async def _send_back(self, command: Ask | Pause) -> Any:
         """What was taken out of the leases has to arrive, whoever is cancelled."""
         work = self._send_plainly(command)
-        return await (finish(work) if isinstance(command, waiting.Ask) else work)
+        return await (finish(work) if isinstance(command, Ask) else work)
 
     async def _pause(self, duration_us: int) -> int:
         started = time.monotonic_ns()
         await asyncio.sleep(duration_us / 1_000_000)
         return (time.monotonic_ns() - started) // 1_000
 
-    async def _send(self, command: waiting.Ask | waiting.Pause) -> Any:
-        if isinstance(command, waiting.Pause):
+    async def _send(self, command: Ask | Pause) -> Any:
+        if isinstance(command, Pause):
             return await self._pause(command.duration_us)
-        if command.groups and command.groups[0].action == "spend":
+        if command.in_outage == "decide":
             return [await self._ask(group) for group in command.groups]
         return await finish(self._ask_leniently(command.groups))
 

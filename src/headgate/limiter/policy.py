@@ -36,9 +36,11 @@ _new: Final = tuple.__new__
 class Policy:
     """Named limits. `name` is part of where state lives: give one, and the numbers can change without losing
     state.
+
+    :param is_leased: are some of its tokens drawn ahead of need?
     """
 
-    def __init__(self, limits: Limits, name: str | None = None) -> None:
+    def __init__(self, limits: Limits, name: str | None = None, *, is_leased: bool = False) -> None:
         if name is not None:
             check_key(name)
         self.is_tiered = isinstance(limits, Mapping)
@@ -71,8 +73,7 @@ class Policy:
         self._first, self._first_name = self._limits[0], self._names[0]
         self.is_single = len(self._limits) == 1 and not self.is_tiered
         """Is there just one limit, with the key as it is?"""
-        self.receipt: str | None = None
-        """`ONLY_AS_LAST` where tokens are leased."""
+        self._is_leased = is_leased
         self.has_slots = any(isinstance(limit, Concurrency) for limit in self._limits)
 
     @property
@@ -95,7 +96,7 @@ class Policy:
                 check_cost(cost, self._first, self._first_name)
             holder = _holder(self._first) if self.has_slots else ""
             # Past the names' own __new__, which takes twice as long.
-            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, self.receipt, ""))
+            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, None, "", self._is_leased))
             return _new(Group, ((hit,), max_wait_us, action, None))
         keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
         hits = []
@@ -106,7 +107,7 @@ class Policy:
             tokens = check_cost(cost_here, limit_here, name)
             name_here = name if limit_here is own else _name_of_call(name, own, limit_here)
             holder = _holder(limit_here) if isinstance(limit_here, Concurrency) else ""
-            hits.append(Hit(limit_here, key_here, name_here, tokens, holder, self.receipt, tier))
+            hits.append(Hit(limit_here, key_here, name_here, tokens, holder, None, tier, self._is_leased))
         return Group(tuple(hits), max_wait_us, action)
 
     def single(self, make: Callable[[Limit, str], T]) -> T | None:

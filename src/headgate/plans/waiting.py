@@ -8,13 +8,14 @@ interrupts a sleep gives the place back before it goes on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from headgate.decision import Decision
 from headgate.drive import Plan
 from headgate.errors import AcquireTimeout
 from headgate.hits import Group
 from headgate.limits import Concurrency
+from headgate.plans.commands import Ask, Pause
 from headgate.plans.groups import give_back_groups
 
 FIRST_POLL_US: Final = 5_000
@@ -23,18 +24,6 @@ released."""
 LAST_POLL_US: Final = 250_000
 MAX_JITTER_US: Final = 50_000
 """Waiters for the same window come back spread over this, or over a tenth of their wait if that is less."""
-
-
-class Ask(NamedTuple):
-    """Put groups to the store. The reply is a list of decisions."""
-
-    groups: list[Group]
-
-
-class Pause(NamedTuple):
-    """Sleep. The reply is how long it really took, in microseconds."""
-
-    duration_us: int
 
 
 def acquire(
@@ -50,7 +39,7 @@ def acquire(
     # that lets go at once could be too much for the first.
     reserves = len(group.hits) == 1
     while True:
-        decision: Decision = (yield Ask([group._replace(max_wait_us=left_us if reserves else 0)]))[0]
+        decision: Decision = (yield Ask([group._replace(max_wait_us=left_us if reserves else 0)], "decide"))[0]
         if decision.allowed:
             try:
                 yield from _sleep_until_turn(decision)
@@ -58,7 +47,7 @@ def acquire(
                 raise
             except BaseException:
                 decision.claim()
-                yield Ask(give_back_groups(decision))
+                yield Ask(give_back_groups(decision), "tell")
                 raise
             return decision
         known_us = _known_wait_us(decision)

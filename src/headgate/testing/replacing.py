@@ -86,7 +86,7 @@ class _World:
 def _admit(group: Group) -> Decision:
     now_us = system_clock()
     facts = []
-    for limit, _, _, cost, holder, _, _ in group.hits:
+    for limit, _, _, cost, holder, *_ in group.hits:
         _, judged = limit.algorithm.judge(None, now_us, limit.arguments(cost, now_us, holder), 0)
         facts.append(limit.algorithm.keep(judged))
     return SourcedDecision(group, now_us, True, tuple(facts), "local")
