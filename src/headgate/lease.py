@@ -32,7 +32,7 @@ from headgate.clock import Clock, in_nanoseconds, monotonic_us
 from headgate.decision import BucketDecision, Decision, Single, ToldDecision
 from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.hits import ONLY_AS_LAST, Group, Hit
+from headgate.hits import Group, Hit
 from headgate.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
 from headgate.plans.commands import Ask, Command, Pause
 from headgate.runtime.forks import begin_afresh_in_child
@@ -101,7 +101,7 @@ class LeasedDecision(ToldDecision):
     def group(self) -> Group:
         """What was asked."""
         limit, name = self.asked
-        return Group((Hit(limit, self.key, name, self.cost, "", ONLY_AS_LAST),))
+        return Group((Hit(limit, self.key, name, self.cost, gives_back_only_as_last=True),))
 
 
 class LeasedBucketDecision(LeasedDecision, BucketDecision):

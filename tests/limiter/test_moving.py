@@ -127,7 +127,7 @@ def about(limiter: Any) -> tuple[Any, ...]:
     """All that makes a limiter what it is."""
     store = limiter._store
     return (
-        type(limiter), repr(limiter), limiter.limits, limiter._parts.name, limiter._parts.outage_rule.mode,
+        type(limiter), repr(limiter), limiter.limits, limiter._policy.name, limiter._parts.outage_rule.mode,
         limiter._parts.reporter.on_decision, limiter._policy.is_tiered, limiter._policy.is_single,
         limiter._parts.options["lease"], limiter._leases is None,
         store.timeout, store.name, store._ledger.prefix, store._ledger.denials is None, store._made_from,
@@ -181,7 +181,7 @@ class Tenant(Limiter):
 def test_what_a_subclass_knows_comes_along(way: Callable[[Any], Any]) -> None:
     copied = way(Tenant("ann"))
     assert isinstance(copied, Tenant)
-    assert (copied.tenant, copied._notes, copied.asked, copied._parts.name) == ("ann", ["new"], 3, "ann")
+    assert (copied.tenant, copied._notes, copied.asked, copied._policy.name) == ("ann", ["new"], 3, "ann")
     assert about(copied) == about(Tenant("ann"))
 
 

@@ -202,8 +202,9 @@ class AsyncLimiter(AnyLimiter):
         self._submitting = (undecided, _nothing_to_give_up)
         if store is None:
             return undecided
-        if self._leases is None:
-            self._submitting = self._policy.single(store.submitting) or self._submitting
+        submitting = self._policy.single(store.submitting) if self._leases is None else None
+        if submitting is not None:
+            self._submitting = submitting
         return self._policy.single(store.single_async) or undecided
 
     async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:

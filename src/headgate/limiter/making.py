@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
 
-from headgate.decision import Decision, Single, undecided
+from headgate.decision import Decision, Single
 from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
@@ -44,7 +44,6 @@ class Parts:
     options: dict[str, Any]
     """What makes another limiter like this one, beside its limits."""
     policy: Policy
-    name: str
     store: Store
     share: Share | None
     """What we have of a store that was made from a URL."""
@@ -127,9 +126,8 @@ class AnyLimiter:
             raise InvalidUse(f"lease is True, False or a Lease, not {lease!r}")
         for_url = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials, "breaker": breaker}
         given = {option: value for option, value in for_url.items() if value is not None}
-        policy = Policy(limit, name)
-        name_or_limit = name or next(iter(policy.limits))
-        outage_rule = OutageRule(on_outage, name_or_limit, connect_all)
+        policy = Policy(limit, name, on_outage=on_outage)
+        outage_rule = OutageRule(on_outage, policy.name, connect_all)
         share = None
         if isinstance(store, str):
             share = share_store(store, asks_in_loops=self._asks_in_loops, **given)
@@ -149,9 +147,9 @@ class AnyLimiter:
         if isinstance(found, MemoryStore):
             leases = None
         elif leases is not None:
-            policy = Policy(limit, name, is_leased=True)
-        reporter = Reporter(name_or_limit, outage_rule, on_decision)
-        self._assemble(Parts(options, policy, name_or_limit, found, share, outage_rule, reporter, leases))
+            policy = Policy(limit, name, on_outage=on_outage, is_leased=True)
+        reporter = Reporter(policy.name, outage_rule, on_decision)
+        self._assemble(Parts(options, policy, found, share, outage_rule, reporter, leases))
 
     def _assemble(self, parts: Parts) -> None:
         self._parts, self._policy, self._store = parts, parts.policy, parts.store

@@ -369,7 +369,7 @@ def _pack(parts: list[_Run | _One], groups: Sequence[Group], prefix: str, now_us
         else:
             hits, max_wait_us, action, once = groups[part.number]
             own: list[str | int] = [] if once is None else [action]
-            for (limit, key, name, _, _, receipt, _), arguments in zip(hits, part.arguments, strict=True):
+            for (limit, key, name, _, _, receipt, *_), arguments in zip(hits, part.arguments, strict=True):
                 codes.add(limit.code)
                 stored_at = storage_key(prefix, key, name, limit.code)
                 keys.append(_word(stored_at))
