@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, SupportsIndex, TypeVar
 
-from headgate.algorithms import MAX_TOKENS
+from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS
 from headgate.decision import Decision
 from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
 from headgate.hits import Action, Group, Hit, check_cost, integer_cost

@@ -76,7 +76,7 @@ def open_store(url: str, **options: Any) -> Store:
             f"store URL {shown} is not understood: it starts with one of "
             f"{', '.join(f'{name}://' for name in _FAMILIES)}"
         )
-    refused = [option for option in options if family.takes is not None and option not in family.takes]
+    refused = [option for option in sorted(options) if family.takes is not None and option not in family.takes]
     if refused:
         raise InvalidUse(
             f"a store of {scheme}:// does not take {', '.join(refused)}: leave that out, or name a server's URL"
