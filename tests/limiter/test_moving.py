@@ -130,8 +130,8 @@ def about(limiter: Any) -> tuple[Any, ...]:
         type(limiter), repr(limiter), limiter.limits, limiter._policy.name, limiter._parts.outage_rule.mode,
         limiter._parts.reporter.on_decision, limiter._policy.is_tiered, limiter._policy.is_single,
         limiter._parts.options["lease"], limiter._leases is None,
-        store.timeout, store.name, store._ledger.prefix, store._ledger.denials is None, store._made_from,
-        store._ledger.denials and store._ledger.denials._cap_us,
+        store.timeout, store.name, store._prefix, store._learnt.denials is None, store._made_from,
+        store._learnt.denials and store._learnt.denials._cap_us,
     )  # fmt: skip
 
 

@@ -66,11 +66,12 @@ async def test_waiting_and_peeking_are_told_and_giving_back_is_not(bench: Bench,
 
 def test_an_observer_leaves_the_fast_path_the_fast_path(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
     limiter = Limiter("2/hour", store=MemoryStore(ManualClock()))
-    heard = Limiter("2/hour", store=MemoryStore(ManualClock()), on_decision=str)
+    told_of: list[Decision] = []
+    heard = Limiter("2/hour", store=MemoryStore(ManualClock()), on_decision=told_of.append)
     monkeypatch.setattr(limiters, "drive", None)
     for one in (limiter, heard):
         assert [bool(one.try_acquire("k")) for _ in range(3)] == [True, True, False]
-    assert len(notes.decisions) == 6
+    assert (len(notes.decisions), len(told_of)) == (6, 3)
 
 
 async def test_denials_from_memory_and_leased_tokens_are_told_as_such(

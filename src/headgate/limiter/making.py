@@ -9,8 +9,9 @@ import inspect
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Self, TypeVar
 
+from headgate.breaker import Breaker
 from headgate.decision import Decision, Single
 from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
@@ -87,7 +88,7 @@ class AnyLimiter:
         timeout: float | None = None,
         prefix: str | None = None,
         remember_denials: float | None = None,
-        breaker: Any = None,
+        breaker: Breaker | Literal[False] | None = None,
         lease: bool | Lease = False,
     ) -> None:
         """Make a limiter. Nothing is connected yet: the store may be down.
@@ -156,11 +157,11 @@ class AnyLimiter:
         self._own_port = Port(parts.store)
         if parts.leases is not None:
             self._returner = self._returner_kind(parts.leases, self._send)
-        register(self)
-        self.connect()
+        register(self, AnyLimiter._connect)
+        self._connect()
 
-    def connect(self) -> None:
-        """Look anew where commands go, and who wants to hear what is decided. For `headgate.limiter.port`."""
+    def _connect(self) -> None:
+        """Look anew where commands go, and who wants to hear what is decided."""
         parts = self._parts
         while True:
             is_heard = parts.reporter.is_needed

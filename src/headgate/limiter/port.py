@@ -11,7 +11,7 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeVar
 
 from headgate import observer
 from headgate.limiter.holds import AsyncRenewer, Renewer, Renews
@@ -50,15 +50,9 @@ class Port:
         return (time.monotonic_ns() - started_ns) // 1_000
 
 
-class User(Protocol):
-    """Who uses a port."""
-
-    def connect(self) -> None:
-        """Look anew which port is to be used, and who wants to hear what is decided."""
-
-
-_users: Final[dict[int, weakref.ref[User]]] = {}
-"""Those that live, by their identities."""
+T = TypeVar("T")
+_users: Final[dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]] = {}
+"""Those that live, by their identities, and what connects each."""
 _replacements: Final[list[Callable[[Store], Port]]] = []
 """What makes a port in place of the real one; the last counts."""
 
@@ -69,19 +63,19 @@ def port_for(own: Port) -> Port:
     return replacements[0](own.store) if replacements else own
 
 
-def register(user: User) -> None:
-    """Have a user connected anew whenever something changes, for as long as it lives."""
+def register(user: T, connect: Callable[[T], None]) -> None:
+    """Have who uses a port connected anew whenever something changes, for as long as that lives."""
     # One step each, since the callback may run at any line of any thread.
     forget: Callable[[Any], Any] = partial(_users.pop, id(user))
-    _users[id(user)] = weakref.ref(user, forget)
+    _users[id(user)] = weakref.ref(user, forget), connect
 
 
 def connect_all() -> None:
     """Connect all users anew."""
-    for reference in list(_users.values()):
+    for reference, connect in list(_users.values()):
         user = reference()
         if user is not None:
-            user.connect()
+            connect(user)
 
 
 def replace(make: Callable[[Store], Port]) -> Callable[[], None]:
