@@ -20,9 +20,19 @@ def number(row: Row, column: Column) -> str:
     return f"{row.median(column.name):,.{column.decimals}f}"
 
 
-def against(table: Table, row: Row) -> str:
-    found = table.against_best_peer(row)
-    return "" if found is None else f"{found:.2f}×"
+def comparisons(table: Table) -> tuple[str, ...]:
+    """The heads of the columns that compare, if there is anybody to compare with."""
+    if table.best_peer() is None:
+        return ()
+    return ("of the best peer", *(["of the best with its algorithm"] * table.by_kind))
+
+
+def compared(table: Table, row: Row) -> tuple[str, ...]:
+    """A row's cells in them."""
+    if table.best_peer() is None:
+        return ()
+    found = [table.against_best_peer(row), *([table.against_best_of_kind(row)] * table.by_kind)]
+    return tuple("" if one is None else f"{one:.2f}×" for one in found)
 
 
 # On the terminal
@@ -34,10 +44,11 @@ def on_terminal(table: Table) -> rich_table.Table:
         drawn.add_column(name)
     for column in table.columns:
         drawn.add_column(column.name, justify="right")
-    drawn.add_column("of the best peer", justify="right")
+    for head in comparisons(table):
+        drawn.add_column(head, justify="right")
     for row in table.measured:
         numbers = [number(row, column) for column in table.columns]
-        drawn.add_row(row.library, row.algorithm, *numbers, against(table, row), style=STYLES.get(row.library, ""))
+        drawn.add_row(row.library, row.algorithm, *numbers, *compared(table, row), style=STYLES.get(row.library, ""))
     for row in table.failed:
         drawn.add_row(row.library, row.algorithm, Text(row.failure, "red"), style="dim")
     if remarks := [table.remark] * bool(table.remark) + _repeated(table):
@@ -117,17 +128,17 @@ that socket. A *fixed window* of a peer is mostly a plain `INCR`: cheap, and up 
 
 
 def _section(table: Table) -> str:
-    head = ("library", "algorithm", *(column.name for column in table.columns), "of the best peer")
+    head = ("library", "algorithm", *(column.name for column in table.columns), *comparisons(table))
     rows = []
     for row in table.measured:
-        cells = (row.library, row.algorithm, *(number(row, column) for column in table.columns), against(table, row))
+        cells = (row.library, row.algorithm, *(number(row, column) for column in table.columns), *compared(table, row))
         rows.append(tuple(_marked(row, cell) for cell in cells))
-    blanks = [""] * len(table.columns)
+    blanks = [""] * (len(table.columns) + table.by_kind)
     rows += [(row.library, row.algorithm, *blanks, f"no number: {row.failure}") for row in table.failed]
     parts = [f"## {table.title[0].upper()}{table.title[1:]}"]
     if table.remark:
         parts.append(table.remark)
-    parts.append(_markdown_table(head, "ll" + "r" * (len(table.columns) + 1), rows))
+    parts.append(_markdown_table(head, "ll" + "r" * (len(head) - 2), rows))
     parts += _repeated(table)
     return "\n\n".join(parts)
 
@@ -186,6 +197,7 @@ def _table_in_json(table: Table) -> dict[str, Any]:
                 "medians": {column.name: row.median(column.name) for column in table.columns},
                 "rounds": row.rounds,
                 "of_the_best_peer": table.against_best_peer(row),
+                "of_the_best_with_the_same_algorithm": table.against_best_of_kind(row) if table.by_kind else None,
             }
             for row in table.measured
         ],
