@@ -66,8 +66,8 @@ def _run(name: str, callers: int, keys: int, bench: Bench) -> Table:
     for row in rows.values():
         _add_slowest(row)
     remark = (
-        f"Each key is met for the first time; they come in {bench.pace.rounds} parts. A lease draws tokens ahead of need "
-        "for keys that are in demand, and asks the store for each of the others."
+        f"Each key is met for the first time; they come in {bench.pace.rounds} parts. A lease draws tokens ahead of "
+        "need for keys that are in demand, and asks the store for each of the others."
     )
     return Table(name, scenario.title, (ONCE, SLOWEST, HOT, SHARE), list(rows.values()), remark)
 

@@ -270,7 +270,7 @@ SCENARIOS: Final = (
         at_random,
         CROWD,
         by_kind=True,
-        remark=f"One blocking caller. A million an hour for each key: most owe nothing when they are met again. {FORGETS}",
+        remark=f"One blocking caller. A million an hour for each key: most owe nothing when met again. {FORGETS}",
     ),
     Scenario(
         "memory-new",
