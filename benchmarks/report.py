@@ -109,8 +109,8 @@ def in_markdown(about: dict[str, str], tables: Iterable[Table], found: Iterable[
 
 
 INTRODUCTION: Final = """\
-headgate beside its peers, and beside the bare road to the server, in one run of `make bench`, which writes this page
-and its picture."""
+headgate beside its peers, and beside the bare cost of a round trip to the server, in one run of `make bench`, which
+writes this page and its picture."""
 HOW: Final = """\
 Each library is used as its own documentation says, with the client, the pool and the settings that it chooses by
 itself. In each round, every contender has a slice of time, in a new random order, so that what slows the machine down
@@ -122,9 +122,9 @@ did not answer, has no number here.
 What this is not: a network. The callers and the server share one machine and its cores, so it shows what a library
 costs, not what a distance costs. What differs by a few hundredths is equal.
 
-Rows of `no limiter` are no library. They show what a road to the server costs: the plainest script that can limit one
-key, called once for each decision, through redis-py, through a bare socket with hiredis, or 64 of them at once through
-that socket. A *fixed window* of a peer is mostly a plain `INCR`: cheap, and up to twice the limit around an edge."""
+Rows of `no limiter` are no library. They show the least that a round trip to the server costs: the plainest script that
+can limit one key, called once for each decision, through redis-py, through a bare socket with hiredis, or 64 of them at
+once through that socket. A *fixed window* of a peer is mostly a plain `INCR`: cheap, and up to twice the limit around an edge."""
 
 
 def _section(table: Table) -> str:
