@@ -124,7 +124,8 @@ costs, not what a distance costs. What differs by a few hundredths is equal.
 
 Rows of `no limiter` are no library. They show the least that a round trip to the server costs: the plainest script that
 can limit one key, called once for each decision, through redis-py, through a bare socket with hiredis, or 64 of them at
-once through that socket. A *fixed window* of a peer is mostly a plain `INCR`: cheap, and up to twice the limit around an edge."""
+once through that socket. A *fixed window* of a peer is mostly a plain `INCR`: cheap, and up to twice the limit around
+an edge."""
 
 
 def _section(table: Table) -> str:
