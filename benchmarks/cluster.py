@@ -87,16 +87,16 @@ def _ours(where: str, node: str | None = None, *, is_tiered: bool = False, **opt
     return Entry(OURS, name, open_async=open_async)
 
 
-def on_cluster(node: str) -> Entry:
-    """Ours on a cluster, blocking and awaited."""
+def on_cluster(node: str, **options: Any) -> Entry:
+    """Ours on a cluster, blocking and awaited, with options of a limiter."""
     name = "token bucket, cluster of three"
 
     def open_sync(_: str, quota: Quota) -> Contender:
-        limiter = Limiter(limit_of("token bucket", quota), store=node)
+        limiter = Limiter(limit_of("token bucket", quota), store=node, **options)
         return Contender(OURS, name, limiter.try_acquire, ours_admits, limiter.close)
 
     def open_async(_: str, quota: Quota) -> Contender:
-        limiter = AsyncLimiter(limit_of("token bucket", quota), store=node)
+        limiter = AsyncLimiter(limit_of("token bucket", quota), store=node, **options)
         return Contender(OURS, name, limiter.try_acquire, ours_admits, limiter.aclose)
 
     return Entry(OURS, name, open_sync, open_async)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import itertools
 import time
-from typing import Final
+from typing import Any, Final
 
 from benchmarks.cluster import cluster_of_three, on_cluster
 from benchmarks.measure import FOREVER_NS, Column, Row, Table, check, interleave
-from benchmarks.peers import Contender
-from benchmarks.scenarios import BOUNDLESS, HOT_KEY, LEASED, PLAIN, Scenario
+from benchmarks.peers import Contender, ours
+from benchmarks.scenarios import BOUNDLESS, HOT_KEY, Scenario
 from benchmarks.speed import Bench, opened
 
 ONCE: Final = Column("asked once, calls/s")
@@ -21,6 +21,8 @@ SLOWEST: Final = Column("slowest part")
 HOT: Final = Column("hot key, calls/s")
 SHARE: Final = Column("once ÷ hot", decimals=2)
 TASKS: Final = 64
+SURELY: Final[dict[str, Any]] = {"timeout": 5.0, "on_outage": "raise"}
+"""A part takes seconds. No answer in it is to be an outage's, and no pause of the machine is to be an outage."""
 FEWER_BY: Final = 20
 """A blocking caller gets to so many times fewer keys."""
 CONTENDERS: Final = 3
@@ -41,7 +43,11 @@ def _run(name: str, callers: int, keys: int, bench: Bench) -> Table:
     who = f"{callers} tasks" if callers > 1 else "one blocking caller"
     part = keys // bench.pace.rounds
     with cluster_of_three() as node:
-        entries = (PLAIN, LEASED, on_cluster(node))
+        entries = (
+            ours("token bucket", **SURELY),
+            ours("token bucket", "lease=True", lease=True, **SURELY),
+            on_cluster(node, **SURELY),
+        )
         scenario = Scenario(
             name,
             f"{keys:,} keys, each asked once, beside one hot key, {who}",

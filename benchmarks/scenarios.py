@@ -37,7 +37,6 @@ HOT_KEY: Final = "everybody"
 
 FORGETS: Final = "The memory store of throttled-py keeps 1,024 keys, and forgets what the others owe."
 
-PLAIN: Final = ours("token bucket")
 REMEMBERS_NO_DENIALS: Final = ours("token bucket", "remember_denials=0", remember_denials=0)
 LEASED: Final = ours("token bucket", "lease=True", lease=True)
 
