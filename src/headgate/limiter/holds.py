@@ -200,7 +200,7 @@ class AsyncRenewer:
 
 
 class Renewer:
-    """Renews the holds of a blocking limiter, in one thread and one trip.
+    """Renews the holds of a blocking limiter, in one thread and one round trip.
 
     No lock: what is shared is changed in single steps, so that a signal's handler may come in anywhere.
     """
