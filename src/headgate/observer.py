@@ -1,4 +1,4 @@
-"""What happens in limiters and stores, told to whoever wants to hear it: metrics, traces and logs hang on this.
+"""Events of limiters and stores, told to whoever wants to hear it: metrics, traces and logs hang on this.
 
     class Denials(Observer):
         def decided(self, limiter, decision, duration_ns):
@@ -57,7 +57,7 @@ class Observer:
 attached: Final[list[Observer]] = []
 """Who hears. To be looked at before anything is told or measured, so that it costs nothing where nobody does."""
 listeners: Final[list[Callable[[], None]]] = []
-"""What is called when `attached` has changed."""
+"""Called when `attached` has changed."""
 
 
 def attach(observer: Observer) -> Callable[[], None]:

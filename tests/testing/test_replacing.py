@@ -1,4 +1,5 @@
-"""`limits_off` and `deterministic`: limiters, blocking and asyncio, live in another world for a while, and come back."""
+"""`limits_off` and `deterministic`: limiters, blocking and asyncio, live in another world for a while, and come
+back."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ LINGER_S: Final = 0.05
 
 
 class Hold:
-    """What `with limiter.hold(...) as hold` gives."""
+    """The `hold` of `with limiter.hold(...) as hold`."""
 
     __slots__ = ("_renewed", "decision", "is_lost")
 

@@ -193,7 +193,7 @@ class AsyncLimiter(AnyLimiter):
     _returner_kind = AsyncReturner
     _returner: AsyncReturner
     _submitting: tuple[Submit, GiveUp] = (undecided, _nothing_to_give_up)
-    """What has single hits answered together with those of other tasks, or leaves them alone, and what gives one up."""
+    """Have single hits answered together with those of other tasks, or leave them alone; and give one up."""
 
     def _counterparts(self) -> tuple[Limiter, AsyncLimiter]:
         return self._counterpart(Limiter), self

@@ -40,21 +40,21 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a limiter is made of, and shares with its counterpart."""
+    """The parts of a limiter, which it shares with its counterpart."""
 
     options: dict[str, Any]
-    """What makes another limiter like this one, beside its limits."""
+    """Make another limiter like this one, beside its limits."""
     policy: Policy
     store: Store
     share: Share | None
-    """What we have of a store that was made from a URL."""
+    """Our share in a store that was made from a URL."""
     outage_rule: OutageRule
     reporter: Reporter
     leases: Leases | None
 
 
 class AnyLimiter:
-    """What both limiters have in common: how they are made, and all that asks nothing of the store."""
+    """The common part of both limiters: how they are made, and all that asks nothing of the store."""
 
     _asks_in_loops: ClassVar[bool]
     """Are its calls awaited?"""
@@ -176,7 +176,7 @@ class AnyLimiter:
                 return  # or else, that has changed meanwhile
 
     def _find_fast_path(self, store: SingleHitStore | None) -> Single:
-        """What decides on single hits, leases aside, if a store has a fast path for them."""
+        """The fast path of a store for single hits, if it has one, leases aside."""
         raise NotImplementedError
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -189,7 +189,7 @@ class AnyLimiter:
         return made
 
     def _of_subclasses(self) -> dict[str, Any]:
-        """What others have set here."""
+        """The attributes that others have set here."""
         ours: set[str] = set()
         for kind in type(self).__mro__:
             if kind.__module__.startswith("headgate."):
@@ -204,7 +204,7 @@ class AnyLimiter:
 
     @property
     def lease_report(self) -> LeaseReport:
-        """What has become of the tokens that this limiter drew ahead of need."""
+        """A count of what has become of the tokens that this limiter drew ahead of need."""
         leases = self._parts.leases
         return LeaseReport(0, 0, 0, 0) if leases is None else leases.report
 
@@ -267,7 +267,7 @@ class AnyLimiter:
         return decision
 
     def _answers(self, outage: StoreOutage, command: Ask) -> list[Decision]:
-        """What is answered to a command in an outage.
+        """The answers to a command in an outage.
 
         :raises StoreOutage: if that is what the command or the outage rule says.
         """

@@ -1,4 +1,4 @@
-"""What to decide when the store does not answer. One rule per limiter; a warning once per change of state.
+"""Deciding when the store does not answer. One rule per limiter; a warning once per change of state.
 
 This module must not know any store: it is told of a `StoreOutage`, and of the end of one.
 """

@@ -1,4 +1,5 @@
-"""What a limiter is made of, apart from its store: named limits, and how a request becomes a group of hits.
+"""Policies: all that a limiter is made of apart from its store, which is named limits, and how a request becomes a
+group of hits.
 
 A policy checks what callers say (keys, costs, limits of this call) and builds groups. It must not know a store, a
 clock or a thread.
@@ -50,11 +51,11 @@ class Policy:
     has_slots: bool
     """Is one of the limits a `Concurrency`?"""
     as_given: Limits
-    """What makes the same limits again."""
+    """The limits in the form in which they were given: they make the same policy again."""
     name: str
-    """What users call it: its name, or that of its first limit."""
+    """Its name for users: the one that they gave, or that of the first limit."""
     on_outage: OnOutage
-    """What to answer when the store does not."""
+    """The rule for outages: how to answer when the store does not."""
     _is_leased: bool
     _tiers: tuple[str, ...]
     _limits: tuple[Limit, ...]
@@ -133,11 +134,11 @@ class Policy:
         return Group(tuple(hits), max_wait_us, action)
 
     def single(self, make: Callable[[Limit, str], T]) -> T | None:
-        """What `make` makes of the limit and its name, where there is just one, and one without slots."""
+        """Call `make` with the limit and its name, where there is just one, and one without slots; else None."""
         return make(self._first, self._first_name) if self.is_single and not self.has_slots else None
 
     def actual(self, decision: Decision, actual: Costs) -> list[int]:
-        """What a request really cost, for each hit of its decision.
+        """The real costs of a request, for each hit of its decision.
 
         :raises InvalidCost: if a cost is not an integer of at least 0.
         """

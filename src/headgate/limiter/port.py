@@ -19,7 +19,7 @@ from headgate.stores.contract import Store
 
 
 class Port:
-    """What a limiter's plans meet: by default, its store and the time that really passes."""
+    """The surroundings of a limiter's plans: by default, its store and the time that really passes."""
 
     is_real = True
     """Is nothing put in the way? If something is, no tokens are drawn ahead of need."""
@@ -29,11 +29,11 @@ class Port:
         self._renewers: dict[type[Renews], Renews] = {}
 
     def renewer(self) -> Renews:
-        """What renews slots that are held in blocks of threads."""
+        """The renewer of slots that are held in blocks of threads."""
         return self._renewers.get(Renewer) or self._renewers.setdefault(Renewer, Renewer(self.store.decide))
 
     def renewer_async(self) -> Renews:
-        """What renews slots that are held in blocks of tasks."""
+        """The renewer of slots that are held in blocks of tasks."""
         made = self._renewers.get(AsyncRenewer)
         return made or self._renewers.setdefault(AsyncRenewer, AsyncRenewer(self.store.decide_async))
 
@@ -54,7 +54,7 @@ T = TypeVar("T")
 _users: Final[dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]] = {}
 """Those that live, by their identities, and what connects each."""
 _replacements: Final[list[Callable[[Store], Port]]] = []
-"""What makes a port in place of the real one; the last counts."""
+"""Makers of ports to be used in place of the real ones; the last counts."""
 
 
 def port_for(own: Port) -> Port:

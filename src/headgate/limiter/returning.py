@@ -1,4 +1,4 @@
-"""What gives back the tokens that a limiter drew ahead of need and nobody used: when they are idle, when the limiter is
+"""Gives back the tokens that a limiter drew ahead of need and nobody used: when they are idle, when the limiter is
 closed, and when the process ends.
 
 This module must not know how a store is asked.

@@ -17,7 +17,7 @@ from headgate.stores.sharing import Share, key_of
 REDIS_SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 """The schemes of Redis and its like, and what redis-py calls them."""
 CLUSTER: Final = "+cluster"
-"""What is put behind a scheme where the server is a cluster."""
+"""Put behind a scheme where the server is a cluster."""
 CLUSTER_SCHEMES: Final = tuple(f"{scheme}{CLUSTER}" for scheme in REDIS_SCHEMES if scheme != "unix")
 
 
