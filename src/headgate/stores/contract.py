@@ -1,5 +1,6 @@
 """The contract between limiters and stores: `Store` is the whole contract, `SingleHitStore` an optional fast path
-beside it."""
+beside it.
+"""
 
 from __future__ import annotations
 
