@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from headgate import Decision, FixedWindow, InvalidUse, Lease, Limit, Limiter, ManualClock, MemoryStore, TokenBucket
 from headgate.algorithms import Facts
-from headgate.decision import SourcedDecision, leave
+from headgate.decision import SourcedDecision, undecided
 from headgate.denials import DenialMemory
-from headgate.hits import ONLY_AS_LAST, Group, Hit
+from headgate.hits import Group, Hit
 from headgate.lease import Draw, Leases
 
 
@@ -157,11 +157,11 @@ def leased(limit: Limit) -> Decision:
     """A decision on a token that was drawn before."""
     clock = ManualClock()
     leases = Leases(limit, "api", Lease(max_tokens=3), clock)
-    draw = Draw(Group((Hit(limit, "k", "api", 3, "", ONLY_AS_LAST),)), clock())
+    draw = Draw(Group((Hit(limit, "k", "api", 3, gives_back_only_as_last=True),)), clock())
     leases._drawing["k"] = draw
     (ahead,) = MemoryStore(clock).decide([draw.group])
     leases.drawn(draw, ahead)
-    made = leases.single(leave)("k", 1)
+    made = leases.single(undecided)("k", 1)
     assert made is not None
     return made
 

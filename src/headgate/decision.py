@@ -262,7 +262,7 @@ Answer = Decision | StoreOutage
 """What a group gets from a trip to a store: each fails alone."""
 
 
-def leave(key: object, cost: object) -> None:
+def undecided(key: object, cost: object) -> None:
     """The `Single` that leaves everything alone."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Number
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from headgate.errors import CostExceedsCapacity, InvalidCost
 from headgate.limits import Limit, integer_of
@@ -22,11 +22,6 @@ All but `spend` and `peek` go in groups of one hit.
 """
 
 
-ONLY_AS_LAST: Final = "only as last"
-"""See `Hit.receipt`. So it is where tokens are leased: what is given back from the middle would move what lies behind
-it in the bucket, and some of that may be somebody's lease."""
-
-
 class Hit(NamedTuple):
     """One (limit, key, cost) to be judged."""
 
@@ -41,10 +36,13 @@ class Hit(NamedTuple):
     """Who holds the slots (`Concurrency` only): a name that nobody else has, as hex digits, a dot and for how many
     microseconds a slot is held; of other names, stores do not know that."""
     receipt: Any = None
-    """What an earlier decision told about this hit, for `give_back`. Of a spend, `ONLY_AS_LAST` or None: may a token
-    bucket's tokens come back only if nobody came after?"""
+    """What an earlier decision told about this hit, for `give_back`."""
     tier: str = ""
     """What users call the limit, where that is not its name."""
+    gives_back_only_as_last: bool = False
+    """Of a spend: may a token bucket's tokens come back only if nobody came after? So it is where tokens are leased:
+    what is given back from the middle would move what lies behind it in the bucket, and some of that may be somebody's
+    lease."""
 
 
 class Once(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from headgate.algorithms import Facts
 from headgate.decision import Decision
-from headgate.hits import ONLY_AS_LAST, Group, Hit, Once
+from headgate.hits import Group, Hit, Once
 from headgate.limits import Concurrency, TokenBucket
 
 
@@ -77,7 +77,7 @@ def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, 
 
 def _receipt(hit: Hit, facts: Facts) -> Any:
     receipt = hit.limit.receipt(facts, hit.cost)
-    if hit.receipt == ONLY_AS_LAST and isinstance(hit.limit, TokenBucket):
+    if hit.gives_back_only_as_last and isinstance(hit.limit, TokenBucket):
         return *receipt[:2], True
     return receipt
 

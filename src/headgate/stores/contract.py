@@ -13,7 +13,7 @@ from headgate.limits import Limit
 
 @runtime_checkable
 class Store(Protocol):
-    """What a limiter asks of a store. Batch-first: one call, one trip, one answer for each group.
+    """What a limiter asks of a store. Batch-first: one call, one round trip, one answer for each group.
 
     A store judges the groups in order, each of them atomically, by its own clock. It never repeats a spend by
     itself. It raises `StoreOutage` where it cannot answer, and nothing else.

@@ -361,7 +361,7 @@ class MemoryStore:
             return self._judge_other(group, hits[0], now_us)
         allowed, judged = True, []
         for hit in hits:
-            limit, key, name, cost, holder, _, _ = hit
+            limit, key, name, cost, holder, *_ = hit
             table = self._table(name, limit)
             seen = table.entries.get(key)
             state, until_us = table.find(seen)
@@ -383,7 +383,7 @@ class MemoryStore:
         return allowed, parts, facts
 
     def _judge_other(self, group: Group, hit: Hit, now_us: int) -> tuple[bool, Sequence[_Part], tuple[Facts, ...]]:
-        limit, key, name, cost, holder, receipt, _ = hit
+        limit, key, name, cost, holder, receipt, *_ = hit
         table = self._table(name, limit)
         seen = table.entries.get(key)
         state, until_us = table.find(seen)
