@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
-from headgate.decision import Decision, JoinedDecision, Single, leave
+from headgate.decision import Decision, Single, leave
 from headgate.errors import InvalidUse
 from headgate.hits import Group
 from headgate.lease import Lease, LeaseReport, Leases
@@ -201,7 +201,7 @@ class AnyLimiter:
             told[index].now_us if index in told and told[index].facts else now_us
             for index, now_us in enumerate(decision.instants_us)
         ]
-        settled = JoinedDecision(Group(hits), at_us, decision.allowed, facts, decision.source)
+        settled = Decision(Group(hits), max(at_us), decision.allowed, facts, decision.source, at_us)
         settled.claim()
         return settled
 

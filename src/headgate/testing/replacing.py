@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
 
 from headgate.clock import ManualClock, system_clock
-from headgate.decision import Decision, SourcedDecision
+from headgate.decision import Decision
 from headgate.hits import Group
 from headgate.limiter import AsyncLimiter, Limiter
 from headgate.limiter.any import AnyLimiter
@@ -89,7 +89,7 @@ def _admit(group: Group) -> Decision:
     for limit, _, _, cost, holder, *_ in group.hits:
         _, judged = limit.algorithm.judge(None, now_us, limit.arguments(cost, now_us, holder), 0)
         facts.append(limit.algorithm.keep(judged))
-    return SourcedDecision(group, now_us, True, tuple(facts), "local")
+    return Decision(group, now_us, True, tuple(facts), "local")
 
 
 class _TimedWorld(_World):
