@@ -85,15 +85,15 @@ class DenialMemory:
             if entry is None:
                 return None
             at_ns = self._time_ns()
-            until_ns, known, least, most, offset_us, _, _ = entry
+            until_ns, known, least, most, _, _, _ = entry
             if at_ns >= until_ns or not least <= cost <= most or (known is not limit and known != limit):
                 return None
             decision: RememberedDenial = RememberedDenial()
-            decision.now_us = at_ns // 1_000 + offset_us
             decision.asked = asked
             decision.key = key
             decision.cost = cost
             decision.told = entry
+            decision.at_ns = at_ns
             return decision
 
         return recall

@@ -237,11 +237,12 @@ class Leases:
             if told is None:
                 return otherwise(key, cost)
             decision: LeasedDecision = LeasedDecision()
-            decision.now_us = at_ns // 1_000 + held.offset_us
             decision.asked = asked
             decision.key = key
             decision.cost = cost
             decision.told = told
+            decision.at_ns = at_ns
+            decision.offset_us = held.offset_us
             return decision
 
         return decide

@@ -103,11 +103,18 @@ were those at `now_us` by the store's clock."""
 class RememberedDenial(ToldDecision):
     """A denial from memory, of a single hit. It was told what was remembered, and says on demand how that has aged."""
 
-    __slots__ = ()
+    __slots__ = ("at_ns",)
 
     source: Source = "memory_of_denial"
     allowed = False
     told: Remembered
+    at_ns: int
+    """When it was recalled, by our clock."""
+
+    @property
+    def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
+        """When the store would have decided, by its clock."""
+        return self.at_ns // 1_000 + self.told[4]
 
     @property
     def facts(self) -> tuple[Facts, ...]:
@@ -118,14 +125,22 @@ class RememberedDenial(ToldDecision):
 
 class LeasedDecision(ToldDecision):
     """A decision on a token that was drawn before. Of a token bucket, it was told where the token's stretch ends; of a
-    window, the facts of the draw, and how many of its tokens are left. The store would have decided at `now_us` at the
-    latest.
+    window, the facts of the draw, and how many of its tokens are left.
     """
 
-    __slots__ = ()
+    __slots__ = ("at_ns", "offset_us")
 
     source: Source = "lease"
     allowed = True
+    at_ns: int
+    """When it was spent, by our clock."""
+    offset_us: int
+    """What makes the store's time, at the latest, of ours."""
+
+    @property
+    def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
+        """When the store would have decided, by its clock, at the latest."""
+        return self.at_ns // 1_000 + self.offset_us
 
     @property
     def group(self) -> Group:
