@@ -129,8 +129,8 @@ def about(limiter: Any) -> tuple[Any, ...]:
     return (
         type(limiter), repr(limiter), limiter.limits, limiter._name, limiter._outage.mode, limiter._on_decision,
         limiter._policy.is_tiered, limiter._policy.is_single, limiter._options["lease"], limiter._leases is None,
-        store.timeout, store.name, store._ledger.prefix, store._ledger.denials is None, store._made_from,
-        store._ledger.denials and store._ledger.denials._cap_us,
+        store.timeout, store.name, store._prefix, store._learnt.denials is None, store._made_from,
+        store._learnt.denials and store._learnt.denials._cap_us,
     )  # fmt: skip
 
 

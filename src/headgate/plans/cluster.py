@@ -40,6 +40,8 @@ _RETURN_PAUSES_MS: Final = _PAUSES_MS + RETURN_PAUSES_MS
 class Redirect(StoreUnavailable):
     """A node does not serve a key, or not now. It has done nothing. What is known of the cluster is to be corrected."""
 
+    is_of_server = False
+
     def __init__(self, store: str, address: Address | None, *, is_asking: bool = False) -> None:
         super().__init__(store, "the slot is served elsewhere")
         self.address = address

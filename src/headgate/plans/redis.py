@@ -184,8 +184,8 @@ def _decide_single(group: Group, prefix: str, refused: Refused) -> Plan[Script, 
 
 
 def single(
-    limit: Limit, name: str, prefix: str
-) -> tuple[Callable[[str, int], bytes | None], Callable[[Any, str, int, Refused], Answer]]:
+    limit: Limit, name: str, prefix: str, refused: Refused
+) -> tuple[Callable[[str, int], bytes | None], Callable[[Any, str, int], Answer]]:
     """The plan for single hits of one plain limit, without the generator, which takes a tenth of the time of a call:
     what packs a call by digest for a key and a cost (None: ask the general way), and what reads the reply.
     """
@@ -208,7 +208,7 @@ def single(
         before, after, _ = frames.get(cost) or frame(cost)
         return b"%b%d%b%b%b" % (before, size + len(key), begin_bytes, key.encode(), after)
 
-    def read(reply: Any, key: str, cost: int, refused: Refused) -> Answer:
+    def read(reply: Any, key: str, cost: int) -> Answer:
         is_plain = is_bucket and type(reply) is list and len(reply) == 3
         if is_plain and type(reply[2]) is type(reply[1]) is int and reply[1] >= 0:  # nearly always
             now_us, q, r = reply
