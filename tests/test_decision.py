@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headgate import Decision, FixedWindow, InvalidUse, Lease, Limit, Limiter, ManualClock, MemoryStore, TokenBucket
 from headgate.algorithms import Facts
-from headgate.decision import SourcedDecision, undecided
+from headgate.decision import undecided
 from headgate.denials import DenialMemory
 from headgate.hits import Group, Hit
 from headgate.lease import Draw, Leases
@@ -109,7 +109,7 @@ def test_a_wait_is_what_the_slowest_limit_needs() -> None:
 def test_a_decision_that_the_store_did_not_make_has_no_facts() -> None:
     group = Group((hit("a"), hit("b")))
     for allowed, source in ((True, "fail_open"), (False, "fail_closed")):
-        made = SourcedDecision(group, 0, allowed, (), source)  # type: ignore[arg-type]
+        made = Decision(group, 0, allowed, (), source)  # type: ignore[arg-type]
         assert made.source == source
         assert (made.binding, made.remaining, made.reset_after_us, made.wait_us) == ("a", 0, 0, 0)
         assert made.retry_after_us == (0 if allowed else 1_000_000)
@@ -182,7 +182,7 @@ def test_a_decision_travels_between_processes() -> None:
         limiter.try_acquire({"user": "1", "job": "2"}),
         single.try_acquire("k"),
         single.peek("k", 3),
-        SourcedDecision(group, 0, True, (), "fail_open"),
+        Decision(group, 0, True, (), "fail_open"),
     ):
         for again in (pickle.loads(pickle.dumps(made)), copy.copy(made), copy.deepcopy(made)):
             assert repr(again) == repr(made)

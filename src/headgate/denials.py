@@ -19,9 +19,8 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from headgate.algorithms import Facts
 from headgate.clock import Clock, in_nanoseconds, monotonic_us
-from headgate.decision import Decision, Single, SourcedDecision, ToldDecision
+from headgate.decision import Decision, Remembered, RememberedDenial, Single
 from headgate.hits import Group, Hit
 from headgate.limits import Concurrency, Limit, SlidingLog
 from headgate.runtime.interned import Interned
@@ -31,10 +30,6 @@ MAX_DENIALS: Final = 50_000
 MAX_KEPT: Final = 1_024
 """For how many limits that no limiter has, denials are kept."""
 
-_Entry = tuple[int, Limit, int, int, int, tuple[int, ...], int]
-"""`(until_ns, limit, cost, most, learned_us, facts, now_us)`: denied before `until_ns` by our clock, for this limit,
-this cost and larger ones up to `most`; the facts, with the store's time, were those at `learned_us`."""
-
 
 class _Table:
     """The denials of one limit, by key: the latest, and those before them."""
@@ -42,36 +37,9 @@ class _Table:
     __slots__ = ("__weakref__", "kept_until_us", "latest", "older")
 
     def __init__(self) -> None:
-        self.latest: dict[str, _Entry] = {}
-        self.older: dict[str, _Entry] = {}
+        self.latest: dict[str, Remembered] = {}
+        self.older: dict[str, Remembered] = {}
         self.kept_until_us = 0
-
-
-class RememberedDenial(ToldDecision):
-    """A denial from memory, of a single hit. It was told what was remembered, and says on demand how that has aged."""
-
-    __slots__ = ("at_ns",)
-
-    source = "memory_of_denial"
-    allowed = False
-    told: _Entry
-    at_ns: int
-    """When it was recalled, by our clock."""
-
-    @property
-    def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
-        """When the store would have decided, by its clock."""
-        return self.told[6] + self._elapsed_us
-
-    @property
-    def facts(self) -> tuple[Facts, ...]:
-        """What the store answered, as it has aged."""
-        _, limit, denied_cost, _, _, facts, _ = self.told
-        return (limit.age_denial(facts, self._elapsed_us, denied_cost, self.cost),)
-
-    @property
-    def _elapsed_us(self) -> int:
-        return self.at_ns // 1_000 - self.told[4]
 
 
 class DenialMemory:
@@ -140,11 +108,14 @@ class DenialMemory:
             if table is None:
                 continue
             entry = table.latest.get(hit.key) or table.older.get(hit.key)
-            if entry is None or at_ns >= entry[0] or not entry[2] <= hit.cost <= entry[3] or hit.limit != entry[1]:
+            if entry is None:
                 continue
-            elapsed_us = at_ns // 1_000 - entry[4]
-            facts = hit.limit.age_denial(entry[5], elapsed_us, entry[2], hit.cost)
-            return SourcedDecision(Group((hit,)), entry[6] + elapsed_us, False, (facts,), "memory_of_denial")
+            until_ns, limit, least, most, offset_us, denied, denied_us = entry
+            if at_ns >= until_ns or not least <= hit.cost <= most or hit.limit != limit:
+                continue
+            now_us = at_ns // 1_000 + offset_us
+            facts = hit.limit.age_denial(denied, now_us - denied_us, least, hit.cost)
+            return Decision(Group((hit,)), now_us, False, (facts,), "memory_of_denial")
         return None
 
     def learn(self, decision: Decision, sent_us: int, forgettings: int) -> None:
@@ -166,7 +137,7 @@ class DenialMemory:
         # When a larger one fits a log, the log was not asked.
         most = hit.cost if isinstance(hit.limit, SlidingLog) else hit.limit.capacity
         learnt_us = self.clock()
-        table.latest[hit.key] = (until_us * 1_000, hit.limit, hit.cost, most, learnt_us, facts, now_us)
+        table.latest[hit.key] = (until_us * 1_000, hit.limit, hit.cost, most, now_us - learnt_us, facts, now_us)
         if until_us > table.kept_until_us:
             self._keep(table, learnt_us)
 

@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple
 from headgate.algorithms import Facts
 from headgate.batching import MAX_GROUPS
 from headgate.clock import Clock, in_nanoseconds, monotonic_us
-from headgate.decision import BucketDecision, Decision, Single, ToldDecision
+from headgate.decision import Decision, LeasedDecision, Single
 from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group, Hit
@@ -78,48 +78,6 @@ class LeaseReport(NamedTuple):
     def stranded_share(self) -> float:
         """`stranded` as a share of what was drawn, from 0 to 1."""
         return self.stranded / self.drawn if self.drawn else 0.0
-
-
-class LeasedDecision(ToldDecision):
-    """A decision on a token that was drawn before."""
-
-    __slots__ = ("at_ns", "offset_us")
-
-    source = "lease"
-    allowed = True
-    at_ns: int
-    """When it was spent, by our clock."""
-    offset_us: int
-    """What makes the store's time, at the latest, of ours."""
-
-    @property
-    def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
-        """When the store would have decided, by its clock, at the latest."""
-        return self.at_ns // 1_000 + self.offset_us
-
-    @property
-    def group(self) -> Group:
-        """What was asked."""
-        limit, name = self.asked
-        return Group((Hit(limit, self.key, name, self.cost, gives_back_only_as_last=True),))
-
-
-class LeasedBucketDecision(LeasedDecision, BucketDecision):
-    """Of a token bucket, told where the token's stretch ends."""
-
-    __slots__ = ()
-
-
-class LeasedWindowDecision(LeasedDecision):
-    """Of a window, told the facts of the drawing, and how many of the drawn tokens are left."""
-
-    __slots__ = ()
-
-    @property
-    def facts(self) -> tuple[Facts, ...]:
-        """What the store would have answered, had nothing been drawn ahead."""
-        (start_us, spent, *previous), left = self.told
-        return ((start_us, spent - left, *previous),)
 
 
 class Draw(NamedTuple):
@@ -255,7 +213,6 @@ class Leases:
         asked, time_ns = (self._limit, self._name), in_nanoseconds(self._clock)
         token = self._limit.arguments(1, 0, "")[0]
         is_bucket = self._kind is _Stretch
-        make = LeasedBucketDecision if is_bucket else LeasedWindowDecision
 
         def decide(key: Any, cost: Any) -> Decision | None:
             if key.__class__ is not str or cost.__class__ is not int or cost < 1:
@@ -279,7 +236,7 @@ class Leases:
                         told = (held.facts, left)
             if told is None:
                 return otherwise(key, cost)
-            decision: LeasedDecision = make()
+            decision: LeasedDecision = LeasedDecision()
             decision.asked = asked
             decision.key = key
             decision.cost = cost

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final, Literal, get_args
 
 from headgate import observer
-from headgate.decision import Decision, SourcedDecision
+from headgate.decision import Decision
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
 from headgate.runtime.locks import lock
@@ -54,7 +54,7 @@ class OutageRule:
         if self.mode == "raise":
             raise outage
         is_open = self.mode == "open"
-        return SourcedDecision(group, 0, is_open, (), "fail_open" if is_open else "fail_closed")
+        return Decision(group, 0, is_open, (), "fail_open" if is_open else "fail_closed")
 
     def over(self) -> None:
         """Take note that the store has answered again."""

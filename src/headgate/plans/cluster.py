@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from headgate.decision import Answer, Decision, JoinedDecision
+from headgate.decision import Answer, Decision
 from headgate.drive import Plan, together
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Action, Group, Hit
@@ -256,9 +256,9 @@ class _Known:
         for index, facts in zip(indices, answer.facts, strict=True):
             self._facts[index] = facts, answer.now_us
 
-    def decision(self, allowed: bool) -> JoinedDecision:
+    def decision(self, allowed: bool) -> Decision:
         """The decision on the hits of which something is known."""
         order = sorted(self._facts)
         group = self._group._replace(hits=tuple(self._group.hits[index] for index in order))
         facts, instants_us = zip(*(self._facts[index] for index in order), strict=True)
-        return JoinedDecision(group, instants_us, allowed, facts)
+        return Decision(group, max(instants_us), allowed, facts, instants_us=instants_us)

@@ -15,7 +15,7 @@ from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from headgate.algorithms import token_bucket
-from headgate.decision import Answer, BucketDecision, Decision, SingleHitDecision
+from headgate.decision import Answer, Decision, SingleHitDecision, ToldDecision
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, Hit, SingleHit
@@ -212,7 +212,7 @@ def single(
         is_plain = is_bucket and type(reply) is list and len(reply) == 3
         if is_plain and type(reply[2]) is type(reply[1]) is int and reply[1] >= 0:  # nearly always
             now_us, q, r = reply
-            decision: BucketDecision = BucketDecision()
+            decision: ToldDecision = ToldDecision()
             decision.now_us = now_us
             decision.allowed = True
             decision.asked = asked
@@ -310,8 +310,8 @@ class BucketSingleHit(SingleHit):
         answers: list[Answer] = []
         for key, allowed, debt in zip(keys, verdicts, debts, strict=False):
             decision = SingleHitDecision()
-            decision.fare = self
-            decision.asked_for = key
+            decision.asked = self
+            decision.key = key
             decision.now_us = now_us
             decision.allowed = allowed
             decision.debt = debt

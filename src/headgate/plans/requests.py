@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from headgate.decision import Decision, JoinedDecision
+from headgate.decision import Decision
 from headgate.drive import Plan
 from headgate.errors import StoreOutage
 from headgate.hits import Group
@@ -53,7 +53,7 @@ def settle(decision: Decision, actual: Sequence[int]) -> Plan[Command, Decision]
     instants_us = [
         known[index].now_us if index in known else now_us for index, now_us in enumerate(decision.instants_us)
     ]
-    settled = JoinedDecision(Group(hits), instants_us, decision.allowed, facts, decision.source)
+    settled = Decision(Group(hits), max(instants_us), decision.allowed, facts, decision.source, instants_us)
     settled.claim()
     return settled
 

@@ -29,7 +29,7 @@ from typing import Any, Final, TypeVar
 
 from headgate.algorithms import Facts, FastPath, sliding_log
 from headgate.clock import Clock, in_nanoseconds, system_clock
-from headgate.decision import BucketDecision, Decision, Single, ToldDecision
+from headgate.decision import Decision, Single, ToldDecision
 from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
 from headgate.keys import check_key
@@ -281,7 +281,7 @@ class MemoryStore:
                     entries[key] = tat = new_tat
                 elif tat > full:  # more than full: the clock has stepped back
                     return self._decide_single(bucket, key, name, cost)
-            decision: BucketDecision = BucketDecision()
+            decision: ToldDecision = ToldDecision()
             decision.now_us = now_us
             decision.allowed = is_allowed
             decision.asked = asked

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from headgate.clock import ManualClock, system_clock
-from headgate.decision import Decision, SourcedDecision
+from headgate.decision import Decision
 from headgate.hits import Group
 from headgate.limiter.holds import Held, Renews
 from headgate.limiter.port import Port, replace
@@ -114,7 +114,7 @@ def _admit(group: Group) -> Decision:
     for hit in group.hits:
         arguments = hit.limit.arguments(hit.cost, now_us, hit.holder)
         facts.append(hit.limit.algorithm.keep(hit.limit.algorithm.judge(None, now_us, arguments, 0)[1]))
-    return SourcedDecision(group, now_us, True, tuple(facts), "local")
+    return Decision(group, now_us, True, tuple(facts), "local")
 
 
 class _NoRenewer:
