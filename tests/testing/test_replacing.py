@@ -1,5 +1,4 @@
 """`limits_off` and `deterministic`: all limiters live in another world for a while, and come back."""
-back."""
 
 from __future__ import annotations
 
