@@ -21,7 +21,7 @@ MAX_KEY_BYTES: Final = 1024
 MAX_PLAIN: Final = 256
 """The longest key that takes the fast paths, in characters."""
 SLOTS: Final = 16_384
-"""How many slots a Redis Cluster has."""
+"""The number of slots of a Redis Cluster."""
 
 
 def check_key(key: str) -> str:

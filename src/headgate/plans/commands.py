@@ -1,4 +1,4 @@
-"""What the plans of a limiter ask for: put groups to the store, or sleep."""
+"""The commands that the plans of a limiter yield: put groups to the store, or sleep."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from headgate.hits import Group
 
 InOutage = Literal["decide", "tell", "raise"]
-"""What to do where the store does not answer.
+"""The way to go on where the store does not answer.
 
 - `decide`: the outage rule decides on the groups, which are requests.
 - `tell`: the outage is told, once, and the outage rule answers the groups, which are no requests.

@@ -76,7 +76,7 @@ class BucketSingleHit(SingleHit):
 
 
 class _Heads(dict[int, str]):
-    """What goes before a key that has nothing to escape, by its length."""
+    """The text before a key that has nothing to escape, by its length."""
 
     def __init__(self, begin: str, size: int) -> None:
         super().__init__()

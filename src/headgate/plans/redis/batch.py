@@ -15,8 +15,8 @@ from headgate.plans.redis.script import Script, run
 from headgate.plans.redis.single import decide_single, is_single
 
 MAX_ATTEMPTS: Final = 4
-"""How often a calendar window may move away under a batch before that is an error. Twice takes a midnight at the
-wrong moment."""
+"""The number of times that a calendar window may move away under a batch before that is an error. Twice takes a
+midnight at the wrong moment."""
 
 
 def decide(
