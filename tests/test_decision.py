@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from headgate import Decision, FixedWindow, InvalidUse, Lease, Limit, Limiter, ManualClock, MemoryStore, TokenBucket
 from headgate.algorithms import Facts
-from headgate.decision import leave
+from headgate.decision import undecided
 from headgate.denials import DenialMemory
 from headgate.hits import Group, Hit
 from headgate.lease import Draw, Leases
@@ -161,7 +161,7 @@ def leased(limit: Limit) -> Decision:
     leases._drawing["k"] = draw
     (ahead,) = MemoryStore(clock).decide([draw.group])
     leases.drawn(draw, ahead)
-    made = leases.single(leave)("k", 1)
+    made = leases.single(undecided)("k", 1)
     assert made is not None
     return made
 

@@ -34,7 +34,7 @@ from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group, Hit
 from headgate.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
-from headgate.plans.commands import Ask, Pause
+from headgate.plans.commands import Ask, Command, Pause
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.locks import lock
 
@@ -320,29 +320,29 @@ class Leases:
                     self._returned += left
         return groups
 
-    def asking(self, group: Group) -> Plan[Ask, Decision]:
+    def asking(self, group: Group) -> Plan[Command, Decision]:
         """The plan that asks for a group, and draws tokens ahead of need if its key is in demand."""
         draw = self.draw(group)
         decision: Decision
         ahead: Decision | None = None
         try:
-            decision, *more = yield Ask([group] if draw is None else [group, draw.group], "raise")
-            ahead = more[0] if more else None
+            decision, *more = yield Ask([group] if draw is None else [group, draw.group], requests=1)
+            ahead = more[0] if more and more[0].facts else None
         finally:
             if draw is not None:
                 self.drawn(draw, ahead)
         return decision
 
-    def giving_back(self, *, only_idle: bool) -> Plan[Ask, None]:
+    def giving_back(self, *, only_idle: bool) -> Plan[Command, None]:
         """The plan that gives back what nobody used. Where the store does not answer, it lapses."""
         groups = self.returns(only_idle=only_idle)
         try:
             for at in range(0, len(groups), MAX_GROUPS):
-                yield Ask(groups[at : at + MAX_GROUPS], "raise")
+                yield Ask(groups[at : at + MAX_GROUPS], in_outage="raise", must_arrive=True)
         except StoreOutage as outage:
             logger.warning("headgate: could not give back what was leased: %s", outage)
 
-    def returning(self) -> Plan[Ask | Pause, None]:
+    def returning(self) -> Plan[Command, None]:
         """The plan that gives back what is idle, for as long as anything is held."""
         while (idle_at_us := self._next_idle_us()) is not None:
             yield Pause(max(1, idle_at_us - self._clock()))

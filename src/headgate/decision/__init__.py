@@ -23,7 +23,7 @@ from headgate.decision.single import (
     Single,
     SingleHitDecision,
     ToldDecision,
-    leave,
+    undecided,
 )
 
 __all__ = [
@@ -36,5 +36,5 @@ __all__ = [
     "SingleHitDecision",
     "Source",
     "ToldDecision",
-    "leave",
+    "undecided",
 ]

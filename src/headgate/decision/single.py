@@ -18,7 +18,7 @@ Single = Callable[[Any, Any], Decision | None]
 """Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
 
 
-def leave(key: object, cost: object) -> None:
+def undecided(key: object, cost: object) -> None:
     """The `Single` that leaves everything alone."""
 
 

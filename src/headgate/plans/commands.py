@@ -1,4 +1,4 @@
-"""The commands that the plans of a limiter yield: put groups to the store, or sleep."""
+"""What plans ask for. This module must not know who does it, nor how."""
 
 from __future__ import annotations
 
@@ -6,23 +6,27 @@ from typing import Literal, NamedTuple
 
 from headgate.hits import Group
 
-InOutage = Literal["decide", "tell", "raise"]
-"""The way to go on where the store does not answer.
-
-- `decide`: the outage rule decides on the groups, which are requests.
-- `tell`: the outage is told, once, and the outage rule answers the groups, which are no requests.
-- `raise`: the plan gets the `StoreOutage`, and sees to it.
-"""
+InOutage = Literal["answer", "raise"]
+"""What is to be done where the store does not answer: let the limiter's outage rule answer, or raise the
+`StoreOutage`."""
 
 
 class Ask(NamedTuple):
     """Put groups to the store. The reply is a list of decisions."""
 
     groups: list[Group]
-    in_outage: InOutage
+    in_outage: InOutage = "answer"
+    requests: int = 0
+    """How many of the groups, the first ones, are requests of callers: those who want to hear are told the decisions
+    on them."""
+    must_arrive: bool = False
+    """Is it to be done to its end even if the caller is cancelled meanwhile? It gives back what was taken, say."""
 
 
 class Pause(NamedTuple):
     """Sleep. The reply is how long it really took, in microseconds."""
 
     duration_us: int
+
+
+Command = Ask | Pause

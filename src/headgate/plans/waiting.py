@@ -15,7 +15,8 @@ from headgate.drive import Plan
 from headgate.errors import AcquireTimeout
 from headgate.hits import Group
 from headgate.limits import Concurrency
-from headgate.plans.commands import Ask, Pause
+from headgate.plans import requests
+from headgate.plans.commands import Ask, Command, Pause
 from headgate.plans.groups import give_back_groups
 
 FIRST_POLL_US: Final = 5_000
@@ -27,8 +28,12 @@ MAX_JITTER_US: Final = 50_000
 
 
 def acquire(
-    group: Group, timeout_us: int, timeout: float | None, jitter: Callable[[], float]
-) -> Plan[Ask | Pause, Decision]:
+    group: Group,
+    timeout_us: int,
+    timeout: float | None,
+    jitter: Callable[[], float],
+    ask: Callable[[Group], Plan[Command, Decision]] = requests.ask,
+) -> Plan[Command, Decision]:
     """Wait for the turn of `group`, at most `timeout_us`. `jitter` returns a random float from 0 to 1.
 
     :raises AcquireTimeout: as soon as it is known that the turn would come too late.
@@ -39,7 +44,7 @@ def acquire(
     # what that lets go at once could be too much for the first.
     reserves = len(group.hits) == 1
     while True:
-        decision: Decision = (yield Ask([group._replace(max_wait_us=left_us if reserves else 0)], "decide"))[0]
+        decision = yield from ask(group._replace(max_wait_us=left_us if reserves else 0))
         if decision.allowed:
             try:
                 yield from _sleep_until_turn(decision)
@@ -47,7 +52,7 @@ def acquire(
                 raise
             except BaseException:
                 decision.claim()
-                yield Ask(give_back_groups(decision), "tell")
+                yield Ask(give_back_groups(decision), must_arrive=True)
                 raise
             return decision
         known_us = _known_wait_us(decision)
@@ -62,7 +67,7 @@ def acquire(
         left_us = max(0, left_us - slept_us)
 
 
-def _sleep_until_turn(decision: Decision) -> Plan[Ask | Pause, None]:
+def _sleep_until_turn(decision: Decision) -> Plan[Command, None]:
     left_us = decision.wait_us
     while left_us > 0:
         slept_us: int = yield Pause(left_us)
