@@ -1,6 +1,6 @@
 """The memory of denials: a denied hit says when it can next succeed, and until then nobody has to be asked.
 
-It is exact: what is denied here, the store would have denied. A denial counts from the moment at which the question
+It is exact: what is denied here, the store would have denied. A denial counts from the moment at which the request
 was *sent*, so that it ends here no later than at the store, and each hit of a group is remembered by itself. It cannot
 know what others give back or reset meanwhile, nor that a limit was raised elsewhere; so it ends after a second at the
 latest. What is given back or reset through this store is forgotten at once. Slots are never remembered: nobody knows
@@ -26,7 +26,7 @@ from headgate.limits import Concurrency, Limit, SlidingLog
 from headgate.runtime.interned import Interned
 
 MAX_DENIALS: Final = 50_000
-"""How many denials of one limit are remembered before the older half of them is forgotten."""
+"""The number of denials of one limit that are remembered before the older half of them is forgotten."""
 MAX_KEPT: Final = 1_024
 """For how many limits that no limiter has, denials are kept."""
 
@@ -43,7 +43,7 @@ class _Table:
 
 
 class DenialMemory:
-    """What was denied lately, for one store. Safe to share between threads and tasks.
+    """The denials of late of one store. Safe to share between threads and tasks.
 
     Limits come and go, as tenants do: what is known of one goes with the limiters that have it, or, where none has (a
     limiter of several limits, say), when its denials are over.
@@ -61,7 +61,8 @@ class DenialMemory:
         self.clock = clock
         self._numbers = itertools.count(1)
         self.forgettings = 0
-        """The number of the last time that something was forgotten. A question that was sent before teaches nothing."""
+        """The number of the last time that something was forgotten. The answer to what was sent before teaches
+        nothing."""
 
     @property
     def clock(self) -> Clock:
@@ -73,8 +74,8 @@ class DenialMemory:
         self._clock, self._time_ns = clock, in_nanoseconds(clock)
 
     def single(self, limit: Limit, name: str) -> Single:
-        """What recalls the denial of a single hit of `limit`, by key and cost. It leaves to others (None) what is no
-        plain key or cost.
+        """Make what recalls the denial of a single hit of `limit`, by key and cost. It leaves to others (None) what is
+        no plain key or cost.
         """
         asked, table = (limit, name), self._table(name, limit)
 

@@ -1,4 +1,4 @@
-"""What decisions have in common with their copies, so that their tokens come back once.
+"""The claims and marks that decisions share with their copies, so that their tokens come back once.
 
 Decisions are copied by pickling and copying, and by forks, which nobody sees. What is known of a few of them only is
 kept beside them. Nothing here is locked: `setdefault` is one step, for other threads and for the handler of a signal
@@ -21,7 +21,7 @@ _MAX_TOLD: Final = 10_000
 _claims: Final[weakref.WeakKeyDictionary[object, object]] = weakref.WeakKeyDictionary()
 """Of decisions whose tokens have been returned or settled: who did."""
 _marks: Final[weakref.WeakKeyDictionary[object, str]] = weakref.WeakKeyDictionary()
-"""What decisions of which there are copies have in common with those."""
+"""The marks of decisions of which there are copies."""
 
 
 class _Forks:
@@ -31,7 +31,7 @@ class _Forks:
         self.last_us: int | None = None
         """When this process forked, or was forked, the last time, by our clock; None if never."""
         self.told: dict[str, int] = {}
-        """How many decisions that say the same have got a mark here."""
+        """The number of decisions that say the same and have got a mark here, by mark."""
 
     def note(self) -> None:
         """Take note that we are about to fork."""
@@ -73,8 +73,8 @@ def is_claimed(decision: object) -> bool:
 
 
 def mark(decision: object, now_us: int, say: Callable[[], object]) -> str | None:
-    """What tells a decision of `now_us` and its copies from all others; None if it has no copies. `say` says all of it,
-    the same in all processes.
+    """The mark that tells a decision of `now_us` and its copies from all others; None if it has no copies. `say` says
+    all of it, the same in all processes.
     """
     mark = _marks.get(decision)
     if mark is None and _forks.may_share(now_us):

@@ -47,12 +47,12 @@ class Decision:
 
     @property
     def group(self) -> Group:
-        """What was asked."""
+        """The group that was judged."""
         return self._group
 
     @property
     def facts(self) -> tuple[Facts, ...]:
-        """What the store answered for each hit; empty if it did not answer."""
+        """The facts that the store told of each hit; empty if it did not answer."""
         return self._facts
 
     def __bool__(self) -> bool:
@@ -166,7 +166,7 @@ class Decision:
             raise InvalidUse("this decision has been refunded or settled before: its tokens can come back only once")
 
     def mark(self) -> str | None:
-        """What tells this decision and its copies from all others; None if it has no copies. For limiters."""
+        """The mark that tells this decision and its copies from all others; None if it has no copies. For limiters."""
         return copies.mark(self, self.now_us, self._said)
 
     def _said(self) -> object:
@@ -174,8 +174,8 @@ class Decision:
         return self.now_us, self.facts, hits
 
     def __getstate__(self) -> object:
-        """What copies and pickles are made of: what is kept, and not what a kind of decision makes of it; what the
-        copies have in common; and whether the tokens have come back.
+        """The state for copies and pickles: what is kept, and not what a kind of decision makes of it; what the copies
+        have in common; and whether the tokens have come back.
         """
         _, found = cast("tuple[None, dict[str, Any]]", super().__getstate__())
         kept = types.MemberDescriptorType
@@ -206,4 +206,4 @@ class Decision:
 
 
 Answer = Decision | StoreOutage
-"""What a store answers to each group of a batch: each fails alone."""
+"""The answer of a store to one group of a batch: each fails alone."""

@@ -35,20 +35,20 @@ class ToldDecision(Decision):
     cost: int
     """The tokens that were asked for."""
     told: Any
-    """What the facts are made of: of a token bucket, its theoretical arrival time, in parts since the epoch; or the
+    """The source of the facts: of a token bucket, its theoretical arrival time, in parts since the epoch; or the
     facts themselves."""
 
     __init__ = object.__init__
 
     @property
     def group(self) -> Group:
-        """What was asked."""
+        """The hit, as a group."""
         limit, name = self.asked
         return Group((Hit(limit, self.key, name, self.cost),))
 
     @property
     def facts(self) -> tuple[Facts, ...]:
-        """What the store answered."""
+        """The facts that the store told."""
         if type(self.told) is not int:
             return (self.told,)
         arguments = self.asked[0].arguments(self.cost, 0, "")
@@ -72,18 +72,18 @@ class SingleHitDecision(Decision):
     key: str
     """The key that was asked for."""
     debt: int
-    """What the bucket owes, after the hit if it was admitted, in parts of a microsecond."""
+    """The debt of the bucket, after the hit if it was admitted, in parts of a microsecond."""
 
     __init__ = object.__init__
 
     @property
     def group(self) -> Group:
-        """What was asked."""
+        """The hit, as a group."""
         return self.asked.group(self.key)
 
     @property
     def facts(self) -> tuple[Facts, ...]:
-        """What the store answered."""
+        """The facts that the store told."""
         arguments = self.asked.limit.arguments(self.asked.cost, 0, "")
         tat = self.now_us * arguments[2] + self.debt
         return (token_bucket.plain_facts(tat, self.now_us, arguments, is_allowed=self.allowed),)
@@ -118,7 +118,7 @@ class RememberedDenial(ToldDecision):
 
     @property
     def facts(self) -> tuple[Facts, ...]:
-        """What the store answered, as it has aged."""
+        """The facts that the store told, as they have aged."""
         _, limit, denied_cost, _, _, facts, denied_us = self.told
         return (limit.age_denial(facts, self.now_us - denied_us, denied_cost, self.cost),)
 
@@ -135,7 +135,7 @@ class LeasedDecision(ToldDecision):
     at_ns: int
     """When it was spent, by our clock."""
     offset_us: int
-    """What makes the store's time, at the latest, of ours."""
+    """The store's time, at the latest, less ours."""
 
     @property
     def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
@@ -144,13 +144,13 @@ class LeasedDecision(ToldDecision):
 
     @property
     def group(self) -> Group:
-        """What was asked."""
+        """The hit, as a group."""
         limit, name = self.asked
         return Group((Hit(limit, self.key, name, self.cost, gives_back_only_as_last=True),))
 
     @property
     def facts(self) -> tuple[Facts, ...]:
-        """What the store would have answered, had nothing been drawn ahead."""
+        """The facts that the store would have told, had nothing been drawn ahead."""
         if type(self.told) is int:
             return super().facts
         (start_us, spent, *previous), left = self.told

@@ -1,7 +1,7 @@
 """The plan of `acquire`: ask, and if the answer is "not now", wait for the turn.
 
-Asks for `Ask` and `Pause` commands. A lone token bucket is asked once: it admits into the future, and the plan sleeps
-until the turn. Windows and slots cannot be reserved: the plan comes back when they say, and asks again. Whatever
+Asks for `Ask` and `Pause` commands. A token bucket by itself is asked once: it admits into the future, and the plan
+sleeps until the turn. Windows and slots cannot be reserved: the plan comes back when they say, and asks again. Whatever
 interrupts a sleep gives the place back before it goes on.
 """
 
@@ -20,8 +20,8 @@ from headgate.plans.commands import Ask, Command, Pause
 from headgate.plans.groups import give_back_groups
 
 FIRST_POLL_US: Final = 5_000
-"""How soon a full set of slots is asked again; it doubles, up to `LAST_POLL_US`, since nobody knows when a slot is
-released."""
+"""The time after which a full set of slots is asked again; it doubles, up to `LAST_POLL_US`, since nobody knows when a
+slot is released."""
 LAST_POLL_US: Final = 250_000
 MAX_JITTER_US: Final = 50_000
 """Waiters for the same window come back spread over this, or over a tenth of their wait if that is less."""
@@ -40,8 +40,8 @@ def acquire(
     """
     left_us = timeout_us
     poll_us = FIRST_POLL_US
-    # Only a lone limit can reserve. In a group, one limit would be charged now for what another lets go later, and what
-    # that lets go at once could be too much for the first.
+    # Only a single limit can reserve. In a group, one limit would be charged now for what another lets go later, and
+    # what that lets go at once could be too much for the first.
     reserves = len(group.hits) == 1
     while True:
         decision = yield from ask(group._replace(max_wait_us=left_us if reserves else 0))
@@ -75,7 +75,7 @@ def _sleep_until_turn(decision: Decision) -> Plan[Command, None]:
 
 
 def _known_wait_us(decision: Decision) -> int:
-    """How long a denied group has to wait at least; 0 where only slots are missing, which may be released at any
+    """The time that a denied group has to wait at least; 0 where only slots are missing, which may be released at any
     time.
     """
     if not decision.facts:
