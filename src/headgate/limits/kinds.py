@@ -113,6 +113,10 @@ class Limit(ABC):
     def receipt(self, facts: Facts, cost: int) -> Any:
         """What the algorithm needs to know of an earlier hit to give its tokens back."""
 
+    def leased(self) -> Limit:
+        """The same limit, as it is where some of its tokens are drawn ahead of need."""
+        return self
+
     @abstractmethod
     def remaining(self, facts: Facts, now_us: int) -> int:
         """How many tokens could still be taken right now."""
@@ -151,7 +155,10 @@ class TokenBucket(Limit):
     code = "tb"
     algorithm: ClassVar[Algorithm] = token_bucket
     burst: int
-    __slots__ = ("_parts", "_token", "_tolerance", "burst")
+    gives_back_only_as_last: bool
+    """Do tokens come back only if nobody came after? So it is where some are drawn ahead of need: what is given back
+    from the middle would move what lies behind it in the bucket, and some of that may be somebody's lease."""
+    __slots__ = ("_parts", "_token", "_tolerance", "burst", "gives_back_only_as_last")
     _token: int
     _parts: int
     _tolerance: int
@@ -168,7 +175,16 @@ class TokenBucket(Limit):
             )
         text = f"{rate}/{_period_text(period_us)}" + (f"; burst={capacity}" if capacity != rate else "")
         self._freeze(rate=rate, period_us=period_us, capacity=capacity, burst=capacity, is_plain=True, _text=text)
-        self._freeze(_token=token, _parts=parts, _tolerance=capacity * token)
+        self._freeze(_token=token, _parts=parts, _tolerance=capacity * token, gives_back_only_as_last=False)
+
+    def leased(self) -> TokenBucket:
+        leased = TokenBucket(self.rate, timedelta(microseconds=self.period_us), self.burst)
+        leased._freeze(gives_back_only_as_last=True)
+        return leased
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        make, arguments = super().__reduce__()
+        return (TokenBucket.leased, (make(*arguments),)) if self.gives_back_only_as_last else (make, arguments)
 
     def arguments(self, cost: int, now_us: int, holder: str) -> token_bucket.Arguments:
         # Only an actual cost, which `settle` charges, can be above the capacity: it saturates at 35 years of debt.
@@ -180,7 +196,7 @@ class TokenBucket(Limit):
         return str(Fraction(self._tolerance, self._parts))
 
     def receipt(self, facts: Facts, cost: int) -> token_bucket.Receipt:
-        return facts[2], facts[3], False
+        return facts[2], facts[3], self.gives_back_only_as_last
 
     def remaining(self, facts: Facts, now_us: int) -> int:
         return max(0, (self._tolerance - facts[0]) // self._token)
