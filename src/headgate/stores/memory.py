@@ -201,7 +201,7 @@ class MemoryStore:
         entries = table.entries
         lock, time_ns = self._lock, in_nanoseconds(self._clock)
         algorithm: Any = limit.algorithm  # `fast_path` is not every algorithm's
-        hit: FastPath = algorithm.fast_path(limit.arguments(1, 0, "")) if limit.is_plain else _nothing
+        hit: FastPath[Any] = algorithm.fast_path(limit.arguments(1, 0, "")) if limit.is_plain else _nothing
         is_in_place = algorithm is sliding_log
 
         def decide(key: Any, cost: Any = 1, *, limit: Any = None) -> Decision | T:
@@ -403,7 +403,7 @@ class MemoryStore:
         elif group.action == "take":
             written = algorithm.take(state, now_us, arguments)
         elif group.action == "renew" and isinstance(limit, Concurrency):
-            allowed, *written = algorithm.renew(state, now_us, arguments)
+            allowed, written = algorithm.renew(state, now_us, arguments)
         else:
             written = None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
         return allowed, [(table, key, seen, _writing(*written)), *marks], ()
