@@ -340,6 +340,19 @@ class BucketDecision(ToldDecision):
         return (token_bucket.plain_facts(self.told, self.now_us, arguments, is_allowed=self.allowed),)
 
 
+class WindowDecision(ToldDecision):
+    """The answer of a fixed or sliding window to a single hit, which was told the window's packed state."""
+
+    __slots__ = ()
+
+    @property
+    def facts(self) -> tuple[Facts, ...]:
+        """What the store answered."""
+        limit = self.asked[0]
+        algorithm: Any = limit.algorithm  # not every algorithm's states can be packed
+        return (algorithm.unpack(self.told, limit.period_us)[0],)
+
+
 class SingleHitDecision(Decision):
     """The answer of a token bucket to a single hit that travelled with others of its fare. It makes a group and facts
     of what it was told on demand. As a `BucketDecision`, 64 tasks would make a fortieth fewer calls.

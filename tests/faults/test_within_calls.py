@@ -110,7 +110,7 @@ class Bench:
         """What is left, by what each way of asking says, and that the store is in order."""
         left = tuple(self.limiter.peek(key, 0).remaining for key in ("k", "new"))
         kept = [key for table in self.store._tables.all() for key in table.entries]
-        places = [key for _, key in self.store._round]
+        places = [key for table in self.store._round for key in table.places]
         assert {*kept} <= {*places}  # or nobody would ever drop it
         assert self.store._under_way is None
         for key, most in zip(("k", "new"), left, strict=True):

@@ -147,7 +147,7 @@ def test_a_flood_that_is_over_is_gone_soon_after(clock: ManualClock) -> None:
 
 
 @ALL_KINDS
-def test_what_is_over_is_dropped_when_the_hand_comes_by(clock: ManualClock, limit: Limit) -> None:
+def test_what_is_over_is_dropped_when_the_sweep_comes_by(clock: ManualClock, limit: Limit) -> None:
     store = MemoryStore(clock)
     decision = store.decide([spend(limit, "key")])[0]
     clock.set(decision.now_us + decision.reset_after_us - 1)
@@ -242,13 +242,13 @@ def test_it_decides_as_a_store_that_forgets_nothing(schedule: tuple[list[Lane], 
         clock.set(now_us)
         decision = store.decide([group])[0]
         assert (decision.allowed, decision.facts, decision.now_us) == (expected.allowed, expected.facts, now_us)
-        for stranger in range(strangers):  # whose coming moves the hand on
+        for stranger in range(strangers):  # whose coming moves the sweep on
             store.decide([spend(TokenBucket(1, per=1), f"{number} {stranger}")])
 
 
 @settings(max_examples=quickly(100))
 @given(schedule=schedules())
-def test_a_lone_hit_is_decided_as_a_batch_of_one(schedule: tuple[list[Lane], list[Step]]) -> None:
+def test_a_single_hit_is_decided_as_a_batch_of_one(schedule: tuple[list[Lane], list[Step]]) -> None:
     clock = ManualClock()
     store = MemoryStore(clock)
     ways: dict[str, Callable[[str, int], Decision | None]] = {
@@ -258,8 +258,8 @@ def test_a_lone_hit_is_decided_as_a_batch_of_one(schedule: tuple[list[Lane], lis
     def decide(played: Played) -> Decision:
         group, now_us, _ = played
         clock.set(now_us)
-        limit, key, name, cost, _, _, _ = group.hits[0]
-        if len(group.hits) > 1 or group.action != "spend" or group.max_wait_us or isinstance(limit, Concurrency):
+        limit, key, name, cost = group.hits[0][:4]
+        if len(group.hits) > 1 or cost == 0 or group.action != "spend" or group.max_wait_us or isinstance(limit, Concurrency):
             return store.decide([group])[0]
         decision = ways[name](key, cost)
         assert decision is not None

@@ -15,9 +15,13 @@ compare them for equality. An algorithm is a module of pure functions over integ
     there again. Nearly always None.
 `give_back(state, now, arguments, receipt)` / `take(state, now, arguments)`
     Return what an earlier hit took, or charge more whatever the limit says.
+`pack(state, until_us, unit)` / `unpack(packed, unit)` / `least(now, unit)`
+    A plain state and its `until_us` as one integer, and back; None of what is not plain. The `unit` is what all states
+    of a table have in common: the rate of buckets, the period of windows. What is packed says something at `now` if it
+    is greater than the `least`. For stores in memory: buckets and windows have it.
 `fast_path(arguments)`
     What does `judge` with `spend` or `keep` in one, for states and times that are nothing special: see `FastPath`.
-    Windows and logs have it; a token bucket's stands in the memory store, where a call more would tell.
+    Logs have it; that of packed states stands in the memory store, where a call more would tell.
 `wire(arguments)` / `read(take, now, arguments)`
     The only two places that know how numbers travel to a script, and facts back from it.
 

@@ -350,6 +350,22 @@ def write(tat: int, notes: Notes, now_us: int, arguments: Arguments, facts: Fact
     return (tat, rate, notes._replace(stamp_us=now_us, kept_until_us=kept_until_us)), expires_at, facts
 
 
+def pack(state: State, until_us: int, rate: int) -> int | None:
+    """As `Algorithm.pack`, of a plain bucket: its `tat`."""
+    tat, known, notes = state
+    return tat if known == rate and notes is None else None
+
+
+def unpack(packed: int, rate: int) -> tuple[State, int]:
+    """As `Algorithm.unpack`."""
+    return (packed, rate, None), -(-packed // rate)
+
+
+def least(now_us: int, rate: int) -> int:
+    """As `Algorithm.least`."""
+    return now_us * rate
+
+
 def wire(arguments: Arguments) -> tuple[int, ...]:
     """`increment` and `tolerance` as pairs, and the `rate`."""
     increment, tolerance, rate = arguments

@@ -64,7 +64,7 @@ class Limiter(AnyLimiter):
         store = self._store
         is_ours = type(self).try_acquire is Limiter.try_acquire and self._on_decision is None
         if is_ours and isinstance(store, MemoryStore):
-            fast_path = self._policy.single(lambda limit, name: store.fast_path(limit, name, self._try_slowly))
+            fast_path = None
             if fast_path is not None:
                 vars(self)["try_acquire"] = fast_path
 

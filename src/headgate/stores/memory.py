@@ -1,88 +1,48 @@
 """The memory store: one process, any number of threads and tasks.
 
-State lives in a dict under one lock, which is all the atomicity there is: it does not lean on the GIL. A hand goes
-round the entries, by two for each new one, and drops those whose debt is over, so that a flood of keys pays for its
-own tidying and no thread or timer is needed. The number of entries is bounded: when it is reached, and no dead
-entry is near the hand, the one of eight whose debt ends soonest is forgotten, which is the smallest gift.
+State lives in dicts under one lock, which is all the atomicity there is: it does not lean on the GIL. A sweep goes round
+the entries, by two for each new one, and drops those whose debt is over, so that a flood of keys pays for its own
+tidying and no thread or timer is needed. The number of entries is bounded: when it is reached, and no dead entry is
+next, the one of eight whose debt ends soonest is forgotten, which is the smallest gift.
 
 **Calls within calls.** A signal handler, or a `__del__` that the garbage collector runs, may ask in the middle of a
 call of the same thread, which it has to let in: the lock is one that a thread may take again. Python lets handlers in
 after calls, at the entry of functions, where loops go back, and (before 3.12) where containers are made, and nowhere
-else. So:
+else. Such a place is a *point*. So:
 
-- What has no such place between reading an entry and writing it needs nothing more. That is the way of single hits.
+- What has no point between reading an entry and writing it needs nothing more. That is the fast path of single hits.
 - All else is an *operation*, of which the store has one at a time. It judges, and while nobody has come in, says in one
   step what it writes. Who comes in before that begins an operation of his own, and the other one judges anew; who comes
   in after it does the writing first, each part of which is done once, however often it is begun. An operation that an
   exception ended half-way is seen to in the same way, by whoever comes next.
 
-docs/decisions/0012-calls-within-calls.md has the whole of it.
+docs/decisions/0012-calls-within-calls.md has the whole of it, and 0013 what the fast paths are measured by.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
-from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
-from headgate.algorithms import Facts, FastPath, sliding_log
+from headgate.algorithms import Facts, FastPath, fixed_window, sliding_log, sliding_window
 from headgate.clock import Clock, in_nanoseconds, system_clock
-from headgate.decision import BucketDecision, Decision, Single, ToldDecision
+from headgate.decision import BucketDecision, Decision, Single, ToldDecision, WindowDecision
 from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
 from headgate.keys import check_key
-from headgate.limits import Concurrency, Limit, TokenBucket
+from headgate.limits import Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.runtime.interned import Interned
 from headgate.runtime.locks import lock
+from headgate.stores.holding import Work, judge
+from headgate.stores.tables import NOTHING, Entry, Table
 
 _SWEEP_EVERY: Final = 32
-"""With so many new entries, at most, the hand moves on."""
+"""With so many new entries, at most, the sweep moves on."""
 _CANDIDATES: Final = 8
 
-_Entry = Any
-"""`(state, until_us)`: a state, and the instant by which it says nothing any more, in microseconds since the epoch.
-Or, for a token bucket to which nothing was given back, just its theoretical arrival time, in parts of the table's
-`rate`."""
-
-
-class _Table:
-    """The entries of one limit (one name and algorithm), by key. It lives while it has entries, or somebody asks it."""
-
-    __slots__ = ("__weakref__", "entries", "rate")
-
-    def __init__(self) -> None:
-        self.entries: dict[str, _Entry] = {}
-        self.rate = 0
-        """Of token buckets: the parts per microsecond in which plain entries are counted. 0: there are none."""
-
-    def find(self, entry: _Entry) -> tuple[Any, int]:
-        """What an entry says: a state, and until when."""
-        if type(entry) is int:
-            return (entry, self.rate, None), -(-entry // self.rate)
-        found: tuple[Any, int] = _NOTHING if entry is None else entry
-        return found
-
-    def entry(self, state: Any, until_us: int) -> _Entry:
-        """What keeps a state."""
-        if self.rate and state is not None and state[1] == self.rate and state[2] is None:
-            return state[0]
-        return state, until_us
-
-
-_NOTHING: Final = (None, 0)
-_MARKED: Final = (0, 0, ())
-"""The state of a mark: that a group was counted which is to count once."""
-_Place = tuple[_Table, str]
-
-
-_Written = tuple[Any, int, Facts]
-"""`(state, until_us, facts)`: what is kept of a key, and told of a hit."""
-_Part = tuple[_Table, str, _Entry, Callable[[], _Written | None]]
-"""`(table, key, seen, work)`: what an operation writes of one key. `seen` is the entry that was judged, None if there
-was none; `work` tells what to keep in its place, and may be done again: what it changes in place, it changes once. None
-says that it was changed, and has gone on since."""
+_Place = tuple[Table, str, Entry]
+"""`(table, key, seen)`: `seen` is the entry that was judged, None if there was none."""
 
 
 class _Operation:
@@ -91,20 +51,11 @@ class _Operation:
     __slots__ = ("facts", "is_over", "parts")
 
     def __init__(self) -> None:
-        self.parts: Sequence[_Part] | None = None
+        self.parts: Sequence[tuple[_Place, Work]] | None = None
         """What it writes; None while it judges."""
         self.facts: tuple[Facts, ...] = ()
         self.is_over = False
         """Is it written?"""
-
-
-T = TypeVar("T")
-Otherwise = Callable[[Any, Any, Any], T]
-"""What a key, a cost and a limit of this call are left to."""
-
-
-def _nothing(key: object, cost: object, limit: object) -> None:
-    """Decides on nothing."""
 
 
 class MemoryStore:
@@ -121,18 +72,17 @@ class MemoryStore:
             raise InvalidUse(f"max_entries must be at least 1, not {max_entries}")
         self._clock = clock
         self._max_entries = max_entries
-        self._tables: Interned[tuple[str, str], _Table] = Interned()
+        self._tables: Interned[tuple[str, str], Table] = Interned()
         """By name and algorithm."""
-        self._round: deque[_Place] = deque()
-        """A place for each entry of the tables, at least one. It may have places without an entry, too: whoever comes
-        by there drops them."""
+        self._round: deque[Table] = deque()
+        """The tables that have entries, in the order in which the sweep comes by."""
+        self._left = 0
+        """So many entries of the first it has still to look at."""
+        self._granted = 0
+        """So many entries all tables may have together. This is what `max_entries` bounds."""
         self._lock = lock()
         self._under_way: _Operation | None = None
         """The operation that was begun last, if it has not ended."""
-        self._sweep_every = 1
-        """With how many new places the hand moves on: often in a small store, and not for each one in a large one."""
-        self._sweep_at = 0
-        """With how many places in all that is next."""
         self._evicted = 0
 
     def __repr__(self) -> str:
@@ -145,8 +95,8 @@ class MemoryStore:
         )
 
     def __len__(self) -> int:
-        """How many entries are held, those included whose debt is over but which the hand has not met yet."""
-        return len(self._round)
+        """How many entries are held, those included whose debt is over but which the sweep has not met yet."""
+        return sum([len(table.places) for table in list(self._round)])
 
     @property
     def evicted(self) -> int:
@@ -167,9 +117,7 @@ class MemoryStore:
         with self._lock:
             self._begin()  # what is under way here is to judge anew
             for table in self._tables.all():
-                table.entries.clear()  # emptied, not dropped: `single` holds on to them
-            self._round.clear()
-            self._sweep_at = 0
+                table.clear()
 
     async def aclose(self) -> None:
         """Forget everything."""
@@ -178,11 +126,15 @@ class MemoryStore:
     # Single hits
 
     def single(self, limit: Limit, name: str) -> Single:
-        """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, without making one.
+        """What decides on single hits of `limit`, by key and cost: the same as a batch of one, without making one.
 
-        The callable leaves to others (None) what is no plain key or cost.
+        It leaves to others (None) what is no plain key, and no cost from 1 to the capacity.
         """
-        return self.fast_path(limit, name, _nothing)
+        if isinstance(limit, SlidingWindow):
+            return self._single_sliding(limit, name)
+        if isinstance(limit, TokenBucket) or (limit.algorithm is fixed_window and limit.is_plain):
+            return self._single_rising(limit, name)
+        return self._single_in_place(limit, name)
 
     def single_async(self, limit: Limit, name: str) -> Single:
         """The same: nothing is awaited."""
@@ -191,45 +143,165 @@ class MemoryStore:
     def submitting(self, limit: Limit, name: str) -> None:
         """Nothing: nobody waits here."""
 
-    def fast_path(self, limit: Limit, name: str, otherwise: Otherwise[T]) -> Callable[..., Decision | T]:
-        """What decides on a single hit of `limit`, by key and cost, and leaves to `otherwise` what is no plain key or
-        cost, or has a limit of its own.
+    def _single_rising(self, limit: Limit, name: str) -> Single:
+        """As `single`, for states that are packed into a number which rises with time and with what is spent: the
+        theoretical arrival time of a token bucket, and the fixed window with its count. It is the algorithm's `judge`
+        with `spend` or `keep` in one.
         """
         if isinstance(limit, TokenBucket):
-            return self._fast_path_bucket(limit, name, otherwise)
+            token, tolerance, unit = limit.arguments(1, 0, "")
+            grid, scale, make = 1, unit, BucketDecision
+        else:
+            token, tolerance, unit = limit.arguments(1, 0, "")
+            grid, scale, make = unit, 1 << fixed_window.SPENT_BITS, WindowDecision
+        table, capacity = self._counted_in(unit, limit, name), limit.capacity
+        entries, add_place = table.entries, table.places.append
+        lock, time_ns = self._lock, in_nanoseconds(self._clock)
+        asked = (limit, name)
+
+        def single(key: Any, cost: Any) -> Decision | None:
+            if key.__class__ is not str or cost.__class__ is not int:
+                return None
+            if cost == 1:
+                increment = token
+            elif 0 < cost <= capacity:
+                increment = cost * token
+            else:
+                return None
+            with lock:
+                now_us = time_ns() // 1_000
+                now = now_us * scale if grid == 1 else now_us // grid * scale
+                if key in entries:
+                    # From here on, there is no point until it is written.
+                    if self._under_way is not None or (told := entries[key]).__class__ is not int:
+                        return self._decide_single(limit, key, name, cost)
+                    if told < now:  # noqa: PLR1730  # `max` takes longer than all the sums here
+                        told = now
+                    spent = told + increment
+                    full = now + tolerance
+                    if is_allowed := spent <= full:
+                        entries[key] = told = spent
+                    elif told > full:  # more than full: the clock has stepped back, or more was charged
+                        return self._decide_single(limit, key, name, cost)
+                else:
+                    if not key.isascii() or not 0 < len(key) <= 256 or "\0" in key:
+                        check_key(key)
+                    if len(entries) >= table.granted:
+                        self._make_room(table, now_us)
+                    # From here on, there is no point until it is written, and has its place.
+                    if self._under_way is not None or key in entries or not table.is_swept or table.entries is not entries:
+                        return self._decide_single(limit, key, name, cost)
+                    entries[key] = told = now + increment
+                    add_place(key)
+                    is_allowed = True
+            decision = make()
+            decision.now_us = now_us
+            decision.allowed = is_allowed
+            decision.asked = asked
+            decision.key = key
+            decision.cost = cost
+            decision.told = told
+            return decision
+
+        return single
+
+    def _single_sliding(self, limit: SlidingWindow, name: str) -> Single:
+        """As `single`, for packed states of the sliding window, with its `judge` and `spend` or `keep` in one."""
+        _, most, period, step, steps = limit.arguments(1, 0, "")
+        table = self._counted_in(period, limit, name)
+        entries, add_place = table.entries, table.places.append
+        lock, time_ns = self._lock, in_nanoseconds(self._clock)
+        asked, bits, window = (limit, name), sliding_window.SPENT_BITS, 1 << 2 * sliding_window.SPENT_BITS
+        counts = (1 << bits) - 1
+
+        def single(key: Any, cost: Any) -> Decision | None:
+            if key.__class__ is not str or cost.__class__ is not int or not 0 < cost <= most:
+                return None
+            with lock:
+                now_us = time_ns() // 1_000
+                number = now_us // period
+                now = number * window
+                if key in entries:
+                    # From here on, there is no point until it is written.
+                    if self._under_way is not None or (told := entries[key]).__class__ is not int:
+                        return self._decide_single(limit, key, name, cost)
+                    ahead = told - now
+                    if ahead < 0:  # what was the current window is the previous one, or older than that
+                        ahead = told >> bits & counts if ahead >= -window else 0
+                    elif ahead >= window:  # the clock has stepped back
+                        return self._decide_single(limit, key, name, cost)
+                    room = most - (ahead >> bits)
+                    if previous := ahead & counts:
+                        if previous > most:
+                            return self._decide_single(limit, key, name, cost)
+                        left = -((now_us - (number + 1) * period) // step)
+                        if left > steps:  # noqa: PLR1730  # `min` takes longer
+                            left = steps
+                        room += -(previous * left) // steps
+                    told = now + ahead
+                    if is_allowed := cost <= room:
+                        entries[key] = told = told + (cost << bits)
+                else:
+                    if not key.isascii() or not 0 < len(key) <= 256 or "\0" in key:
+                        check_key(key)
+                    if len(entries) >= table.granted:
+                        self._make_room(table, now_us)
+                    # From here on, there is no point until it is written, and has its place.
+                    if self._under_way is not None or key in entries or not table.is_swept or table.entries is not entries:
+                        return self._decide_single(limit, key, name, cost)
+                    entries[key] = told = now + (cost << bits)
+                    add_place(key)
+                    is_allowed = True
+            decision = WindowDecision()
+            decision.now_us = now_us
+            decision.allowed = is_allowed
+            decision.asked = asked
+            decision.key = key
+            decision.cost = cost
+            decision.told = told
+            return decision
+
+        return single
+
+    def _single_in_place(self, limit: Limit, name: str) -> Single:
+        """As `single`, for states that are changed in place, and for those that have no fast path."""
         asked, table, capacity = (limit, name), self._table(name, limit), limit.capacity
         entries = table.entries
         lock, time_ns = self._lock, in_nanoseconds(self._clock)
-        algorithm: Any = limit.algorithm  # `fast_path` is not every algorithm's
-        hit: FastPath = algorithm.fast_path(limit.arguments(1, 0, "")) if limit.is_plain else _nothing
-        is_in_place = algorithm is sliding_log
+        hit: FastPath | None = None
+        if isinstance(limit, SlidingLog):
+            hit = sliding_log.fast_path(limit.arguments(1, 0, ""))
 
-        def decide(key: Any, cost: Any = 1, *, limit: Any = None) -> Decision | T:
-            if key.__class__ is not str or cost.__class__ is not int or not 0 <= cost <= capacity or limit is not None:
-                return otherwise(key, cost, limit)
+        def single(key: Any, cost: Any) -> Decision | None:
+            if key.__class__ is not str or cost.__class__ is not int or not 0 < cost <= capacity:
+                return None
             with lock:
                 now_us = time_ns() // 1_000
-                seen = entries.get(key, _NOTHING)
+                seen = entries[key] if key in entries else NOTHING  # noqa: SIM401  # `get` is a call
                 state, until_us = seen
                 found = None
-                if cost and self._under_way is None:
+                if hit is not None and self._under_way is None:
                     found = hit(state if until_us > now_us else None, now_us, cost)
                 if found is None:
-                    return self._decide_single(asked[0], key, name, cost)
+                    return self._decide_single(limit, key, name, cost)
                 is_allowed, state, until_us, facts = found
                 if is_allowed:
                     entry = (state, until_us)
-                    if seen is _NOTHING and key not in entries:
-                        self._add(table, check_key(key), now_us)
-                        if key not in entries and self._under_way is None:
-                            entries[key] = seen = entry
-                    if key in entries and entries[key] is seen:
+                    if seen is NOTHING:
+                        check_key(key)
+                        if len(entries) >= table.granted:
+                            self._make_room(table, now_us)
+                        if self._under_way is not None or key in entries or not table.is_swept:
+                            return self._decide_single(limit, key, name, cost)
                         entries[key] = entry
-                    elif is_in_place and key in entries and entries[key][0] is state:
+                        table.places.append(key)
+                    elif key in entries and entries[key] is seen:
+                        entries[key] = entry
+                    elif key in entries and entries[key][0] is state:
                         if entries[key][1] < until_us:
                             entries[key] = entry
                     else:  # somebody came in, and what we have read of it is not what there is
-                        return self._decide_single(asked[0], key, name, cost)
+                        return self._decide_single(limit, key, name, cost)
             decision: ToldDecision = ToldDecision()
             decision.now_us = now_us
             decision.allowed = is_allowed
@@ -239,85 +311,32 @@ class MemoryStore:
             decision.told = facts
             return decision
 
-        return decide
-
-    def _fast_path_bucket(self, bucket: TokenBucket, name: str, otherwise: Otherwise[T]) -> Callable[..., Decision | T]:
-        """As `fast_path`. It is token_bucket.judge with .spend or .keep in one, for keys that are known and to which
-        nothing was given back: that takes a fifth of the time of the general way (`make bench` shows it). Hence what
-        looks odd here.
-        """
-        table = self._table(name, bucket)
-        lock, time_ns = self._lock, in_nanoseconds(self._clock)
-        asked, capacity = (bucket, name), bucket.capacity
-        token, tolerance, rate = bucket.arguments(1, 0, "")[:3]
-        entries = self._count_in(table, rate)
-
-        def decide(key: Any, cost: Any = 1, *, limit: Any = None) -> Decision | T:
-            if key.__class__ is not str or cost.__class__ is not int or limit is not None:
-                return otherwise(key, cost, limit)
-            if cost == 1:
-                increment = token
-            elif 0 <= cost <= capacity:
-                increment = cost * token
-            else:
-                return otherwise(key, cost, limit)
-            with lock:
-                now_us = time_ns() // 1_000
-                now = now_us if rate == 1 else now_us * rate
-                if key not in entries:
-                    if cost == 0:
-                        return self._decide_single(bucket, key, name, cost)
-                    self._add(table, check_key(key), now_us)
-                    if key not in entries:
-                        entries[key] = now  # which says as little as no entry
-                # From here on, there is no call until it is written, and nobody comes in.
-                if self._under_way is not None or (tat := entries[key]).__class__ is not int:
-                    return self._decide_single(bucket, key, name, cost)
-                if tat < now:  # noqa: PLR1730  # `max` takes longer than all the sums here
-                    tat = now
-                new_tat = tat + increment
-                full = now + tolerance
-                if is_allowed := new_tat <= full:
-                    entries[key] = tat = new_tat
-                elif tat > full:  # more than full: the clock has stepped back
-                    return self._decide_single(bucket, key, name, cost)
-            decision: BucketDecision = BucketDecision()
-            decision.now_us = now_us
-            decision.allowed = is_allowed
-            decision.asked = asked
-            decision.key = key
-            decision.cost = cost
-            decision.told = tat
-            return decision
-
-        return decide
+        return single
 
     def _decide_single(self, limit: Limit, key: str, name: str, cost: int) -> Decision:
         return self._decide([Group((Hit(limit, check_key(key), name, cost),))])[0]
 
     # Tables
 
-    def _table(self, name: str, limit: Limit) -> _Table:
+    def _table(self, name: str, limit: Limit) -> Table:
         owner = (name, limit.code)
-        return self._tables.get(owner) or self._tables.intern(owner, _Table())
+        return self._tables.get(owner) or self._tables.intern(owner, Table(limit))
 
-    def _count_in(self, table: _Table, rate: int) -> dict[str, _Entry]:
-        """Count a table's plain entries in these parts from now on. Returns the entries; who holds those from before
-        finds nothing there.
-        """
+    def _counted_in(self, unit: int, limit: Limit, name: str) -> Table:
+        """The table of a limit, whose plain states are packed in this unit from now on."""
+        table = self._table(name, limit)
         with self._lock:
-            while table.rate != rate:
+            while table.unit != unit:
                 operation = self._begin()
-                fresh = _Table()
-                fresh.rate = rate
-                for key, entry in list(table.entries.items()):
-                    fresh.entries[key] = fresh.entry(*table.find(entry))
+                made = table.counted_in(unit)
                 before = table.entries
                 if self._under_way is operation:  # nobody has come in
-                    table.entries, table.rate = fresh.entries, rate
-                    before.clear()
+                    table.unit = unit
+                    table.entries = made.entries
+                    table.places = made.places
+                    before.clear()  # who holds on to them finds nothing there
                 self._end(operation)
-            return table.entries
+            return table
 
     # Operations
 
@@ -338,7 +357,7 @@ class MemoryStore:
         operation, now_us = self._begin(), self._clock()
         for group in groups:
             while True:
-                allowed, parts, facts = self._judge(group, now_us)
+                allowed, parts, facts = judge(group, now_us, self._find)
                 if self._under_way is operation:
                     operation.parts = parts  # nobody has come in: from here on, it is as good as done
                     break
@@ -352,91 +371,49 @@ class MemoryStore:
         self._end(operation)
         return decisions
 
-    def _judge(self, group: Group, now_us: int) -> tuple[bool, Sequence[_Part], tuple[Facts, ...]]:
-        """What comes of a group: whether it is allowed, what is to be written, and the facts where writing tells
-        none.
-        """
-        hits, max_wait_us, action, _ = group
-        if action not in ("spend", "peek"):
-            return self._judge_other(group, hits[0], now_us)
-        allowed, judged = True, []
-        for hit in hits:
-            limit, key, name, cost, holder, _, _ = hit
-            table = self._table(name, limit)
-            seen = table.entries.get(key)
-            state, until_us = table.find(seen)
-            algorithm = limit.algorithm
-            fits, found = algorithm.judge(
-                state if until_us > now_us else None, now_us, limit.arguments(cost, now_us, holder), max_wait_us
-            )
-            allowed = allowed and fits
-            judged.append((table, key, seen, algorithm, found))
-        if allowed and action == "spend":
-            return True, [(table, key, seen, partial(one.spend, found)) for table, key, seen, one, found in judged], ()
-        facts = tuple([algorithm.keep(found) for _, _, _, algorithm, found in judged])
-        parts: list[_Part] = []
-        if action == "spend":
-            for table, key, seen, algorithm, found in judged:
-                repaired = algorithm.repaired(found)
-                if repaired is not None:
-                    parts.append((table, key, seen, _writing(*repaired, ())))
-        return allowed, parts, facts
-
-    def _judge_other(self, group: Group, hit: Hit, now_us: int) -> tuple[bool, Sequence[_Part], tuple[Facts, ...]]:
-        limit, key, name, cost, holder, receipt, _ = hit
+    def _find(self, name: str, limit: Limit, key: str) -> tuple[_Place, Any, int]:
         table = self._table(name, limit)
         seen = table.entries.get(key)
-        state, until_us = table.find(seen)
-        if until_us <= now_us:
-            state = None
-        arguments = limit.arguments(cost, now_us, holder)
-        algorithm: Any = limit.algorithm  # take and renew are not every algorithm's
-        allowed, marks = True, []
-        if group.once is not None:
-            mark = f"{key}\0{group.once.mark}"  # no key holds NUL
-            known = table.entries.get(mark)
-            if group.once.until_us <= now_us or table.find(known)[1] > now_us:
-                return True, (), (algorithm.keep(algorithm.judge(state, now_us, arguments, 0)[1]),)
-            marks = [(table, mark, known, _writing(_MARKED, group.once.until_us, ()))]
-        if group.action == "give_back":
-            written = algorithm.give_back(state, now_us, arguments, receipt)
-        elif group.action == "take":
-            written = algorithm.take(state, now_us, arguments)
-        elif group.action == "renew" and isinstance(limit, Concurrency):
-            allowed, *written = algorithm.renew(state, now_us, arguments)
-        else:
-            written = None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
-        return allowed, [(table, key, seen, _writing(*written)), *marks], ()
+        return (table, key, seen), *table.find(seen)
 
     def _carry_out(self, operation: _Operation) -> None:
         """Write what an operation has said that it writes. Whoever comes in meanwhile does all of it before he goes
         on.
         """
         facts = []
-        for table, key, seen, work in operation.parts or ():
+        for (table, key, seen), work in operation.parts or ():
             written = work()
             if written is None:  # whoever came in has done all
                 return
             state, until_us, told = written
             facts += [told] if told else []
-            entries = table.entries
-            if key not in entries:
-                if state is None:
-                    continue
-                self._add(table, key, self._clock())
             log = seen[0] if seen.__class__ is tuple else None
-            if log.__class__ is sliding_log.State and log is not state:
+            if log.__class__ is sliding_log.State and log is not state and not (state is None and key not in table.entries):
                 # Somebody may be about to add to this log, who has read it before he was interrupted.
                 fresh = sliding_log.State() if state is None else state
                 if operation.is_over:
                     return
                 log.entries = fresh.entries
                 state = log
-            entry = table.entry(state, until_us)
-            if operation.is_over:
-                return
-            if key not in entries or entries[key] is seen:  # or else, it has been written
-                entries[key] = entry  # without a state it is dead, and the hand will drop it
+            while True:
+                is_new = key not in table.entries and state is not None
+                if is_new and (len(table.places) >= table.granted or not table.is_swept):
+                    self._make_room(table, self._clock())
+                entry = table.entry(state, until_us)
+                entries, places = table.entries, table.places
+                if operation.is_over:
+                    return
+                # From here on, there is no point until it is written, and has its place.
+                if key in entries:
+                    if entries[key] is seen:  # or else, it has been written
+                        entries[key] = entry  # without a state it is dead, and the sweep will drop it
+                    break
+                if state is None:
+                    break
+                if table.is_swept:
+                    entries[key] = entry
+                    places.append(key)
+                    break
         told_all = tuple(facts)
         if not operation.is_over:
             operation.facts = told_all
@@ -444,56 +421,64 @@ class MemoryStore:
 
     # Room
 
-    def _add(self, table: _Table, key: str, now_us: int) -> None:
-        """Make a place for a new entry, and room where it is time to."""
-        if len(self._round) >= self._sweep_at:
-            self._make_room(now_us)
-        self._round.append((table, key))
-
-    def _make_room(self, now_us: int) -> None:
-        """Move the hand on: by two places for each that has come since the last time."""
-        places, most = self._round, self._max_entries
-        if len(places) < most:
-            self._pass(2 * self._sweep_every, now_us)
+    def _make_room(self, table: Table, now_us: int) -> None:
+        """Let a table have some more entries, and have the sweep look at twice as many. A full store forgets one."""
+        more = min(_SWEEP_EVERY, len(table.places) // 8 + 1, self._max_entries - self._granted)
+        if more > 0:
+            self._sweep(2 * more, now_us)
         else:
-            living = self._pass(_CANDIDATES, now_us)
-            if len(places) >= most and living:
-                ends_us = [table.find(table.entries.get(key))[1] for table, key in living]
-                at = ends_us.index(min(ends_us)) - len(living)
-                table, key = place = living[at]
-                table.entries.pop(key, None)
-                self._evicted += 1
-                with suppress(IndexError):
-                    if places[at] is place:  # or else, whoever comes by will find that it has no entry
-                        del places[at]
-        self._sweep_every = min(_SWEEP_EVERY, len(places) // 8 + 1)
-        self._sweep_at = min(len(places) + self._sweep_every, most)
+            more, living = 1, self._sweep(_CANDIDATES, now_us)
+            if living and self._granted >= self._max_entries:
+                self._forget_one(living)
+        self._grant(table, len(table.places) + more)
+        if not table.is_swept:
+            table.is_swept = True
+            self._round.append(table)
 
-    def _pass(self, steps: int, now_us: int) -> list[_Place]:
-        """Look at the next places of the round. Drops the dead and returns the living, which are then its last.
+    def _grant(self, table: Table, entries: int) -> None:
+        """Let a table have so many entries, or as many as there is room for."""
+        room = self._max_entries - self._granted + table.granted
+        if entries > room:
+            entries = room
+        self._granted += entries - table.granted
+        table.granted = entries
 
-        Whatever comes in, an entry never is without a place.
-        """
-        living, places = [], self._round
-        for _ in range(min(steps, len(places))):
-            if not places:
-                break
-            place = places[0]
-            table, key = place
-            entries = table.entries
-            is_alive = False
-            if key in entries:
-                entry = entries[key]
-                is_alive = entry > now_us * table.rate if entry.__class__ is int else entry[1] > now_us
-                if not is_alive:
-                    del entries[key]
-            if is_alive:
-                places.append(place)
-                living.append(place)
-            if places and places[0] is place:
-                places.popleft()
+    def _sweep(self, steps: int, now_us: int) -> list[tuple[Table, str]]:
+        """Look at the next entries. Drops the dead and returns the living."""
+        tables = self._round
+        living = []
+        while steps > 0 and tables:
+            table = tables[0]
+            if not table.places:
+                self._granted -= table.granted
+                table.granted = 0
+                table.is_swept = False
+                tables.popleft()
+                self._left = len(tables[0].places) if tables else 0
+                continue
+            if self._left <= 0:
+                tables.rotate(-1)
+                self._left = len(tables[0].places)
+                continue
+            count = min(steps, self._left, len(table.places))
+            steps -= count
+            self._left -= count
+            living += [(table, key) for key in table.look(count, now_us)]
+            self._grant(table, len(table.places))
         return living
 
-
-def _writing(state: Any, until_us: int, facts: Facts) -> Callable[[], _Written]:
-    return lambda: (state, until_us, facts)
+    def _forget_one(self, living: list[tuple[Table, str]]) -> None:
+        """Forget the one of these entries whose debt ends soonest. They are the last of their tables' places."""
+        ends_us = [table.find(table.entries.get(key))[1] for table, key in living]
+        soonest = min(ends_us)
+        at = len(living) - 1 - ends_us[::-1].index(soonest)
+        table, key = living[at]
+        behind = sum(other is table for other, _ in living[at:])
+        entries, places = table.entries, table.places
+        places.rotate(behind)
+        if places and places[0] is key and key in entries:  # or else, somebody has come in
+            del entries[key]
+            places.popleft()
+            self._evicted += 1
+        places.rotate(1 - behind)
+        self._grant(table, len(places))
