@@ -22,7 +22,8 @@ docs/decisions/0012-calls-within-calls.md has the whole of it, and 0013 what the
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from headgate.algorithms import Facts, FastPath, fixed_window, sliding_log, sliding_window
@@ -428,7 +429,7 @@ class MemoryStore:
             self._sweep(2 * more, now_us)
         else:
             more, living = 1, self._sweep(_CANDIDATES, now_us)
-            if living and self._granted >= self._max_entries:
+            if self._granted >= self._max_entries:
                 self._forget_one(living)
         self._grant(table, len(table.places) + more)
         if not table.is_swept:
@@ -443,10 +444,10 @@ class MemoryStore:
         self._granted += entries - table.granted
         table.granted = entries
 
-    def _sweep(self, steps: int, now_us: int) -> list[tuple[Table, str]]:
-        """Look at the next entries. Drops the dead and returns the living."""
+    def _sweep(self, steps: int, now_us: int) -> dict[Table, int]:
+        """Look at the next entries. Drops the dead; returns how many of the living each table now has as its last."""
         tables = self._round
-        living = []
+        living: dict[Table, int] = {}
         while steps > 0 and tables:
             table = tables[0]
             if not table.places:
@@ -455,30 +456,21 @@ class MemoryStore:
                 table.is_swept = False
                 tables.popleft()
                 self._left = len(tables[0].places) if tables else 0
-                continue
-            if self._left <= 0:
+            elif self._left <= 0:
                 tables.rotate(-1)
                 self._left = len(tables[0].places)
-                continue
-            count = min(steps, self._left, len(table.places))
-            steps -= count
-            self._left -= count
-            living += [(table, key) for key in table.look(count, now_us)]
-            self._grant(table, len(table.places))
+            else:
+                count = min(steps, self._left)
+                steps -= count
+                self._left -= count
+                living[table] = living.get(table, 0) + table.look(count, now_us)
+                self._grant(table, len(table.places))
         return living
 
-    def _forget_one(self, living: list[tuple[Table, str]]) -> None:
-        """Forget the one of these entries whose debt ends soonest. They are the last of their tables' places."""
-        ends_us = [table.find(table.entries.get(key))[1] for table, key in living]
-        soonest = min(ends_us)
-        at = len(living) - 1 - ends_us[::-1].index(soonest)
-        table, key = living[at]
-        behind = sum(other is table for other, _ in living[at:])
-        entries, places = table.entries, table.places
-        places.rotate(behind)
-        if places and places[0] is key and key in entries:  # or else, somebody has come in
-            del entries[key]
-            places.popleft()
-            self._evicted += 1
-        places.rotate(1 - behind)
-        self._grant(table, len(places))
+    def _forget_one(self, living: dict[Table, int]) -> None:
+        """Forget the one of these entries whose debt ends soonest."""
+        ends_us = [(end_us, back, table) for table, n in living.items() for back, end_us in enumerate(table.ends_us(n), 1)]
+        if ends_us:
+            _, back, table = min(ends_us, key=itemgetter(0))
+            self._evicted += table.forget(back)
+            self._grant(table, len(table.places))

@@ -7,6 +7,7 @@ a point in between at which somebody could come in. This module must not know wh
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from typing import Any, Final
 
 from headgate.limits import Limit
@@ -61,24 +62,44 @@ class Table:
         made.places = deque(made.entries)
         return made
 
-    def look(self, count: int, now_us: int) -> list[str]:
-        """Look at the next places. Drops the dead, and returns the living, which are then the last."""
-        living, entries, places = [], self.entries, self.places
+    def look(self, count: int, now_us: int) -> int:
+        """Look at the next places. Drops the dead, and puts the living last: returns how many these are."""
+        entries, places = self.entries, self.places
         least = self.algorithm.least(now_us, self.unit) if self.unit else 0
-        for _ in range(count):
-            # From here to the change of the places, there is no point.
-            if not places:
-                break
-            key = places[0]
-            if key in entries:
-                entry = entries[key]
-                if entry > least if entry.__class__ is int else entry[1] > now_us:
-                    places.rotate(-1)
-                    living.append(key)
-                    continue
-                del entries[key]
-            places.popleft()
+        living = 0
+        with suppress(IndexError):  # there may be fewer
+            for _ in range(count):
+                # From here to the next one, there is no point.
+                key = places[living]
+                if key in entries:
+                    entry = entries[key]
+                    if entry > least if entry.__class__ is int else entry[1] > now_us:
+                        living += 1
+                        continue
+                    del entries[key]
+                del places[living]
+        places.rotate(-living)
         return living
+
+    def ends_us(self, count: int) -> list[int]:
+        """When the last places' entries say nothing any more, from the last on."""
+        found = []
+        with suppress(IndexError):
+            for back in range(1, count + 1):
+                key = self.places[-back]
+                found.append(self.find(self.entries.get(key))[1])
+        return found
+
+    def forget(self, back: int) -> bool:
+        """Forget an entry, by how far from the end its place is, counted from 1. Was there one?"""
+        entries, places = self.entries, self.places
+        with suppress(IndexError):
+            key = places[-back]
+            if key in entries:
+                del entries[key]
+            del places[-back]
+            return True
+        return False
 
     def clear(self) -> None:
         """Drop all entries. Who holds on to the dict goes on with it."""
