@@ -29,6 +29,8 @@ hit fits (0: it was not denied)."""
 Entry = tuple[int, int, int]
 """`(instant, before, after)`: a hit's instant, and the sum of all costs before and after it."""
 
+COST_BITS: Final = 52
+"""How many bits the cost has in a packed state."""
 _after: Final = itemgetter(2)
 
 
@@ -218,6 +220,21 @@ def fast_path(arguments: Arguments) -> FastPath:
                 entry = (now, last[2], last[2] + cost)
 
     return hit
+
+
+def pack(state: State, until_us: int, period: int) -> None:
+    """As `Algorithm.pack`: nothing, since somebody may be about to add to a log. Only who has the first hit packs it."""
+
+
+def unpack(packed: int, period: int) -> tuple[State, int]:
+    """As `Algorithm.unpack`: a log of one hit, of which the last `COST_BITS` bits are the cost."""
+    instant = packed >> COST_BITS
+    return State([(instant, packed & (1 << COST_BITS) - 1)]), instant + period
+
+
+def least(now: int, period: int) -> int:
+    """As `Algorithm.least`."""
+    return now - period + 1 << COST_BITS
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:

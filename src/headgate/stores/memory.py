@@ -26,7 +26,7 @@ from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, Final
 
-from headgate.algorithms import Facts, FastPath, fixed_window, sliding_log, sliding_window
+from headgate.algorithms import Facts, fixed_window, sliding_log, sliding_window
 from headgate.clock import Clock, in_nanoseconds, system_clock
 from headgate.decision import BucketDecision, Decision, Single, ToldDecision, WindowDecision
 from headgate.errors import InvalidUse
@@ -135,7 +135,9 @@ class MemoryStore:
             return self._single_sliding(limit, name)
         if isinstance(limit, TokenBucket) or (limit.algorithm is fixed_window and limit.is_plain):
             return self._single_rising(limit, name)
-        return self._single_in_place(limit, name)
+        if isinstance(limit, SlidingLog):
+            return self._single_in_log(limit, name)
+        return self._single_otherwise(limit, name)
 
     def single_async(self, limit: Limit, name: str) -> Single:
         """The same: nothing is awaited."""
@@ -190,7 +192,12 @@ class MemoryStore:
                     if len(entries) >= table.granted:
                         self._make_room(table, now_us)
                     # From here on, there is no point until it is written, and has its place.
-                    if self._under_way is not None or key in entries or not table.is_swept or table.entries is not entries:
+                    if (
+                        self._under_way is not None
+                        or key in entries
+                        or not table.is_swept
+                        or table.entries is not entries
+                    ):
                         return self._decide_single(limit, key, name, cost)
                     entries[key] = told = now + increment
                     add_place(key)
@@ -248,7 +255,12 @@ class MemoryStore:
                     if len(entries) >= table.granted:
                         self._make_room(table, now_us)
                     # From here on, there is no point until it is written, and has its place.
-                    if self._under_way is not None or key in entries or not table.is_swept or table.entries is not entries:
+                    if (
+                        self._under_way is not None
+                        or key in entries
+                        or not table.is_swept
+                        or table.entries is not entries
+                    ):
                         return self._decide_single(limit, key, name, cost)
                     entries[key] = told = now + (cost << bits)
                     add_place(key)
@@ -264,45 +276,56 @@ class MemoryStore:
 
         return single
 
-    def _single_in_place(self, limit: Limit, name: str) -> Single:
-        """As `single`, for states that are changed in place, and for those that have no fast path."""
-        asked, table, capacity = (limit, name), self._table(name, limit), limit.capacity
-        entries = table.entries
+    def _single_in_log(self, limit: SlidingLog, name: str) -> Single:
+        """As `single`, for logs. A log of one hit is packed; others are changed in place."""
+        _, most, period = arguments = limit.arguments(1, 0, "")
+        table = self._counted_in(period, limit, name)
+        entries, add_place = table.entries, table.places.append
         lock, time_ns = self._lock, in_nanoseconds(self._clock)
-        hit: FastPath | None = None
-        if isinstance(limit, SlidingLog):
-            hit = sliding_log.fast_path(limit.arguments(1, 0, ""))
+        asked, hit, bits = (limit, name), sliding_log.fast_path(arguments), sliding_log.COST_BITS
 
         def single(key: Any, cost: Any) -> Decision | None:
-            if key.__class__ is not str or cost.__class__ is not int or not 0 < cost <= capacity:
+            if key.__class__ is not str or cost.__class__ is not int or not 0 < cost <= most:
                 return None
             with lock:
                 now_us = time_ns() // 1_000
-                seen = entries[key] if key in entries else NOTHING  # noqa: SIM401  # `get` is a call
-                state, until_us = seen
-                found = None
-                if hit is not None and self._under_way is None:
-                    found = hit(state if until_us > now_us else None, now_us, cost)
-                if found is None:
-                    return self._decide_single(limit, key, name, cost)
-                is_allowed, state, until_us, facts = found
-                if is_allowed:
-                    entry = (state, until_us)
-                    if seen is NOTHING:
-                        check_key(key)
-                        if len(entries) >= table.granted:
-                            self._make_room(table, now_us)
-                        if self._under_way is not None or key in entries or not table.is_swept:
-                            return self._decide_single(limit, key, name, cost)
-                        entries[key] = entry
-                        table.places.append(key)
-                    elif key in entries and entries[key] is seen:
-                        entries[key] = entry
-                    elif key in entries and entries[key][0] is state:
-                        if entries[key][1] < until_us:
-                            entries[key] = entry
-                    else:  # somebody came in, and what we have read of it is not what there is
+                if key in entries:
+                    seen = entries[key]
+                    if self._under_way is not None:
                         return self._decide_single(limit, key, name, cost)
+                    if seen.__class__ is int and seen < now_us - period + 1 << bits:
+                        entries[key] = (now_us << bits) + cost  # with no point since it was read
+                        is_allowed, facts = True, (cost, now_us, 0)
+                    else:
+                        state, until_us = sliding_log.unpack(seen, period) if seen.__class__ is int else seen
+                        found = hit(state if until_us > now_us else None, now_us, cost)
+                        if found is None:
+                            return self._decide_single(limit, key, name, cost)
+                        is_allowed, state, until_us, facts = found
+                        if is_allowed:
+                            entry = (state, until_us)
+                            if key in entries and (known := entries[key]) is seen:
+                                entries[key] = entry
+                            elif key in entries and known.__class__ is tuple and known[0] is state:
+                                if known[1] < until_us:
+                                    entries[key] = entry
+                            else:  # somebody came in, and what we have read of it is not what there is
+                                return self._decide_single(limit, key, name, cost)
+                else:
+                    check_key(key)
+                    if len(entries) >= table.granted:
+                        self._make_room(table, now_us)
+                    # From here on, there is no point until it is written, and has its place.
+                    if (
+                        self._under_way is not None
+                        or key in entries
+                        or not table.is_swept
+                        or table.entries is not entries
+                    ):
+                        return self._decide_single(limit, key, name, cost)
+                    entries[key] = (now_us << bits) + cost
+                    add_place(key)
+                    is_allowed, facts = True, (cost, now_us, 0)
             decision: ToldDecision = ToldDecision()
             decision.now_us = now_us
             decision.allowed = is_allowed
@@ -311,6 +334,18 @@ class MemoryStore:
             decision.cost = cost
             decision.told = facts
             return decision
+
+        return single
+
+    def _single_otherwise(self, limit: Limit, name: str) -> Single:
+        """As `single`, for limits that have no fast path."""
+        capacity = limit.capacity
+
+        def single(key: Any, cost: Any) -> Decision | None:
+            if key.__class__ is not str or cost.__class__ is not int or not 0 < cost <= capacity:
+                return None
+            with self._lock:
+                return self._decide_single(limit, key, name, cost)
 
         return single
 
