@@ -259,7 +259,13 @@ def test_a_single_hit_is_decided_as_a_batch_of_one(schedule: tuple[list[Lane], l
         group, now_us, _ = played
         clock.set(now_us)
         limit, key, name, cost = group.hits[0][:4]
-        if len(group.hits) > 1 or cost == 0 or group.action != "spend" or group.max_wait_us or isinstance(limit, Concurrency):
+        if (
+            len(group.hits) > 1
+            or cost == 0
+            or group.action != "spend"
+            or group.max_wait_us
+            or isinstance(limit, Concurrency)
+        ):
             return store.decide([group])[0]
         decision = ways[name](key, cost)
         assert decision is not None

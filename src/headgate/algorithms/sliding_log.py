@@ -223,7 +223,7 @@ def fast_path(arguments: Arguments) -> FastPath:
 
 
 def pack(state: State, until_us: int, period: int) -> None:
-    """As `Algorithm.pack`: nothing, since somebody may be about to add to a log. Only who has the first hit packs it."""
+    """As `Algorithm.pack`: nothing, since somebody may be about to add to a log. Who makes one packs it."""
 
 
 def unpack(packed: int, period: int) -> tuple[State, int]:

@@ -113,7 +113,7 @@ def write(start: int, current: int, previous: int, period: int) -> tuple[State |
 
 
 def pack(state: State, until_us: int, period: int) -> int | None:
-    """As `Algorithm.pack`: the number of the window, the current count and the previous one, each in `SPENT_BITS` bits."""
+    """As `Algorithm.pack`: the window's number and both counts, these in `SPENT_BITS` bits each."""
     start, current, previous = state
     if start % period == 0 and until_us == start + 2 * period and max(current, previous) < 1 << SPENT_BITS:
         return (((start // period) << SPENT_BITS) + current << SPENT_BITS) + previous

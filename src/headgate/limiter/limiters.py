@@ -32,7 +32,6 @@ from headgate.plans.groups import give_back_groups, refund_groups, settle_groups
 from headgate.runtime.daemons import Daemon, InterpreterEnds
 from headgate.runtime.loops import finish, running_loop
 from headgate.stores import GiveUp, SingleHitStore, Submit
-from headgate.stores.memory import MemoryStore
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -55,21 +54,6 @@ class Limiter(AnyLimiter):
     """Made with the first hold."""
     _returning: Daemon
     """Made with the first lease: gives back what is idle."""
-
-    def _find_quick_way(self) -> None:
-        """As in `AnyLimiter`. And in memory, what decides becomes the method `try_acquire` itself: one call more would
-        take a tenth of the time.
-        """
-        super()._find_quick_way()
-        store = self._store
-        is_ours = type(self).try_acquire is Limiter.try_acquire and self._on_decision is None
-        if is_ours and isinstance(store, MemoryStore):
-            fast_path = None
-            if fast_path is not None:
-                vars(self)["try_acquire"] = fast_path
-
-    def _try_slowly(self, key: Keys, cost: Costs, limit: CallLimit) -> Decision:
-        return self._ask(self._policy.group(key, cost, limit))
 
     @staticmethod
     def _quick(store: SingleHitStore) -> Callable[[Limit, str], Single]:

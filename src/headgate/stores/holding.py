@@ -30,7 +30,7 @@ Find = Callable[[str, Limit, str], tuple[P, Any, int]]
 """By a name, a limit and a key: the place of the state, which is the store's own affair, the state (or None), and until
 when it says something."""
 Verdict = tuple[bool, Sequence[tuple[P, Work]], tuple[Facts, ...]]
-"""`(allowed, parts, facts)`: what comes of a group, the work at each place, and the facts where that work tells none."""
+"""`(allowed, parts, facts)`: what comes of a group, the work at each place, and the facts where work tells none."""
 
 
 class Write(NamedTuple):
