@@ -78,8 +78,8 @@ def test_what_is_denied_from_memory_the_store_would_have_denied(
     *remembering, truth = stores
     truth.decide([Group((Hit(limit, "k", f"n{index}", 0),), 0, "forget") for index, limit in enumerate(LIMITS)])
     for store in remembering:
-        assert store._ledger.denials is not None
-        store._ledger.denials.clear()
+        assert store._learnt.denials is not None
+        store._learnt.denials.clear()
     spent: list[Hit] = []
     for later_us, who, which, cost, action in steps:
         clock.advance(microseconds=later_us)
@@ -100,8 +100,8 @@ def test_what_is_denied_from_memory_the_store_would_have_denied(
         elif action == "forget" or spent:
             one = hits[0] if action == "forget" else spent.pop()
             for store in remembering:  # all of them have to hear of it
-                assert store._ledger.denials is not None
-                store._ledger.denials.forget([Group((one,), 0, action)])
+                assert store._learnt.denials is not None
+                store._learnt.denials.forget([Group((one,), 0, action)])
             remembering[who].decide([Group((one,), 0, action)])
 
 
@@ -377,7 +377,7 @@ def test_no_two_forgettings_are_taken_for_one(clock: ManualClock) -> None:
 def test_limiters_of_many_tenants_leave_nothing_behind(valkey_url: str, prefix: str) -> None:
     store = RedisStore(valkey_url, prefix=prefix, timeout=PATIENT)
     store.use_clock(clock := ManualClock())
-    denials = store._ledger.denials
+    denials = store._learnt.denials
     assert denials is not None
     for number in range(2_000):
         limiter = Limiter("1/hour", store=store, name=f"tenant {number}", on_outage="raise")

@@ -32,6 +32,7 @@ LAYERS = [
     {"batching"},
     {"denials"},
     {"lease"},
+    {"breaker"},
     {"stores"},
     {"limiter"},
     {"web"},

@@ -133,6 +133,9 @@ class LimitExceeded(HeadgateError):
 class StoreOutage(HeadgateError, ConnectionError):
     """The store did not answer as it should. `store` names it, without its password."""
 
+    is_of_server = True
+    """False if just one request is at fault, and the server answers others: a key holds something foreign, say."""
+
     def __init__(self, store: str, problem: str) -> None:
         self.store = store
         self.problem = problem

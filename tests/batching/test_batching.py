@@ -15,7 +15,7 @@ import redis
 
 from headgate import AsyncLimiter, Decision, Limiter, ManualClock, MemoryStore, StoreOutage, StoreUnavailable
 from headgate.batching import MAX_GROUPS, Arrive, AsyncCoalescer, ThreadCoalescer
-from headgate.batching.threads import _Ride
+from headgate.batching.threads import _Waiter
 from headgate.decision import Answer
 from headgate.errors import CostExceedsCapacity, InvalidCost, InvalidKey, StoreTimeout
 from headgate.hits import Group, Hit, SingleHit
@@ -169,7 +169,7 @@ def test_riders_of_a_failed_trip_get_its_outage() -> None:
         road.trips.append(groups)
         raise outage
 
-    threads.coalescer._trip = fail_next
+    threads.coalescer._round_trip = fail_next
     road.gate.set()
     for other in others:
         assert answers_of(other) == [outage]
@@ -225,7 +225,7 @@ def test_a_thread_interrupted_just_as_it_is_answered_gives_back_once(monkeypatch
         def release(self) -> None:
             self.set()
 
-    class InterruptedRide(_Ride):
+    class InterruptedWaiter(_Waiter):
         def __init__(self, groups: Sequence[Group], thread: int) -> None:
             super().__init__(groups, thread)
             self.woken: Any = Woken()
@@ -233,7 +233,7 @@ def test_a_thread_interrupted_just_as_it_is_answered_gives_back_once(monkeypatch
     road = Road()
     threads = Threads(road)
     first = lead(road, threads, [group("k", cost=3)])
-    monkeypatch.setattr("headgate.batching.threads._Ride", InterruptedRide)
+    monkeypatch.setattr("headgate.batching.threads._Waiter", InterruptedWaiter)
     # Two of them: the second rides in the first's trip, which the first leads.
     leader = threads.send([group("other")])
     rider = threads.send([group("k", cost=4)])
@@ -368,11 +368,11 @@ class Alike(Road):
         return self.begin([fare.group(key) for key in keys], arrive)
 
     async def ask(self, fare: SingleHit, key: str) -> Decision:
-        coming = self.coalescer.ride(fare, key)
+        coming = self.coalescer.submit(fare, key)
         try:
             return await coming
         except asyncio.CancelledError:
-            self.coalescer.leave(coming)
+            self.coalescer.give_up(coming)
             raise
 
     async def remaining(self, key: str) -> int:

@@ -116,14 +116,14 @@ def test_the_straight_way_asks_and_answers_what_the_general_way_does(kind: str, 
     one = group(hit(LIMITS[kind], cost=2, holder=""))
     for _ in range(3):
         fast_path = next(plans.decide([one], prefix="p", near_us=server.now_us))
-        pack, read = plans.single(LIMITS[kind], "name", "p")
+        pack, read = plans.single(LIMITS[kind], "name", "p", refused)
         assert pack("key", 2) == fast_path.packed
         (found,) = ask(server, one._replace(action="peek"))
         (spent,) = ask(server, one)
         assert isinstance(found, Decision)
         assert isinstance(spent, Decision)
         assert found.allowed == spent.allowed
-        told = read(server.send(fast_path), "key", 2, refused)
+        told = read(server.send(fast_path), "key", 2)
         (second,) = ask(server, one._replace(action="peek"))
         assert isinstance(told, Decision)
         assert isinstance(second, Decision)

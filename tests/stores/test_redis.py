@@ -376,7 +376,7 @@ def test_a_store_may_be_closed_while_it_is_closed(own: OwnValkey) -> None:
 
     for point in each_point():
         point.striking(work, code_of(blocking), store.close)
-        assert store._servers._lines._idle == deque()  # type: ignore[union-attr]
+        assert store._servers._lines._idle == deque()  # type: ignore[attr-defined]
 
 
 def test_whatever_hinders_connecting_is_an_outage(own: OwnValkey) -> None:
@@ -609,7 +609,7 @@ async def test_the_servers_clock_counts_and_not_ours(own: OwnValkey) -> None:
 async def test_a_calendar_window_is_found_though_our_clock_is_wrong(own: OwnValkey, monkeypatch: Any) -> None:
     for days in (-400, -1, 1, 400):
         monkeypatch.setattr(
-            "headgate.stores.redis.ledger.system_clock", lambda days=days: system_clock() + days * 86_400_000_000
+            "headgate.stores.remote.learnt.system_clock", lambda days=days: system_clock() + days * 86_400_000_000
         )
         async with closing(RedisStore(own.url, prefix=f"wrong{days}", timeout=PATIENT)) as store:
             limiter = Limiter("fixed-window 5/day; tz=Europe/Berlin", store=store, on_outage="raise")

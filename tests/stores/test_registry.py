@@ -84,8 +84,8 @@ def test_what_redis_py_understands_in_a_url_is_understood(url: str, option: str,
 def test_options_reach_the_store() -> None:
     store = open_store("redis://h", prefix="app", timeout=1.5, remember_denials=0, password="secret", db=2)
     assert isinstance(store, RedisStore)
-    assert (store.timeout, store._ledger.prefix, store.name) == (1.5, "app", "redis://h:6379/2")
-    assert store._ledger.denials is None
+    assert (store.timeout, store._prefix, store.name) == (1.5, "app", "redis://h:6379/2")
+    assert store._learnt.denials is None
     assert "secret" not in repr(store)
 
 
@@ -233,5 +233,5 @@ def test_options_reach_a_cluster() -> None:
     store = open_store("redis+cluster://h", prefix="app", hash_tag="shop", timeout=1.5, address_remap=lambda at: at)
     assert isinstance(store, RedisStore)
     assert isinstance(store._servers, Cluster)
-    assert (store.timeout, store._ledger.prefix) == (1.5, "app:{shop}")
+    assert (store.timeout, store._prefix) == (1.5, "app:{shop}")
     assert store._servers.topology.told("node", 7000, Address("asked", 1)) == Address("node", 7000)

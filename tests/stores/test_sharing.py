@@ -312,7 +312,7 @@ async def test_awaiting_limiters_of_a_cluster_share_its_connections(cluster_url:
     assert {(await second.try_acquire(key)).remaining for key in keys} == {97}
     await second.aclose()
     store: Any = blocking._store
-    assert [node for node in store._servers._nodes.values() if node._exchanges.loops()] == []
+    assert [node for node in store._servers._nodes.values() if node._connections.loops()] == []
     assert blocking.try_acquire("k").remaining == 98
     blocking.close()
 

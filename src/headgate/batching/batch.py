@@ -1,4 +1,4 @@
-"""What is said of riders and trips, whether threads or tasks ride."""
+"""What is said of batches, whether threads or tasks wait for them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAX_GROUPS: Final = 256
 """How many groups travel together. A server is not to be held up by one script for more than a few milliseconds."""
 
 Arrive = Callable[[list[Answer] | Exception], None]
-"""Gets the answers of a trip, or why there are none."""
+"""Gets the answers to a batch, or why there are none."""
 GiveBack = Callable[[list[Group]], object]
 """Gives back what was admitted for a caller that is gone. In an event loop, it returns at once."""
 Overdue = Callable[[], StoreOutage]
-"""Makes the error of a rider whose deadline passes while it waits."""
+"""Makes the error of a waiter whose deadline passes."""
 
 
 def decisions(answers: list[Answer]) -> list[Decision]:

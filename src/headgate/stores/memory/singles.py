@@ -12,7 +12,7 @@ from typing import Any
 
 from headgate.algorithms import Facts, fixed_window, sliding_log, sliding_window
 from headgate.clock import Clock, in_nanoseconds
-from headgate.decision import BucketDecision, Decision, Single, ToldDecision, WindowDecision
+from headgate.decision import Decision, Single, ToldDecision
 from headgate.keys import check_key
 from headgate.limits import Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.stores.memory.operations import Operations
@@ -35,9 +35,9 @@ def _rising(operations: Operations, clock: Clock, limit: Limit, name: str) -> Si
     with `spend` or `keep` in one.
     """
     token, tolerance, unit = limit.arguments(1, 0, "")
-    grid, scale, make = unit, 1 << fixed_window.SPENT_BITS, WindowDecision
+    grid, scale = unit, 1 << fixed_window.SPENT_BITS
     if isinstance(limit, TokenBucket):
-        grid, scale, make = 1, unit, BucketDecision
+        grid, scale = 1, unit
     table, capacity = operations.table_in(unit, limit, name), limit.capacity
     entries, add_place, make_room = table.entries, table.places.append, operations.tables.make_room
     lock, time_ns = operations.lock, in_nanoseconds(clock)
@@ -83,7 +83,7 @@ def _rising(operations: Operations, clock: Clock, limit: Limit, name: str) -> Si
                 entries[key] = told = now + increment
                 add_place(key)
                 is_allowed = True
-        decision: ToldDecision = make()
+        decision: ToldDecision = ToldDecision()
         decision.now_us = now_us
         decision.allowed = is_allowed
         decision.asked = asked
@@ -147,7 +147,7 @@ def _sliding(operations: Operations, clock: Clock, limit: SlidingWindow, name: s
                 entries[key] = told = now + (cost << bits)
                 add_place(key)
                 is_allowed = True
-        decision: WindowDecision = WindowDecision()
+        decision: ToldDecision = ToldDecision()
         decision.now_us = now_us
         decision.allowed = is_allowed
         decision.asked = asked

@@ -129,8 +129,8 @@ class Tables:
         self.max_entries = max_entries
         self.evicted = 0
         """How many entries were forgotten while they still owed something, for want of room."""
-        self._tables: Interned[tuple[str, str], Table] = Interned()
-        self._round: deque[Table] = deque()
+        self.by_owner: Interned[tuple[str, str], Table] = Interned()
+        self.swept: deque[Table] = deque()
         """The tables that have entries, in the order in which the sweep comes by."""
         self._left = 0
         """So many entries of the first it has still to look at."""
@@ -139,16 +139,16 @@ class Tables:
 
     def __len__(self) -> int:
         """How many entries there are, those included whose debt is over but which the sweep has not met yet."""
-        return sum([len(table.places) for table in list(self._round)])
+        return sum([len(table.places) for table in list(self.swept)])
 
     def table(self, name: str, limit: Limit) -> Table:
         """The table of a limit."""
         owner = (name, limit.code)
-        return self._tables.get(owner) or self._tables.intern(owner, Table(limit))
+        return self.by_owner.get(owner) or self.by_owner.intern(owner, Table(limit))
 
     def all(self) -> list[Table]:
         """All that somebody still needs."""
-        return self._tables.all()
+        return self.by_owner.all()
 
     def make_room(self, table: Table, now_us: int) -> None:
         """Let a table have some more entries, and have the sweep look at twice as many. A full store forgets one."""
@@ -162,7 +162,7 @@ class Tables:
         self._grant(table, len(table.places) + more)
         if not table.is_swept:
             table.is_swept = True
-            self._round.append(table)
+            self.swept.append(table)
 
     def _grant(self, table: Table, entries: int) -> None:
         """Let a table have so many entries, or as many as there is room for."""
@@ -174,7 +174,7 @@ class Tables:
 
     def _sweep(self, steps: int, now_us: int) -> dict[Table, int]:
         """Look at the next entries. Drops the dead; returns how many of the living each table now has as its last."""
-        tables = self._round
+        tables = self.swept
         living: dict[Table, int] = {}
         while steps > 0 and tables:
             table = tables[0]

@@ -1,5 +1,5 @@
-"""The Redis and Valkey store. See `store.py` for what it is, `dialling.py` for how it connects, `blocking.py` and
-`awaited.py` for how threads and event loops ask.
+"""The Redis and Valkey store. `store.py` is what limiters ask, `server.py` and `cluster.py` answer batches,
+`connector.py` connects, and `blocking.py` and `awaited.py` are the connections of threads and event loops.
 """
 
 from __future__ import annotations

@@ -1,261 +1,146 @@
-"""One server, as threads and event loops ask it: its connections, and what travels together to it.
+"""One server: how it answers a batch, blocking and in an event loop.
 
-This module must not know where else there may be servers, nor what is asked.
+This module must not know where else there may be servers, nor what a script does.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
 
 import hiredis
 from redis import exceptions
 
-from headgate.batching import Arrive, AsyncCoalescer, GiveBack, ThreadCoalescer
-from headgate.decision import Answer, Decision
+from headgate.batching import Arrive
+from headgate.breaker import Breaker
+from headgate.decision import Answer
 from headgate.drive import Plan, drive, drive_by_callback
 from headgate.errors import StoreOutage
 from headgate.hits import Group, SingleHit
+from headgate.plans import redis as plans
 from headgate.plans.cluster import in_one
 from headgate.plans.redis import Script, ScriptMissing, singly
-from headgate.runtime.loops import PerLoop, running_loop
 from headgate.stores.redis.awaited import LoopConnection, PendingRequest
 from headgate.stores.redis.blocking import Lines
 from headgate.stores.redis.connector import Connector
-from headgate.stores.redis.ledger import Ledger
+from headgate.stores.remote import Endpoint, Learnt
+
+_OF_KEYS: Final = ("MOVED ", "ASK ", "TRYAGAIN", "CROSSSLOT", "NOPERM")
+"""How errors begin that may be about the keys of a script alone."""
 
 
-class Server:
-    """See above. Making it does not connect. Safe to share between threads, event loops and forked processes."""
+class Server(Endpoint):
+    """A server, or a node of a cluster.
 
-    _preface = b""
+    :param prefix: the first part of every key, perhaps with a hash tag.
+    """
+
+    preface = b""
     """What is sent before each script, and answered by itself."""
-    _give_back: GiveBack | None = None
-    _give_back_soon: GiveBack | None = None
-    """How to give back what was admitted for a caller that is gone, blocking and in an event loop, if not here."""
 
-    def __init__(self, connector: Connector, ledger: Ledger, *, coalesces: bool) -> None:
+    def __init__(
+        self,
+        connector: Connector,
+        prefix: str,
+        learnt: Learnt,
+        *,
+        coalesces: bool,
+        breaker: Breaker | Literal[False],
+    ) -> None:
         self.connector: Final = connector
-        self._ledger = ledger
-        self._coalesces = coalesces
+        self._prefix = prefix
         self._lines = Lines(connector)
-        self._exchanges = PerLoop(self._new_exchange)
-        self._is_retired = False
-        self._threads = ThreadCoalescer(self._trip, connector.overdue, connector.timeout_s, give_back=self._give_back)
-        self._tasks = AsyncCoalescer(
-            self._start,
-            connector.overdue,
-            connector.timeout_s,
-            start_alike=self._start_alike,
-            is_together=coalesces,
-            give_back=self._give_back_soon,
-        )
-        self.ride, self.leave = self._tasks.ride, self._tasks.leave
-        """As `AsyncCoalescer` has them."""
+        super().__init__(connector.name, connector.timeout_s, learnt, coalesces=coalesces, breaker=breaker)
 
-    def _plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
-        """For a batch that came together. What it asks for in one list goes in one write."""
-        return in_one(groups, self._in_one)
+    def plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
+        """The plan for a batch. What it asks for in one list goes in one write."""
+        return in_one(groups, self.in_one)
 
-    def _in_one(self, groups: Sequence[Group]) -> Plan[Script, list[Answer]]:
-        return self._ledger.in_one(groups, self._refused)
+    def in_one(self, groups: Sequence[Group]) -> Plan[Script, list[Answer]]:
+        """The plan that judges groups in one script call."""
+        clock = self.learnt.clock
+        now_us = None if clock is None else clock()
+        near_us = self.learnt.near_us() if now_us is None else now_us
+        return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us, refused=self.refused_one)
 
-    def _plan_alike(self, fare: SingleHit, keys: Sequence[str]) -> Plan[list[Script], list[Answer]] | None:
-        """For single hits of one fare; None where they have no plan of their own."""
-        plan = self._ledger.alike(fare, keys, self.connector.refused)
-        return None if plan is None else singly(plan)
+    def answer(self, groups: Sequence[Group]) -> list[Answer]:
+        return drive(self.plan(groups), self._send)
 
-    def _refused(self, text: str) -> StoreOutage:
-        """What the server's error means, if not that the script is missing."""
-        return self.connector.refused(text)
+    def begin(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
+        return self._carry_out(self.plan(groups), arrive)
 
-    def decide(self, groups: Sequence[Group]) -> list[Answer]:
-        """Judge a batch, blocking."""
-        return self._threads.decide(groups) if self._coalesces else self._trip(groups)
+    def begin_alike(self, single: SingleHit, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
+        if type(single) is not plans.BucketSingleHit or len(keys) == 1 or self.learnt.clock is not None:
+            return super().begin_alike(single, keys, arrive)
+        plan = plans.decide_alike(single, keys, prefix=self._prefix, refused=self.refused_one)
+        return self._carry_out(singly(plan), arrive)
 
-    def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
-        """Judge a batch.
-
-        :raises StoreOutage: if there is one for any of them.
-        """
-        # No coroutine itself: one that awaits another takes a twentieth of the time of a call among many.
-        return self._tasks.decide(groups)
-
-    def call(self, packed: bytes) -> Any:
-        """What the server answers to a call, blocking; None where others are asking, or the server does not have the
-        script: then nothing was done.
-
-        :raises StoreOutage: if it answers with an error, or cannot be asked.
-        """
-        if self._coalesces:
-            if self._threads.is_leading():  # a signal's handler asks in the middle of our trip
-                return None
-            try:
-                if not self._threads.try_lead():
-                    return None
-                (reply,) = self._ask(packed, 1)
-                self._threads.hand_over()
-            except BaseException:
-                self._threads.hand_over()
-                raise
-        else:
-            (reply,) = self._ask(packed, 1)
+    def ask(self, request: bytes) -> Any:
+        (reply,) = self._ask(request, 1)
         if type(reply) is list:
             return reply
-        meaning = self._meaning(reply)
+        meaning = self.meaning(reply)
         if isinstance(meaning, StoreOutage):
             raise meaning
         return None if isinstance(meaning, ScriptMissing) else meaning
-
-    def ask(self, packed: bytes) -> Any:
-        """What the server answers to a question that is no script, blocking; an outage is an answer."""
-        try:
-            return self._meaning(self._ask(packed, 1)[0])
-        except StoreOutage as outage:
-            return outage
-
-    async def ask_async(self, packed: bytes) -> Any:
-        """As `ask`."""
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-
-        def replied(replies: list[Any] | StoreOutage) -> None:
-            if not answer.done():
-                answer.set_result(replies if isinstance(replies, StoreOutage) else self._meaning(replies[0]))
-
-        question = self._exchange().ask(packed, 1, replied)
-        try:
-            async with asyncio.timeout(self.connector.timeout_s):
-                return await answer
-        except TimeoutError:
-            return self.connector.overdue()
-        finally:
-            if not answer.done() or answer.cancelled():
-                question.give_up()
-
-    def _trip(self, groups: Sequence[Group]) -> list[Answer]:
-        mark = self._ledger.mark()
-        try:
-            answers = drive(self._plan(groups), self._send)
-        except BaseException:  # a signal's
-            self._ledger.forget(groups)
-            raise
-        self._ledger.learn(groups, answers, mark)
-        return answers
 
     def _send(self, scripts: list[Script]) -> list[Any]:
         return self._meanings(self._ask(self._packed(scripts), len(scripts)))
 
     def _ask(self, packed: bytes, count: int) -> list[Any]:
         try:
-            return self._lines.ask(packed, 2 * count if self._preface else count)
+            return self._lines.ask(packed, 2 * count if self.preface else count)
         except (exceptions.RedisError, hiredis.HiredisError, OSError) as error:
             raise self.connector.outage(error) from error
 
-    def _packed(self, scripts: list[Script]) -> bytes:
-        preface = self._preface
-        return b"".join([preface + script.packed for script in scripts] if preface else [one.packed for one in scripts])
-
-    def _start(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
-        """Begin a trip in this event loop."""
-        return self._begin(self._plan(groups), groups, arrive)
-
-    def _start_alike(self, fare: SingleHit, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
-        """Begin a trip of single hits of one fare."""
-        plan = self._plan_alike(fare, keys)
-        if plan is None:
-            return self._start([fare.group(key) for key in keys], arrive)
-        return self._begin(plan, (), arrive)
-
-    def _begin(
-        self, plan: Plan[list[Script], list[Answer]], groups: Sequence[Group], arrive: Arrive
-    ) -> Callable[[], None]:
-        """Have a plan carried out in this event loop. What is returned gives it up. `groups` may be left out where they
-        only spend.
-        """
-        exchange, mark = self._exchange(), self._ledger.mark()
-        question: PendingRequest | None = None
+    def _carry_out(self, plan: Plan[list[Script], list[Answer]], arrive: Arrive) -> Callable[[], None]:
+        connection: LoopConnection = self.connection()
+        request: PendingRequest | None = None
 
         def send(scripts: list[Script], resume: Callable[[Any], None]) -> None:
-            nonlocal question
+            nonlocal request
 
             def replied(replies: list[Any] | StoreOutage) -> None:
                 resume(replies if isinstance(replies, StoreOutage) else self._meanings(replies))
 
-            count = 2 * len(scripts) if self._preface else len(scripts)
-            question = exchange.ask(self._packed(scripts), count, replied)
-
-        def done(answers: list[Answer] | Exception) -> None:
-            if isinstance(answers, Exception):
-                self._ledger.forget(groups)
-            else:
-                self._ledger.learn(groups, answers, mark)
-            arrive(answers)
+            count = 2 * len(scripts) if self.preface else len(scripts)
+            request = connection.ask(self._packed(scripts), count, replied)
 
         def give_up() -> None:
-            self._ledger.forget(groups)
-            if question is not None:
-                question.give_up()
+            if request is not None:
+                request.give_up()
 
-        drive_by_callback(plan, send, done)
+        drive_by_callback(plan, send, arrive)
         return give_up
 
-    def _exchange(self) -> LoopConnection:
-        return self._exchanges.get(asyncio.get_running_loop())
-
-    def _new_exchange(self, _: asyncio.AbstractEventLoop) -> LoopConnection:
-        exchange = LoopConnection(self.connector)
-        if self._is_retired:
-            exchange.retire()
-        return exchange
+    def _packed(self, scripts: list[Script]) -> bytes:
+        preface = self.preface
+        return b"".join([preface + script.packed for script in scripts] if preface else [one.packed for one in scripts])
 
     def _meanings(self, replies: list[Any]) -> list[Any]:
-        return [self._meaning(reply) for reply in (replies[1::2] if self._preface else replies)]
+        return [self.meaning(reply) for reply in (replies[1::2] if self.preface else replies)]
 
-    def _meaning(self, reply: Any) -> Any:
+    def meaning(self, reply: Any) -> Any:
         """What the plan can act on: a reply as it is, the news that a script is missing, or an outage."""
         if type(reply) is not hiredis.ReplyError:
             return reply
         text = str(reply)
-        return ScriptMissing() if text.startswith("NOSCRIPT") else self._refused(text)
+        return ScriptMissing() if text.startswith("NOSCRIPT") else self.refused(text)
 
-    def close(self) -> None:
-        """Close what is open, as soon as nobody is asking there."""
+    def refused(self, text: str) -> StoreOutage:
+        """What the server's error means, if not that the script is missing."""
+        outage = self.connector.refused(text)
+        outage.is_of_server = not text.startswith(_OF_KEYS)
+        return outage
+
+    def refused_one(self, text: str) -> StoreOutage:
+        """What the script's error about one group means."""
+        outage = self.refused(text)
+        outage.is_of_server = False
+        return outage
+
+    def open_in_loop(self) -> LoopConnection:
+        return LoopConnection(self.connector)
+
+    def close_idle(self) -> None:
         self._lines.close()
-        self.close_loops()
-
-    def close_loops(self) -> None:
-        """Close what was opened for event loops, as soon as nobody is asking there."""
-        for loop in self._exchanges.loops():
-            exchange = self._exchanges.pop(loop)
-            self._tasks.forget(loop)
-            if exchange is not None:
-                exchange.retire_soon()
-
-    async def aclose(self) -> None:
-        """Close what was opened for this event loop, and for threads where nobody is asking."""
-        loop = running_loop()
-        exchange = self._exchanges.pop(loop)
-        self._tasks.forget(loop)
-        if exchange is not None:
-            exchange.close()
-            await asyncio.sleep(0)  # let the transport end
-        self._lines.close()
-
-    async def close_loop(self) -> None:
-        """Close what was opened for this event loop, as soon as nobody is asking there."""
-        loop = asyncio.get_running_loop()
-        exchange = self._exchanges.pop(loop)
-        self._tasks.forget(loop)
-        if exchange is not None:
-            exchange.retire()
-            await asyncio.sleep(0)  # let the transport end
-
-    def retire(self) -> None:
-        """Close what is open as soon as nobody asks there, and what those open who still do."""
-        self._is_retired = True
-        self._lines.close()
-        for loop in self._exchanges.loops():
-            exchange = self._exchanges.pop(loop)
-            if exchange is not None:
-                exchange.retire_soon()

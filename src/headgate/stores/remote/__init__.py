@@ -1,0 +1,17 @@
+"""What every store over a network needs, whatever its server is: calls that travel together, deadlines, a breaker, the
+memory of denials, and what observers hear of round trips.
+
+The author of a store says how a batch is answered, in a subclass of `Endpoint`: blocking (`answer`), and in an event
+loop (`answer_async`, or `begin`, which is quicker). `RemoteStore` makes a `Store` of one, or of several that share the
+work.
+
+This package must not know any server.
+"""
+
+from __future__ import annotations
+
+from headgate.stores.remote.endpoint import Endpoint, LoopConnection
+from headgate.stores.remote.learnt import Learnt
+from headgate.stores.remote.store import FastPath, RemoteStore, Servers, check_timeout
+
+__all__ = ["Endpoint", "FastPath", "Learnt", "LoopConnection", "RemoteStore", "Servers", "check_timeout"]

@@ -1,0 +1,68 @@
+"""What a store learns from its answers, whichever server gave them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from headgate.clock import Clock, system_clock
+from headgate.decision import Answer, Decision
+from headgate.denials import DenialMemory
+from headgate.errors import InvalidUse, StoreOutage
+from headgate.hits import Group
+
+MAX_REMEMBERED: Final = 60
+"""The longest that a denial may be remembered, in seconds."""
+_MAX_SKEW_US: Final = 1_000_000
+
+
+class Learnt:
+    """What was denied lately, and how far the server's clock is from ours. Safe to share between threads and tasks.
+
+    :param remember_denials: for how many seconds at most; 0 for not at all.
+    :raises InvalidUse: if that is not usable.
+    """
+
+    def __init__(self, remember_denials: float = 1.0) -> None:
+        if type(remember_denials) not in (int, float) or not 0 <= remember_denials <= MAX_REMEMBERED:
+            raise InvalidUse(
+                f"remember_denials is a number of seconds from 0 to {MAX_REMEMBERED}, not {remember_denials!r}"
+            )
+        self.denials = DenialMemory(int(remember_denials * 1_000_000)) if remember_denials else None
+        self.clock: Clock | None = None
+        """What decides in place of the server's clock, in tests."""
+        self._skew_us = 0
+
+    def use_clock(self, clock: Clock) -> None:
+        """Decide by `clock` instead of the server's, for tests."""
+        self.clock = clock
+        if self.denials is not None:
+            self.denials.clear()
+            self.denials.clock = clock
+
+    def near_us(self) -> int:
+        """A guess of the server's time. It finds calendar windows, and never decides."""
+        return system_clock() + self._skew_us if self.clock is None else self.clock()
+
+    def mark(self) -> tuple[int, int]:
+        """When something is sent, as `DenialMemory.learn` wants to know it."""
+        return (0, 0) if self.denials is None else (self.denials.clock(), self.denials.forgettings)
+
+    def learn(self, groups: Sequence[Group], answers: Sequence[Answer], mark: tuple[int, int]) -> None:
+        """Remember what was denied, and what the server's clock says."""
+        denials = self.denials
+        if denials is not None:
+            for answer in answers:
+                if not isinstance(answer, StoreOutage) and not answer.allowed:
+                    denials.learn(answer, *mark)
+            denials.forget(groups)
+        first = answers[0]
+        if type(first) is Decision and self.clock is None and not first.group.hits[0].limit.is_plain:
+            skew_us = first.now_us - system_clock()
+            if abs(skew_us - self._skew_us) > _MAX_SKEW_US:
+                self._skew_us = skew_us
+
+    def forget(self, groups: Sequence[Group]) -> None:
+        """What was given back may have reached the server, though its answer did not reach us."""
+        if self.denials is not None:
+            self.denials.forget(groups)

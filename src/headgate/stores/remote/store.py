@@ -1,0 +1,201 @@
+"""What a limiter asks, where the state lives behind one server or several."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any, Final, Protocol
+
+from headgate.batching import decisions
+from headgate.clock import Clock
+from headgate.decision import Answer, Decision, Single, undecided
+from headgate.errors import InvalidUse, StoreOutage
+from headgate.hits import Group, SingleHit
+from headgate.limits import Limit
+from headgate.stores.contract import GiveUp, Submit
+from headgate.stores.remote.endpoint import Endpoint
+from headgate.stores.remote.learnt import Learnt
+
+MAX_COSTS: Final = 1024
+"""For how many costs of one limit the single hit is kept."""
+LONGEST_PLAIN: Final = 256
+"""The longest key that takes the fast path."""
+
+
+def check_timeout(timeout: float) -> None:
+    """Refuse what is no deadline.
+
+    :raises InvalidUse: if it is none.
+    """
+    if type(timeout) not in (int, float) or not 0 < timeout < float("inf"):
+        raise InvalidUse(f"timeout is a number of seconds above 0, not {timeout!r}")
+
+
+class Servers(Protocol):
+    """What answers the batches of a store: an `Endpoint`, or several."""
+
+    def decide(self, groups: Sequence[Group]) -> list[Answer]:
+        """As `Endpoint.decide`."""
+
+    def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
+        """As `Endpoint.decide_async`."""
+
+    def call(self, key: str, request: Any) -> Any:
+        """As `Endpoint.call`, of whichever server has the key."""
+
+    def endpoints(self) -> Iterable[Endpoint]:
+        """The servers, as far as there are any yet."""
+
+
+FastPath = tuple[Callable[[str, int], Any], Callable[[Any, str, int], Answer]]
+"""What packs a single hit as a request, by key and cost (None: it has to be asked the general way), and what reads the
+reply to it."""
+
+
+class RemoteStore:
+    """A store over a network. Safe to share between threads, tasks, event loops and forked processes.
+
+    :param servers: answer the batches.
+    :param learnt: the same that `servers` have.
+    """
+
+    serves_event_loops = True
+    """False if it was made from a client of the user's that cannot."""
+
+    def __init__(self, servers: Servers, learnt: Learnt, timeout: float) -> None:
+        self.timeout = timeout
+        self._servers = servers
+        self._learnt = learnt
+
+    def fast_path(self, limit: Limit, name: str) -> FastPath | None:
+        """For single hits of a limit, blocking, if there is one."""
+        return None
+
+    def single_hit(self, limit: Limit, name: str, cost: int) -> SingleHit:
+        """A single hit, with what can be worked out before its key is known."""
+        return SingleHit(limit, name, cost)
+
+    def use_clock(self, clock: Clock) -> None:
+        """Decide by `clock` instead of the server's, for tests."""
+        self._learnt.use_clock(clock)
+
+    def decide(self, groups: Sequence[Group], /) -> list[Decision]:
+        """Judge a batch in one round trip, blocking.
+
+        :raises StoreOutage: if the server cannot be asked.
+        """
+        if not groups:
+            return []
+        if len(groups) == 1 and (denial := self._recall(groups[0])) is not None:
+            return [denial]
+        return decisions(self._servers.decide(groups))
+
+    def decide_async(self, groups: Sequence[Group], /) -> Coroutine[Any, Any, list[Decision]]:
+        """Judge a batch in one round trip.
+
+        :raises StoreOutage: if the server cannot be asked.
+        """
+        # No coroutine itself: one that awaits another takes a twentieth of the time of a call among many.
+        if not self.serves_event_loops:
+            raise InvalidUse("this store was made from a blocking client: it serves Limiter only")
+        if not groups:
+            return _known([])
+        if len(groups) == 1 and (denial := self._recall(groups[0])) is not None:
+            return _known([denial])
+        return self._servers.decide_async(groups)
+
+    def single(self, limit: Limit, name: str) -> Single:
+        """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, by the fast path. It
+        leaves to others (None) what is not plain, and what has to wait for a round trip that is under way.
+        """
+        recall = self.single_async(limit, name)
+        path = self.fast_path(limit, name)
+        if path is None:
+            return recall
+        pack, read = path
+        capacity, learnt, denials, call = limit.capacity, self._learnt, self._learnt.denials, self._servers.call
+
+        def decide(key: Any, cost: Any) -> Decision | None:
+            if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity:
+                return None
+            if (denial := recall(key, cost)) is not None:
+                return denial
+            request = pack(key, cost) if learnt.clock is None else None
+            if request is None:
+                return None
+            sent = learnt.mark()
+            reply = call(key, request)
+            if reply is None:
+                return None  # the general way waits, sends the script, or finds the node
+            answer = read(reply, key, cost)
+            if isinstance(answer, StoreOutage):
+                raise answer
+            if not answer.allowed and denials is not None:
+                denials.learn(answer, *sent)
+            return answer
+
+        return decide
+
+    def single_async(self, limit: Limit, name: str) -> Single:
+        """What recalls that a single hit of `limit` is denied, by key and cost, and leaves all else to
+        `decide_async`.
+        """
+        denials = self._learnt.denials
+        return undecided if denials is None else denials.single(limit, name)
+
+    def submitting(self, limit: Limit, name: str) -> tuple[Submit, GiveUp] | None:
+        """What has single hits of `limit` answered in an event loop, by key and cost, without the detour of a batch. It
+        leaves to `decide_async` (None) what is no plain key or cost, and all while the breaker is not closed. Where
+        there are several servers, there is no such way: a hit may have to go on from one to another.
+        """
+        server = self._servers
+        if not self.serves_event_loops or not isinstance(server, Endpoint):
+            return None
+        capacity, enqueue, circuit = limit.capacity, server.submit, server.circuit
+        singles: dict[int, SingleHit] = {}
+
+        def single_of(cost: int) -> SingleHit:
+            if len(singles) >= MAX_COSTS:
+                singles.clear()
+            single = singles[cost] = self.single_hit(limit, name, cost)
+            return single
+
+        def submit(key: Any, cost: Any) -> asyncio.Future[Decision] | None:
+            if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity:
+                return None
+            if not 0 < len(key) <= LONGEST_PLAIN or not key.isascii() or "\0" in key or not circuit.state.is_closed:
+                return None
+            return enqueue(singles.get(cost) or single_of(cost), key)
+
+        return submit, server.give_up
+
+    def _recall(self, group: Group) -> Decision | None:
+        # Single hits have come by `single` or `single_async`.
+        denials = self._learnt.denials
+        return None if denials is None or len(group.hits) == 1 else denials.recall(group)
+
+    def close(self) -> None:
+        """Close what this store opened, for threads and event loops, as soon as nobody is asking there."""
+        for endpoint in self._servers.endpoints():
+            endpoint.close()
+
+    async def aclose(self) -> None:
+        """Close what this store opened for this event loop, and for threads where nobody is asking."""
+        for endpoint in self._servers.endpoints():
+            await endpoint.close_loop(at_once=True)
+            endpoint.close_idle()
+
+    def close_loops(self) -> None:
+        """Close what this store opened for event loops, as soon as nobody is asking there."""
+        for endpoint in self._servers.endpoints():
+            endpoint.close_loops()
+
+    async def close_loop(self) -> None:
+        """Close what this store opened for this event loop, as soon as nobody is asking there."""
+        for endpoint in self._servers.endpoints():
+            await endpoint.close_loop()
+
+
+async def _known(decisions: list[Decision]) -> list[Decision]:
+    """What is known without asking."""
+    return decisions
