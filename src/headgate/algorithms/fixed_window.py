@@ -15,16 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from headgate.algorithms import Written, not_here, texts
+
 Arguments = tuple[int, ...]
 """`(cost, most, period)`, or `(cost, most, 0, boundary, boundary, boundary, boundary)` in rising order."""
 Facts = tuple[int, int]
 """`(start, spent)`: the window in force, by its first microsecond, and what is spent in it after the decision."""
+Receipt = int
+"""The start of the window that was charged."""
 
 BOUNDARIES = 4
 """How many boundaries a table holds: three windows, of which the middle one should be now's."""
 SPENT_BITS = 52
 """How many bits a count has in a packed state."""
-
 
 State = tuple[int, int]
 """`(start, spent)`: what a window remembers, which is its first microsecond, and what has been spent in it."""
@@ -71,14 +74,14 @@ def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) ->
     return spent + cost <= most, (start, end, spent, cost, is_carried)
 
 
-def spend(judged: Judged) -> tuple[State | None, int, Facts]:
+def spend(judged: Judged) -> Written[State]:
     """Take the cost."""
     start, end, spent, cost, _ = judged
     return write(start, end, spent + cost)
 
 
 def keep(judged: Judged) -> Facts:
-    """GiveUp everything as it is, and say how it is."""
+    """Leave everything as it is, and say how it is."""
     return judged[0], judged[2]
 
 
@@ -88,7 +91,7 @@ def repaired(judged: Judged) -> tuple[State | None, int] | None:
     return write(start, end, spent)[:2] if is_carried else None
 
 
-def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
+def give_back(state: State | None, now: int, arguments: Arguments, receipt: Receipt) -> Written[State]:
     """Return the cost to the window that begins at `receipt`, if that is still the one in force."""
     start, end, spent, is_carried = settle(state, now, arguments)
     if start == receipt and not is_carried:
@@ -96,18 +99,21 @@ def give_back(state: State | None, now: int, arguments: Arguments, receipt: int)
     return write(start, end, spent)
 
 
-def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
+def take(state: State | None, now: int, arguments: Arguments) -> Written[State]:
     """Charge the cost to the window in force, whatever the limit says."""
     start, end, spent, _ = settle(state, now, arguments)
     return write(start, end, spent + arguments[0])
 
 
-def write(start: int, end: int, spent: int) -> tuple[State | None, int, Facts]:
+def write(start: int, end: int, spent: int) -> Written[State]:
     """The state as it is kept, until the window ends."""
     if spent == 0:
         return None, 0, (start, 0)
     state = (start, spent)
     return state, end, state
+
+
+renew = not_here
 
 
 def pack(state: State, until_us: int, period: int) -> int | None:
@@ -134,7 +140,7 @@ def wire(arguments: Arguments) -> tuple[int, ...]:
     return arguments
 
 
-def wire_receipt(arguments: Arguments, receipt: int) -> tuple[int, ...]:
+def wire_receipt(arguments: Arguments, receipt: Receipt) -> tuple[int, ...]:
     """The start of the window that was charged."""
     return (receipt,)
 
@@ -142,3 +148,16 @@ def wire_receipt(arguments: Arguments, receipt: int) -> tuple[int, ...]:
 def read(take: Callable[[], int], now: int, arguments: Arguments) -> Facts:
     """The facts of one hit from a reply."""
     return take(), take()
+
+
+def dump(state: State) -> str:
+    """As `Algorithm.dump`: the start of the window, and what is spent."""
+    return texts.flat(*state)
+
+
+def load(text: str) -> State:
+    """As `Algorithm.load`."""
+    match texts.numbers(text, "fixed window"):
+        case [start, spent] if spent >= 0:
+            return start, spent
+    raise texts.unreadable(text, "fixed window")

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from headgate.algorithms import Written, not_here, texts
+
 Arguments = tuple[int, int, int, int, int]
 """`(cost, most, period, step, steps)`."""
 Facts = tuple[int, int, int]
 """`(start, current, previous)` after the decision."""
-
+Receipt = int
+"""The start of the window that was charged."""
 
 SPENT_BITS = 52
 """How many bits each count has in a packed state."""
@@ -63,14 +66,14 @@ def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) ->
     return used + cost <= most, (start, current, previous, cost, period, is_carried)
 
 
-def spend(judged: Judged) -> tuple[State | None, int, Facts]:
+def spend(judged: Judged) -> Written[State]:
     """Take the cost."""
     start, current, previous, cost, period, _ = judged
     return write(start, current + cost, previous, period)
 
 
 def keep(judged: Judged) -> Facts:
-    """GiveUp everything as it is, and say how it is."""
+    """Leave everything as it is, and say how it is."""
     return judged[:3]
 
 
@@ -80,7 +83,7 @@ def repaired(judged: Judged) -> tuple[State | None, int] | None:
     return write(start, current, previous, period)[:2] if is_carried else None
 
 
-def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
+def give_back(state: State | None, now: int, arguments: Arguments, receipt: Receipt) -> Written[State]:
     """Return the cost to the window that begins at `receipt`, if it is still in view."""
     cost, _, period, _, _ = arguments
     start, current, previous, is_carried = settle(state, now, arguments)
@@ -93,14 +96,14 @@ def give_back(state: State | None, now: int, arguments: Arguments, receipt: int)
     return write(start, current, previous, period)
 
 
-def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
+def take(state: State | None, now: int, arguments: Arguments) -> Written[State]:
     """Charge the cost to the current window, whatever the limit says."""
     cost, _, period, _, _ = arguments
     start, current, previous, _ = settle(state, now, arguments)
     return write(start, current + cost, previous, period)
 
 
-def write(start: int, current: int, previous: int, period: int) -> tuple[State | None, int, Facts]:
+def write(start: int, current: int, previous: int, period: int) -> Written[State]:
     """The state as it is kept: until the current window is out of view, or the previous one where that is all there
     is.
     """
@@ -110,6 +113,9 @@ def write(start: int, current: int, previous: int, period: int) -> tuple[State |
     if previous > 0:
         return facts, start + period, facts
     return None, 0, facts
+
+
+renew = not_here
 
 
 def pack(state: State, until_us: int, period: int) -> int | None:
@@ -137,7 +143,7 @@ def wire(arguments: Arguments) -> tuple[int, ...]:
     return arguments
 
 
-def wire_receipt(arguments: Arguments, receipt: int) -> tuple[int, ...]:
+def wire_receipt(arguments: Arguments, receipt: Receipt) -> tuple[int, ...]:
     """The start of the window that was charged."""
     return (receipt,)
 
@@ -145,3 +151,16 @@ def wire_receipt(arguments: Arguments, receipt: int) -> tuple[int, ...]:
 def read(take: Callable[[], int], now: int, arguments: Arguments) -> Facts:
     """The facts of one hit from a reply."""
     return take(), take(), take()
+
+
+def dump(state: State) -> str:
+    """As `Algorithm.dump`: the start of the current window, and both counts."""
+    return texts.flat(*state)
+
+
+def load(text: str) -> State:
+    """As `Algorithm.load`."""
+    match texts.numbers(text, "sliding window"):
+        case [start, current, previous] if current >= 0 and previous >= 0:
+            return start, current, previous
+    raise texts.unreadable(text, "sliding window")

@@ -55,8 +55,7 @@ class ToldDecision(Decision):
         if isinstance(limit, TokenBucket):
             arguments = limit.arguments(self.cost, 0, "")
             return (token_bucket.plain_facts(self.told, self.now_us, arguments, is_allowed=self.allowed),)
-        algorithm: Any = limit.algorithm  # not every algorithm's states can be packed
-        return (algorithm.unpack(self.told, limit.period_us)[0],)
+        return (limit.algorithm.unpack(self.told, limit.period_us)[0],)
 
     @property
     def instants_us(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from headgate.algorithms import (
     MAX_SPAN_US,
     MAX_TOKENS,
     Algorithm,
+    AnyAlgorithm,
     Facts,
     concurrency,
     fixed_window,
@@ -54,7 +55,7 @@ class Limit(ABC):
 
     code: ClassVar[str]
     """The algorithm's part of a storage key."""
-    algorithm: ClassVar[Algorithm]
+    algorithm: ClassVar[AnyAlgorithm]
     rate: int
     period_us: int
     capacity: int
@@ -149,7 +150,9 @@ class TokenBucket(Limit):
     """
 
     code = "tb"
-    algorithm: ClassVar[Algorithm] = token_bucket
+    algorithm: ClassVar[
+        Algorithm[token_bucket.State, token_bucket.Arguments, token_bucket.Judged, token_bucket.Receipt]
+    ] = token_bucket
     burst: int
     __slots__ = ("_parts", "_token", "_tolerance", "burst")
     _token: int
@@ -217,7 +220,9 @@ class FixedWindow(Limit):
     """
 
     code = "fw"
-    algorithm: ClassVar[Algorithm] = fixed_window
+    algorithm: ClassVar[
+        Algorithm[fixed_window.State, fixed_window.Arguments, fixed_window.Judged, fixed_window.Receipt]
+    ] = fixed_window
     unit: str | None
     tz: str | None
     __slots__ = ("_zone", "tz", "unit")
@@ -265,7 +270,7 @@ class FixedWindow(Limit):
             return cost, self.rate, self.period_us
         return cost, self.rate, 0, *calendars.boundaries(self.unit, self._zone, now_us)
 
-    def receipt(self, facts: Facts, cost: int) -> int:
+    def receipt(self, facts: Facts, cost: int) -> fixed_window.Receipt:
         return facts[0]
 
     def remaining(self, facts: Facts, now_us: int) -> int:
@@ -295,7 +300,9 @@ class SlidingWindow(Limit):
     """
 
     code = "sw"
-    algorithm: ClassVar[Algorithm] = sliding_window
+    algorithm: ClassVar[
+        Algorithm[sliding_window.State, sliding_window.Arguments, sliding_window.Judged, sliding_window.Receipt]
+    ] = sliding_window
     __slots__ = ("_step", "_steps")
     _step: int
     _steps: int
@@ -315,7 +322,7 @@ class SlidingWindow(Limit):
     def arguments(self, cost: int, now_us: int, holder: str) -> sliding_window.Arguments:
         return cost, self.rate, self.period_us, self._step, self._steps
 
-    def receipt(self, facts: Facts, cost: int) -> int:
+    def receipt(self, facts: Facts, cost: int) -> sliding_window.Receipt:
         return facts[0]
 
     def remaining(self, facts: Facts, now_us: int) -> int:
@@ -358,7 +365,9 @@ class SlidingLog(Limit):
 
     MAX_RATE: ClassVar[int] = 10_000
     code = "sl"
-    algorithm: ClassVar[Algorithm] = sliding_log
+    algorithm: ClassVar[
+        Algorithm[sliding_log.State, sliding_log.Arguments, sliding_log.Judged, sliding_log.Receipt]
+    ] = sliding_log
     __slots__ = ()
 
     def __init__(self, rate: SupportsIndex, per: Duration = 1) -> None:
@@ -374,7 +383,7 @@ class SlidingLog(Limit):
     def arguments(self, cost: int, now_us: int, holder: str) -> sliding_log.Arguments:
         return cost, self.rate, self.period_us
 
-    def receipt(self, facts: Facts, cost: int) -> tuple[int, int]:
+    def receipt(self, facts: Facts, cost: int) -> sliding_log.Receipt:
         return facts[1], cost
 
     def remaining(self, facts: Facts, now_us: int) -> int:
@@ -400,7 +409,9 @@ class Concurrency(Limit):
 
     MAX_SLOTS: ClassVar[int] = 100_000
     code = "cc"
-    algorithm: ClassVar[Algorithm] = concurrency
+    algorithm: ClassVar[
+        Algorithm[concurrency.State, concurrency.Arguments, concurrency.Judged, concurrency.Receipt]
+    ] = concurrency
     __slots__ = ()
 
     def __init__(self, slots: SupportsIndex, ttl: Duration = 60) -> None:

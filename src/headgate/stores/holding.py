@@ -11,19 +11,17 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from headgate.algorithms import Facts, concurrency
+from headgate.algorithms import Facts, Written
 from headgate.decision import Decision
 from headgate.hits import Group
-from headgate.limits import Concurrency, Limit
+from headgate.limits import Limit
 
 P = TypeVar("P")
 
 MARK: Final = "once"
 """The state, and the text, of a mark: that a group was counted which is to count once."""
 
-Written = tuple[Any, int, Facts]
-"""`(state, until_us, facts)`: what is kept of a key (None: nothing), and told of a hit."""
-Work = Callable[[], Written | None]
+Work = Callable[[], Written[Any] | None]
 """Takes what was judged, and tells what to keep. It may be done again: what it changes in place, it changes once. None
 says that it was changed, and has gone on since."""
 Find = Callable[[str, Limit, str], tuple[P, Any, int]]
@@ -56,9 +54,8 @@ def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[W
     """
 
     def find(name: str, limit: Limit, key: str) -> tuple[tuple[str, Limit, str], Any, int]:
-        text, until_us = load(name, limit.code, key) or (None, 0)
-        is_state = text is not None and "\0" not in key
-        return (name, limit, key), _load(limit, text) if is_state else text, until_us
+        text, until_us = load(name, limit.code, key) or (MARK, 0)
+        return (name, limit, key), None if text == MARK or until_us <= now_us else limit.algorithm.load(text), until_us
 
     allowed, parts, facts = judge(group, now_us, find)
     writes, told = [], []
@@ -68,20 +65,9 @@ def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[W
         state, until_us, facts_here = written
         if facts_here:
             told.append(facts_here)
-        text = state if state is None or state is MARK else _dump(limit, state)
+        text = state if state is None or state is MARK else limit.algorithm.dump(state)
         writes.append(Write(name, limit.code, key, text, until_us))
     return Decision(group, now_us, allowed, facts or tuple(told)), writes
-
-
-def _load(limit: Limit, text: str | None) -> Any:
-    algorithm: Any = limit.algorithm
-    return algorithm.load(text)
-
-
-def _dump(limit: Limit, state: Any) -> str:
-    algorithm: Any = limit.algorithm
-    text: str = algorithm.dump(state)
-    return text
 
 
 def judge(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
@@ -97,17 +83,14 @@ def judge(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
             state if until_us > now_us else None, now_us, limit.arguments(cost, now_us, holder), max_wait_us
         )
         allowed = allowed and fits
-        judged.append((place, limit, found, until_us))
+        judged.append((place, limit, found))
     if allowed and action == "spend":
-        return True, [(place, partial(limit.algorithm.spend, found)) for place, limit, found, _ in judged], ()
-    facts = tuple([limit.algorithm.keep(found) for _, limit, found, _ in judged])
+        return True, [(place, partial(limit.algorithm.spend, found)) for place, limit, found in judged], ()
+    facts = tuple([limit.algorithm.keep(found) for _, limit, found in judged])
     parts: list[tuple[P, Work]] = []
     if action == "spend":
-        for place, limit, found, until_us in judged:
+        for place, limit, found in judged:
             repaired = limit.algorithm.repaired(found)
-            if repaired is None and isinstance(limit, Concurrency) and until_us > now_us + limit.ttl_us:
-                slots, _, _, (held, _, last), _ = found
-                repaired = concurrency.write(slots, held, last)[:2]  # it was put right when it was judged
             if repaired is not None:
                 parts.append((place, writing(*repaired, ())))
     return allowed, parts, facts
@@ -119,7 +102,7 @@ def _judge_other(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
     if until_us <= now_us:
         state = None
     arguments = limit.arguments(cost, now_us, holder)
-    algorithm: Any = limit.algorithm  # take and renew are not every algorithm's
+    algorithm = limit.algorithm
     allowed, marks = True, []
     if group.once is not None:
         mark, _, known_until_us = find(name, limit, f"{key}\0{group.once.mark}")  # no key holds NUL
@@ -130,8 +113,8 @@ def _judge_other(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
         written = algorithm.give_back(state, now_us, arguments, receipt)
     elif group.action == "take":
         written = algorithm.take(state, now_us, arguments)
-    elif group.action == "renew" and isinstance(limit, Concurrency):
-        allowed, *written = algorithm.renew(state, now_us, arguments)
+    elif group.action == "renew":
+        allowed, written = algorithm.renew(state, now_us, arguments)
     else:
         written = None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
     return allowed, [(place, writing(*written)), *marks], ()

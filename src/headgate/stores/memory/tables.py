@@ -37,7 +37,7 @@ class Table:
     __slots__ = ("__weakref__", "algorithm", "entries", "granted", "is_swept", "places", "unit")
 
     def __init__(self, limit: Limit) -> None:
-        self.algorithm: Any = limit.algorithm
+        self.algorithm = limit.algorithm
         self.unit = 0
         """The unit of packed states. 0: there are none."""
         self.entries: dict[str, Entry] = {}
@@ -52,8 +52,7 @@ class Table:
     def find(self, entry: Entry) -> tuple[Any, int]:
         """What an entry says: a state, and until when."""
         if type(entry) is int:
-            unpacked: tuple[Any, int] = self.algorithm.unpack(entry, self.unit)
-            return unpacked
+            return self.algorithm.unpack(entry, self.unit)
         found: tuple[Any, int] = _NOTHING if entry is None else entry
         return found
 
