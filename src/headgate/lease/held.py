@@ -35,9 +35,9 @@ class Held:
         self.drawn = drawn
         self.receipt = receipt
         self.offset_us = offset_us
-        """What makes the store's time, at the latest, of ours."""
+        """The store's time, at the latest, less ours."""
         self.idle_at_us = idle_at_us
-        """When what is left goes back, by our clock."""
+        """The time at which what is left goes back, by our clock."""
 
 
 class Stretch(Held):
@@ -64,7 +64,7 @@ class Stretch(Held):
 
     @property
     def spent(self) -> int:
-        """How many were used."""
+        """The number of tokens that were used."""
         spent: int = (self.front - self._begin - self._melted) // self._token
         return spent
 
@@ -76,7 +76,7 @@ class Stretch(Held):
         self.end = self.front
 
     def unused(self, at_us: int) -> int:
-        """How many tokens are still good."""
+        """The number of tokens that are still good."""
         unused: int = max(0, self.end - max(self.front, (at_us + self.offset_us) * self._rate)) // self._token
         return unused
 
@@ -93,7 +93,7 @@ class Share(Held):
         self.spent = 0
         end_us = limit.window(start_us)[1] if isinstance(limit, FixedWindow) else start_us + limit.period_us
         self.ends_at_ns = (end_us - offset_us) * 1_000
-        """When the window ends, by our clock."""
+        """The end of the window, by our clock."""
 
     def add(self, before: Stretch | Share, left: int) -> None:
         """Keep what was left of an earlier lease, in the same window."""
@@ -105,5 +105,5 @@ class Share(Held):
         self.drawn = self.spent
 
     def unused(self, at_us: int) -> int:
-        """How many tokens are still good."""
+        """The number of tokens that are still good."""
         return self.drawn - self.spent if at_us * 1_000 < self.ends_at_ns else 0

@@ -236,7 +236,7 @@ class Leases:
         return groups
 
     def asking(self, group: Group) -> Plan[Command, Decision]:
-        """The plan that asks for a group, and draws tokens ahead of need if its key is in demand."""
+        """Ask for a group, and draw tokens ahead of need if its key is in demand."""
         draw = self.draw(group)
         decision: Decision
         ahead: Decision | None = None
@@ -249,7 +249,7 @@ class Leases:
         return decision
 
     def giving_back(self, *, only_idle: bool) -> Plan[Command, None]:
-        """The plan that gives back what nobody used. Where the store does not answer, it lapses."""
+        """Give back what nobody used. Where the store does not answer, it lapses."""
         groups = self.returns(only_idle=only_idle)
         try:
             for at in range(0, len(groups), MAX_GROUPS):
@@ -264,7 +264,7 @@ class Leases:
         observer.tell(lambda one: one.lease_returned(self._name, hit.key, hit.cost))
 
     def returning(self) -> Plan[Command, None]:
-        """The plan that gives back what is idle, for as long as anything is held."""
+        """Give back what is idle, for as long as anything is held."""
         while (idle_at_us := self._next_idle_us()) is not None:
             yield Pause(max(1, idle_at_us - self._clock(), PACE_US * len(self._held)))
             yield from self.giving_back(only_idle=True)

@@ -10,7 +10,7 @@ from headgate.errors import InvalidUse
 
 @dataclass(frozen=True)
 class Lease:
-    """How a limiter may draw tokens ahead of need."""
+    """The rule by which a limiter draws tokens ahead of need."""
 
     max_tokens: int | None = None
     """The most that is drawn at once; by default a tenth of the limit's capacity."""
@@ -25,7 +25,7 @@ class Lease:
 
 
 class LeaseReport(NamedTuple):
-    """What has become of the tokens that one limiter drew, since it was made."""
+    """The whereabouts of the tokens that one limiter drew, since it was made."""
 
     drawn: int
     spent: int
