@@ -83,8 +83,8 @@ def single(
         return b"%b%d%b%b%b" % (before, size + len(key), begin_bytes, key.encode(), after)
 
     def read(reply: Any, key: str, cost: int) -> Answer:
-        is_plain = is_bucket and type(reply) is list and len(reply) == 3
-        if is_plain and type(reply[2]) is type(reply[1]) is int and reply[1] >= 0:  # nearly always
+        is_debt = is_bucket and type(reply) is list and len(reply) == 3
+        if is_debt and type(reply[2]) is type(reply[1]) is int and reply[1] >= 0:  # nearly always
             now_us, q, r = reply
             decision: ToldDecision = ToldDecision()
             decision.now_us = now_us
