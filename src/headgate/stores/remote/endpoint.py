@@ -216,7 +216,7 @@ class Endpoint:
             circuit.abandoned(probe)
             raise
         outage = _outage_of(answer) if type(answer) is list else None
-        if outage is not None or began_ns or probe is not None or circuit.state.has_failures:
+        if outage is not None or began_ns or not circuit.state.is_clean:
             self._ended(groups, began_ns, outage, probe)
         return answer
 
@@ -276,7 +276,7 @@ class Endpoint:
                 if groups is not None:
                     learnt.learn(groups, answers, mark)
                 outage = _outage_of(answers)
-                if outage is not None or began_ns or probe is not None or self.circuit.state.has_failures:
+                if outage is not None or began_ns or not self.circuit.state.is_clean:
                     self._ended(len(asked), began_ns, outage, probe)
             arrive(answers)
 
