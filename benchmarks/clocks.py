@@ -15,7 +15,7 @@ class ClockCheck:
         self._offset_ns = time.time_ns() - time.monotonic_ns()
 
     def _skew(self) -> int:
-        """How far the server's clock ever was outside the span of the question."""
+        """How far the server's clock ever was outside the span of the request."""
         worst = 0
         for _ in range(200):
             before = time.time_ns() // 1_000
@@ -28,5 +28,5 @@ class ClockCheck:
         """What is to be said of the clocks, at the end."""
         skew_us = max(self._skew_us, self._skew())
         drift_us = abs(time.time_ns() - time.monotonic_ns() - self._offset_ns) // 1_000
-        inside = "never outside a question's span" if skew_us == 0 else f"up to {skew_us} µs outside a question's span"
-        return f"the server's clock was {inside} in 400 questions; the machine's was adjusted by {drift_us:,} µs"
+        inside = "never outside a request's span" if skew_us == 0 else f"up to {skew_us} µs outside a request's span"
+        return f"the server's clock was {inside} in 400 requests; the machine's was adjusted by {drift_us:,} µs"

@@ -1,4 +1,4 @@
-"""A Redis Cluster of three, on this machine: what becomes there of calls that travel together, and what groups cost
+"""A Redis Cluster of three, on this machine: what becomes there of calls that are sent in batches, and what groups cost
 whose keys lie in several slots. Beside headgate on one server, and beside a peer that speaks to a cluster.
 """
 
@@ -20,7 +20,7 @@ from benchmarks.measure import Table
 from benchmarks.peers import OURS, Contender, Entry, Quota, limit_of, ours_admits
 from benchmarks.scenarios import AMPLE, BOUNDLESS, Scenario
 from benchmarks.tiers import TIERS, keys_of, thrice
-from headgate import AsyncLimiter
+from headgate import AsyncLimiter, Limiter
 from headgate.stores.redis import RedisStore
 
 CONTENDERS: Final = 4
@@ -68,7 +68,7 @@ def run_groups(bench: speed.Bench) -> Table:
             _ours("one group, cluster, one hash tag", node, is_tiered=True, hash_tag="tiers"),
             dataclasses.replace(thrice(_limits(node)), algorithm="fixed window, three calls, cluster of three"),
         )
-        remark = "Requests per second. A group over three slots takes three trips; in one slot, it takes one."
+        remark = "Requests per second. A group over three slots takes three round trips; in one slot, it takes one."
         title = "three tiers on a Redis Cluster of three, 64 tasks"
         return speed.run(Scenario("cluster-tiers", title, "async", TASKS, entries, BOUNDLESS, remark=remark), bench)
 
@@ -85,6 +85,21 @@ def _ours(where: str, node: str | None = None, *, is_tiered: bool = False, **opt
         return Contender(OURS, name, AsyncLimiter(limit, store=store).try_acquire, ours_admits, store.aclose)
 
     return Entry(OURS, name, open_async=open_async)
+
+
+def on_cluster(node: str, **options: Any) -> Entry:
+    """Ours on a cluster, blocking and awaited, with options of a limiter."""
+    name = "token bucket, cluster of three"
+
+    def open_sync(_: str, quota: Quota) -> Contender:
+        limiter = Limiter(limit_of("token bucket", quota), store=node, **options)
+        return Contender(OURS, name, limiter.try_acquire, ours_admits, limiter.close)
+
+    def open_async(_: str, quota: Quota) -> Contender:
+        limiter = AsyncLimiter(limit_of("token bucket", quota), store=node, **options)
+        return Contender(OURS, name, limiter.try_acquire, ours_admits, limiter.aclose)
+
+    return Entry(OURS, name, open_sync, open_async)
 
 
 def _limits(node: str) -> Entry:

@@ -36,7 +36,7 @@ CROWD_S: Final = 1.3
 
 
 class Order(NamedTuple):
-    """What one process is to ask for; the instant to begin at is sent when all are ready."""
+    """What one process asks for; the instant to begin at is sent when all are ready."""
 
     number: int
     """Of the entry, among `ENTRIES`."""
@@ -46,12 +46,12 @@ class Order(NamedTuple):
 
 @contextlib.contextmanager
 def gathered() -> Iterator[list[Connection]]:
-    """The processes, by what they are spoken to through."""
+    """The connections to the processes."""
     spawning = multiprocessing.get_context("spawn")
     pairs = [spawning.Pipe() for _ in range(PROCESSES)]
-    members = [spawning.Process(target=serve, args=(theirs,), daemon=True) for _, theirs in pairs]
-    for member in members:
-        member.start()
+    processes = [spawning.Process(target=serve, args=(theirs,), daemon=True) for _, theirs in pairs]
+    for process in processes:
+        process.start()
     ours = [mine for mine, _ in pairs]
     try:
         for connection in ours:
@@ -60,12 +60,12 @@ def gathered() -> Iterator[list[Connection]]:
     finally:
         for connection in ours:
             connection.send(None)
-        for member in members:
-            member.join(10)
+        for process in processes:
+            process.join(10)
 
 
 def serve(connection: Connection) -> None:
-    """What one process does: follow orders until there is none."""
+    """Follow orders until there is none: the work of one process."""
     connection.send("here")
     with asyncio.Runner() as runner:
         while (order := connection.recv()) is not None:
@@ -79,22 +79,22 @@ def serve(connection: Connection) -> None:
             close_blocking(contender, runner)
 
 
-def crowd(members: Sequence[Connection], bench: Bench, entries: Sequence[Entry], tick: Tick) -> list[Outcome]:
+def crowd(connections: Sequence[Connection], bench: Bench, entries: Sequence[Entry], tick: Tick) -> list[Outcome]:
     """Four processes at once, as fast as possible, on one key."""
     outcomes = []
     for entry in entries:
         tick(label(entry))
         bench.empty()
         quota, whole = CROWD.of(entry), Trace()
-        for member in members:
-            member.send(Order(ENTRIES.index(entry), f"{bench.base}/2", quota))
-        for member in members:
-            member.recv()
+        for connection in connections:
+            connection.send(Order(ENTRIES.index(entry), f"{bench.base}/2", quota))
+        for connection in connections:
+            connection.recv()
         start_s = time.time() + 0.05
-        for member in members:
-            member.send(start_s)
-        for member in members:
-            trace: Trace = member.recv()
+        for connection in connections:
+            connection.send(start_s)
+        for connection in connections:
+            trace: Trace = connection.recv()
             whole.spans += trace.spans
             whole.admitted += trace.admitted
             whole.errors += trace.errors

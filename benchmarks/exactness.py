@@ -52,7 +52,7 @@ class Schedule(NamedTuple):
         return TITLES[self.name]
 
 
-def all_schedules(members: Sequence[Connection]) -> list[Schedule]:
+def all_schedules(connections: Sequence[Connection]) -> list[Schedule]:
     each = len(ENTRIES)
     return [
         Schedule("flood", schedules.flood, each),
@@ -60,7 +60,7 @@ def all_schedules(members: Sequence[Connection]) -> list[Schedule]:
         Schedule("drip", schedules.drip, schedules.drip_steps()),
         Schedule("flush", schedules.flush, each),
         Schedule("tiers", schedules.tiers, each),
-        Schedule("crowd", functools.partial(crowd.crowd, members), each),
+        Schedule("crowd", functools.partial(crowd.crowd, connections), each),
     ]
 
 
@@ -77,12 +77,12 @@ def main() -> int:
         console.width = 140
     began = time.monotonic()
     found: dict[str, list[Outcome]] = {}
-    with ValkeyServer(databases=2 + 3 * len(ENTRIES)) as server, crowd.gathered() as members:
+    with ValkeyServer(databases=2 + 3 * len(ENTRIES)) as server, crowd.gathered() as connections:
         bench = Bench(f"redis://127.0.0.1:{server.port}")
         facts = facts_of(bench.base)
         console.print("\n".join(f"[dim]{name:>9}[/] {value}" for name, value in facts.items()) + "\n")
         clocks = ClockCheck(bench.admin)
-        for schedule in all_schedules(members):
+        for schedule in all_schedules(connections):
             if arguments.only is None or schedule.name in arguments.only:
                 found[schedule.name] = watched(console, schedule, bench)
                 console.print(details(schedule, found[schedule.name]))

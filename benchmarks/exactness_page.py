@@ -94,7 +94,7 @@ TOLD: Final = (
     f"should be admitted; {ROUNDS} times over. The instant counts from the end of the call that was denied, the one "
     "before it from its start. Where the earlier request was admitted, too long a time was told, and there is no later "
     "one. There is no earlier one where the time is too short, and it does not count where we came too late for it. "
-    "`limits` tells the time in a second trip, the others in the answer."
+    "`limits` tells the time in a second round trip, the others in the answer."
 )
 
 CAUSES: Final = {

@@ -1,4 +1,4 @@
-"""The picture that `make exactness` draws: one row for each library and algorithm, one lane for each schedule."""
+"""The picture that `make exactness` draws: one row for each library and algorithm, one panel for each schedule."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.schedules import Outcome
 INK, GRID, WE, NEAR, OFF = "#768390", "#8b949e", "#2f81f7", "#c69026", "#e16f24"
 LOWEST, HIGHEST = 0.1, 10.0
 """What is beyond is drawn as an arrow at the edge."""
-LANES: Final = {
+PANELS: Final = {
     "flood": "as fast\nas possible",
     "idle": "after\nidling",
     "drip": "just under\nthe limit",
@@ -35,11 +35,11 @@ def draw(found: dict[str, list[Outcome]], to: Path) -> None:
     entries = [outcome.entry for outcome in next(iter(found.values()))]
     figure = Figure(figsize=(11.2, 0.9 + 0.29 * len(entries)), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.02, wspace=0.0)  # type: ignore[union-attr,call-arg]
-    lanes: Sequence[Axes] = figure.subplots(1, len(found), sharey=True)
+    panels: Sequence[Axes] = figure.subplots(1, len(found), sharey=True)
     places = _places([entry.library for entry in entries])
-    for lane, (name, outcomes) in zip(lanes, found.items(), strict=True):
-        _lane(lane, LANES[name], outcomes, places)
-    _names(lanes[0], entries, places)
+    for panel, (name, outcomes) in zip(panels, found.items(), strict=True):
+        _panel(panel, PANELS[name], outcomes, places)
+    _names(panels[0], entries, places)
     figure.supxlabel("admitted, as a multiple of the ideal", color=INK, fontsize=9)
     metadata = {"Date": None, "Creator": None} if to.suffix == ".svg" else None
     figure.savefig(to, transparent=True, metadata=metadata)
@@ -57,11 +57,11 @@ def _places(libraries: list[str]) -> list[float]:
     return places
 
 
-def _names(lane: Axes, entries: list[Entry], places: list[float]) -> None:
+def _names(panel: Axes, entries: list[Entry], places: list[float]) -> None:
     """The algorithms, and each library once, in a column of its own."""
-    lane.set_yticks(places, [entry.algorithm for entry in entries])
+    panel.set_yticks(places, [entry.algorithm for entry in entries])
     told = set()
-    for text, entry, place in zip(lane.get_yticklabels(), entries, places, strict=True):
+    for text, entry, place in zip(panel.get_yticklabels(), entries, places, strict=True):
         look: dict[str, Any] = {
             "color": WE if entry.library == OURS else INK,
             "fontweight": "bold" if entry.library == OURS else "normal",
@@ -70,48 +70,48 @@ def _names(lane: Axes, entries: list[Entry], places: list[float]) -> None:
         text.set(**look)
         if entry.library not in told:
             told.add(entry.library)
-            lane.text(-1.95, place, entry.library, transform=lane.get_yaxis_transform(), va="center_baseline", **look)
+            panel.text(-1.95, place, entry.library, transform=panel.get_yaxis_transform(), va="center_baseline", **look)
 
 
-def _lane(lane: Axes, title: str, outcomes: list[Outcome], places: list[float]) -> None:
-    lane.set_xscale("log")
-    lane.set_xlim(LOWEST / 1.6, HIGHEST * 1.6)
-    lane.set_ylim(places[-1] - 0.8, 0.8)
+def _panel(panel: Axes, title: str, outcomes: list[Outcome], places: list[float]) -> None:
+    panel.set_xscale("log")
+    panel.set_xlim(LOWEST / 1.6, HIGHEST * 1.6)
+    panel.set_ylim(places[-1] - 0.8, 0.8)
     ours = [place for place, outcome in zip(places, outcomes, strict=True) if outcome.entry.library == OURS]
-    lane.axhspan(ours[-1] - 0.6, ours[0] + 0.6, color=WE, alpha=0.1, linewidth=0)
-    lane.axvline(1.0, color=GRID, linewidth=1, alpha=0.7, zorder=1)
+    panel.axhspan(ours[-1] - 0.6, ours[0] + 0.6, color=WE, alpha=0.1, linewidth=0)
+    panel.axvline(1.0, color=GRID, linewidth=1, alpha=0.7, zorder=1)
     for place, outcome in zip(places, outcomes, strict=True):
-        _dot(lane, place, outcome)
-    lane.set_title(title, color=INK, fontsize=9.5, fontweight="bold", pad=7)
-    lane.set_xticks([LOWEST, 1, HIGHEST], ["0.1", "1", "10"])
-    lane.minorticks_off()
-    lane.tick_params(axis="x", colors=INK, length=3, labelsize=8)
-    lane.tick_params(axis="y", length=0)
-    lane.patch.set_visible(False)
-    for side, spine in lane.spines.items():
+        _dot(panel, place, outcome)
+    panel.set_title(title, color=INK, fontsize=9.5, fontweight="bold", pad=7)
+    panel.set_xticks([LOWEST, 1, HIGHEST], ["0.1", "1", "10"])
+    panel.minorticks_off()
+    panel.tick_params(axis="x", colors=INK, length=3, labelsize=8)
+    panel.tick_params(axis="y", length=0)
+    panel.patch.set_visible(False)
+    for side, spine in panel.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(GRID)
 
 
-def _dot(lane: Axes, place: float, outcome: Outcome) -> None:
+def _dot(panel: Axes, place: float, outcome: Outcome) -> None:
     ratio = min(HIGHEST, max(LOWEST, outcome.ratio))
     if outcome.is_exact:
         color = WE if outcome.entry.library == OURS else INK
         size = 6.5 if outcome.entry.library == OURS else 5
-        lane.plot([1.0], [place], "o", color=color, markersize=size, linewidth=0, zorder=3)
+        panel.plot([1.0], [place], "o", color=color, markersize=size, linewidth=0, zorder=3)
         if outcome.errors:
-            _tell(lane, place, "raises", OFF, to_the_right=True)
+            _tell(panel, place, "raises", OFF, to_the_right=True)
         return
     color = NEAR if abs(outcome.ratio - 1) < 0.01 else OFF
-    lane.plot([1.0, ratio], [place, place], color=color, linewidth=2, alpha=0.5, zorder=2, solid_capstyle="butt")
+    panel.plot([1.0, ratio], [place, place], color=color, linewidth=2, alpha=0.5, zorder=2, solid_capstyle="butt")
     marker = "<" if outcome.ratio < LOWEST else ">" if outcome.ratio > HIGHEST else "o"
-    lane.plot([ratio], [place], marker, color=color, markersize=5.5, linewidth=0, zorder=3)
-    _tell(lane, place, ratio_text(outcome), color, to_the_right=outcome.ratio < 1)
+    panel.plot([ratio], [place], marker, color=color, markersize=5.5, linewidth=0, zorder=3)
+    _tell(panel, place, ratio_text(outcome), color, to_the_right=outcome.ratio < 1)
 
 
-def _tell(lane: Axes, place: float, text: str, color: str, *, to_the_right: bool) -> None:
+def _tell(panel: Axes, place: float, text: str, color: str, *, to_the_right: bool) -> None:
     """A word on the side where nothing is drawn."""
-    lane.annotate(
+    panel.annotate(
         text,
         (1.0, place),
         xytext=(7 if to_the_right else -7, 0),

@@ -1,7 +1,7 @@
-"""What a road to the server costs by itself: one plain script for one key, by ever plainer means.
+"""The least that a round trip to the server costs: one plain script for one key, by ever plainer means.
 
 Every limiter that decides on the server pays at least this: `redis-py` for one that is built on it, the bare socket for
-one that talks to the server itself, and the pipeline for one that sends many questions at once."""
+one that talks to the server itself, and the pipeline for one that sends many requests at once."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def _is_admitted(reply: Any) -> bool:
     return bool(reply[0] == 1)
 
 
-class _Line:
-    """A socket and a parser."""
+class _Connection:
+    """A socket and a parser: nothing else stands between a caller and the server."""
 
     def __init__(self, url: str, quota: Quota) -> None:
         parts = urlsplit(url)
@@ -81,24 +81,24 @@ class _Line:
 
 
 def _bare_socket(url: str, quota: Quota) -> Contender:
-    line = _Line(url, quota)
-    return Contender(FLOOR, "bare socket, one-key script", line.evalsha, _is_admitted, line.close)
+    connection = _Connection(url, quota)
+    return Contender(FLOOR, "bare socket, one-key script", connection.evalsha, _is_admitted, connection.close)
 
 
 def _pipelined(url: str, quota: Quota) -> Contender:
-    line = _Line(url, quota)
+    connection = _Connection(url, quota)
     name = f"bare socket, {DEPTH} scripts at once"
-    return Contender(FLOOR, name, line.evalsha_many, _is_admitted, line.close, per_call=DEPTH)
+    return Contender(FLOOR, name, connection.evalsha_many, _is_admitted, connection.close, per_call=DEPTH)
 
 
 def _pipelined_in_loop(url: str, quota: Quota) -> Contender:
-    line = _Line(url, quota)
+    connection = _Connection(url, quota)
 
     async def call(key: str) -> Any:
-        return line.evalsha_many(key)
+        return connection.evalsha_many(key)
 
     name = f"bare socket, {DEPTH} scripts at once"
-    return Contender(FLOOR, name, call, _is_admitted, line.close, per_call=DEPTH)
+    return Contender(FLOOR, name, call, _is_admitted, connection.close, per_call=DEPTH)
 
 
 def _client(url: str, quota: Quota) -> Contender:

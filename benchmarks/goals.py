@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from benchmarks import latency, server_cost
+from benchmarks import distinct, latency, server_cost
 from benchmarks.floors import BARE_SOCKET, CLIENT
 from benchmarks.measure import Column, Row, Table, ratio
 from benchmarks.peers import OURS
@@ -59,6 +59,25 @@ def to_best_peer(algorithm: str = DEFAULT, column: Column | None = None) -> Call
     return measure
 
 
+def to_best_of_each_kind(table: Table) -> float | None:
+    """The least of our algorithms' rows against the fastest peer with the same algorithm."""
+    owns = [row for row in table.measured if row.library == OURS]
+    ratios = [found for row in owns if (found := table.against_best_of_kind(row)) is not None]
+    return min(ratios, default=None)
+
+
+def to_hot_key(table: Table) -> float | None:
+    """Our calls for keys that are asked for once, against those for one hot key."""
+    own = _own(table)
+    return None if own is None else own.median(distinct.SHARE.name)
+
+
+def to_unleased(table: Table) -> float | None:
+    """Our row with a lease against the one without."""
+    leased, own = _own(table, f"{DEFAULT}, lease=True"), _own(table)
+    return None if leased is None or own is None else ratio(leased, own, table.columns[0].name)
+
+
 def to_row(library: str, algorithm: str, column: Column | None = None) -> Callable[[Table], float | None]:
     """Our row against one other."""
 
@@ -80,6 +99,9 @@ def to_library(library: str) -> Callable[[Table], float | None]:
     return measure
 
 
+IN_MEMORY: Final = {"known keys": "memory", "random keys": "memory-random", "new keys": "memory-new"}
+ONCE: Final = {"64 tasks": "distinct-64", "one blocking caller": "distinct-sync"}
+
 GOALS: Final = (
     Goal("64 tasks: the fastest peer's calls per second", "async-64", to_best_peer(), 10),
     Goal("512 tasks: the fastest peer's calls per second", "async-512", to_best_peer(), 15),
@@ -99,9 +121,30 @@ GOALS: Final = (
         100,
     ),
     Goal("in memory: the calls per second of `limits`", "memory", to_library("limits"), 5),
+    *(
+        goal
+        for what, table in IN_MEMORY.items()
+        for goal in (
+            Goal(f"in memory, {what}: the fastest peer's calls per second", table, to_best_peer(), 3),
+            Goal(
+                f"in memory, {what}: those of the fastest peer with the same algorithm, for each of ours",
+                table,
+                to_best_of_each_kind,
+                2,
+            ),
+        )
+    ),
+    *(
+        goal
+        for who, table in ONCE.items()
+        for goal in (
+            Goal(f"keys asked once, {who}: one hot key's calls per second", table, to_hot_key, 0.8),
+            Goal(f"keys asked once, leased, {who}: the calls per second without a lease", table, to_unleased, 0.8),
+        )
+    ),
     Goal(
         "64 tasks: the server's time for a one-key script",
-        server_cost.TOGETHER.name,
+        server_cost.MANY_TASKS.name,
         to_row(CLIENT.library, CLIENT.algorithm),
         0.6,
         at_least=False,
@@ -109,14 +152,14 @@ GOALS: Final = (
     Goal("the leanest peer's bytes for a key", "bytes", to_best_peer(), 1, at_least=False),
     Goal(
         "one task: the same client's wait for a one-key script (p50)",
-        latency.LONE.name,
+        latency.ONE_TASK.name,
         to_row(CLIENT.library, CLIENT.algorithm),
         1.25,
         at_least=False,
     ),
     Goal(
         "64 tasks: the shortest wait of a peer (p99)",
-        latency.TOGETHER.name,
+        latency.MANY_TASKS.name,
         to_best_peer(column=latency.P99),
         1,
         at_least=False,

@@ -38,19 +38,19 @@ SIZES: Final = (1_000, 10_000, 100_000, 1_000_000)
 
 
 @dataclass
-class Crew:
-    """The processes of one contender. They live through all rounds, and work when they are told to."""
+class Workers:
+    """The processes of one contender. They live through all rounds, and call when they are told to."""
 
     entry: Entry
-    members: list[tuple[SpawnProcess, Connection]] = field(default_factory=list)
+    started: list[tuple[SpawnProcess, Connection]] = field(default_factory=list)
 
     def work(self, processes: int, seconds: float) -> float:
         """Let so many of them call; returns the calls per second of all."""
-        lines = [line for _, line in self.members[:processes]]
+        connections = [connection for _, connection in self.started[:processes]]
         begins_ns = time.perf_counter_ns() + HEAD_START_NS
-        for line in lines:
-            line.send((begins_ns, begins_ns + int(seconds * 1e9)))
-        worked = [_received(line) for line in lines]
+        for connection in connections:
+            connection.send((begins_ns, begins_ns + int(seconds * 1e9)))
+        worked = [_received(connection) for connection in connections]
         return sum(calls for calls, _ in worked) / (max(ended_ns for _, ended_ns in worked) - begins_ns) * 1e9
 
 
@@ -59,26 +59,26 @@ def run_processes(bench: Bench) -> Table:
     clean(bench.base)
     columns = tuple(Column(f"{processes} process{'es' * (processes > 1)}") for processes in PROCESSES)
     with contextlib.ExitStack() as stack:
-        crews: dict[Contender, Crew] = {}
+        workers_of: dict[Contender, Workers] = {}
         rows: dict[Contender, Row] = {}
         for entry, url in zip(COMPARED, databases(bench.base), strict=False):
             contender = Contender(entry.library, entry.algorithm, str)
-            crews[contender] = stack.enter_context(_hired(entry, url))
+            workers_of[contender] = stack.enter_context(_started(entry, url))
             rows[contender] = Row(entry.library, entry.algorithm)
-        for crew in crews.values():  # all are starting by now; none calls before all are there
-            for _, line in crew.members:
-                _received(line)
-        for contender, crew in crews.items():
+        for workers in workers_of.values():  # all are starting by now; none calls before all are there
+            for _, connection in workers.started:
+                _received(connection)
+        for contender, workers in workers_of.items():
             try:
-                for _, line in crew.members:
-                    line.send("warm up")
-                    _received(line)
+                for _, connection in workers.started:
+                    connection.send("warm up")
+                    _received(connection)
             except Exception as error:
                 rows[contender].failure = describe(error)
         for column, processes in zip(columns, PROCESSES, strict=True):
 
             def take(contender: Contender, slice_s: float, name: str = column.name, many: int = processes) -> Any:
-                return {name: crews[contender].work(many, slice_s)}
+                return {name: workers_of[contender].work(many, slice_s)}
 
             interleave(rows, take, bench.pace.rounds, bench.pace.slice_s * 4, bench.tick)
     clean(bench.base)
@@ -89,39 +89,39 @@ def run_processes(bench: Bench) -> Table:
 
 
 @contextlib.contextmanager
-def _hired(entry: Entry, url: str) -> Iterator[Crew]:
-    crew, context = Crew(entry), multiprocessing.get_context("spawn")
+def _started(entry: Entry, url: str) -> Iterator[Workers]:
+    workers, context = Workers(entry), multiprocessing.get_context("spawn")
     for _ in range(max(PROCESSES)):
         ours, theirs = context.Pipe()
-        process = context.Process(target=_member, args=(theirs, entry.library, entry.algorithm, url), daemon=True)
+        process = context.Process(target=_work, args=(theirs, entry.library, entry.algorithm, url), daemon=True)
         process.start()
         theirs.close()
-        crew.members.append((process, ours))
+        workers.started.append((process, ours))
     try:
-        yield crew
+        yield workers
     finally:
-        for _, line in crew.members:
+        for _, connection in workers.started:
             with contextlib.suppress(OSError):
-                line.send(None)
-        for process, line in crew.members:
+                connection.send(None)
+        for process, connection in workers.started:
             process.join(5)
             if process.is_alive():
                 process.kill()
-            line.close()
+            connection.close()
 
 
-def _received(line: Connection) -> tuple[int, int]:
+def _received(connection: Connection) -> tuple[int, int]:
     """How many calls were made, and when the last one ended."""
-    answer = line.recv()
+    answer = connection.recv()
     if isinstance(answer, str):
         raise RuntimeError(answer)
     calls, ended_ns = answer
     return calls, ended_ns
 
 
-def _member(line: Connection, library: str, algorithm: str, url: str) -> None:
-    """A process of a crew: answers when it is there, and again when it is warm. Then, for two instants, it calls from
-    the one to the other, by the clock that all processes of a machine share. None ends it."""
+def _work(connection: Connection, library: str, algorithm: str, url: str) -> None:
+    """The work of one process: it answers when it is there, and again when it is warm. Then, for two instants, it calls
+    from the one to the other, by the clock that all processes of a machine share. None ends it."""
 
     async def open_it(maker: Callable[..., Contender]) -> Contender:
         return maker(url, BOUNDLESS)
@@ -130,27 +130,27 @@ def _member(line: Connection, library: str, algorithm: str, url: str) -> None:
         try:
             maker = find(library, algorithm).open_async
             assert maker is not None
-            line.send((0, 0))
-            if line.recv() is None:
+            connection.send((0, 0))
+            if connection.recv() is None:
                 return
             contender = runner.run(open_it(maker))
             runner.run(slice_async(contender, iter(USERS), FOREVER_NS, TASKS))
-            line.send((0, 0))
+            connection.send((0, 0))
             keys = in_turn(USERS)
-            while (span := line.recv()) is not None:
+            while (span := connection.recv()) is not None:
                 begins_ns, until_ns = span
                 time.sleep(max(0, begins_ns - time.perf_counter_ns()) / 1e9)
                 slice_ = runner.run(slice_async(contender, keys, until_ns, TASKS))
                 try:
                     check(contender, slice_.answers, always)
                 except Exception as error:
-                    line.send(describe(error))
+                    connection.send(describe(error))
                 else:
-                    line.send((slice_.calls, time.perf_counter_ns()))
+                    connection.send((slice_.calls, time.perf_counter_ns()))
         except EOFError:
             return
         except Exception as error:
-            line.send(describe(error))
+            connection.send(describe(error))
 
 
 # More keys
@@ -162,7 +162,7 @@ for number = ARGV[3], ARGV[4] do
   redis.call('RESTORE', KEYS[1] .. string.format('%d', number) .. KEYS[2], ARGV[1], ARGV[2], 'REPLACE')
 end
 """
-BITE: Final = 20_000
+PER_SCRIPT: Final = 20_000
 
 
 def run_keys(bench: Bench) -> Table:
@@ -190,15 +190,15 @@ def run_keys(bench: Bench) -> Table:
 
 
 def fill(url: str, begin: int, end: int) -> None:
-    """Copy what a library keeps for the sample key to the members from one number to another."""
+    """Copy what a library keeps for the sample key to the keys from one number to another."""
     client: Any = redis.Redis.from_url(url, socket_timeout=60)
     script = client.register_script(FILL)
     for name in client.keys(f"*{SAMPLE}*"):
         before, _, after = name.partition(SAMPLE.encode())
         keys = [before + SAMPLE.rstrip("0").encode(), after]
         kept, lives_ms = client.dump(name), max(0, client.pttl(name))
-        for first in range(begin, end, BITE):
-            script(keys=keys, args=[lives_ms, kept, first, min(first + BITE, end) - 1])
+        for first in range(begin, end, PER_SCRIPT):
+            script(keys=keys, args=[lives_ms, kept, first, min(first + PER_SCRIPT, end) - 1])
     client.close()
 
 

@@ -14,8 +14,8 @@ from benchmarks.speed import Bench, opened
 
 P50: Final = Column("p50, µs", more_is_better=False)
 P99: Final = Column("p99, µs", more_is_better=False)
-LONE: Final = Scenario("latency-1", "how long one task waits", "async", 1, (*ASYNC, CLIENT), stretch=1.5)
-TOGETHER: Final = Scenario(
+ONE_TASK: Final = Scenario("latency-1", "how long one task waits", "async", 1, (*ASYNC, CLIENT), stretch=1.5)
+MANY_TASKS: Final = Scenario(
     "latency-64",
     "how long each of 64 tasks waits, all asking without a pause",
     "async",

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 from threading import Barrier
 from typing import Any, Final, NamedTuple
 
-from benchmarks.shape import OURS, Contender
+from benchmarks.shape import OURS, Contender, kind_of
 
 FLOOR: Final = "no limiter"
-"""No library: what the road to the server costs by itself."""
+"""No library: what it costs to reach the server at all."""
 SEED: Final = 1
 CHUNK: Final = 20
 """So many calls between two looks at the clock."""
@@ -77,6 +77,8 @@ class Table:
     columns: tuple[Column, ...]
     rows: list[Row]
     remark: str = ""
+    by_kind: bool = False
+    """Is each row to be compared with the best peer of the same kind, too?"""
 
     @property
     def measured(self) -> list[Row]:
@@ -92,10 +94,14 @@ class Table:
     def row(self, library: str, algorithm: str) -> Row:
         return next(row for row in self.rows if (row.library, row.algorithm) == (library, algorithm))
 
-    def best_peer(self, column: Column | None = None) -> Row | None:
-        """The fastest (or leanest) of the others."""
+    def best_peer(self, column: Column | None = None, kind: str | None = None) -> Row | None:
+        """The fastest (or leanest) of the others; of those of one kind of algorithm, if it is named."""
         column = column or self.columns[0]
-        peers = [row for row in self.measured if row.library not in (OURS, FLOOR)]
+        peers = [
+            row
+            for row in self.measured
+            if row.library not in (OURS, FLOOR) and (kind is None or kind_of(row.algorithm) == kind)
+        ]
         if not peers:
             return None
         best = max if column.more_is_better else min
@@ -105,6 +111,11 @@ class Table:
         """How many times the best peer's number a row's is."""
         best = self.best_peer(column)
         return None if best is None else ratio(row, best, (column or self.columns[0]).name)
+
+    def against_best_of_kind(self, row: Row) -> float | None:
+        """How many times the number of the best peer with the same kind of algorithm a row's is."""
+        best = self.best_peer(kind=kind_of(row.algorithm))
+        return None if best is None else ratio(row, best, self.columns[0].name)
 
 
 def ratio(own: Row, other: Row, column: str) -> float:

@@ -20,9 +20,19 @@ def number(row: Row, column: Column) -> str:
     return f"{row.median(column.name):,.{column.decimals}f}"
 
 
-def against(table: Table, row: Row) -> str:
-    found = table.against_best_peer(row)
-    return "" if found is None else f"{found:.2f}×"
+def comparisons(table: Table) -> tuple[str, ...]:
+    """The heads of the columns that compare, if there is anybody to compare with."""
+    if table.best_peer() is None:
+        return ()
+    return ("of the best peer", *(["of the best with its algorithm"] * table.by_kind))
+
+
+def compared(table: Table, row: Row) -> tuple[str, ...]:
+    """A row's cells in them."""
+    if table.best_peer() is None:
+        return ()
+    found = [table.against_best_peer(row), *([table.against_best_of_kind(row)] * table.by_kind)]
+    return tuple("" if one is None else f"{one:.2f}×" for one in found)
 
 
 # On the terminal
@@ -34,10 +44,11 @@ def on_terminal(table: Table) -> rich_table.Table:
         drawn.add_column(name)
     for column in table.columns:
         drawn.add_column(column.name, justify="right")
-    drawn.add_column("of the best peer", justify="right")
+    for head in comparisons(table):
+        drawn.add_column(head, justify="right")
     for row in table.measured:
         numbers = [number(row, column) for column in table.columns]
-        drawn.add_row(row.library, row.algorithm, *numbers, against(table, row), style=STYLES.get(row.library, ""))
+        drawn.add_row(row.library, row.algorithm, *numbers, *compared(table, row), style=STYLES.get(row.library, ""))
     for row in table.failed:
         drawn.add_row(row.library, row.algorithm, Text(row.failure, "red"), style="dim")
     if remarks := [table.remark] * bool(table.remark) + _repeated(table):
@@ -98,8 +109,8 @@ def in_markdown(about: dict[str, str], tables: Iterable[Table], found: Iterable[
 
 
 INTRODUCTION: Final = """\
-headgate beside its peers, and beside the bare road to the server, in one run of `make bench`, which writes this page
-and its picture."""
+headgate beside its peers, and beside the bare cost of a round trip to the server, in one run of `make bench`, which
+writes this page and its picture."""
 HOW: Final = """\
 Each library is used as its own documentation says, with the client, the pool and the settings that it chooses by
 itself. In each round, every contender has a slice of time, in a new random order, so that what slows the machine down
@@ -111,23 +122,24 @@ did not answer, has no number here.
 What this is not: a network. The callers and the server share one machine and its cores, so it shows what a library
 costs, not what a distance costs. What differs by a few hundredths is equal.
 
-Rows of `no limiter` are no library. They show what a road to the server costs: the plainest script that can limit one
-key, called once for each decision, through redis-py, through a bare socket with hiredis, or 64 of them at once through
-that socket. A *fixed window* of a peer is mostly a plain `INCR`: cheap, and up to twice the limit around an edge."""
+Rows of `no limiter` are no library. They show the least that a round trip to the server costs: the plainest script that
+can limit one key, called once for each decision, through redis-py, through a bare socket with hiredis, or 64 of them at
+once through that socket. A *fixed window* of a peer is mostly a plain `INCR`: cheap, and up to twice the limit around
+an edge."""
 
 
 def _section(table: Table) -> str:
-    head = ("library", "algorithm", *(column.name for column in table.columns), "of the best peer")
+    head = ("library", "algorithm", *(column.name for column in table.columns), *comparisons(table))
     rows = []
     for row in table.measured:
-        cells = (row.library, row.algorithm, *(number(row, column) for column in table.columns), against(table, row))
+        cells = (row.library, row.algorithm, *(number(row, column) for column in table.columns), *compared(table, row))
         rows.append(tuple(_marked(row, cell) for cell in cells))
-    blanks = [""] * len(table.columns)
+    blanks = [""] * (len(table.columns) + table.by_kind)
     rows += [(row.library, row.algorithm, *blanks, f"no number: {row.failure}") for row in table.failed]
     parts = [f"## {table.title[0].upper()}{table.title[1:]}"]
     if table.remark:
         parts.append(table.remark)
-    parts.append(_markdown_table(head, "ll" + "r" * (len(table.columns) + 1), rows))
+    parts.append(_markdown_table(head, "ll" + "r" * (len(head) - 2), rows))
     parts += _repeated(table)
     return "\n\n".join(parts)
 
@@ -186,6 +198,7 @@ def _table_in_json(table: Table) -> dict[str, Any]:
                 "medians": {column.name: row.median(column.name) for column in table.columns},
                 "rounds": row.rounds,
                 "of_the_best_peer": table.against_best_peer(row),
+                "of_the_best_with_the_same_algorithm": table.against_best_of_kind(row) if table.by_kind else None,
             }
             for row in table.measured
         ],

@@ -22,13 +22,20 @@ BOUNDLESS: Final = Quota(100_000_000, LONG_S)
 """For one hot key: never reached in a run."""
 TIGHT: Final = Quota(5, LONG_S)
 """For an attack: what is exhausted stays so."""
+ROOMY: Final = Quota(10_000, 36)
+"""A million an hour: what was spent is earned again within 3.6 ms, long before the same key is met again."""
+EVERYDAY: Final = Quota(100, 60)
+"""What a stranger owes is over before the next slice, and whoever keeps it has to forget it some time."""
 
 USERS: Final = tuple(f"user:{number}" for number in range(100))
 MORE_USERS: Final = tuple(f"user:{number}" for number in range(1_000))
 MANY_USERS: Final = tuple(f"user:{number}" for number in range(100_000))
 ATTACKERS: Final = tuple(f"attacker:{number}" for number in range(90))
+CROWD: Final = tuple(f"user:{number}" for number in range(20_000))
 CITIZENS: Final = 40_000
 HOT_KEY: Final = "everybody"
+
+FORGETS: Final = "The memory store of throttled-py keeps 1,024 keys, and forgets what the others owe."
 
 REMEMBERS_NO_DENIALS: Final = ours("token bucket", "remember_denials=0", remember_denials=0)
 LEASED: Final = ours("token bucket", "lease=True", lease=True)
@@ -42,6 +49,21 @@ def in_turn(keys: Sequence[str]) -> Iterator[str]:
 def shuffled(keys: Sequence[str]) -> Iterator[str]:
     """Each key once, in random order, again and again."""
     return in_turn(random.Random(SEED).sample(keys, len(keys)))
+
+
+def at_random() -> Iterator[str]:
+    """One of 20,000 keys, whichever. Drawn beforehand, since drawing takes its time."""
+    return in_turn(_drawn())
+
+
+@functools.cache
+def _drawn() -> tuple[str, ...]:
+    return tuple(random.Random(SEED).choices(CROWD, k=10 * len(CROWD)))
+
+
+def strangers() -> Iterator[str]:
+    """Keys that were never seen before."""
+    return map("203.0.%d".__mod__, itertools.count())
 
 
 def under_attack() -> Iterator[str]:
@@ -90,6 +112,10 @@ class Scenario:
     expects: Callable[[str], bool] = always
     stretch: float = 1.0
     """How many times as long as others its slices are."""
+    made_before: int = 0
+    """For each second of a slice, so many keys are made before it begins: for calls that are quicker than that."""
+    by_kind: bool = False
+    """Is each algorithm to be compared with the best peer's same one, too?"""
     remark: str = ""
 
 
@@ -224,16 +250,42 @@ SCENARIOS: Final = (
     ),
     Scenario(
         "memory",
-        "in memory, one blocking caller",
+        "in memory, 1,000 known keys",
         "memory",
         1,
         MEMORY,
         keys=lambda: in_turn(MORE_USERS),
         warming=MORE_USERS,
+        by_kind=True,
+        remark="One blocking caller; all of these keys owe something.",
+    ),
+    Scenario(
+        "memory-random",
+        "in memory, 20,000 keys at random",
+        "memory",
+        1,
+        MEMORY,
+        ROOMY,
+        at_random,
+        CROWD,
+        by_kind=True,
+        remark=f"One blocking caller. A million an hour for each key: most owe nothing when met again. {FORGETS}",
+    ),
+    Scenario(
+        "memory-new",
+        "in memory, keys never seen before",
+        "memory",
+        1,
+        MEMORY,
+        EVERYDAY,
+        strangers,
+        by_kind=True,
+        made_before=2_000_000,
+        remark=f"One blocking caller, 100 a minute for each key. {FORGETS}",
     ),
     Scenario(
         "memory-denied",
-        "in memory, one blocking caller, all denied",
+        "in memory, all denied",
         "memory",
         1,
         MEMORY,
@@ -241,5 +293,7 @@ SCENARIOS: Final = (
         lambda: in_turn(ATTACKERS),
         ATTACKERS * (TIGHT.tokens + 1),
         never,
+        by_kind=True,
+        remark="One blocking caller.",
     ),
 )

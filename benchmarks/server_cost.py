@@ -15,7 +15,7 @@ from benchmarks.speed import Bench, clean, opened
 
 CPU: Final = Column("server µs per decision", more_is_better=False, decimals=2)
 COMMANDS: Final = Column("of which in commands", more_is_better=False, decimals=2)
-LONE: Final = Scenario(
+ONE_CALLER: Final = Scenario(
     "server-1",
     "the server's work for one blocking caller",
     "blocking",
@@ -23,13 +23,13 @@ LONE: Final = Scenario(
     (*BLOCKING, CLIENT),
     remark="The server process's own time, by INFO cpu, and what INFO commandstats counts for scripts and commands.",
 )
-TOGETHER: Final = Scenario(
+MANY_TASKS: Final = Scenario(
     "server-64",
     "the server's work for 64 tasks",
     "async",
     64,
     (*ASYNC, CLIENT),
-    remark="As above. Calls that travel together share the cost of a trip.",
+    remark="As above. Calls of one batch share the cost of its round trip.",
 )
 SCRIPTS: Final = ("eval", "evalsha", "fcall")
 OURSELVES: Final = ("info", "config", "client", "ping", "select", "hello", "auth")

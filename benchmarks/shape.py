@@ -58,8 +58,13 @@ class Entry:
 
     @property
     def kind(self) -> str:
-        """What may be compared with each other. GCRA is a token bucket by another name."""
-        return _SAME_AS.get(self.algorithm, self.algorithm)
+        """What may be compared with each other."""
+        return kind_of(self.algorithm)
+
+
+def kind_of(algorithm: str) -> str:
+    """GCRA is a token bucket by another name."""
+    return _SAME_AS.get(algorithm, algorithm)
 
 
 _SAME_AS: Final = {"GCRA": "token bucket", "leaking bucket": "token bucket"}

@@ -1,7 +1,7 @@
 """A request that counts for a user, an address and everybody, and may pass only if all three have room.
 
-Ours is one group: all is spent or nothing is, in one trip. No peer has groups over several keys, so its users ask three
-times, stop at the first denial, and what was already spent stays spent."""
+Ours is one group: all is spent or nothing is, in one round trip. No peer has groups over several keys, so its users ask
+three times, stop at the first denial, and what was already spent stays spent."""
 
 from __future__ import annotations
 

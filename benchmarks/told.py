@@ -27,7 +27,7 @@ Teller = Callable[[Contender, Any], float]
 
 
 def _limits_tells(contender: Contender, _: Any) -> float:
-    """It takes a further trip, as its documentation shows."""
+    """It takes another round trip, as its documentation shows."""
     hit: Any = contender.call
     return float(hit.func.__self__.get_window_stats(hit.args[0], KEY).reset_time - time.time())
 

@@ -78,16 +78,16 @@ def ask(limit: Limit) -> Story:
 
 
 def draw(stories: dict[str, Story]) -> Figure:
-    """One lane for the demand, and one for each limit."""
+    """One panel for the demand, and one for each limit."""
     figure = Figure(figsize=(9.6, 9.2), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.06, hspace=0.05)  # type: ignore[union-attr,call-arg]
-    lanes = figure.subplots(len(stories) + 1, 1, sharex=True)
-    first, *others = lanes
+    panels = figure.subplots(len(stories) + 1, 1, sharex=True)
+    first, *others = panels
     _bars(first, demand(), DEMAND)
     _title(first, "what is asked for", f"{len(demand())} requests, limit {RATE} per {PERIOD} s")
-    for lane, (name, story) in zip(others, stories.items(), strict=True):
-        _lane(lane, story, has_edges="window" in name)
-        _title(lane, name, f"{REMARKS[name]}  ·  at most {story.most_in(PERIOD)} in any {PERIOD} s")
+    for panel, (name, story) in zip(others, stories.items(), strict=True):
+        _panel(panel, story, has_edges="window" in name)
+        _title(panel, name, f"{REMARKS[name]}  ·  at most {story.most_in(PERIOD)} in any {PERIOD} s")
     others[-1].set_xlabel("seconds", color=INK)
     figure.legend(
         handles=[
@@ -104,43 +104,43 @@ def draw(stories: dict[str, Story]) -> Figure:
     return figure
 
 
-def _lane(lane: Axes, story: Story, *, has_edges: bool) -> None:
-    _bars(lane, demand(), DEMAND, alpha=0.25)
-    _bars(lane, story.admitted, ADMITTED)
+def _panel(panel: Axes, story: Story, *, has_edges: bool) -> None:
+    _bars(panel, demand(), DEMAND, alpha=0.25)
+    _bars(panel, story.admitted, ADMITTED)
     changes = {0, END * 1_000_000, *story.admitted, *(instant + PERIOD * 1_000_000 for instant in story.admitted)}
     times = sorted(time for time in changes if time <= END * 1_000_000)
     seconds = [time / 1e6 for time in times]
     sums = [story.in_last(PERIOD * 1_000_000, time) for time in times]
-    lane.plot(seconds, sums, color=SUM, linewidth=1.6, drawstyle="steps-post")
+    panel.plot(seconds, sums, color=SUM, linewidth=1.6, drawstyle="steps-post")
     above = [max(total, RATE) for total in sums]
-    lane.fill_between(seconds, RATE, above, step="post", color=SUM, alpha=0.25, linewidth=0)
-    lane.axhline(RATE, color=GRID, linestyle=(0, (4, 3)), linewidth=1)
+    panel.fill_between(seconds, RATE, above, step="post", color=SUM, alpha=0.25, linewidth=0)
+    panel.axhline(RATE, color=GRID, linestyle=(0, (4, 3)), linewidth=1)
     if has_edges:
         for edge in range(0, END + 1, PERIOD):
-            lane.axvline(edge, color=GRID, linewidth=0.6, alpha=0.6)
+            panel.axvline(edge, color=GRID, linewidth=0.6, alpha=0.6)
 
 
-def _bars(lane: Axes, instants: list[int], color: str, alpha: float = 1.0) -> None:
+def _bars(panel: Axes, instants: list[int], color: str, alpha: float = 1.0) -> None:
     heights = Counter(instant // 1_000_000 for instant in instants)
     bars = [
         MplPath([(second, 0), (second, height), (second + 0.86, height), (second + 0.86, 0), (second, 0)], closed=True)
         for second, height in sorted(heights.items())
     ]
-    lane.add_patch(PathPatch(MplPath.make_compound_path(*bars), color=color, alpha=alpha, linewidth=0))
-    lane.set_xlim(0, END)
-    lane.set_ylim(0, 23)
-    lane.set_xticks(range(0, END + 1, PERIOD))
-    lane.set_yticks([0, RATE, 2 * RATE])
-    lane.tick_params(colors=INK, length=3, labelsize=9)
-    lane.patch.set_visible(False)
-    for side, spine in lane.spines.items():
+    panel.add_patch(PathPatch(MplPath.make_compound_path(*bars), color=color, alpha=alpha, linewidth=0))
+    panel.set_xlim(0, END)
+    panel.set_ylim(0, 23)
+    panel.set_xticks(range(0, END + 1, PERIOD))
+    panel.set_yticks([0, RATE, 2 * RATE])
+    panel.tick_params(colors=INK, length=3, labelsize=9)
+    panel.patch.set_visible(False)
+    for side, spine in panel.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(GRID)
 
 
-def _title(lane: Axes, name: str, remark: str) -> None:
-    lane.set_title(name, loc="left", color=INK, fontsize=11, fontweight="bold", pad=4)
-    lane.set_title(remark, loc="right", color=INK, fontsize=9.5, pad=4)
+def _title(panel: Axes, name: str, remark: str) -> None:
+    panel.set_title(name, loc="left", color=INK, fontsize=11, fontweight="bold", pad=4)
+    panel.set_title(remark, loc="right", color=INK, fontsize=9.5, pad=4)
 
 
 def main() -> int:

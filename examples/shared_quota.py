@@ -27,9 +27,7 @@ def work(limiter: Limiter, calls: int) -> Counter[str]:
 
 
 def main() -> None:
-    with Limiter(
-        "fixed-window 1500/hour", store=STORE, name="vendor-quota", timeout=5, lease=Lease(max_tokens=100)
-    ) as limiter:
+    with Limiter("fixed-window 1500/hour", store=STORE, name="vendor-quota", lease=Lease(max_tokens=100)) as limiter:
         limiter.reset("vendor")
         with ThreadPoolExecutor(8) as workers:
             told = sum(workers.map(lambda _: work(limiter, CALLS // 8), range(8)), Counter[str]())

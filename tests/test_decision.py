@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from headgate import Decision, FixedWindow, InvalidUse, Lease, Limit, Limiter, ManualClock, MemoryStore, TokenBucket
 from headgate.algorithms import Facts
-from headgate.decision import SourcedDecision, leave
+from headgate.decision import undecided
 from headgate.denials import DenialMemory
-from headgate.hits import ONLY_AS_LAST, Group, Hit
+from headgate.hits import Group, Hit
 from headgate.lease import Draw, Leases
 
 
@@ -109,7 +109,7 @@ def test_a_wait_is_what_the_slowest_limit_needs() -> None:
 def test_a_decision_that_the_store_did_not_make_has_no_facts() -> None:
     group = Group((hit("a"), hit("b")))
     for allowed, source in ((True, "fail_open"), (False, "fail_closed")):
-        made = SourcedDecision(group, 0, allowed, (), source)  # type: ignore[arg-type]
+        made = Decision(group, 0, allowed, (), source)  # type: ignore[arg-type]
         assert made.source == source
         assert (made.binding, made.remaining, made.reset_after_us, made.wait_us) == ("a", 0, 0, 0)
         assert made.retry_after_us == (0 if allowed else 1_000_000)
@@ -157,11 +157,11 @@ def leased(limit: Limit) -> Decision:
     """A decision on a token that was drawn before."""
     clock = ManualClock()
     leases = Leases(limit, "api", Lease(max_tokens=3), clock)
-    draw = Draw(Group((Hit(limit, "k", "api", 3, "", ONLY_AS_LAST),)), clock())
+    draw = Draw(Group((Hit(limit, "k", "api", 3, gives_back_only_as_last=True),)), clock())
     leases._drawing["k"] = draw
     (ahead,) = MemoryStore(clock).decide([draw.group])
     leases.drawn(draw, ahead)
-    made = leases.single(leave)("k", 1)
+    made = leases.single(undecided)("k", 1)
     assert made is not None
     return made
 
@@ -182,7 +182,7 @@ def test_a_decision_travels_between_processes() -> None:
         limiter.try_acquire({"user": "1", "job": "2"}),
         single.try_acquire("k"),
         single.peek("k", 3),
-        SourcedDecision(group, 0, True, (), "fail_open"),
+        Decision(group, 0, True, (), "fail_open"),
     ):
         for again in (pickle.loads(pickle.dumps(made)), copy.copy(made), copy.deepcopy(made)):
             assert repr(again) == repr(made)

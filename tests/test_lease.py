@@ -313,7 +313,7 @@ def test_an_event_loop_that_ended_takes_its_returns_with_it(store: RedisStore) -
 
     loop = asyncio.new_event_loop()
     loop.run_until_complete(ask(25))
-    returning = limiter._returning
+    returning = limiter._returner.task
     assert returning is not None
     coroutine: Any = returning.get_coro()
     coroutine.close()  # as the garbage collector would, some time

@@ -8,6 +8,7 @@
 This module is the face of the library, and holds no logic.
 """
 
+from headgate.breaker import Breaker
 from headgate.clock import Clock, ManualClock
 from headgate.decision import Decision
 from headgate.errors import (
@@ -32,6 +33,7 @@ from headgate.limiter import AsyncLimiter, Limiter
 from headgate.limiter.holds import Hold
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.limits.grammar import parse_limit
+from headgate.observer import Observer
 from headgate.stores import Store
 from headgate.stores.memory import MemoryStore
 
@@ -40,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AcquireTimeout",
     "AsyncLimiter",
+    "Breaker",
     "Clock",
     "Concurrency",
     "CostExceedsCapacity",
@@ -61,6 +64,7 @@ __all__ = [
     "ManualClock",
     "MemoryStore",
     "MissingExtra",
+    "Observer",
     "SlidingLog",
     "SlidingWindow",
     "Store",

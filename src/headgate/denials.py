@@ -1,6 +1,6 @@
 """The memory of denials: a denied hit says when it can next succeed, and until then nobody has to be asked.
 
-It is exact: what is denied here, the store would have denied. A denial counts from the moment at which the question
+It is exact: what is denied here, the store would have denied. A denial counts from the moment at which the request
 was *sent*, so that it ends here no later than at the store, and each hit of a group is remembered by itself. It cannot
 know what others give back or reset meanwhile, nor that a limit was raised elsewhere; so it ends after a second at the
 latest. What is given back or reset through this store is forgotten at once. Slots are never remembered: nobody knows
@@ -19,21 +19,16 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final
 
-from headgate.algorithms import Facts
 from headgate.clock import Clock, in_nanoseconds, monotonic_us
-from headgate.decision import Decision, Single, SourcedDecision, ToldDecision
+from headgate.decision import Decision, Remembered, RememberedDenial, Single
 from headgate.hits import Group, Hit
 from headgate.limits import Concurrency, Limit, SlidingLog
 from headgate.runtime.interned import Interned
 
 MAX_DENIALS: Final = 50_000
-"""How many denials of one limit are remembered before the older half of them is forgotten."""
+"""The number of denials of one limit that are remembered before the older half of them is forgotten."""
 MAX_KEPT: Final = 1_024
 """For how many limits that no limiter has, denials are kept."""
-
-_Entry = tuple[int, Limit, int, int, int, tuple[int, ...], int]
-"""`(until_ns, limit, cost, most, learned_us, facts, now_us)`: denied before `until_ns` by our clock, for this limit,
-this cost and larger ones up to `most`; the facts, with the store's time, were those at `learned_us`."""
 
 
 class _Table:
@@ -42,40 +37,13 @@ class _Table:
     __slots__ = ("__weakref__", "kept_until_us", "latest", "older")
 
     def __init__(self) -> None:
-        self.latest: dict[str, _Entry] = {}
-        self.older: dict[str, _Entry] = {}
+        self.latest: dict[str, Remembered] = {}
+        self.older: dict[str, Remembered] = {}
         self.kept_until_us = 0
 
 
-class RememberedDenial(ToldDecision):
-    """A denial from memory, of a single hit. It was told what was remembered, and says on demand how that has aged."""
-
-    __slots__ = ("at_ns",)
-
-    source = "memory_of_denial"
-    allowed = False
-    told: _Entry
-    at_ns: int
-    """When it was recalled, by our clock."""
-
-    @property
-    def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
-        """When the store would have decided, by its clock."""
-        return self.told[6] + self._elapsed_us
-
-    @property
-    def facts(self) -> tuple[Facts, ...]:
-        """What the store answered, as it has aged."""
-        _, limit, denied_cost, _, _, facts, _ = self.told
-        return (limit.age_denial(facts, self._elapsed_us, denied_cost, self.cost),)
-
-    @property
-    def _elapsed_us(self) -> int:
-        return self.at_ns // 1_000 - self.told[4]
-
-
 class DenialMemory:
-    """What was denied lately, for one store. Safe to share between threads and tasks.
+    """The denials of late of one store. Safe to share between threads and tasks.
 
     Limits come and go, as tenants do: what is known of one goes with the limiters that have it, or, where none has (a
     limiter of several limits, say), when its denials are over.
@@ -93,7 +61,8 @@ class DenialMemory:
         self.clock = clock
         self._numbers = itertools.count(1)
         self.forgettings = 0
-        """The number of the last time that something was forgotten. A question that was sent before teaches nothing."""
+        """The number of the last time that something was forgotten. The answer to what was sent before teaches
+        nothing."""
 
     @property
     def clock(self) -> Clock:
@@ -105,8 +74,8 @@ class DenialMemory:
         self._clock, self._time_ns = clock, in_nanoseconds(clock)
 
     def single(self, limit: Limit, name: str) -> Single:
-        """What recalls the denial of a single hit of `limit`, by key and cost. It leaves to others (None) what is no
-        plain key or cost.
+        """Make what recalls the denial of a single hit of `limit`, by key and cost. It leaves to others (None) what is
+        no plain key or cost.
         """
         asked, table = (limit, name), self._table(name, limit)
 
@@ -140,11 +109,14 @@ class DenialMemory:
             if table is None:
                 continue
             entry = table.latest.get(hit.key) or table.older.get(hit.key)
-            if entry is None or at_ns >= entry[0] or not entry[2] <= hit.cost <= entry[3] or hit.limit != entry[1]:
+            if entry is None:
                 continue
-            elapsed_us = at_ns // 1_000 - entry[4]
-            facts = hit.limit.age_denial(entry[5], elapsed_us, entry[2], hit.cost)
-            return SourcedDecision(Group((hit,)), entry[6] + elapsed_us, False, (facts,), "memory_of_denial")
+            until_ns, limit, least, most, offset_us, denied, denied_us = entry
+            if at_ns >= until_ns or not least <= hit.cost <= most or hit.limit != limit:
+                continue
+            now_us = at_ns // 1_000 + offset_us
+            facts = hit.limit.age_denial(denied, now_us - denied_us, least, hit.cost)
+            return Decision(Group((hit,)), now_us, False, (facts,), "memory_of_denial")
         return None
 
     def learn(self, decision: Decision, sent_us: int, forgettings: int) -> None:
@@ -166,7 +138,7 @@ class DenialMemory:
         # When a larger one fits a log, the log was not asked.
         most = hit.cost if isinstance(hit.limit, SlidingLog) else hit.limit.capacity
         learnt_us = self.clock()
-        table.latest[hit.key] = (until_us * 1_000, hit.limit, hit.cost, most, learnt_us, facts, now_us)
+        table.latest[hit.key] = (until_us * 1_000, hit.limit, hit.cost, most, now_us - learnt_us, facts, now_us)
         if until_us > table.kept_until_us:
             self._keep(table, learnt_us)
 

@@ -16,8 +16,8 @@ Result = TypeVar("Result")
 Command = TypeVar("Command")
 
 Plan = Generator[Command, Any, Result]
-"""What yields commands, receives a reply for each, and returns a result. `Any`: a reply's type follows from its
-command."""
+"""A generator that yields commands, receives a reply for each, and returns a result. `Any`: a reply's type follows from
+its command."""
 
 
 def drive(plan: Plan[Command, Result], send: Callable[[Command], Any]) -> Result:

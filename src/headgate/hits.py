@@ -1,15 +1,15 @@
-"""What a store is asked: hits, groups of hits, and what to do with them. Plain values; no I/O."""
+"""Requests to a store: hits, groups of hits, and what to do with them. Plain values; no I/O."""
 
 from __future__ import annotations
 
 from numbers import Integral, Number
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from headgate.errors import CostExceedsCapacity, InvalidCost
 from headgate.limits import Limit, integer_of
 
 Action = Literal["spend", "peek", "give_back", "take", "renew", "forget"]
-"""What to do with a group.
+"""The action to take on a group.
 
 - `spend`: judge all hits, and take all their costs or none.
 - `peek`: judge, and take nothing.
@@ -22,11 +22,6 @@ All but `spend` and `peek` go in groups of one hit.
 """
 
 
-ONLY_AS_LAST: Final = "only as last"
-"""See `Hit.receipt`. So it is where tokens are leased: what is given back from the middle would move what lies behind
-it in the bucket, and some of that may be somebody's lease."""
-
-
 class Hit(NamedTuple):
     """One (limit, key, cost) to be judged."""
 
@@ -36,19 +31,22 @@ class Hit(NamedTuple):
     name: str
     """The limit's name, part of where its state lives."""
     cost: int = 1
-    """How many tokens."""
+    """The tokens that are asked for."""
     holder: str = ""
     """Who holds the slots (`Concurrency` only): a name that nobody else has, as hex digits, a dot and for how many
     microseconds a slot is held; of other names, stores do not know that."""
     receipt: Any = None
-    """What an earlier decision told about this hit, for `give_back`. Of a spend, `ONLY_AS_LAST` or None: may a token
-    bucket's tokens come back only if nobody came after?"""
+    """The receipt of an earlier decision on this hit, for `give_back`."""
     tier: str = ""
-    """What users call the limit, where that is not its name."""
+    """The limit's name among users, where that is another."""
+    gives_back_only_as_last: bool = False
+    """Of a spend: may a token bucket's tokens come back only if nobody came after? So it is where tokens are leased:
+    what is given back from the middle would move what lies behind it in the bucket, and some of that may be somebody's
+    lease."""
 
 
 class Once(NamedTuple):
-    """What makes a group count once, however often it is sent, and by whomever: where a decision has copies."""
+    """A mark that makes a group count once, however often it is sent, and by whomever: where a decision has copies."""
 
     mark: str
     """Says for which decision: no other has the same. Groups of one mark, key and name count once between them."""
@@ -61,8 +59,8 @@ class Group(NamedTuple):
 
     hits: tuple[Hit, ...]
     max_wait_us: int = 0
-    """How long the caller can wait for its turn, in microseconds: a token bucket then admits into the future. For
-    groups of one hit; the others of a larger group are charged at once, and do not know of the wait."""
+    """The longest that the caller can wait for its turn, in microseconds: a token bucket then admits into the future.
+    For groups of one hit; the others of a larger group are charged at once, and do not know of the wait."""
     action: Action = "spend"
     once: Once | None = None
     """Of `give_back` and `take`: what makes it count once. A group that comes again does nothing, and is answered as a
@@ -70,8 +68,8 @@ class Group(NamedTuple):
 
 
 class SingleHit:
-    """What a single hit spends, and of which limit. Hits of one fare differ in their keys alone: what is the same for
-    all of them is worked out once. Two fares are never equal.
+    """A single-hit request without its key: what it spends, and of which limit. Hits that are alike differ in their
+    keys alone, and what is the same for all of them is worked out once. Two of these are never equal.
     """
 
     __slots__ = ("cost", "limit", "name")

@@ -18,8 +18,10 @@ from headgate.errors import InvalidKey
 
 MAX_KEY_BYTES: Final = 1024
 """The longest key, in bytes of UTF-8. Longer identities are to be hashed."""
+MAX_PLAIN: Final = 256
+"""The longest key that takes the fast paths, in characters."""
 SLOTS: Final = 16_384
-"""How many slots a Redis Cluster has."""
+"""The number of slots of a Redis Cluster."""
 
 
 def check_key(key: str) -> str:
@@ -27,7 +29,7 @@ def check_key(key: str) -> str:
 
     :raises InvalidKey: if it is empty, longer than 1,024 bytes, holds a NUL or a lone surrogate, or is not a `str`.
     """
-    if type(key) is str and key and len(key) <= 256 and key.isascii() and "\0" not in key:  # nearly always
+    if type(key) is str and key and len(key) <= MAX_PLAIN and key.isascii() and "\0" not in key:  # nearly always
         return key
     if not isinstance(key, str):
         raise InvalidKey(f"a key is a str, not {type(key).__name__}: {_remedy(key)}")
@@ -46,8 +48,15 @@ def check_key(key: str) -> str:
     return key.encode().decode()  # of a StrEnum, say, the plain text
 
 
+def is_plain(text: str) -> bool:
+    """Are a key's characters, or those of several joined, usable as they are: is there nothing to check or escape, and
+    does each take one byte?
+    """
+    return text.isascii() and "{" not in text and "}" not in text and "%" not in text and "\0" not in text
+
+
 def storage_key(prefix: str, key: str, name: str, code: str) -> str:
-    """Where the state of one limit for one key lives. Injective: different arguments never meet."""
+    """The place of the state of one limit for one key. Injective: different arguments never meet."""
     key = _escaped_key(key)
     if prefix.endswith("}"):  # it has the hash tag
         return f"{prefix}:{key}:{_escaped_name(name)}:{code}"
@@ -56,7 +65,7 @@ def storage_key(prefix: str, key: str, name: str, code: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def storage_key_frame(prefix: str, name: str, code: str) -> tuple[str, str, int]:
-    """What `storage_key` puts before and after a key that has nothing to escape, and how many bytes that is."""
+    """The text that `storage_key` puts before and after a key that is plain, and how many bytes that is."""
     begin, end = storage_key(prefix, "\0", name, code).split("\0")
     return begin, end, len((begin + end).encode())
 
@@ -67,7 +76,7 @@ def _escaped_name(name: str) -> str:
 
 
 def _escaped_key(key: str) -> str:
-    return _escape(key) if "{" in key or "}" in key or "%" in key else key
+    return key if is_plain(key) else _escape(key)
 
 
 def _escape(part: str) -> str:
@@ -97,7 +106,7 @@ def tagged_prefix(prefix: str, tag: str) -> str:
 
 
 def slot_finder(prefix: str) -> Callable[[str], int]:
-    """What finds the slot of a key's limits: CRC-16 of the hash tag, as the specification of Redis Cluster has it."""
+    """Make what finds the slot of a key: CRC-16 of the hash tag, as the specification of Redis Cluster has it."""
     if prefix.endswith("}"):
         tagged = _slot(prefix[prefix.index("{") + 1 : -1])
         return lambda _: tagged

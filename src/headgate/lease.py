@@ -29,12 +29,12 @@ from typing import Any, Final, NamedTuple
 from headgate.algorithms import Facts
 from headgate.batching import MAX_GROUPS
 from headgate.clock import Clock, in_nanoseconds, monotonic_us
-from headgate.decision import BucketDecision, Decision, Single, ToldDecision
+from headgate.decision import Decision, LeasedDecision, Single
 from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.hits import ONLY_AS_LAST, Group, Hit
+from headgate.hits import Group, Hit
 from headgate.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
-from headgate.plans.waiting import Ask, Pause
+from headgate.plans.commands import Ask, Command, Pause
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.locks import lock
 
@@ -78,48 +78,6 @@ class LeaseReport(NamedTuple):
     def stranded_share(self) -> float:
         """`stranded` as a share of what was drawn, from 0 to 1."""
         return self.stranded / self.drawn if self.drawn else 0.0
-
-
-class LeasedDecision(ToldDecision):
-    """A decision on a token that was drawn before."""
-
-    __slots__ = ("at_ns", "offset_us")
-
-    source = "lease"
-    allowed = True
-    at_ns: int
-    """When it was spent, by our clock."""
-    offset_us: int
-    """What makes the store's time, at the latest, of ours."""
-
-    @property
-    def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
-        """When the store would have decided, by its clock, at the latest."""
-        return self.at_ns // 1_000 + self.offset_us
-
-    @property
-    def group(self) -> Group:
-        """What was asked."""
-        limit, name = self.asked
-        return Group((Hit(limit, self.key, name, self.cost, "", ONLY_AS_LAST),))
-
-
-class LeasedBucketDecision(LeasedDecision, BucketDecision):
-    """Of a token bucket, told where the token's stretch ends."""
-
-    __slots__ = ()
-
-
-class LeasedWindowDecision(LeasedDecision):
-    """Of a window, told the facts of the drawing, and how many of the drawn tokens are left."""
-
-    __slots__ = ()
-
-    @property
-    def facts(self) -> tuple[Facts, ...]:
-        """What the store would have answered, had nothing been drawn ahead."""
-        (start_us, spent, *previous), left = self.told
-        return ((start_us, spent - left, *previous),)
 
 
 class Draw(NamedTuple):
@@ -255,7 +213,6 @@ class Leases:
         asked, time_ns = (self._limit, self._name), in_nanoseconds(self._clock)
         token = self._limit.arguments(1, 0, "")[0]
         is_bucket = self._kind is _Stretch
-        make = LeasedBucketDecision if is_bucket else LeasedWindowDecision
 
         def decide(key: Any, cost: Any) -> Decision | None:
             if key.__class__ is not str or cost.__class__ is not int or cost < 1:
@@ -279,7 +236,7 @@ class Leases:
                         told = (held.facts, left)
             if told is None:
                 return otherwise(key, cost)
-            decision: LeasedDecision = make()
+            decision: LeasedDecision = LeasedDecision()
             decision.asked = asked
             decision.key = key
             decision.cost = cost
@@ -363,29 +320,29 @@ class Leases:
                     self._returned += left
         return groups
 
-    def asking(self, group: Group) -> Plan[Ask, Decision]:
+    def asking(self, group: Group) -> Plan[Command, Decision]:
         """The plan that asks for a group, and draws tokens ahead of need if its key is in demand."""
         draw = self.draw(group)
         decision: Decision
         ahead: Decision | None = None
         try:
-            decision, *more = yield Ask([group] if draw is None else [group, draw.group])
-            ahead = more[0] if more else None
+            decision, *more = yield Ask([group] if draw is None else [group, draw.group], requests=1)
+            ahead = more[0] if more and more[0].facts else None
         finally:
             if draw is not None:
                 self.drawn(draw, ahead)
         return decision
 
-    def giving_back(self, *, only_idle: bool) -> Plan[Ask, None]:
+    def giving_back(self, *, only_idle: bool) -> Plan[Command, None]:
         """The plan that gives back what nobody used. Where the store does not answer, it lapses."""
         groups = self.returns(only_idle=only_idle)
         try:
             for at in range(0, len(groups), MAX_GROUPS):
-                yield Ask(groups[at : at + MAX_GROUPS])
+                yield Ask(groups[at : at + MAX_GROUPS], in_outage="raise", must_arrive=True)
         except StoreOutage as outage:
             logger.warning("headgate: could not give back what was leased: %s", outage)
 
-    def returning(self) -> Plan[Ask | Pause, None]:
+    def returning(self) -> Plan[Command, None]:
         """The plan that gives back what is idle, for as long as anything is held."""
         while (idle_at_us := self._next_idle_us()) is not None:
             yield Pause(max(1, idle_at_us - self._clock()))

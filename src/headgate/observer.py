@@ -1,4 +1,4 @@
-"""What happens in limiters and stores, told to whoever wants to hear it: metrics, traces and logs hang on this.
+"""Events of limiters and stores, told to whoever wants to hear it: metrics, traces and logs hang on this.
 
     class Denials(Observer):
         def decided(self, limiter, decision, duration_ns):
@@ -56,6 +56,8 @@ class Observer:
 
 attached: Final[list[Observer]] = []
 """Who hears. To be looked at before anything is told or measured, so that it costs nothing where nobody does."""
+listeners: Final[list[Callable[[], None]]] = []
+"""Called when `attached` has changed."""
 
 
 def attach(observer: Observer) -> Callable[[], None]:
@@ -66,12 +68,19 @@ def attach(observer: Observer) -> Callable[[], None]:
     if not isinstance(observer, Observer):
         raise InvalidUse(f"an observer is an instance of a subclass of Observer, not {type(observer).__name__}")
     attached.append(observer)
+    _changed()
 
     def detach() -> None:
         with suppress(ValueError):  # it has been detached before
             attached.remove(observer)
+            _changed()
 
     return detach
+
+
+def _changed() -> None:
+    for listener in listeners:
+        listener()
 
 
 def tell(call: Callable[[Observer], None]) -> None:

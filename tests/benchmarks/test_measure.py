@@ -51,6 +51,15 @@ def test_a_table_compares_with_the_best_of_the_others() -> None:
     assert table.against_best_peer(rows[0]) == 3
 
 
+def test_a_row_is_compared_with_the_best_of_its_kind_where_a_kind_has_two_names() -> None:
+    own, other = row(OURS, 90), Row(OURS, "sliding log", {CALLS.name: [80]})
+    gcra, window = Row("peer", "GCRA", {CALLS.name: [30]}), Row("peer", "fixed window", {CALLS.name: [60]})
+    table = Table("t", "t", (CALLS,), [own, other, row("peer", 20), gcra, window], by_kind=True)
+    assert table.against_best_peer(own) == 1.5
+    assert table.against_best_of_kind(own) == 3
+    assert table.against_best_of_kind(other) is None
+
+
 def test_less_may_be_better() -> None:
     rows = [row(name, number, column=WAIT) for name, number in ((OURS, 5.0), ("long", 20.0), ("short", 10.0))]
     table = Table("t", "t", (WAIT,), rows)

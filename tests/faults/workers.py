@@ -11,6 +11,7 @@ from multiprocessing.synchronize import Barrier, Event
 from typing import Any, NamedTuple
 
 from headgate import AsyncLimiter, Decision, Limiter, StoreOutage
+from headgate.plans.commands import Command, Pause
 from headgate.stores.redis import RedisStore
 
 PATIENT = 30.0
@@ -153,9 +154,10 @@ class Sleeper(Limiter):
         super().__init__(limit, store=store, on_outage="raise")
         self._sleeps = sleeps
 
-    def _pause(self, duration_us: int) -> int:
-        self._sleeps.set()
-        return super()._pause(duration_us)
+    def _send(self, command: Command) -> Any:
+        if isinstance(command, Pause):
+            self._sleeps.set()
+        return super()._send(command)
 
 
 def wait_until_killed(url: str, prefix: str, limit: str, sleeps: Any) -> None:

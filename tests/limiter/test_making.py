@@ -153,12 +153,12 @@ async def _hook_to_await(decision: Decision) -> None:
         (
             {"store": MemoryStore(), "timeout": 1.0},
             InvalidUse,
-            "timeout, prefix and remember_denials go with a",
+            "goes with a store URL: give it to the store object",
         ),
         (
             {"store": MemoryStore(), "prefix": "p"},
             InvalidUse,
-            "timeout, prefix and remember_denials go with a",
+            "goes with a store URL: give it to the store object",
         ),
         ({"on_outage": "local"}, InvalidUse, "on_outage is one of open, closed, raise, not 'local'"),
         ({"on_outage": None}, InvalidUse, "on_outage is one of"),

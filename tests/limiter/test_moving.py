@@ -127,8 +127,9 @@ def about(limiter: Any) -> tuple[Any, ...]:
     """All that makes a limiter what it is."""
     store = limiter._store
     return (
-        type(limiter), repr(limiter), limiter.limits, limiter._name, limiter._outage.mode, limiter._on_decision,
-        limiter._policy.is_tiered, limiter._policy.is_single, limiter._options["lease"], limiter._leases is None,
+        type(limiter), repr(limiter), limiter.limits, limiter._policy.name, limiter._parts.outage_rule.mode,
+        limiter._parts.reporter.on_decision, limiter._policy.is_tiered, limiter._policy.is_single,
+        limiter._parts.options["lease"], limiter._leases is None,
         store.timeout, store.name, store._prefix, store._learnt.denials is None, store._made_from,
         store._learnt.denials and store._learnt.denials._cap_us,
     )  # fmt: skip
@@ -143,7 +144,7 @@ def test_what_comes_back_is_like_what_went(make: Callable[[], Any], way: Callabl
     assert about(copied) == about(limiter)
     assert about(way(copied)) == about(limiter)
     assert "secret" not in repr(copied)
-    assert copied._outage is not limiter._outage
+    assert copied._parts.outage_rule is not limiter._parts.outage_rule
 
 
 def test_copies_of_one_url_share_its_connections(valkey_url: str, prefix: str) -> None:
@@ -180,7 +181,7 @@ class Tenant(Limiter):
 def test_what_a_subclass_knows_comes_along(way: Callable[[Any], Any]) -> None:
     copied = way(Tenant("ann"))
     assert isinstance(copied, Tenant)
-    assert (copied.tenant, copied._notes, copied.asked, copied._name) == ("ann", ["new"], 3, "ann")
+    assert (copied.tenant, copied._notes, copied.asked, copied._policy.name) == ("ann", ["new"], 3, "ann")
     assert about(copied) == about(Tenant("ann"))
 
 

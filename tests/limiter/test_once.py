@@ -25,7 +25,7 @@ from headgate import (
     SlidingWindow,
     TokenBucket,
 )
-from headgate.decision import _forks
+from headgate.decision.copies import _forks
 from headgate.plans.groups import refund_groups, settle_groups
 from headgate.stores.redis import RedisStore
 from tests.limiter.bench import Bench, ask, peek, remaining, remaining_by_tier, told
@@ -314,7 +314,7 @@ def claim_interrupted(decision: Decision, after: int) -> tuple[int, bool]:
 
     def trace(frame: Any, event: str, argument: object) -> Any:
         nonlocal lines
-        if event == "line" and frame.f_code.co_filename.endswith(("decision.py", "weakref.py")):
+        if event == "line" and frame.f_code.co_filename.endswith(("decision.py", "copies.py", "weakref.py")):
             lines += 1
             if lines == after + 1:
                 sys.settrace(None)

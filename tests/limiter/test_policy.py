@@ -19,7 +19,7 @@ from headgate import (
     TokenBucket,
 )
 from headgate.algorithms import MAX_SPAN_US
-from headgate.decision import _forks
+from headgate.decision.copies import _forks
 from headgate.hits import Group, Hit
 from headgate.limiter.policy import Limits, Policy, wait_bound_us
 from headgate.plans.groups import give_back_groups, renew_groups, settle_groups

@@ -1,4 +1,4 @@
-"""A cluster that needs no server: its nodes answer errands as they would, from memory. Slots move between them."""
+"""A cluster that needs no server: its nodes answer as they would, from memory. Slots move between them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from headgate.clock import ManualClock
 from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, Hit
-from headgate.plans.cluster import Redirect, RoutedGroup, elsewhere
+from headgate.plans.cluster import Redirect, RoutedGroup, redirect_of
 from headgate.plans.topology import Address, Topology
 from headgate.stores.memory import MemoryStore
 
@@ -60,20 +60,20 @@ class FakeCluster:
         """The time at the node that owns a slot."""
         return self.clock() + self.skews_us[self.owners[slot]]
 
-    def send(self, errands: list[RoutedGroup]) -> list[Answer]:
-        """Do errands."""
-        self.lists.append(errands)
-        return [self.answer(errand) for errand in errands]
+    def send(self, routed_groups: list[RoutedGroup]) -> list[Answer]:
+        """Ask for routed groups."""
+        self.lists.append(routed_groups)
+        return [self.answer(routed) for routed in routed_groups]
 
-    def answer(self, errand: RoutedGroup) -> Answer:
+    def answer(self, routed: RoutedGroup) -> Answer:
         """Do one."""
-        group, slot, at, _ = errand
+        group, slot, at, _ = routed
         assert {slot_of(hit.key) for hit in group.hits} == {slot}, "a script touches one slot"
         address = self.topology.owner(slot) if at is None else at.address
         assert address is not None
         text = self._redirection(slot, places(group), address, is_asking=at is not None and at.is_asking)
         if text is not None:
-            told = elsewhere(text, f"{address}", address, self.topology)
+            told = redirect_of(text, f"{address}", address, self.topology)
             assert isinstance(told, Redirect)
             return told
         self.asked.append((address, group))

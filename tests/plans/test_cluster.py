@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headgate.decision import Answer, Decision, JoinedDecision
+from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.hits import Action, Group, Hit
@@ -91,7 +91,7 @@ def test_groups_are_asked_for_side_by_side(cluster: FakeCluster) -> None:
     groups = [group(hit("tb", key, holder=f"{number}")) for number, key in enumerate("abcabc")]
     answers = ask(cluster, *groups)
     assert [answer.group for answer in answers if isinstance(answer, Decision)] == groups
-    assert [len(errands) for errands in cluster.lists] == [6]
+    assert [len(routed_groups) for routed_groups in cluster.lists] == [6]
     assert [address for address, _ in cluster.asked] == [*NODES, *NODES]
 
 
@@ -133,7 +133,7 @@ def test_a_denial_by_a_later_one_gives_back_and_looks_at_the_rest_in_one_go(clus
     hits = [hit("tb", key, holder=key) for key in "abcd"]
     cluster.fill(hits[2])
     assert not decide(cluster, *hits)
-    assert [[errand.group.action for errand in errands] for errands in cluster.lists] == [
+    assert [[routed.group.action for routed in routed_groups] for routed_groups in cluster.lists] == [
         ["spend"],
         ["spend"],
         ["spend"],
@@ -232,11 +232,11 @@ def test_wherever_the_slots_are_moved_meanwhile_nothing_is_counted_twice(made: l
         left = iter(happenings)
         patience = 2
 
-        def send(errands: list[RoutedGroup], left: Any = left) -> list[Answer]:
+        def send(routed_groups: list[RoutedGroup], left: Any = left) -> list[Answer]:
             nonlocal patience
             if patience > 0:
                 patience -= happen(cluster, next(left, 0))
-            return cluster.send(errands)
+            return cluster.send(routed_groups)
 
         cluster.taken.clear()
         (answer,) = ask(cluster, group(*hits, action=action), send=send)
@@ -260,9 +260,9 @@ def test_a_denial_leaves_every_limit_as_it_was_and_what_is_allowed_is_spent_once
 
         sent_at: dict[Hit, int] = {}
 
-        def send(errands: list[RoutedGroup], sent_at: dict[Hit, int] = sent_at) -> list[Answer]:
-            answers = cluster.send(errands)
-            sent_at.update({one: cluster.clock() for errand in errands for one in errand.group.hits})
+        def send(routed_groups: list[RoutedGroup], sent_at: dict[Hit, int] = sent_at) -> list[Answer]:
+            answers = cluster.send(routed_groups)
+            sent_at.update({one: cluster.clock() for routed in routed_groups for one in routed.group.hits})
             cluster.clock.advance(microseconds=next(moves))
             return answers
 
@@ -296,7 +296,6 @@ def test_each_limit_is_told_by_the_clock_of_its_node(made: list[Step], skews_us:
         answer = decide(cluster, *hits, action=action)
         alone = [cluster.peek(one) for one in answer.group.hits]
         if len({slot_of(one.key) for one in hits}) > 1:
-            assert isinstance(answer, JoinedDecision)
             assert list(answer.instants_us) == [cluster.now_us(slot_of(one.key)) for one in hits]
             assert answer.now_us == max(answer.instants_us)
         binding = next(peek for peek in alone if (peek.binding, peek.key) == (answer.binding, answer.key))
@@ -348,10 +347,10 @@ def test_an_outage_of_a_later_part_gives_back_the_earlier_ones_once(cluster: Fak
     gone = outage()
     spends = itertools.count()
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
-        if errands[0].group.action == "spend" and next(spends) == failing:
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        if routed_groups[0].group.action == "spend" and next(spends) == failing:
             return [gone]
-        return cluster.send(errands)
+        return cluster.send(routed_groups)
 
     assert ask(cluster, group(*hits), send=send) == [gone]
     assert cluster.taken == set()
@@ -363,8 +362,8 @@ def test_an_outage_while_giving_back_is_not_asked_again_and_the_denial_stands(cl
     hits = [hit("tb", "a"), hit("tb", "b"), hit("tb", "c")]
     cluster.fill(hits[1])
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
-        return [outage() if errand.group.action == "give_back" else cluster.answer(errand) for errand in errands]
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        return [outage() if routed.group.action == "give_back" else cluster.answer(routed) for routed in routed_groups]
 
     (answer,) = ask(cluster, group(*hits), send=send)
     assert isinstance(answer, Decision)
@@ -377,8 +376,8 @@ def test_a_denial_stands_though_the_limits_after_it_cannot_be_asked(cluster: Fak
     hits = [hit("tb", "c"), hit("tb", "a"), hit("tb", "b")]
     cluster.fill(hits[1])
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
-        return [outage() if errand.group.action == "peek" else cluster.answer(errand) for errand in errands]
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        return [outage() if routed.group.action == "peek" else cluster.answer(routed) for routed in routed_groups]
 
     (answer,) = ask(cluster, group(*hits), send=send)
     assert isinstance(answer, Decision)
@@ -392,8 +391,8 @@ def test_a_denial_stands_though_the_limits_after_it_cannot_be_asked(cluster: Fak
 def test_a_peek_of_which_a_part_is_not_answered_is_an_outage(cluster: FakeCluster) -> None:
     gone = outage()
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
-        return [gone if errand.slot == 1 else cluster.answer(errand) for errand in errands]
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        return [gone if routed.slot == 1 else cluster.answer(routed) for routed in routed_groups]
 
     assert ask(cluster, group(hit("tb", "a"), hit("tb", "b"), action="peek"), send=send) == [gone]
 
@@ -401,8 +400,8 @@ def test_a_peek_of_which_a_part_is_not_answered_is_an_outage(cluster: FakeCluste
 def test_an_outage_of_one_group_leaves_the_others(cluster: FakeCluster) -> None:
     groups = [group(hit("tb", "a"), hit("sl", "b")), group(hit("tb", "b")), group(hit("tb", "c"), hit("sl", "a"))]
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
-        return [outage() if errand.slot == 1 else cluster.answer(errand) for errand in errands]
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        return [outage() if routed.slot == 1 else cluster.answer(routed) for routed in routed_groups]
 
     answers = ask(cluster, *groups, send=send)
     assert [isinstance(answer, Decision) for answer in answers] == [False, False, True]
@@ -442,21 +441,21 @@ def test_whatever_interrupts_all_is_given_back_once_but_what_was_on_its_way(scen
         unsure: set[Place] = set()
         left = 2
 
-        def send(errands: list[RoutedGroup]) -> list[Answer]:
+        def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
             nonlocal left
-            choice = choose(3 + 2 * len(errands)) if left else 0
+            choice = choose(3 + 2 * len(routed_groups)) if left else 0
             left -= choice > 0
             if moves and choice == 0 and left == 2:  # at the worst moment, the keys of a group are at both ends
                 cluster.begin_moving(0, NODES[1])
                 cluster.move_key(0, 0)
-            concerned = errands if choice < 3 else [errands[(choice - 3) // 2]]
+            concerned = routed_groups if choice < 3 else [routed_groups[(choice - 3) // 2]]
             is_done = choice == 0 or choice == 2 or (choice >= 3 and choice % 2 == 0)
             answers: list[Answer] = []
-            for errand in errands:
-                answer = cluster.answer(errand) if (is_done or errand not in concerned) and choice != 1 else outage()
-                if choice > 0 and errand in concerned:
-                    if isinstance(answer, Decision) == (errand.group.action == "spend"):  # taken, or not given back
-                        unsure.update((one.key, one.name) for one in errand.group.hits)
+            for routed in routed_groups:
+                answer = cluster.answer(routed) if (is_done or routed not in concerned) and choice != 1 else outage()
+                if choice > 0 and routed in concerned:
+                    if isinstance(answer, Decision) == (routed.group.action == "spend"):  # taken, or not given back
+                        unsure.update((one.key, one.name) for one in routed.group.hits)
                     answer = outage()
                 answers.append(answer)
             if choice in (1, 2):
@@ -495,12 +494,12 @@ def test_what_is_thrown_in_comes_out_when_all_is_given_back(
     numbers = itertools.count()
     was_raised = False
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
         nonlocal was_raised
-        if next(numbers) == after and errands[0].group.action == "spend":
+        if next(numbers) == after and routed_groups[0].group.action == "spend":
             was_raised = True
             raise error
-        return cluster.send(errands)
+        return cluster.send(routed_groups)
 
     try:
         ask(cluster, *[group(*own) for own in hits], send=send)
@@ -521,9 +520,9 @@ def test_a_plan_that_is_dropped_asks_nothing_more(cluster: FakeCluster, scene: s
         own = [group(*(one._replace(holder=f"{after}") for one in hits_of_one)) for hits_of_one in hits]
         plan = plans.decide(own, slot_of, cluster.topology)
         try:
-            errands = next(plan)
+            routed_groups = next(plan)
             for _ in range(after):
-                errands = plan.send(cluster.send(errands))
+                routed_groups = plan.send(cluster.send(routed_groups))
         except StopIteration:
             break
         plan.close()  # raises if it yields
@@ -549,9 +548,9 @@ def test_a_key_that_has_moved_ahead_is_asked_for_by_way_of_exception(cluster: Fa
     cluster.topology.is_doubtful = False
     cluster.begin_moving(0, NODES[1])
     assert decide(cluster, hit("tb", "a"))
-    errand = cluster.lists[1][0]
-    assert errand.at is not None
-    assert (errand.at.address, errand.at.is_asking) == (NODES[1], True)
+    routed = cluster.lists[1][0]
+    assert routed.at is not None
+    assert (routed.at.address, routed.at.is_asking) == (NODES[1], True)
     assert cluster.topology.owner(0) == NODES[0]
     assert not cluster.topology.is_doubtful
 
@@ -559,11 +558,11 @@ def test_a_key_that_has_moved_ahead_is_asked_for_by_way_of_exception(cluster: Fa
 def test_a_slot_that_arrives_while_it_is_asked_for_by_way_of_exception_is_found(cluster: FakeCluster) -> None:
     cluster.begin_moving(0, NODES[1])
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
-        if errands[0].at is not None and errands[0].at.is_asking:
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        if routed_groups[0].at is not None and routed_groups[0].at.is_asking:
             cluster.end_moving(0)
             cluster.move(0, NODES[2])
-        return cluster.send(errands)
+        return cluster.send(routed_groups)
 
     (answer,) = ask(cluster, group(hit("tb", "a")), send=send)
     assert isinstance(answer, Decision)
@@ -575,8 +574,8 @@ def test_a_slot_that_arrives_while_it_is_asked_for_by_way_of_exception_is_found(
 def test_nodes_that_point_to_each_other_without_end_are_an_outage(cluster: FakeCluster, is_asking: bool) -> None:
     sent: list[RoutedGroup] = []
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
-        sent.extend(errands)
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        sent.extend(routed_groups)
         return [Redirect("redis://node:1", NODES[len(sent) % 3], is_asking=is_asking)]
 
     (answer,) = ask(cluster, group(hit("tb", "a")), send=send)
@@ -593,17 +592,17 @@ def test_what_is_given_back_waits_for_nodes_that_point_to_each_other(cluster: Fa
     for refusals in range(MAX_NODES + len(RETURN_PAUSES_MS)):
         sent: list[RoutedGroup] = []
 
-        def send(errands: list[RoutedGroup], sent: list[RoutedGroup] = sent, refusals: int = refusals) -> list[Answer]:
-            sent.extend(errands)
+        def send(groups: list[RoutedGroup], sent: list[RoutedGroup] = sent, refusals: int = refusals) -> list[Answer]:
+            sent.extend(groups)
             if len(sent) <= refusals:
                 return [Redirect("node", NODES[len(sent) % 2], is_asking=len(sent) % 3 == 0)]
             cluster.topology.moved(0, NODES[0])
-            return [cluster.answer(errand._replace(at=None)) for errand in errands]
+            return [cluster.answer(routed._replace(at=None)) for routed in groups]
 
         (answer,) = ask(cluster, back, send=send)
         assert isinstance(answer, Decision)
-        assert [errand.pause_ms for errand in sent] == [*[0] * MAX_NODES, *RETURN_PAUSES_MS][: refusals + 1]
-        assert all(errand.at is None for errand in sent if errand.pause_ms)  # after a while, it is out of date
+        assert [routed.pause_ms for routed in sent] == [*[0] * MAX_NODES, *RETURN_PAUSES_MS][: refusals + 1]
+        assert all(routed.at is None for routed in sent if routed.pause_ms)  # after a while, it is out of date
         assert remaining(cluster, spent) == [3]
         assert decide(cluster, spent)
 
@@ -611,22 +610,22 @@ def test_what_is_given_back_waits_for_nodes_that_point_to_each_other(cluster: Fa
 def test_what_is_given_back_lapses_where_nodes_point_to_each_other_without_end(cluster: FakeCluster) -> None:
     sent: list[RoutedGroup] = []
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
-        sent.extend(errands)
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        sent.extend(routed_groups)
         return [Redirect("node", NODES[len(sent) % 2])]
 
     (answer,) = ask(cluster, group(hit("tb", "a"), action="give_back"), send=send)
     assert isinstance(answer, StoreOutage)
     assert not isinstance(answer, Redirect)
-    assert sum(errand.pause_ms for errand in sent) < 300
+    assert sum(routed.pause_ms for routed in sent) < 300
 
 
 def test_a_key_that_was_removed_while_its_slot_is_moved_is_asked_for_where_that_goes(cluster: FakeCluster) -> None:
     cluster.begin_moving(0, NODES[1])
 
-    def send_once(errands: list[RoutedGroup]) -> list[Answer]:
-        cluster.lists.append(errands)
-        return [Removed("node")] if len(cluster.lists) == 1 else [cluster.answer(errand) for errand in errands]
+    def send_once(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        cluster.lists.append(routed_groups)
+        return [Removed("node")] if len(cluster.lists) == 1 else [cluster.answer(routed) for routed in routed_groups]
 
     (answer,) = ask(cluster, group(hit("tb", "a")), send=send_once)
     assert isinstance(answer, Decision)
@@ -637,10 +636,10 @@ def test_a_key_that_was_removed_while_its_slot_is_moved_is_asked_for_where_that_
 
 
 def test_nodes_that_point_to_each_other_for_a_later_part_cost_the_earlier_ones_nothing(cluster: FakeCluster) -> None:
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
         return [
-            Redirect("node", NODES[2]) if errand.slot == 1 else cluster.answer(errand)  # it says the same as before
-            for errand in errands
+            Redirect("node", NODES[2]) if routed.slot == 1 else cluster.answer(routed)  # it says the same as before
+            for routed in routed_groups
         ]
 
     (answer,) = ask(cluster, group(hit("tb", "a"), hit("tb", "b")), send=send)
@@ -653,10 +652,10 @@ def test_what_was_taken_before_a_slot_moved_is_given_back_where_it_is_now(cluste
     hits = [hit("tb", "a"), hit("tb", "b")]
     cluster.fill(hits[1])
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
-        if errands[0].slot == 1:
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        if routed_groups[0].slot == 1:
             cluster.move(0, NODES[2])
-        return cluster.send(errands)
+        return cluster.send(routed_groups)
 
     (answer,) = ask(cluster, group(*hits), send=send)
     assert not answer
@@ -696,8 +695,8 @@ def test_a_later_part_whose_keys_are_at_both_ends_makes_all_be_taken_hit_by_hit(
 def test_one_key_that_is_at_neither_end_is_an_outage_in_the_end(cluster: FakeCluster) -> None:
     asked_often = itertools.count()
 
-    def send(errands: list[RoutedGroup]) -> list[Answer]:
-        assert errands[0].at is None
+    def send(routed_groups: list[RoutedGroup]) -> list[Answer]:
+        assert routed_groups[0].at is None
         next(asked_often)
         return [Redirect("node", None)]
 
@@ -720,7 +719,7 @@ def test_one_key_that_is_at_neither_end_is_an_outage_in_the_end(cluster: FakeClu
     ],
 )
 def test_a_redirection_says_where_to(text: str, address: Address | None, is_asking: bool) -> None:
-    told = plans.elsewhere(text, "redis://asked:1", Address("asked", 1), Topology([]))
+    told = plans.redirect_of(text, "redis://asked:1", Address("asked", 1), Topology([]))
     assert told is not None
     assert (told.address, told.is_asking, told.store) == (address, is_asking, "redis://asked:1")
 
@@ -742,12 +741,12 @@ def test_a_redirection_says_where_to(text: str, address: Address | None, is_aski
     ],
 )
 def test_other_errors_are_no_redirections(text: str) -> None:
-    assert plans.elsewhere(text, "redis://asked:1", Address("asked", 1), Topology([])) is None
+    assert plans.redirect_of(text, "redis://asked:1", Address("asked", 1), Topology([])) is None
 
 
 def test_a_redirection_is_told_in_addresses_by_which_we_can_reach_the_node() -> None:
     topology = Topology([], lambda address: ("localhost", address.port + 1))
-    told = plans.elsewhere("MOVED 1 10.0.0.1:7000", "here", Address("asked", 1), topology)
+    told = plans.redirect_of("MOVED 1 10.0.0.1:7000", "here", Address("asked", 1), topology)
     assert told is not None
     assert told.address == Address("localhost", 7001)
 
@@ -760,15 +759,15 @@ class Running:
 
     def __init__(self, plan: Plan[list[RoutedGroup], list[Answer]]) -> None:
         self._plan = plan
-        self.errands: list[RoutedGroup] | None = next(plan)
+        self.routed_groups: list[RoutedGroup] | None = next(plan)
         self.answers: list[Answer] = []
 
     def step(self, cluster: FakeCluster) -> None:
-        assert self.errands is not None
+        assert self.routed_groups is not None
         try:
-            self.errands = self._plan.send(cluster.send(self.errands))
+            self.routed_groups = self._plan.send(cluster.send(self.routed_groups))
         except StopIteration as done:
-            self.errands, self.answers = None, done.value
+            self.routed_groups, self.answers = None, done.value
 
 
 def run_all(
@@ -777,7 +776,7 @@ def run_all(
     """Run plans in some order, while things happen."""
     running = [Running(plans.decide([one], slot_of, cluster.topology)) for one in groups]
     to_come = list(happenings)
-    while active := [plan for plan in running if plan.errands is not None]:
+    while active := [plan for plan in running if plan.routed_groups is not None]:
         choice = choose(len(active) + (len(to_come) > 0))
         if choice == len(active):
             to_come.pop(0)()

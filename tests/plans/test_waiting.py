@@ -18,8 +18,8 @@ from headgate.hits import Group, Hit
 from headgate.limiter.outage import OutageRule
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.plans import waiting
+from headgate.plans.commands import Ask, Pause
 from headgate.plans.groups import give_back_groups
-from headgate.plans.waiting import Ask, Pause
 from headgate.stores.memory import MemoryStore
 from tests.plans.exploring import Choose, explore
 

@@ -258,7 +258,7 @@ def test_a_lone_hit_is_decided_as_a_batch_of_one(schedule: tuple[list[Lane], lis
     def decide(played: Played) -> Decision:
         group, now_us, _ = played
         clock.set(now_us)
-        limit, key, name, cost, _, _, _ = group.hits[0]
+        limit, key, name, cost, *_ = group.hits[0]
         if len(group.hits) > 1 or group.action != "spend" or group.max_wait_us or isinstance(limit, Concurrency):
             return store.decide([group])[0]
         decision = ways[name](key, cost)

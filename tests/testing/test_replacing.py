@@ -1,4 +1,4 @@
-"""`limits_off` and `deterministic`: limiters of both colours live in another world for a while, and come back."""
+"""`limits_off` and `deterministic`: all limiters live in another world for a while, and come back."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from headgate import (
     MemoryStore,
     StoreOutage,
 )
-from headgate.limiter.any import AnyLimiter
 from headgate.testing import deterministic, limits_off
 
 NOWHERE = "redis://127.0.0.1:1"
@@ -129,17 +128,25 @@ async def test_afterwards_the_store_is_asked_again(unreachable: AsyncLimiter) ->
             await unreachable.try_acquire("key")
 
 
-def test_afterwards_the_classes_are_as_they_were() -> None:
-    classes = (AnyLimiter, Limiter, AsyncLimiter)
-    before = [dict(vars(kind)) for kind in classes]
+def test_a_block_that_fails_ends_all_the_same() -> None:
+    limiter = Limiter("1/hour", store=MemoryStore(ManualClock()))
     for world in (limits_off, deterministic):
         with pytest.raises(KeyError), world():
             raise KeyError
-    assert [dict(vars(kind)) for kind in classes] == before
+    assert [bool(limiter.try_acquire("key")) for _ in range(2)] == [True, False]
+
+
+def test_blocks_within_blocks_each_have_a_world() -> None:
+    limiter = Limiter("1/hour", store=NOWHERE)
+    with deterministic():
+        assert [bool(limiter.try_acquire("key")) for _ in range(2)] == [True, False]
+        with limits_off():
+            assert limiter.try_acquire("key")
+        assert not limiter.try_acquire("key")
 
 
 def test_an_outage_is_not_over_because_a_test_had_another_world(caplog: pytest.LogCaptureFixture) -> None:
-    limiter = Limiter("1/minute", store=NOWHERE)
+    limiter = Limiter("1/minute", store=NOWHERE, breaker=False)  # of which nobody else has a share
     assert limiter.try_acquire("key").source == "fail_open"
     for world in (limits_off, deterministic):
         with world():
@@ -190,7 +197,7 @@ def test_all_limiters_decide_on_one_store_by_the_tests_clock(limit: str) -> None
         assert limiter.try_acquire("key")
 
 
-async def test_both_colours_share_the_store(unreachable: AsyncLimiter) -> None:
+async def test_both_kinds_share_the_store(unreachable: AsyncLimiter) -> None:
     blocking = Limiter("1/minute", store=NOWHERE)
     with deterministic():
         assert blocking.try_acquire("key")

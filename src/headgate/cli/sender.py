@@ -19,7 +19,7 @@ GIVE_UP_AFTER = 3.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What to send: GET requests to `url`, by `concurrency` senders, for `seconds`."""
+    """The load to send: GET requests to `url`, by `concurrency` senders, for `seconds`."""
 
     url: str
     headers: tuple[tuple[str, str], ...]
@@ -29,7 +29,7 @@ class Plan:
 
 @dataclass
 class Tally:
-    """What came of it so far. Times are in nanoseconds of the monotonic clock."""
+    """The results so far. Times are in nanoseconds of the monotonic clock."""
 
     first_sent: int = 0
     last_answered: int = 0

@@ -47,7 +47,9 @@ class Instance:
 
 @dataclass(frozen=True)
 class Fleet:
-    """What runs, and where its logs are. `store` is a URL; `server` the process behind it, if it is ours."""
+    """The processes that run, and where their logs are. `store` is a URL; `server` the process behind it, if it is
+    ours.
+    """
 
     folder: Path
     limit: str = LIMIT

@@ -25,7 +25,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=5.0)
 
 @dataclass(frozen=True)
 class Answer:
-    """What one instance answered one user. `remaining` and `retry_after` are its headers' values."""
+    """The answer of one instance to one user. `remaining` and `retry_after` are its headers' values."""
 
     user: str
     instance: str
@@ -46,7 +46,7 @@ class Answer:
 
 @dataclass
 class Story:
-    """What happened to one user, from where they stood before to their last answer."""
+    """The story of one user, from where they stood before to their last answer."""
 
     user: str
     limit: Limit
@@ -87,7 +87,7 @@ class Story:
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong with what happened; nothing, if all is well."""
+        """The faults in what happened; none, if all is well."""
         found = []
         least, most = self.bounds
         if not least <= self.allowed <= most:

@@ -34,7 +34,7 @@ MAX_SHAPES: Final = 256
 _handing_on: Final[weakref.WeakSet[Callable[..., Any]]] = weakref.WeakSet()
 """The decorated functions: they take what the functions beneath them take."""
 _CACHED: Final = type(functools.cache(len))
-"""What `functools.cache` and `lru_cache` make; likewise."""
+"""The functions that `functools.cache` and `lru_cache` make; likewise."""
 _BOUND_AS_KNOWN: Final = (
     types.FunctionType,
     types.MethodType,
@@ -54,7 +54,7 @@ def decorator(
     timeout: float | None,
     limit: CallLimit,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """What `limit(...)` returns: blocking functions ask `blocking`, async ones `awaiting`.
+    """The decorator that `limit(...)` returns: blocking functions ask `blocking`, async ones `awaiting`.
 
     :raises HeadgateError: if the key, the cost, the limit or the timeout could not be used in any call.
     """
@@ -170,7 +170,7 @@ def is_async(function: Callable[..., Any]) -> bool:
 
 
 def name_of(function: Any) -> str:
-    """What messages call a function."""
+    """The name of a function in messages."""
     while isinstance(function, functools.partial):
         function = function.func
     name: str | None = getattr(function, "__qualname__", None)
@@ -268,7 +268,7 @@ class _Arguments:
 
 
 def _wrapped(function: Callable[..., Any]) -> types.FunctionType | None:
-    """What a function wraps, at the innermost; None if it wraps nothing."""
+    """The innermost function that another one wraps; None if it wraps nothing."""
     with suppress(ValueError):  # they wrap each other
         innermost = inspect.unwrap(function)
         if innermost is not function and isinstance(innermost, types.FunctionType):
@@ -277,7 +277,7 @@ def _wrapped(function: Callable[..., Any]) -> types.FunctionType | None:
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
-    """What a callable itself takes; None if it does not tell."""
+    """The signature of a callable itself; None if it does not tell."""
     try:
         return inspect.signature(_itself(function), follow_wrapped=False)
     except (ValueError, TypeError):

@@ -19,7 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
 
 from headgate.decision import Decision
 from headgate.errors import InvalidUse, StoreOutage
@@ -28,7 +28,7 @@ from headgate.limits import Concurrency
 from headgate.plans.groups import renew_groups
 from headgate.runtime.daemons import Daemon
 from headgate.runtime.forks import begin_afresh_in_child
-from headgate.runtime.loops import finish, running_loop
+from headgate.runtime.loops import running_loop
 
 logger = logging.getLogger("headgate")
 
@@ -38,7 +38,7 @@ LINGER_S: Final = 0.05
 
 
 class Hold:
-    """What `with limiter.hold(...) as hold` gives."""
+    """The `hold` of `with limiter.hold(...) as hold`."""
 
     __slots__ = ("_renewed", "decision", "is_lost")
 
@@ -77,7 +77,7 @@ class Hold:
             )
 
 
-class _Held:
+class Held:
     """A block's hold on its slots. It lives as long as the block does."""
 
     def __init__(self, hold: Hold, groups: list[Group]) -> None:
@@ -86,12 +86,24 @@ class _Held:
         self.due = time.monotonic() + hold.interval()
         """When to renew next, by `time.monotonic`."""
         self.is_over = False
+        self.renewal: asyncio.Task[None] | None = None
+        """The task that renews it, in an event loop."""
         self.pid = os.getpid()
 
     def ends_here(self) -> bool:
         """Take note that the block ends. False in a forked process: what its parent holds is not its to release."""
         self.is_over = True
         return self.pid == os.getpid()
+
+
+class Renews(Protocol):
+    """Renews the slots that are held in blocks."""
+
+    def add(self, held: Held, /) -> None:
+        """Renew from now on, until it is over or nobody has it any more."""
+
+    def discard(self, held: Held, /) -> None:
+        """Renew no more."""
 
 
 class Holding(contextlib.ContextDecorator):
@@ -102,11 +114,11 @@ class Holding(contextlib.ContextDecorator):
     :param release: gives the slots of a decision back.
     """
 
-    def __init__(self, acquire: Callable[[], Decision], renewer: Renewer, release: Callable[[Decision], None]) -> None:
+    def __init__(self, acquire: Callable[[], Decision], renewer: Renews, release: Callable[[Decision], None]) -> None:
         self._acquire = acquire
         self._renewer = renewer
         self._release = release
-        self._held: _Held | None = None
+        self._held: Held | None = None
 
     def _recreate_cm(self) -> Self:
         return type(self)(self._acquire, self._renewer, self._release)
@@ -116,7 +128,7 @@ class Holding(contextlib.ContextDecorator):
         hold = Hold(self._acquire())
         groups = renew_groups(hold.decision)
         if groups:
-            self._held = _Held(hold, groups)
+            self._held = Held(hold, groups)
             self._renewer.add(self._held)
         return hold
 
@@ -135,27 +147,24 @@ class AsyncHolding(contextlib.AsyncContextDecorator):
     def __init__(
         self,
         acquire: Callable[[], Awaitable[Decision]],
-        ask: Callable[[list[Group]], Awaitable[list[Decision]]],
+        renewer: Renews,
         release: Callable[[Decision], Awaitable[None]],
     ) -> None:
         self._acquire = acquire
-        self._ask = ask
+        self._renewer = renewer
         self._release = release
-        self._held: _Held | None = None
-        self._renewal: asyncio.Task[None] | None = None
+        self._held: Held | None = None
 
     def _recreate_cm(self) -> Self:
-        return type(self)(self._acquire, self._ask, self._release)
+        return type(self)(self._acquire, self._renewer, self._release)
 
     async def __aenter__(self) -> Hold:
         _check_unused(self._held)
         hold = Hold(await self._acquire())
         groups = renew_groups(hold.decision)
         if groups:
-            self._held = _Held(hold, groups)
-            running_loop()  # which says so, where there is none
-            work = renew(weakref.ref(self._held), self._ask)
-            self._renewal = asyncio.create_task(work, name="headgate-renewal")
+            self._held = Held(hold, groups)
+            self._renewer.add(self._held)
         return hold
 
     async def __aexit__(
@@ -165,14 +174,33 @@ class AsyncHolding(contextlib.AsyncContextDecorator):
         if held is None:
             return
         ends_here = held.ends_here()
-        if self._renewal is not None:
-            self._renewal.cancel()
+        self._renewer.discard(held)
         if ends_here:
-            await finish(self._release(held.hold.decision))
+            await self._release(held.hold.decision)
+
+
+class AsyncRenewer:
+    """Renews the holds of an asyncio limiter, each in a task of its own."""
+
+    def __init__(self, ask: Callable[[list[Group]], Awaitable[list[Decision]]]) -> None:
+        self._ask = ask
+
+    def add(self, held: Held) -> None:
+        """Renew from now on, until it is over or nobody has it any more.
+
+        :raises InvalidUse: if no event loop runs here.
+        """
+        running_loop()
+        held.renewal = asyncio.create_task(renew(weakref.ref(held), self._ask), name="headgate-renewal")
+
+    def discard(self, held: Held) -> None:
+        """Renew no more."""
+        if held.renewal is not None:
+            held.renewal.cancel()
 
 
 class Renewer:
-    """Renews the holds of a blocking limiter, in one thread and one trip.
+    """Renews the holds of a blocking limiter, in one thread and one round trip.
 
     No lock: what is shared is changed in single steps, so that a signal's handler may come in anywhere.
     """
@@ -185,7 +213,7 @@ class Renewer:
 
     def begin(self) -> None:
         """Begin afresh: in a forked process, what is held is our parent's."""
-        self._coming: deque[weakref.ref[_Held]] = deque()
+        self._coming: deque[weakref.ref[Held]] = deque()
         """Those which the thread has not seen yet."""
         self._running: dict[str, object] = {}
         """Which thread renews, if one does: taken in one step."""
@@ -196,7 +224,7 @@ class Renewer:
         self._lingers = False
         """Does the thread only wait a little for the next one, before it ends?"""
 
-    def add(self, held: _Held) -> None:
+    def add(self, held: Held) -> None:
         """Renew from now on, until it is over or nobody has it any more."""
         self._held.add(id(held))
         self._coming.append(weakref.ref(held))
@@ -205,7 +233,7 @@ class Renewer:
         elif held.due < self._wakes_at:
             self._daemon.ring()
 
-    def discard(self, held: _Held) -> None:
+    def discard(self, held: Held) -> None:
         """Renew no more. The thread ends soon after the last one."""
         self._held.discard(id(held))
         if not self._held and not self._lingers:
@@ -222,7 +250,7 @@ class Renewer:
 
     def _renew_all(self) -> None:
         """Renew until nothing is held any more."""
-        known: list[weakref.ref[_Held]] = []
+        known: list[weakref.ref[Held]] = []
         self._lingers = False
         while True:
             while self._coming:
@@ -242,7 +270,7 @@ class Renewer:
             if is_idle and not self._daemon.sleep(self._wakes_at - time.monotonic()):
                 return
 
-    def _renew(self, due: list[_Held], now: float) -> None:
+    def _renew(self, due: list[Held], now: float) -> None:
         if not due:
             return
         for held in due:
@@ -260,17 +288,17 @@ class Renewer:
                 held.hold.told(told)
 
 
-def _check_unused(held: _Held | None) -> None:
+def _check_unused(held: Held | None) -> None:
     if held is not None:
         raise InvalidUse("this block holds a slot already: call hold() for each block")
 
 
-def _living(reference: weakref.ref[_Held]) -> _Held | None:
+def _living(reference: weakref.ref[Held]) -> Held | None:
     held = reference()
     return held if held is not None and not held.is_over and not held.hold.is_lost else None
 
 
-async def renew(reference: weakref.ref[_Held], ask: Callable[[list[Group]], Awaitable[list[Decision]]]) -> None:
+async def renew(reference: weakref.ref[Held], ask: Callable[[list[Group]], Awaitable[list[Decision]]]) -> None:
     """Renew a hold of an asyncio limiter until cancelled, or until nobody has it any more."""
     interval = 0.0
     while (held := _living(reference)) is not None:

@@ -1,4 +1,4 @@
-"""What to decide when the store does not answer. One rule per limiter; a warning once per change of state.
+"""Deciding when the store does not answer. One rule per limiter; a warning once per change of state.
 
 This module must not know any store: it is told of a `StoreOutage`, and of the end of one.
 """
@@ -6,9 +6,11 @@ This module must not know any store: it is told of a `StoreOutage`, and of the e
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final, Literal, get_args
 
-from headgate.decision import Decision, SourcedDecision
+from headgate import observer
+from headgate.decision import Decision
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
 from headgate.runtime.locks import lock
@@ -21,37 +23,49 @@ MODES: Final[tuple[str, ...]] = get_args(OnOutage)
 logger = logging.getLogger("headgate")
 
 
-class OutageRule:
-    """Decides in the store's place. Safe to share between threads and tasks."""
+def _nothing() -> None:
+    """Do nothing."""
 
-    def __init__(self, mode: OnOutage, policy_name: str) -> None:
+
+class OutageRule:
+    """Decides in the store's place. Safe to share between threads and tasks.
+
+    :param changed: called after each change of `is_out`.
+    """
+
+    def __init__(self, mode: OnOutage, limiter: str, changed: Callable[[], None] = _nothing) -> None:
         if mode not in MODES:
             raise InvalidUse(f"on_outage is one of {', '.join(MODES)}, not {mode!r}")
         self.mode: Final = mode
         self.is_out = False
         """Did the last call fail?"""
-        self._policy_name = policy_name
+        self._limiter = limiter
+        self._changed = changed
         self._lock = lock()
 
     def decide(self, group: Group, outage: StoreOutage) -> Decision:
-        """The answer for a group that the store did not answer.
+        """Answer a group that the store did not answer.
 
         :raises StoreOutage: the one that was told, if the mode is `raise`.
         """
         if self._changes(True):
-            logger.warning("headgate: %s; limiter %r answers %r until it is back", outage, self._policy_name, self.mode)
+            logger.warning("headgate: %s; limiter %r answers %r until it is back", outage, self._limiter, self.mode)
+            observer.tell(lambda one: one.outage_began(self._limiter, outage))
         if self.mode == "raise":
             raise outage
         is_open = self.mode == "open"
-        return SourcedDecision(group, 0, is_open, (), "fail_open" if is_open else "fail_closed")
+        return Decision(group, 0, is_open, (), "fail_open" if is_open else "fail_closed")
 
     def over(self) -> None:
-        """The store has answered again."""
+        """Take note that the store has answered again."""
         if self._changes(False):
-            logger.warning("headgate: the store of limiter %r answers again", self._policy_name)
+            logger.warning("headgate: the store of limiter %r answers again", self._limiter)
+            observer.tell(lambda one: one.outage_ended(self._limiter))
 
     def _changes(self, is_out: bool) -> bool:
         with self._lock:
             changes = self.is_out != is_out
             self.is_out = is_out
+        if changes:
+            self._changed()
         return changes

@@ -1,4 +1,5 @@
-"""What a limiter is made of, apart from its store: named limits, and how a request becomes a group of hits.
+"""Policies: all that a limiter is made of apart from its store, which is named limits, and how a request becomes a
+group of hits.
 
 A policy checks what callers say (keys, costs, limits of this call) and builds groups. It must not know a store, a
 clock or a thread.
@@ -15,6 +16,7 @@ from headgate.decision import Decision
 from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
 from headgate.hits import Action, Group, Hit, check_cost, integer_cost
 from headgate.keys import check_key
+from headgate.limiter.outage import OnOutage
 from headgate.limits import Concurrency, Limit
 from headgate.limits.grammar import parse_limit
 
@@ -34,46 +36,68 @@ _new: Final = tuple.__new__
 
 
 class Policy:
-    """Named limits. `name` is part of where state lives: give one, and the numbers can change without losing
-    state.
+    """Named limits, the rule for their keys, and what to answer in an outage. A frozen value.
+
+    :param name: part of where state lives: give one, and the numbers can change without losing state.
+    :param is_leased: are some of its tokens drawn ahead of need?
+    :raises LimitError: if a limit is not understood or not usable.
+    :raises InvalidUse: if there are too many limits, or two of one name.
     """
 
-    def __init__(self, limits: Limits, name: str | None = None) -> None:
+    is_tiered: bool
+    """Has each limit a key of its own?"""
+    is_single: bool
+    """Is there just one limit, with the key as it is?"""
+    has_slots: bool
+    """Is one of the limits a `Concurrency`?"""
+    as_given: Limits
+    """The limits in the form in which they were given: they make the same policy again."""
+    name: str
+    """Its name for users: the one that they gave, or that of the first limit."""
+    on_outage: OnOutage
+    """The rule for outages: how to answer when the store does not."""
+    _is_leased: bool
+    _tiers: tuple[str, ...]
+    _limits: tuple[Limit, ...]
+    _names: tuple[str, ...]
+    _first: Limit
+    _first_name: str
+
+    def __init__(
+        self, limits: Limits, name: str | None = None, *, on_outage: OnOutage = "open", is_leased: bool = False
+    ) -> None:
         if name is not None:
             check_key(name)
-        self.is_tiered = isinstance(limits, Mapping)
-        self._tiers: tuple[str, ...] = ()
-        if isinstance(limits, Mapping):
-            self._tiers = tuple(check_key(tier) for tier in limits)
-            self._limits = tuple(parse_limit(limit) for limit in limits.values())
-            self.as_given: Limits = dict(zip(self._tiers, self._limits, strict=True))
-            """What makes the same limits again."""
-            self._names = tuple(
-                _join(name, tier) if name else f"{tier}={limit}"
-                for tier, limit in zip(self._tiers, self._limits, strict=True)
-            )
-        elif isinstance(limits, (str, Limit)):
-            self._limits = (parse_limit(limits),)
-            self.as_given = self._limits[0]
-            self._names = (name or str(self._limits[0]),)
-        elif isinstance(limits, Sequence):
-            self._limits = tuple(parse_limit(limit) for limit in limits)
-            self.as_given = list(self._limits)
-            self._names = tuple(_join(name, limit.label) if name else str(limit) for limit in self._limits)
-        else:
-            raise LimitSyntaxError(repr(limits), 0, f"a limit is a text or a Limit, not {type(limits).__name__}")
-        if not 1 <= len(self._limits) <= MAX_LIMITS:
-            raise InvalidUse(f"a limiter has 1 to {MAX_LIMITS} limits, not {len(self._limits)}")
-        if len(set(self._names)) < len(self._names):
+        tiers, parsed, names = _named(limits, name)
+        if not 1 <= len(parsed) <= MAX_LIMITS:
+            raise InvalidUse(f"a limiter has 1 to {MAX_LIMITS} limits, not {len(parsed)}")
+        if len(set(names)) < len(names):
             raise InvalidUse(
-                f"two limits would share the name {_twice(self._names)!r}: give them as a dict, with names of their own"
+                f"two limits would share the name {_twice(names)!r}: give them as a dict, with names of their own"
             )
-        self._first, self._first_name = self._limits[0], self._names[0]
-        self.is_single = len(self._limits) == 1 and not self.is_tiered
-        """Is there just one limit, with the key as it is?"""
-        self.receipt: str | None = None
-        """`ONLY_AS_LAST` where tokens are leased."""
-        self.has_slots = any(isinstance(limit, Concurrency) for limit in self._limits)
+        vars(self).update(
+            is_tiered=isinstance(limits, Mapping),
+            is_single=len(parsed) == 1 and not isinstance(limits, Mapping),
+            has_slots=any(isinstance(limit, Concurrency) for limit in parsed),
+            as_given=(
+                dict(zip(tiers, parsed, strict=True))
+                if isinstance(limits, Mapping)
+                else parsed[0]
+                if isinstance(limits, (str, Limit))
+                else list(parsed)
+            ),
+            name=name or names[0],
+            on_outage=on_outage,
+            _is_leased=is_leased,
+            _tiers=tiers,
+            _limits=parsed,
+            _names=names,
+            _first=parsed[0],
+            _first_name=names[0],
+        )
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a policy is frozen: make a new one instead of setting {name}")
 
     @property
     def limits(self) -> dict[str, Limit]:
@@ -95,7 +119,7 @@ class Policy:
                 check_cost(cost, self._first, self._first_name)
             holder = _holder(self._first) if self.has_slots else ""
             # Past the names' own __new__, which takes twice as long.
-            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, self.receipt, ""))
+            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, None, "", self._is_leased))
             return _new(Group, ((hit,), max_wait_us, action, None))
         keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
         hits = []
@@ -106,15 +130,15 @@ class Policy:
             tokens = check_cost(cost_here, limit_here, name)
             name_here = name if limit_here is own else _name_of_call(name, own, limit_here)
             holder = _holder(limit_here) if isinstance(limit_here, Concurrency) else ""
-            hits.append(Hit(limit_here, key_here, name_here, tokens, holder, self.receipt, tier))
+            hits.append(Hit(limit_here, key_here, name_here, tokens, holder, None, tier, self._is_leased))
         return Group(tuple(hits), max_wait_us, action)
 
     def single(self, make: Callable[[Limit, str], T]) -> T | None:
-        """What `make` makes of the limit and its name, where there is just one, and one without slots."""
+        """Call `make` with the limit and its name, where there is just one, and one without slots; else None."""
         return make(self._first, self._first_name) if self.is_single and not self.has_slots else None
 
     def actual(self, decision: Decision, actual: Costs) -> list[int]:
-        """What a request really cost, for each hit of its decision.
+        """The real costs of a request, for each hit of its decision.
 
         :raises InvalidCost: if a cost is not an integer of at least 0.
         """
@@ -190,6 +214,22 @@ def wait_bound_us(timeout: float | None) -> int:
     if not is_usable:
         raise InvalidUse(f"a timeout is a number of seconds of at least 0, or None, not {timeout!r}")
     return MAX_SPAN_US if timeout >= MAX_SPAN_US // 1_000_000 else int(timeout * 1_000_000)
+
+
+def _named(limits: Limits, name: str | None) -> tuple[tuple[str, ...], tuple[Limit, ...], tuple[str, ...]]:
+    """The tiers, if there are any, the limits, and the names of these."""
+    if isinstance(limits, Mapping):
+        tiers = tuple(map(check_key, limits))
+        parsed = tuple(map(parse_limit, limits.values()))
+        named = zip(tiers, parsed, strict=True)
+        return tiers, parsed, tuple(_join(name, tier) if name else f"{tier}={limit}" for tier, limit in named)
+    if isinstance(limits, (str, Limit)):
+        limit = parse_limit(limits)
+        return (), (limit,), (name or str(limit),)
+    if isinstance(limits, Sequence):
+        parsed = tuple(map(parse_limit, limits))
+        return (), parsed, tuple(_join(name, limit.label) if name else str(limit) for limit in parsed)
+    raise LimitSyntaxError(repr(limits), 0, f"a limit is a text or a Limit, not {type(limits).__name__}")
 
 
 def _name_of_call(name: str, own: Limit, given: Limit) -> str:

@@ -1,3 +1,3 @@
-"""What to ask a store or a limiter's surroundings, and how to read the reply, as generators: no I/O, no clock, no
-threads.
+"""Plans: generators that yield what to ask of a store or of a limiter's surroundings, and make something of the reply.
+No I/O, no clock, no threads.
 """

@@ -5,7 +5,7 @@ A script may touch the keys of one slot only. So a caller's groups are asked for
 group whose keys lie in several slots is taken part by part, the narrowest limit first, and given back when a later
 part denies: never over the limit, at worst briefly under.
 
-A node that does not serve a key says so, and has done nothing: the question goes on to where it points.
+A node that does not serve a key says so, and has done nothing: the group goes on to where it points.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Final, NamedTuple
 
-from headgate.decision import Answer, Decision, JoinedDecision
+from headgate.decision import Answer, Decision
 from headgate.drive import Plan, together
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Action, Group, Hit
@@ -23,11 +23,11 @@ from headgate.plans.redis import Script, singly
 from headgate.plans.topology import Address, Topology
 
 MAX_NODES: Final = 5
-"""How many nodes are asked a question, one after the other. A slot that is being moved takes three."""
+"""How many nodes are asked for a group, one after the other. A slot that is being moved takes three."""
 
 RETURN_PAUSES_MS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
-"""What is given back is then asked for on, after these pauses: a spend that is refused leaves its caller as it was, but
-what is not given back is lost. Together, they are as long as the usual deadline."""
+"""After those, the nodes are asked on for what is given back, with these pauses: a spend that is refused leaves its
+caller as it was, but what is not given back is lost. Together, they are as long as the usual deadline."""
 
 SlotOf = Callable[[str], int]
 """From a key to its slot."""
@@ -59,8 +59,8 @@ class Removed(Redirect):
         super().__init__(store, None)
 
 
-def elsewhere(text: str, store: str, asked: Address, topology: Topology) -> Redirect | None:
-    """What the error of a node says about where to ask; None if it says nothing of the kind."""
+def redirect_of(text: str, store: str, asked: Address, topology: Topology) -> Redirect | None:
+    """Read from the error of a node where to ask; None if it says nothing of the kind."""
     kind, *words = text.split() or [""]
     if kind in ("MOVED", "ASK") and len(words) == 2:
         host, _, port = words[1].rpartition(":")
@@ -79,12 +79,12 @@ class RoutedGroup(NamedTuple):
     at: Redirect | None = None
     """Where to ask, if not at the slot's owner."""
     pause_ms: int = 0
-    """How long to wait before."""
+    """The time to wait before."""
 
 
 def decide(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[RoutedGroup], list[Answer]]:
-    """Judge the groups of a caller. Asks for lists of errands, which may be done side by side; the reply is a list of
-    answers.
+    """Judge the groups of a caller. Asks for lists of routed groups, which may be asked for side by side; the
+    reply is a list of answers.
     """
     if len(groups) == 1:  # nearly always
         return together([_judge(groups[0], slot_of, topology)])
@@ -115,8 +115,8 @@ def at_node(
 def in_one(
     groups: Sequence[Group], decide: Callable[[Sequence[Group]], Plan[Script, list[Answer]]]
 ) -> Plan[list[Script], list[Answer]]:
-    """Judge groups in one script call. Where the slot is being moved, and some of its keys are elsewhere, each by
-    itself.
+    """Judge groups in one script call. Where the slot is being moved, and some of its keys are at another node,
+    each by itself.
     """
     try:
         answers = yield from singly(decide(groups))
@@ -163,23 +163,23 @@ class _KeysApart(Exception):
     """The slot is being moved, and the keys of a group are at both ends."""
 
 
-def follow(errand: RoutedGroup, topology: Topology) -> Plan[list[RoutedGroup], Answer]:
+def follow(routed: RoutedGroup, topology: Topology) -> Plan[list[RoutedGroup], Answer]:
     """Ask for a group wherever its slot has gone."""
     store = ""
-    for pause_ms in _RETURN_PAUSES_MS if errand.group.action == "give_back" else _PAUSES_MS:
+    for pause_ms in _RETURN_PAUSES_MS if routed.group.action == "give_back" else _PAUSES_MS:
         if pause_ms:  # a redirection may be out of date by then
-            errand = errand._replace(at=None, pause_ms=pause_ms)
+            routed = routed._replace(at=None, pause_ms=pause_ms)
         answer: Answer
-        (answer,) = yield [errand]
+        (answer,) = yield [routed]
         if not isinstance(answer, Redirect):
             return answer
         if answer.address is not None and not answer.is_asking:
-            topology.moved(errand.slot, answer.address)
-        elif answer.address is None and len(errand.group.hits) > 1:
+            topology.moved(routed.slot, answer.address)
+        elif answer.address is None and len(routed.group.hits) > 1:
             if isinstance(answer, Removed):  # of the other keys, some may have been written
                 return StoreUnavailable(answer.store, "the slot is being moved, and one of its keys was just removed")
             raise _KeysApart
-        errand = errand._replace(at=None if answer.address is None else answer)
+        routed = routed._replace(at=None if answer.address is None else answer)
         store = answer.store
     return StoreUnavailable(store, "the nodes of its cluster point to each other: the slot is being moved")
 
@@ -194,7 +194,7 @@ def _judge_apart(
     """Judge a group in parts (each a list of its hits' indices), one after the other."""
     hits = group.hits
 
-    def errands(groups: Sequence[Group]) -> Plan[list[RoutedGroup], list[Answer]]:
+    def ask(groups: Sequence[Group]) -> Plan[list[RoutedGroup], list[Answer]]:
         return _follow_all(groups, slot_of, topology)
 
     def part(indices: list[int], action: Action | None = None) -> Group:
@@ -202,7 +202,7 @@ def _judge_apart(
 
     known = _Known(group)
     if group.action != "spend":
-        answers = yield from errands([part(indices) for indices in parts])
+        answers = yield from ask([part(indices) for indices in parts])
         for indices, answer in zip(parts, answers, strict=True):
             if isinstance(answer, StoreOutage):
                 return answer
@@ -210,15 +210,15 @@ def _judge_apart(
         return known.decision(all(bool(answer) for answer in answers))
     parts = sorted(parts, key=lambda indices: min(_width(hits[index]) for index in indices))
     taken: list[tuple[int, Group]] = []
-    """What gives back what was taken, with the index of its hit."""
+    """The groups that give back what was taken, each with the index of its hit."""
     later = parts
     try:
         while later:
             indices, *later = later
-            (answer,) = yield from errands([part(indices)])
+            (answer,) = yield from ask([part(indices)])
             if isinstance(answer, StoreOutage):
                 backs, taken = taken, []  # interrupted from here on, it is not to happen twice
-                yield from errands([back for _, back in backs])
+                yield from ask([back for _, back in backs])
                 return answer
             known.add(indices, answer)
             if not answer.allowed:
@@ -230,10 +230,10 @@ def _judge_apart(
     except GeneratorExit:  # dropped: nobody is there to send what we would ask
         raise
     except BaseException:
-        yield from errands([back for _, back in taken])
+        yield from ask([back for _, back in taken])
         raise
     # What is left of those that were taken, and what those say that were not asked.
-    answers = yield from errands([*(back for _, back in taken), *(part(indices, "peek") for indices in later)])
+    answers = yield from ask([*(back for _, back in taken), *(part(indices, "peek") for indices in later)])
     for indices, answer in zip([*([index] for index, _ in taken), *later], answers, strict=True):
         if isinstance(answer, Decision):
             known.add(indices, answer)
@@ -241,12 +241,12 @@ def _judge_apart(
 
 
 def _width(hit: Hit) -> Fraction:
-    """How much a limit lets through, in tokens per microsecond."""
+    """The rate of a limit, in tokens per microsecond."""
     return Fraction(hit.limit.rate, hit.limit.period_us)
 
 
 class _Known:
-    """What the parts of a group have answered."""
+    """The answers to the parts of a group, so far."""
 
     def __init__(self, group: Group) -> None:
         self._group = group
@@ -256,9 +256,9 @@ class _Known:
         for index, facts in zip(indices, answer.facts, strict=True):
             self._facts[index] = facts, answer.now_us
 
-    def decision(self, allowed: bool) -> JoinedDecision:
+    def decision(self, allowed: bool) -> Decision:
         """The decision on the hits of which something is known."""
         order = sorted(self._facts)
         group = self._group._replace(hits=tuple(self._group.hits[index] for index in order))
         facts, instants_us = zip(*(self._facts[index] for index in order), strict=True)
-        return JoinedDecision(group, instants_us, allowed, facts)
+        return Decision(group, max(instants_us), allowed, facts, instants_us=instants_us)

@@ -1,4 +1,4 @@
-"""What follows a decision: the groups that give back what it took, settle its estimates, and renew its slots.
+"""The groups that follow a decision: they give back what it took, settle its estimates, and renew its slots.
 
 This module must not know who asks for them, nor how.
 """
@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from headgate.algorithms import Facts
 from headgate.decision import Decision
-from headgate.hits import ONLY_AS_LAST, Group, Hit, Once
+from headgate.hits import Group, Hit, Once
 from headgate.limits import Concurrency, TokenBucket
 
 
 def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Group]:
-    """What returns all that an allowed decision took (or only its slots), where nobody has a copy of it."""
+    """Return all that an allowed decision took (or only its slots), where nobody has a copy of it."""
     groups = []
     for hit, facts in zip(decision.group.hits, decision.facts, strict=False):
         if _has_spent(decision) and hit.cost > 0 and (not only_slots or isinstance(hit.limit, Concurrency)):
@@ -24,7 +24,7 @@ def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Gr
 
 
 def refund_groups(decision: Decision) -> list[Group]:
-    """What returns all that an allowed decision took, once, even if others send it, too, who have copies of it."""
+    """Return all that an allowed decision took, once, even if others send the same, too, who have copies of it."""
     groups = give_back_groups(decision)
     mark = decision.mark() if groups else None
     if mark is None:
@@ -35,7 +35,7 @@ def refund_groups(decision: Decision) -> list[Group]:
 
 
 _MARK_LIFE_US: Final = 86_400_000_000
-"""How long a mark is known at least, from the decision on."""
+"""The time for which a mark is known at least, from the decision on."""
 
 
 def _mark_ends_us(decision: Decision) -> list[int]:
@@ -50,13 +50,13 @@ def _once(group: Group, mark: str, until_us: int) -> Group:
 
 
 def returns_of(answers: Iterable[object]) -> list[Group]:
-    """What returns all that was admitted, of the answers that nobody gets to see."""
+    """Return all that was admitted by answers that nobody gets to see."""
     return [group for answer in answers if isinstance(answer, Decision) for group in give_back_groups(answer)]
 
 
 def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, Group]]:
-    """What turns the estimates of an allowed decision into the `actual` costs, with the index of the hit that each
-    is for; and what asks how things stand where there is no difference. It counts once, as `refund_groups`.
+    """Turn the estimates of an allowed decision into the `actual` costs, and ask how things stand where there is no
+    difference: groups, each with the index of the hit that it is for. They count once, as `refund_groups`.
     """
     if not _has_spent(decision) or not decision.facts:
         return []
@@ -77,13 +77,13 @@ def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, 
 
 def _receipt(hit: Hit, facts: Facts) -> Any:
     receipt = hit.limit.receipt(facts, hit.cost)
-    if hit.receipt == ONLY_AS_LAST and isinstance(hit.limit, TokenBucket):
+    if hit.gives_back_only_as_last and isinstance(hit.limit, TokenBucket):
         return *receipt[:2], True
     return receipt
 
 
 def renew_groups(decision: Decision) -> list[Group]:
-    """What puts off the expiry of the slots that an allowed decision took."""
+    """Put off the expiry of the slots that an allowed decision took."""
     return [
         Group((hit,), 0, "renew")
         for hit in decision.group.hits

@@ -1,4 +1,4 @@
-"""What is known of a Redis Cluster: which node serves which slot, and whom to ask about it.
+"""The topology of a Redis Cluster: which node serves which slot, as far as is known, and whom to ask about it.
 
 Learnt from `CLUSTER SLOTS`, as a plan; corrected by redirections. Plain values: no I/O, no clock, no threads. Safe to
 share between threads: whoever reads an older table is redirected.
@@ -38,7 +38,7 @@ class Topology:
     """Which node serves which slot, as far as is known.
 
     :param seeds: the nodes that are known at first.
-    :param remap: see `Remap`.
+    :param remap: makes of the address that a node tells of another the one by which we can reach that.
     """
 
     def __init__(self, seeds: Iterable[Address], remap: Remap | None = None) -> None:

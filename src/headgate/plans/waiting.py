@@ -1,56 +1,50 @@
 """The plan of `acquire`: ask, and if the answer is "not now", wait for the turn.
 
-Asks for `Ask` and `Pause` commands. A lone token bucket is asked once: it admits into the future, and the plan sleeps
-until the turn. Windows and slots cannot be reserved: the plan comes back when they say, and asks again. Whatever
+Asks for `Ask` and `Pause` commands. A token bucket by itself is asked once: it admits into the future, and the plan
+sleeps until the turn. Windows and slots cannot be reserved: the plan comes back when they say, and asks again. Whatever
 interrupts a sleep gives the place back before it goes on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
 
 from headgate.decision import Decision
 from headgate.drive import Plan
 from headgate.errors import AcquireTimeout
 from headgate.hits import Group
 from headgate.limits import Concurrency
+from headgate.plans import requests
+from headgate.plans.commands import Ask, Command, Pause
 from headgate.plans.groups import give_back_groups
 
 FIRST_POLL_US: Final = 5_000
-"""How soon a full set of slots is asked again; it doubles, up to `LAST_POLL_US`, since nobody knows when a slot is
-released."""
+"""The time after which a full set of slots is asked again; it doubles, up to `LAST_POLL_US`, since nobody knows when a
+slot is released."""
 LAST_POLL_US: Final = 250_000
 MAX_JITTER_US: Final = 50_000
 """Waiters for the same window come back spread over this, or over a tenth of their wait if that is less."""
 
 
-class Ask(NamedTuple):
-    """Put groups to the store. The reply is a list of decisions."""
-
-    groups: list[Group]
-
-
-class Pause(NamedTuple):
-    """Sleep. The reply is how long it really took, in microseconds."""
-
-    duration_us: int
-
-
 def acquire(
-    group: Group, timeout_us: int, timeout: float | None, jitter: Callable[[], float]
-) -> Plan[Ask | Pause, Decision]:
+    group: Group,
+    timeout_us: int,
+    timeout: float | None,
+    jitter: Callable[[], float],
+    ask: Callable[[Group], Plan[Command, Decision]] = requests.ask,
+) -> Plan[Command, Decision]:
     """Wait for the turn of `group`, at most `timeout_us`. `jitter` returns a random float from 0 to 1.
 
     :raises AcquireTimeout: as soon as it is known that the turn would come too late.
     """
     left_us = timeout_us
     poll_us = FIRST_POLL_US
-    # Only a lone limit can reserve. In a group, one limit would be charged now for what another lets go later, and what
-    # that lets go at once could be too much for the first.
+    # Only a single limit can reserve. In a group, one limit would be charged now for what another lets go later, and
+    # what that lets go at once could be too much for the first.
     reserves = len(group.hits) == 1
     while True:
-        decision: Decision = (yield Ask([group._replace(max_wait_us=left_us if reserves else 0)]))[0]
+        decision = yield from ask(group._replace(max_wait_us=left_us if reserves else 0))
         if decision.allowed:
             try:
                 yield from _sleep_until_turn(decision)
@@ -58,7 +52,7 @@ def acquire(
                 raise
             except BaseException:
                 decision.claim()
-                yield Ask(give_back_groups(decision))
+                yield Ask(give_back_groups(decision), must_arrive=True)
                 raise
             return decision
         known_us = _known_wait_us(decision)
@@ -73,7 +67,7 @@ def acquire(
         left_us = max(0, left_us - slept_us)
 
 
-def _sleep_until_turn(decision: Decision) -> Plan[Ask | Pause, None]:
+def _sleep_until_turn(decision: Decision) -> Plan[Command, None]:
     left_us = decision.wait_us
     while left_us > 0:
         slept_us: int = yield Pause(left_us)
@@ -81,7 +75,7 @@ def _sleep_until_turn(decision: Decision) -> Plan[Ask | Pause, None]:
 
 
 def _known_wait_us(decision: Decision) -> int:
-    """How long a denied group has to wait at least; 0 where only slots are missing, which may be released at any
+    """The time that a denied group has to wait at least; 0 where only slots are missing, which may be released at any
     time.
     """
     if not decision.facts:

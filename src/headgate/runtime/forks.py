@@ -1,4 +1,4 @@
-"""What a forked process must not go on with: its parent's queues, connections and leases.
+"""Things with which a forked process must not go on: its parent's queues, connections and leases.
 
 This module must not know what those are: it is told what makes each of them begin afresh.
 """
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 _afresh: Final[weakref.WeakKeyDictionary[object, Callable[[Any], None]]] = weakref.WeakKeyDictionary()
-"""What makes each of them begin afresh."""
+"""The function that makes each of them begin afresh."""
 
 
 def begin_afresh_in_child(one: T, begin: Callable[[T], None]) -> None:

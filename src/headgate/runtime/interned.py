@@ -36,7 +36,7 @@ class Interned(Generic[K, V]):
         return len(self._refs)
 
     def get(self, key: K) -> V | None:
-        """What there is for a key."""
+        """The thing for a key, if there is one."""
         ref = self._refs.get(key)
         return None if ref is None else ref()
 
@@ -45,7 +45,7 @@ class Interned(Generic[K, V]):
         return [thing for ref in list(self._refs.values()) if (thing := ref()) is not None]
 
     def intern(self, key: K, made: V) -> V:
-        """What there is for a key: from now on `made`, if there was nothing."""
+        """The thing for a key: from now on `made`, if there was nothing."""
         ref = weakref.ref(made)
         while True:
             known = self._refs.setdefault(key, ref)

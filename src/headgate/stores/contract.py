@@ -1,4 +1,6 @@
-"""What a limiter asks of a store: `Store` is the whole contract, `SingleHitStore` an optional fast path beside it."""
+"""The contract between limiters and stores: `Store` is the whole contract, `SingleHitStore` an optional fast path
+beside it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from headgate.limits import Limit
 
 @runtime_checkable
 class Store(Protocol):
-    """What a limiter asks of a store. Batch-first: one call, one trip, one answer for each group.
+    """Keeps state and judges hits. Batch-first: one call, one round trip, one answer for each group.
 
     A store judges the groups in order, each of them atomically, by its own clock. It never repeats a spend by
     itself. It raises `StoreOutage` where it cannot answer, and nothing else.
@@ -47,12 +49,12 @@ class SingleHitStore(Store, Protocol):
     """A store that has a fast path for single hits: by key and cost, without a group and a batch."""
 
     def single(self, limit: Limit, name: str, /) -> Single:
-        """What decides on single hits of `limit`, blocking. It raises `StoreOutage` as `decide` does."""
+        """A callable that decides on single hits of `limit`, blocking. It raises `StoreOutage` as `decide` does."""
 
     def single_async(self, limit: Limit, name: str, /) -> Single:
-        """What decides on single hits of `limit` without waiting for anything."""
+        """A callable that decides on single hits of `limit` without waiting for anything."""
 
     def submitting(self, limit: Limit, name: str, /) -> tuple[Submit, GiveUp] | None:
-        """What has single hits of `limit` answered in an event loop, and what gives one up; None if there is no such
-        way.
+        """Callables that have single hits of `limit` answered in an event loop, and give one up; None if there is no
+        such way.
         """

@@ -29,7 +29,7 @@ from typing import Any, Final, TypeVar
 
 from headgate.algorithms import Facts, FastPath, sliding_log
 from headgate.clock import Clock, in_nanoseconds, system_clock
-from headgate.decision import BucketDecision, Decision, Single, ToldDecision
+from headgate.decision import Decision, Single, ToldDecision
 from headgate.errors import InvalidUse
 from headgate.hits import Group, Hit
 from headgate.keys import check_key
@@ -281,7 +281,7 @@ class MemoryStore:
                     entries[key] = tat = new_tat
                 elif tat > full:  # more than full: the clock has stepped back
                     return self._decide_single(bucket, key, name, cost)
-            decision: BucketDecision = BucketDecision()
+            decision: ToldDecision = ToldDecision()
             decision.now_us = now_us
             decision.allowed = is_allowed
             decision.asked = asked
@@ -361,7 +361,7 @@ class MemoryStore:
             return self._judge_other(group, hits[0], now_us)
         allowed, judged = True, []
         for hit in hits:
-            limit, key, name, cost, holder, _, _ = hit
+            limit, key, name, cost, holder, *_ = hit
             table = self._table(name, limit)
             seen = table.entries.get(key)
             state, until_us = table.find(seen)
@@ -383,7 +383,7 @@ class MemoryStore:
         return allowed, parts, facts
 
     def _judge_other(self, group: Group, hit: Hit, now_us: int) -> tuple[bool, Sequence[_Part], tuple[Facts, ...]]:
-        limit, key, name, cost, holder, receipt, _ = hit
+        limit, key, name, cost, holder, receipt, *_ = hit
         table = self._table(name, limit)
         seen = table.entries.get(key)
         state, until_us = table.find(seen)

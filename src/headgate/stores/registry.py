@@ -1,16 +1,52 @@
-"""From a store's URL to the store. Client libraries are imported when a URL asks for them."""
+"""From a store's URL to the store: the schemes that there are, and the options that each takes.
+
+Client libraries are imported when a URL asks for them. A store of somebody else's needs no entry here: it is given to a
+limiter as an object.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
 
-from headgate.errors import StoreURLError
-from headgate.stores import Store
+from headgate.errors import InvalidUse, StoreURLError
+from headgate.stores.contract import Store
 from headgate.stores.memory import MemoryStore
 from headgate.stores.sharing import Share, key_of
 
-_REDIS = ("redis", "rediss", "valkey", "valkeys", "unix")
-_CLUSTER = tuple(f"{name}+cluster" for name in _REDIS if name != "unix")
+REDIS_SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
+"""The schemes of Redis and its like, and what redis-py calls them."""
+CLUSTER: Final = "+cluster"
+"""Put behind a scheme where the server is a cluster."""
+CLUSTER_SCHEMES: Final = tuple(f"{scheme}{CLUSTER}" for scheme in REDIS_SCHEMES if scheme != "unix")
+
+
+class _Family(NamedTuple):
+    """The stores behind some schemes."""
+
+    make: Callable[..., Store]
+    """Makes one, of a URL and options."""
+    takes: tuple[str, ...] | None
+    """The options that it takes; None where it sees to that itself."""
+
+
+def _memory(url: str) -> Store:
+    rest = url.partition("://")[2]
+    if rest:
+        raise StoreURLError(f"memory:// takes nothing behind it, not {len(rest)} characters")
+    return MemoryStore()
+
+
+def _redis(url: str, **options: Any) -> Store:
+    from headgate.stores.redis import RedisStore  # only here, so that the core needs no client library
+
+    return RedisStore(url, **options)
+
+
+_FAMILIES: Final = {
+    "memory": _Family(_memory, ()),
+    **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES), _Family(_redis, None)),
+}
 
 
 def share_store(url: str, *, asks_in_loops: bool, **options: Any) -> Share:
@@ -18,7 +54,7 @@ def share_store(url: str, *, asks_in_loops: bool, **options: Any) -> Share:
     memory, always one of one's own.
 
     :param asks_in_loops: is it for an asyncio limiter?
-    :raises StoreURLError, MissingExtra: as `open_store` does.
+    :raises StoreURLError, InvalidUse, MissingExtra: as `open_store` does.
     """
     return Share(key_of(url, options), lambda: open_store(url, **options), asks_in_loops=asks_in_loops)
 
@@ -28,20 +64,21 @@ def open_store(url: str, **options: Any) -> Store:
 
     :param options: passed on to the store, such as `prefix`, `timeout`, `remember_denials`.
     :raises StoreURLError: if the URL is not understood.
+    :raises InvalidUse: if the store does not take an option.
     :raises MissingExtra: if the store's client library is not installed.
     """
-    scheme, separator, rest = url.partition("://")
+    scheme, separator, _ = url.partition("://")
     scheme = scheme.lower()
-    if separator and scheme == "memory":
-        if rest:
-            raise StoreURLError(f"memory:// takes nothing behind it, not {len(rest)} characters")
-        return MemoryStore()
-    if separator and scheme in (*_REDIS, *_CLUSTER):
-        from headgate.stores.redis import RedisStore  # only here, so that the core needs no client library
-
-        return RedisStore(url, **options)
-    shown = f"{scheme}://..." if separator else "without a scheme"
-    raise StoreURLError(
-        f"store URL {shown} is not understood: "
-        f"it starts with one of memory://, {', '.join(f'{name}://' for name in (*_REDIS, *_CLUSTER))}"
-    )
+    family = _FAMILIES.get(scheme) if separator else None
+    if family is None:
+        shown = f"{scheme}://..." if separator else "without a scheme"
+        raise StoreURLError(
+            f"store URL {shown} is not understood: it starts with one of "
+            f"{', '.join(f'{name}://' for name in _FAMILIES)}"
+        )
+    refused = [option for option in sorted(options) if family.takes is not None and option not in family.takes]
+    if refused:
+        raise InvalidUse(
+            f"a store of {scheme}:// does not take {', '.join(refused)}: leave that out, or name a server's URL"
+        )
+    return family.make(url, **options)

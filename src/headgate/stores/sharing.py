@@ -52,7 +52,7 @@ _shared: Final[Interned[Hashable, _Shared]] = Interned()
 
 
 class Share:
-    """What one limiter has of a store that was made from a URL. What is dropped counts as closed.
+    """The share of one limiter in a store that was made from a URL. One that is dropped counts as closed.
 
     :param key: equal for those who may share a store; None for who may not.
     :param make: makes the store, if there is none for this key.
@@ -107,7 +107,7 @@ class Share:
 
 
 def key_of(url: str, options: dict[str, Any]) -> Hashable | None:
-    """What is equal for the same URL and options only: True is not 1. None if there is no such thing."""
+    """A key that is equal for the same URL and options only: True is not 1. None if there is no such thing."""
     key = (type(url), url, *((name, type(options[name]), options[name]) for name in sorted(options)))
     try:
         hash(key)

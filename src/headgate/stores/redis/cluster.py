@@ -68,7 +68,7 @@ class Node(Server):
         return Endpoint.begin_alike(self, single, keys, arrive)  # they may lie in several slots
 
     def refused(self, text: str) -> StoreOutage:
-        at: StoreOutage | None = plans.elsewhere(text, self.name, self._address, self._topology)
+        at: StoreOutage | None = plans.redirect_of(text, self.name, self._address, self._topology)
         if at is None and text.startswith(("MOVED ", "ASK ")):
             at = StoreUnavailable(self.name, f"it does not say where the slot is served: {text!r}")
         return at or super().refused(text)

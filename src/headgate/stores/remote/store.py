@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from headgate.batching import decisions
 from headgate.clock import Clock
-from headgate.decision import Answer, Decision, Single, leave
+from headgate.decision import Answer, Decision, Single, undecided
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group, SingleHit
 from headgate.limits import Limit
@@ -141,7 +141,7 @@ class RemoteStore:
         `decide_async`.
         """
         denials = self._learnt.denials
-        return leave if denials is None else denials.single(limit, name)
+        return undecided if denials is None else denials.single(limit, name)
 
     def submitting(self, limit: Limit, name: str) -> tuple[Submit, GiveUp] | None:
         """What has single hits of `limit` answered in an event loop, by key and cost, without the detour of a batch. It

@@ -1,0 +1,32 @@
+"""What plans ask for. This module must not know who does it, nor how."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+from headgate.hits import Group
+
+InOutage = Literal["answer", "raise"]
+"""What is to be done where the store does not answer: let the limiter's outage rule answer, or raise the
+`StoreOutage`."""
+
+
+class Ask(NamedTuple):
+    """Put groups to the store. The reply is a list of decisions."""
+
+    groups: list[Group]
+    in_outage: InOutage = "answer"
+    requests: int = 0
+    """How many of the groups, the first ones, are requests of callers: those who want to hear are told the decisions
+    on them."""
+    must_arrive: bool = False
+    """Is it to be done to its end even if the caller is cancelled meanwhile? It gives back what was taken, say."""
+
+
+class Pause(NamedTuple):
+    """Sleep. The reply is how long it really took, in microseconds."""
+
+    duration_us: int
+
+
+Command = Ask | Pause

@@ -1,0 +1,109 @@
+"""From groups to a call, packed as RESP.
+
+A batch is split into parts: runs of single hits on token buckets that share their arguments, which travel once, and all
+other groups, one by one.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from headgate.hits import Group, Hit
+from headgate.keys import is_plain, storage_key, storage_key_frame
+from headgate.limits import Limit, TokenBucket
+from headgate.plans.redis.script import Script, compose
+
+
+class Run(NamedTuple):
+    """A part of a batch: single hits on token buckets, one after the other, that share their arguments."""
+
+    indices: list[int]
+    """Which groups of the batch."""
+    hits: list[Hit]
+    arguments: tuple[int, int, int]
+
+
+class One(NamedTuple):
+    """A part of a batch: one group, whatever it is."""
+
+    number: int
+    """Which group of the batch."""
+    arguments: list[tuple[Any, ...]]
+
+
+def split(groups: Sequence[Group], pending: Sequence[int], near_us: int) -> list[Run | One]:
+    """Split those groups of a batch that are pending into parts, in order."""
+    parts: list[Run | One] = []
+    run: Run | None = None
+    run_limit: Limit | None = None
+    run_cost = 0
+    for index in pending:
+        hits, max_wait_us, action, _ = groups[index]
+        first = hits[0]
+        if len(hits) == 1 and action == "spend" and max_wait_us == 0 and type(first.limit) is TokenBucket:
+            if run is None or first.limit is not run_limit or first.cost != run_cost:
+                run_limit, run_cost = first.limit, first.cost
+                run = Run([], [], first.limit.arguments(run_cost, near_us, ""))
+                parts.append(run)
+            run.indices.append(index)
+            run.hits.append(first)
+        else:
+            run = None
+            parts.append(One(index, [hit.limit.arguments(hit.cost, near_us, hit.holder) for hit in hits]))
+    return parts
+
+
+def pack(parts: list[Run | One], groups: Sequence[Group], prefix: str, now_us: int | None) -> Script:
+    """Pack the parts of a batch as one call."""
+    keys: list[str] = []
+    words: list[str] = [word("" if now_us is None else now_us)]
+    count = 1
+    codes: set[str] = set()
+    for part in parts:
+        if isinstance(part, Run):
+            codes.add("tb")
+            limit, _, name, cost, *_ = part.hits[0]
+            begin, end, size = storage_key_frame(prefix, name, "tb")
+            for hit in part.hits:
+                key = hit.key
+                if hit.name is name and is_plain(key):
+                    keys.append(f"${size + len(key)}\r\n{begin}{key}{end}\r\n")
+                else:
+                    keys.append(word(storage_key(prefix, key, hit.name, "tb")))
+            words.append(run_words(limit, cost) % (len(str(len(part.hits))), len(part.hits)))
+            count += 10
+        else:
+            hits, max_wait_us, action, once = groups[part.number]
+            own: list[str | int] = [] if once is None else [action]
+            for (limit, key, name, _, _, receipt, *_), arguments in zip(hits, part.arguments, strict=True):
+                codes.add(limit.code)
+                stored_at = storage_key(prefix, key, name, limit.code)
+                keys.append(word(stored_at))
+                if once is not None:
+                    keys.append(word(f"{stored_at}:once:{once.mark}"))
+                own.append(limit.code)
+                own += limit.algorithm.wire(arguments)
+                if action == "give_back":
+                    own += limit.algorithm.wire_receipt(arguments, receipt)
+            head = (action, max_wait_us, len(hits)) if once is None else ("once", once.until_us, 2)
+            words += map(word, (*head, len(own), *own))
+            count += 4 + len(own)
+    sha, text = compose(frozenset(codes))
+    begin = f"*{3 + len(keys) + count}\r\n{word('EVALSHA')}{word(sha)}{word(len(keys))}"
+    return Script(sha, text, "".join((begin, *keys, *words)).encode())
+
+
+@functools.lru_cache(maxsize=4096)
+def run_words(limit: Limit, cost: int) -> str:
+    """The words of a run, but for how many hits it has, and the length of that."""
+    wired = limit.algorithm.wire(limit.arguments(cost, 0, ""))
+    rest = "".join(map(word, (1 + len(wired), limit.code, *wired)))
+    return f"{word('each')}{word(0)}$%d\r\n%d\r\n{rest}"
+
+
+def word(value: str | int) -> str:
+    """One word of a call, as a RESP bulk string."""
+    text = str(value)
+    return f"${len(text) if text.isascii() else len(text.encode())}\r\n{text}\r\n"

@@ -1,0 +1,64 @@
+"""The scripts, and calls of them."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from importlib import resources
+from typing import Any, Final, NamedTuple
+
+from headgate.drive import Plan
+
+FILES: Final = {
+    "tb": ("token_bucket.lua", "token_bucket_each.lua"),
+    "fw": ("fixed_window.lua",),
+    "sw": ("sliding_window.lua",),
+    "sl": ("sliding_log.lua",),
+    "cc": ("concurrency.lua",),
+}
+_TEXTS: Final = {
+    file.name: file.read_text("utf-8")
+    for file in resources.files("headgate.algorithms").iterdir()
+    if file.name.endswith(".lua")
+}
+"""The scripts by their files' names. They are read here, and not in a call, where a signal might interrupt it."""
+
+
+class ScriptMissing:
+    """The reply of a server that does not know the script: it was restarted, flushed, or never had it."""
+
+
+class Script(NamedTuple):
+    """Run a script: by its digest, or with its text where `is_whole`."""
+
+    sha: str
+    text: str
+    packed: bytes
+    """The call as it is sent, in RESP."""
+    is_whole: bool = False
+
+    def whole(self) -> Script:
+        """The same call, with the script's text."""
+        text = self.text.encode()
+        packed = self.packed.replace(
+            b"$7\r\nEVALSHA\r\n$40\r\n%b\r\n" % self.sha.encode(), b"$4\r\nEVAL\r\n$%d\r\n%b\r\n" % (len(text), text), 1
+        )
+        return Script(self.sha, self.text, packed, True)
+
+
+def run(script: Script) -> Plan[Script, Any]:
+    """Run a script, with its text where the server does not have it."""
+    reply = yield script
+    return (yield script.whole()) if isinstance(reply, ScriptMissing) else reply
+
+
+@functools.cache
+def compose(codes: frozenset[str]) -> tuple[str, str]:
+    """The script for a set of algorithms, as `(sha, text)`. What a batch does not use is not sent, nor run."""
+    shared = ("clock.lua", "prelude.lua")
+    names = ["clock.lua", *(["token_bucket_single.lua"] if "tb" in codes else []), "prelude.lua"]
+    names += [*(name for code in sorted(codes) for name in FILES[code]), "decide.lua"]
+    texts = [_TEXTS[name] for name in names]
+    # A block each, so that their local names keep apart; those of clock and prelude are everybody's.
+    text = "\n".join(part if name in shared else f"do\n{part}end\n" for name, part in zip(names, texts, strict=True))
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text

@@ -1,0 +1,178 @@
+"""Observers hear of every decision, whichever way it came, of outages, and of nothing once they are detached."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from headgate import AsyncLimiter, Decision, InvalidUse, Lease, Limiter, ManualClock, MemoryStore, StoreOutage
+from headgate.limiter import limiters
+from headgate.observer import Observer, attach
+from tests.limiter.bench import Bench, ask, told
+from tests.servers import PATIENCE
+
+
+class Notes(Observer):
+    """Writes down what it hears."""
+
+    def __init__(self) -> None:
+        self.decisions: list[tuple[str, Decision, int]] = []
+        self.others: list[tuple[Any, ...]] = []
+
+    def decided(self, limiter: str, decision: Decision, duration_ns: int) -> None:
+        self.decisions.append((limiter, decision, duration_ns))
+
+    def outage_began(self, limiter: str, outage: StoreOutage) -> None:
+        self.others.append(("began", limiter, type(outage)))
+
+    def outage_ended(self, limiter: str) -> None:
+        self.others.append(("ended", limiter))
+
+    @property
+    def sources(self) -> list[tuple[str, bool]]:
+        return [(decision.source, decision.allowed) for _, decision, _ in self.decisions]
+
+
+@pytest.fixture
+def notes() -> Iterator[Notes]:
+    notes = Notes()
+    detach = attach(notes)
+    yield notes
+    detach()
+
+
+async def test_each_decision_is_told_with_its_limiter_and_how_long_it_took(bench: Bench, notes: Notes) -> None:
+    for limiter in (bench.limiter("2/hour", name="api"), bench.limiter({"a": "2/hour"}, name="api")):
+        key: Any = "k" if limiter.limits.keys() == {"api"} else {"a": "k"}
+        expected = [await ask(limiter, key) for _ in range(3)]
+        assert [decision for _, decision, _ in notes.decisions] == expected
+        assert {name for name, _, _ in notes.decisions} == {"api"}
+        assert all(duration_ns > 0 for _, _, duration_ns in notes.decisions)
+        notes.decisions.clear()
+
+
+async def test_waiting_and_peeking_are_told_and_giving_back_is_not(bench: Bench, notes: Notes) -> None:
+    limiter = bench.limiter("2/hour")
+    decision = await told(limiter.acquire("k"))
+    await told(limiter.peek("k"))
+    await told(limiter.refund(decision))
+    await told(limiter.settle(await ask(limiter, "k", 2), 1))
+    await told(limiter.reset("k"))
+    assert [decision.group.action for _, decision, _ in notes.decisions] == ["spend", "peek", "spend"]
+
+
+def test_an_observer_leaves_the_fast_path_the_fast_path(notes: Notes, monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = Limiter("2/hour", store=MemoryStore(ManualClock()))
+    told_of: list[Decision] = []
+    heard = Limiter("2/hour", store=MemoryStore(ManualClock()), on_decision=told_of.append)
+    monkeypatch.setattr(limiters, "drive", None)
+    for one in (limiter, heard):
+        assert [bool(one.try_acquire("k")) for _ in range(3)] == [True, True, False]
+    assert (len(notes.decisions), len(told_of)) == (6, 3)
+
+
+async def test_denials_from_memory_and_leased_tokens_are_told_as_such(
+    valkey_url: str, prefix: str, notes: Notes
+) -> None:
+    options: dict[str, Any] = {"store": valkey_url, "prefix": prefix, "timeout": PATIENCE, "on_outage": "raise"}
+    with Limiter("1/hour", **options) as limiter:
+        for _ in range(3):
+            limiter.try_acquire("k")
+    assert notes.sources == [("store", True), ("store", False), ("memory_of_denial", False)]
+    notes.decisions.clear()
+    async with AsyncLimiter("1000/hour", name="leased", lease=Lease(max_tokens=10), **options) as leasing:
+        for _ in range(20):
+            await leasing.try_acquire("k")
+    assert len(notes.sources) == 20  # what is drawn ahead is no request
+    assert ("lease", True) in notes.sources
+
+
+class Failing:
+    """A store that fails when it is told to."""
+
+    timeout = 1.0
+
+    def __init__(self) -> None:
+        self.store = MemoryStore(ManualClock())
+        self.is_down = False
+
+    def decide(self, groups: Any) -> Any:
+        if self.is_down:
+            raise StoreOutage("there", "it is down")
+        return self.store.decide(groups)
+
+    async def decide_async(self, groups: Any) -> Any:
+        return self.decide(groups)
+
+    def close(self) -> None:
+        pass
+
+    async def aclose(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+async def test_an_outage_is_told_when_it_begins_and_when_it_is_over(kind: Any, notes: Notes) -> None:
+    store = Failing()
+    limiter, other = kind("9/hour", store=store, name="api"), kind("9/hour", store=store, name="other")
+    for store.is_down in (False, True, True, False, False):
+        await ask(limiter, "k")
+    assert notes.sources == [
+        ("store", True),
+        ("fail_open", True),
+        ("fail_open", True),
+        ("store", True),
+        ("store", True),
+    ]
+    assert notes.others == [("began", "api", StoreOutage), ("ended", "api")]
+    store.is_down = True
+    await ask(other, "k")
+    assert notes.others[2:] == [("began", "other", StoreOutage)]
+
+
+def test_a_counterpart_hears_that_an_outage_is_over() -> None:
+    store = Failing()
+    limiter = Limiter("9/hour", store=store)
+    other = limiter._counterpart(Limiter)
+    store.is_down = True
+    assert limiter.try_acquire("k").source == "fail_open"
+    store.is_down = False
+    assert other.try_acquire("k").source == "store"
+    assert not limiter._parts.outage_rule.is_out
+
+
+async def test_a_detached_observer_hears_nothing(bench: Bench) -> None:
+    notes, limiter = Notes(), bench.limiter("9/hour")
+    for _ in range(2):
+        detach = attach(notes)
+        await ask(limiter, "k")
+        detach()
+        detach()
+        await ask(limiter, "k")
+    assert len(notes.decisions) == 2
+
+
+def test_what_an_observer_raises_changes_nothing(notes: Notes, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Observer):
+        def decided(self, limiter: str, decision: Decision, duration_ns: int) -> None:
+            raise KeyError(limiter)
+
+    detach = attach(Broken())
+    later = Notes()
+    detach_later = attach(later)
+    assert Limiter("9/hour").try_acquire("k")
+    detach()
+    detach_later()
+    assert len(later.decisions) == len(notes.decisions) == 1
+    (record,) = caplog.records
+    assert record.levelno == logging.ERROR
+    assert "failed; what it was told stands" in record.getMessage()
+
+
+@pytest.mark.parametrize("one", [None, print, Observer, object()])
+def test_what_is_no_observer_is_refused(one: Any) -> None:
+    with pytest.raises(InvalidUse, match="an observer is an instance of a subclass of Observer, not"):
+        attach(one)
