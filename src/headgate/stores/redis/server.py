@@ -21,7 +21,7 @@ from headgate.plans.cluster import in_one
 from headgate.plans.redis import Script, ScriptMissing, singly
 from headgate.runtime.loops import PerLoop, running_loop
 from headgate.stores.redis.awaited import LoopConnection, PendingRequest
-from headgate.stores.redis.blocking import Lines
+from headgate.stores.redis.blocking import ConnectionPool
 from headgate.stores.redis.connector import Connector
 from headgate.stores.redis.ledger import Ledger
 
@@ -39,7 +39,7 @@ class Server:
         self.connector: Final = connector
         self._ledger = ledger
         self._coalesces = coalesces
-        self._lines = Lines(connector)
+        self._lines = ConnectionPool(connector)
         self._exchanges = PerLoop(self._new_exchange)
         self._is_retired = False
         self._threads = ThreadCoalescer(self._trip, connector.overdue, connector.timeout_s, give_back=self._give_back)

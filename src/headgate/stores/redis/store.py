@@ -35,8 +35,9 @@ from headgate.plans.topology import Address, Remap, Topology
 from headgate.stores import GiveUp, Submit
 from headgate.stores.redis.address import describe_cluster, is_cluster, split_cluster
 from headgate.stores.redis.cluster import Cluster
-from headgate.stores.redis.connector import Connector, check_client, known_nodes
+from headgate.stores.redis.connector import Connector, check_client
 from headgate.stores.redis.ledger import Ledger
+from headgate.stores.redis.library import known_nodes
 from headgate.stores.redis.server import Server
 
 MAX_REMEMBERED: Final = 60
@@ -128,7 +129,7 @@ class RedisStore:
         seeds: list[Address] = []
         remap: Remap | None = None
         if isinstance(client, (RedisCluster, AsyncRedisCluster)):
-            self._connector = Connector.like_node(client, timeout)
+            self._connector = Connector.like(client, timeout)
             seeds, remap = known_nodes(client)
         elif client is not None:
             self._connector = Connector.like(client, timeout)
