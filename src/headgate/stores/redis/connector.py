@@ -1,7 +1,7 @@
 """How a connection to the server is opened, and what its words for a failure mean.
 
 redis-py resolves, connects, speaks TLS, authenticates and selects the database. What goes over the connection from
-then on is ours (`blocking.py`, `awaited.py`).
+then on is ours.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from copy import copy
 from functools import partial
 from typing import Any, Final
 
-import hiredis
 import redis
 import redis.asyncio
 from redis import exceptions
@@ -26,17 +25,15 @@ from redis.cluster import ClusterPipeline, RedisCluster
 from redis.retry import Retry
 
 from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable, StoreURLError
+from headgate.stores.redis import library
 from headgate.stores.redis.address import describe, shown, translate, unsecret
+from headgate.stores.redis.awaited import Connection
+from headgate.stores.redis.blocking import PublicConnection, SocketConnection
 from headgate.stores.redis.library import Client, Opener, opener_like
 
 _CLIENTS: Final = (redis.Redis, redis.asyncio.Redis, RedisCluster, AsyncRedisCluster)
 _PIPELINES: Final = (Pipeline, AsyncPipeline, ClusterPipeline, AsyncClusterPipeline)
 """By inheritance, most of them are clients."""
-
-
-def is_from_replica(reply: Any) -> bool:
-    """Has the server become a replica? A new connection may find the new primary."""
-    return type(reply) is hiredis.ReplyError and str(reply).startswith("READONLY")
 
 
 def check_client(client: object) -> None:
@@ -71,13 +68,11 @@ class Connector:
         self.timeout_s: Final = timeout_s
         translated = translate(url)
         try:
-            blocking = self._within(opener_like(redis.ConnectionPool.from_url(translated, **options)), Retry)
-            awaited = self._within(
-                opener_like(redis.asyncio.ConnectionPool.from_url(translated, **options)), AsyncRetry
-            )
+            pools: tuple[Any, ...] = redis.ConnectionPool, redis.asyncio.ConnectionPool
+            blocking, awaited = (opener_like(kind.from_url(translated, **options)) for kind in pools)
+            self._use(self._within(blocking, Retry), self._within(awaited, AsyncRetry))
         except (ValueError, TypeError, exceptions.RedisError) as error:
             raise StoreURLError(f"store URL {shown(url)}: {unsecret(error, url)}") from None
-        self._use(blocking, awaited)
 
     @classmethod
     def like(cls, client: Client, timeout_s: float) -> Connector:
@@ -99,9 +94,9 @@ class Connector:
         )
         return connector
 
-    def _use(self, blocking: Opener | None, awaited: Opener | None) -> None:
-        self._blocking, self._awaited = blocking, awaited
-        for opener in filter(None, (blocking, awaited)):
+    def _use(self, *openers: Opener | None) -> None:
+        self._blocking, self._awaited = openers
+        for opener in filter(None, openers):
             self.name = describe(opener.func.__name__, opener.keywords)
 
     def _within(self, opener: Opener, retry: type[Retry | AsyncRetry]) -> Opener:
@@ -124,7 +119,7 @@ class Connector:
         """Can `connect_async` open anything?"""
         return self._awaited is not None
 
-    def connect(self) -> Any:
+    def connect(self) -> PublicConnection:
         """Open a connection, blocking.
 
         :raises InvalidUse: if this was made like an asyncio client.
@@ -138,15 +133,16 @@ class Connector:
             raise
         except Exception as error:  # whatever hinders redis-py is an outage
             raise exceptions.ConnectionError(str(error)) from error
-        return connection
+        socket = library.socket_of(connection)
+        return PublicConnection(connection) if socket is None else SocketConnection(connection, socket)
 
-    async def connect_async(self) -> Any:
+    async def connect_async(self) -> Connection:
         """Open a connection of this event loop."""
         assert self._awaited is not None
         connection = self._awaited()
         async with asyncio.timeout(self.timeout_s):
             await connection.connect()
-        return connection
+        return Connection(connection, self.outage)
 
     def overdue(self) -> StoreOutage:
         """The outage of a call that got no answer in time."""

@@ -101,6 +101,11 @@ def known_nodes(client: RedisCluster | AsyncRedisCluster) -> tuple[list[Address]
     return list(dict.fromkeys(addresses)), getattr(manager, "address_remap", None)
 
 
+def is_from_replica(reply: Any) -> bool:
+    """Has the server become a replica? A new connection may find the new primary."""
+    return type(reply) is hiredis.ReplyError and str(reply).startswith("READONLY")
+
+
 def socket_of(connection: Any) -> socket.socket | None:
     """The socket of a blocking connection; None where redis-py keeps it elsewhere."""
     found: socket.socket | None = getattr(connection, "_sock", None)
@@ -182,6 +187,6 @@ class PublicTransport:
 
     def abort(self) -> None:
         """Close the connection."""
-        self._receiving.cancel()
+        asyncio.get_running_loop().call_soon(self._receiving.cancel)  # once it has begun
 
     close = abort

@@ -20,8 +20,7 @@ from headgate.hits import Group, SingleHit
 from headgate.plans.cluster import in_one
 from headgate.plans.redis import Script, ScriptMissing, singly
 from headgate.runtime.loops import PerLoop, running_loop
-from headgate.stores.redis.awaited import LoopConnection, PendingRequest
-from headgate.stores.redis.blocking import ConnectionPool
+from headgate.stores.connections import ConnectionPool, LoopConnection, PendingRequest
 from headgate.stores.redis.connector import Connector
 from headgate.stores.redis.ledger import Ledger
 
