@@ -88,10 +88,6 @@ class Circuit:
         clock: Clock = monotonic_us,
         changed: Changed | None = None,
     ) -> None:
-        if not isinstance(breaker, Breaker) and breaker is not False:
-            raise InvalidUse(
-                f"breaker is a Breaker, such as Breaker(failures=5, open_for=1.0), or False, not {breaker!r}"
-            )
         self._failures = breaker.failures if breaker else float("inf")
         self._open_us = int(breaker.open_for * MICROSECONDS_PER_SECOND) if breaker else 0
         self._probe_us = probe_us

@@ -5,12 +5,14 @@ callers who give up, of threads and of tasks.
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
+import pickle
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
@@ -25,14 +27,14 @@ from headgate import (
     StoreTimeout,
     StoreUnavailable,
 )
-from headgate.breaker import DEFAULT, Breaker
+from headgate.breaker import Breaker
 from headgate.clock import monotonic_us
 from headgate.decision import Answer
 from headgate.hits import Group, Hit
 from headgate.limits import TokenBucket
 from headgate.observer import BreakerState, Observer, attach
 from headgate.stores import Store
-from headgate.stores.remote import Endpoint, Learnt, LoopConnection, RemoteStore
+from headgate.stores.remote import Endpoint, LoopConnection, RemoteStore, Terms
 from headgate.stores.sharing import ShareableStore
 from headgate.testing import StoreContract, use_clock
 from tests.faults.workers import PATIENT
@@ -60,8 +62,8 @@ class Connection:
 class Far(Endpoint):
     """A server that answers from memory, if it is told to."""
 
-    def __init__(self, learnt: Learnt, timeout: float, **options: Any) -> None:
-        super().__init__("far://away", timeout, learnt, **options)
+    def __init__(self, terms: Terms) -> None:
+        super().__init__("far://away", terms)
         self._own_clock = ManualClock()
         self.memory = MemoryStore(self._now_us)
         self.batches: list[Sequence[Group]] = []
@@ -115,17 +117,11 @@ class Far(Endpoint):
 class FarStore(RemoteStore):
     """All that the author of a store writes beside an endpoint."""
 
-    def __init__(
-        self,
-        *,
-        timeout: float = PATIENT,
-        coalesce: bool = True,
-        remember_denials: float = 0,
-        breaker: Breaker | Literal[False] = DEFAULT,
-    ) -> None:
-        learnt = Learnt(remember_denials)
-        self.server = Far(learnt, timeout, coalesces=coalesce, breaker=breaker)
-        super().__init__(self.server, learnt, timeout)
+    def __init__(self, **options: Any) -> None:
+        given = {"timeout": PATIENT, "remember_denials": 0, **options}
+        terms = Terms(**given)
+        self.server = Far(terms)
+        super().__init__(self.server, terms, self.server.name, given)
 
 
 class TestContract(StoreContract):
@@ -296,7 +292,7 @@ async def test_while_the_breaker_is_open_nobody_asks_and_nobody_waits(ask: Ask) 
     store = FarStore(timeout=0.01)
     clock = by_a_clock(store)
     store.server.gate.clear()
-    for _ in range(5):
+    while store.server.circuit.state.is_closed:
         assert isinstance(await outage_of(ask(store)), StoreTimeout)
     asked = len(store.server.batches)
     clock.advance(seconds=0.25)
@@ -421,7 +417,7 @@ def test_a_round_trip_that_does_not_end_counts_before_it_ends() -> None:
             return self._answers(groups)
 
     store = FarStore()
-    store.server = store._servers = Slow(Learnt(0), 0.02, breaker=Breaker(failures=1))
+    store.server = store._servers = Slow(Terms(remember_denials=0, timeout=0.02, breaker=Breaker(failures=1)))
     store.server.gate.clear()
     with ThreadPoolExecutor(2) as threads:
         first = threads.submit(store.decide, [group()])
@@ -489,6 +485,7 @@ async def test_observers_hear_of_deadlines(ask: Ask) -> None:
     store.server.gate.clear()
     with hearing() as heard:
         await outage_of(ask(store))
+        await soon(lambda: _so(bool(heard.round_trips)), "the round trip is given up")
     assert heard.round_trips == [("far://away", 1, StoreTimeout)]
 
 
@@ -529,7 +526,21 @@ def test_a_store_that_cannot_be_asked_in_an_event_loop_says_so() -> None:
         asyncio.run(store.decide_async([group()]))
 
 
-@pytest.mark.parametrize("unusable", [{"remember_denials": -1}, {"remember_denials": "1"}, {"breaker": True}])
+@pytest.mark.parametrize(
+    "unusable",
+    [
+        *({"remember_denials": value} for value in (-1, 61, "1", True)),
+        *({"breaker": value} for value in (True, None, 5, "on")),
+        *({"timeout": value} for value in (0, -1, True, "1", float("inf"), float("nan"))),
+    ],
+)
 def test_options_that_are_not_usable_are_refused(unusable: dict[str, Any]) -> None:
-    with pytest.raises(InvalidUse):
+    with pytest.raises(InvalidUse, match=f"{next(iter(unusable))} is a "):
         FarStore(**unusable)
+
+
+def test_a_copy_that_travels_is_made_on_the_same_terms() -> None:
+    store = FarStore(timeout=3, breaker=Breaker(failures=7))
+    copied = pickle.loads(pickle.dumps(store))
+    assert (copied.timeout, copied.server.circuit._failures, repr(copied)) == (3, 7, "<FarStore far://away>")
+    assert copy.copy(store)._servers is store._servers
