@@ -205,7 +205,9 @@ class Endpoint:
         except BaseException:  # a signal's, or a fault of ours
             circuit.abandoned(probe)
             raise
-        outage = _outage_of(answer) if type(answer) is list else None
+        # Whatever happens to a round trip happens to the last group, too.
+        last = answer[-1] if type(answer) is list and answer else None
+        outage = last if isinstance(last, StoreOutage) else None
         if outage is not None or began_ns or not circuit.state.is_clean:
             self._ended(groups, began_ns, outage, probe)
         return answer
@@ -265,7 +267,7 @@ class Endpoint:
             else:
                 if groups is not None:
                     learnt.learn(groups, answers, mark)
-                outage = _outage_of(answers)
+                outage = answers[-1] if isinstance(answers[-1], StoreOutage) else None
                 if outage is not None or began_ns or not self.circuit.state.is_clean:
                     self._ended(len(asked), began_ns, outage, probe)
             arrive(answers)
@@ -342,8 +344,3 @@ class Endpoint:
             connection = self._connections.pop(loop)
             if connection is not None:
                 connection.retire_soon()
-
-
-def _outage_of(answers: list[Any]) -> StoreOutage | None:
-    """Of a round trip: whatever happens to it happens to the last group, too."""
-    return answers[-1] if answers and isinstance(answers[-1], StoreOutage) else None
