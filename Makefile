@@ -14,12 +14,21 @@ DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 BENCH := $(BENCH_VENV)/.installed-bench
 
+# The oldest redis-py that is allowed, and the major versions of which the newest release is tested. Each has an
+# environment of its own, .venv-redis-6/ and so on.
+REDIS_OLDEST := 5.3.0
+REDIS_VERSIONS := $(REDIS_OLDEST) 6 7 8
+REDIS_RUNS := $(REDIS_VERSIONS:%=test-redis-%)
+REDIS_STAMPS := $(REDIS_VERSIONS:%=.venv-redis-%/.installed)
+REDIS_TESTS := tests/contract/test_redis.py tests/contract/test_cluster.py tests/stores/test_redis.py tests/stores/test_library.py
+
 # Where nothing was ever started, nothing has to be installed to stop it.
 DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo start health test-traffic keys monitor logs stop clean test format bench exactness pictures build
+.PHONY: help demo start health test-traffic keys monitor logs stop clean test redis-versions $(REDIS_RUNS) format bench \
+	exactness pictures build
 
 help:
 	@echo "headgate: exact rate limiting in one round trip"
@@ -63,6 +72,12 @@ test: $(DEV) ## Check format, lint and types, and run all tests
 	$(VENV)/bin/pyrefly check tests/typing/api.py
 	$(VENV)/bin/pytest
 
+redis-versions: $(REDIS_RUNS) ## Run the tests of the Redis store with the oldest redis-py, and the newest 6, 7 and 8
+
+$(REDIS_RUNS): test-redis-%: .venv-redis-%/.installed
+	@echo "the Redis store with $$(.venv-redis-$*/bin/pip list --format=freeze | grep '^redis=='):"
+	@.venv-redis-$*/bin/pytest --quiet $(REDIS_TESTS)
+
 format: $(DEV) ## Format the code, and repair what the linter can
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
@@ -83,7 +98,7 @@ build: $(VENV)/bin/python ## Build the wheel and the source archive into dist/
 
 # What the targets above need.
 
-$(VENV)/bin/python $(BENCH_VENV)/bin/python:
+$(VENV)/bin/python $(BENCH_VENV)/bin/python $(REDIS_VERSIONS:%=.venv-redis-%/bin/python):
 	@command -v "$(PYTHON)" >/dev/null || \
 		{ echo "There is no $(PYTHON) here. Name a Python 3.11 or newer: make demo PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -106,4 +121,9 @@ $(DEV): pyproject.toml | $(VENV)/bin/python
 $(BENCH): pyproject.toml | $(BENCH_VENV)/bin/python
 	@echo "installing headgate and its peers into $(BENCH_VENV)/ ..."
 	@$(BENCH_VENV)/bin/python $(PIP_INSTALL) -e '.[bench]'
+	@touch $@
+
+$(REDIS_STAMPS): .venv-redis-%/.installed: pyproject.toml | .venv-redis-%/bin/python
+	@echo "installing headgate and redis-py $* into .venv-redis-$*/ ..."
+	@.venv-redis-$*/bin/python $(PIP_INSTALL) -e '.[redis-test]' 'redis[hiredis]==$*.*'
 	@touch $@

@@ -17,7 +17,7 @@ _afresh: Final[weakref.WeakKeyDictionary[object, Callable[[Any], None]]] = weakr
 
 
 def begin_afresh_in_child(one: T, begin: Callable[[T], None]) -> None:
-    """Call `begin` with `one` in each process that is forked from now on, for as long as that lives."""
+    """Call `begin` with `one` in each process that is forked from now on, for as long as `one` lives."""
     # No WeakMethod: its callback fails, and says so on stderr, where the interpreter ends and both are swept together.
     _afresh[one] = begin
 

@@ -87,12 +87,12 @@ def unsecret(error: Exception, url: str) -> str:
     return "it is not understood" if any(part and part in text for part in re.split(r"[:/?#]", secret)) else text
 
 
-def describe(connection_class: type, options: dict[str, Any]) -> str:
+def describe(connection_class: str, options: dict[str, Any]) -> str:
     """Where a server is, as a URL without user and password."""
     db = options.get("db") or 0
     if "path" in options:
         return f"unix://{options['path']}?db={db}"
-    scheme = "rediss" if "SSL" in connection_class.__name__ else "redis"
+    scheme = "rediss" if "SSL" in connection_class else "redis"
     return f"{scheme}://{Address(options.get('host', 'localhost'), options.get('port', DEFAULT_PORT))}/{db}"
 
 
