@@ -1,5 +1,5 @@
-"""What each event loop has of its own: made when it is first asked for, forgotten when the loop has ended. And work
-that outlives the task which began it.
+"""Things that each event loop has of its own, made when they are first asked for, forgotten when the loop has ended.
+And work that outlives the task which began it.
 
 This module must not know what that is.
 """
@@ -16,7 +16,7 @@ from headgate.errors import InvalidUse
 T = TypeVar("T")
 _Loop = asyncio.AbstractEventLoop
 _finishing: Final[set[asyncio.Future[Any]]] = set()
-"""What outlives the cancelled task which began it; a loop holds its tasks only weakly."""
+"""Work that outlives the cancelled task which began it; a loop holds its tasks only weakly."""
 
 
 def running_loop() -> _Loop:
@@ -31,7 +31,7 @@ def running_loop() -> _Loop:
 
 
 def no_loop() -> InvalidUse:
-    """What to raise where no event loop of asyncio runs."""
+    """The error to raise where no event loop of asyncio runs."""
     return InvalidUse(
         "no event loop of asyncio runs here: AsyncLimiter is for asyncio and uvloop (or anyio on one of them). "
         "Under trio, ask a Limiter in a thread: await trio.to_thread.run_sync(limiter.try_acquire, key)"
@@ -45,10 +45,10 @@ class PerLoop(Generic[T]):
         self._make = make
         self._things: weakref.WeakKeyDictionary[_Loop, T] = weakref.WeakKeyDictionary()
         self._latest: tuple[_Loop, T] | None = None
-        """What was asked for last: mostly, there is no other."""
+        """The one that was asked for last: mostly, there is no other."""
 
     def get(self, loop: _Loop) -> T:
-        """What a loop has.
+        """Get the thing of a loop.
 
         :raises InvalidUse: if it has nothing yet, and does not run.
         """
@@ -69,12 +69,12 @@ class PerLoop(Generic[T]):
         return thing
 
     def pop(self, loop: _Loop) -> T | None:
-        """What a loop had, if anything: from now on, it has nothing."""
+        """Take the thing of a loop away, if there is one."""
         self._latest = None
         return self._things.pop(loop, None)
 
     def loops(self) -> list[_Loop]:
-        """All loops that have something."""
+        """List the loops that have something."""
         return [loop for reference in self._things.keyrefs() if (loop := reference()) is not None]
 
 

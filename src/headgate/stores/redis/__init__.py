@@ -1,6 +1,4 @@
-"""The Redis and Valkey store. See `store.py` for what it is, `dialling.py` for how it connects, `blocking.py` and
-`awaited.py` for how threads and event loops ask.
-"""
+"""The Redis and Valkey store. `store.py` says what it is; `library.py` is where it leans on redis-py."""
 
 from __future__ import annotations
 
