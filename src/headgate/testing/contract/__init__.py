@@ -1,4 +1,4 @@
-"""What every store promises, as a test class. A store's author subclasses it in a few lines of pytest::
+"""The promises of every store, as a test class. A store's author subclasses it in a few lines of pytest::
 
     class TestMyStore(StoreContract):
         @pytest.fixture

@@ -63,14 +63,14 @@ def do(action: Action, one: Hit) -> Group:
 
 
 def give_back(decision: Decision, cost: int | None = None) -> Group:
-    """What returns the cost of a decision's only hit, or a part of it."""
+    """A group that returns the cost of a decision's only hit, or a part of it."""
     (one,), (facts,) = decision.group.hits, decision.facts
     receipt = one.limit.receipt(facts, one.cost)
     return do("give_back", one._replace(cost=one.cost if cost is None else cost, receipt=receipt))
 
 
 def once(group: Group, mark: str, until_us: int) -> Group:
-    """The same, so that it counts once."""
+    """A group like this that counts once."""
     return group._replace(once=Once(mark, until_us))
 
 
@@ -86,7 +86,7 @@ class Asking:
 
     @pytest.fixture
     def clock(self) -> ManualClock:
-        """What the store decides by."""
+        """The clock that the store decides by."""
         if not self.clock_can_be_set:
             pytest.skip("the clock of this store cannot be set")
         return ManualClock()

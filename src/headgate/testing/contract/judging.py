@@ -1,4 +1,4 @@
-"""What the contract says of batches, of admitting and denying, of groups, and of keys."""
+"""The promises about batches, of admitting and denying, of groups, and of keys."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _shorten(value: object) -> str:
 
 
 class Judging(Asking):
-    """What is admitted and denied."""
+    """The promises about what is admitted and denied."""
 
     # What a store is
 

@@ -1,4 +1,4 @@
-"""What the contract says of giving back, charging, forgetting, and of limits that change."""
+"""The promises about giving back, charging, forgetting, and of limits that change."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from headgate.testing.contract.asking import (
 
 
 class Returning(Asking):
-    """What is given back, charged and forgotten."""
+    """The promises about what is given back, charged and forgotten."""
 
     # Giving back, charging, forgetting
 

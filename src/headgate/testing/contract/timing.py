@@ -1,4 +1,4 @@
-"""What the contract says of time: when things come back, who waits, slots that expire, and several who ask at once."""
+"""The promises about time: when things come back, who waits, slots that expire, and several who ask at once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from headgate.testing.contract.asking import (
 
 
 class Timing(Asking):
-    """When it is admitted, and to whom."""
+    """The promises about when something is admitted."""
 
     # Time
 
