@@ -32,7 +32,7 @@ Verdict = tuple[bool, Sequence[tuple[P, Work]], tuple[Facts, ...]]
 
 
 class Write(NamedTuple):
-    """What a store is to keep, in place of what it kept before."""
+    """An entry to be kept, in place of what was there before."""
 
     name: str
     code: str

@@ -34,20 +34,20 @@ _Place = tuple[Table, str, Entry]
 
 
 class _Operation:
-    """What is being done under the lock: see above."""
+    """A change that is being made under the lock."""
 
     __slots__ = ("facts", "is_over", "parts")
 
     def __init__(self) -> None:
         self.parts: Sequence[tuple[_Place, Work]] | None = None
-        """What it writes; None while it judges."""
+        """The places that it writes, each with the work; None while it judges."""
         self.facts: tuple[Facts, ...] = ()
         self.is_over = False
         """Is it written?"""
 
 
 class Operations:
-    """What is done to the entries. All but making one and `table_in` is called under the lock."""
+    """The changes of a store's entries. All but `table_in` is called under the lock."""
 
     def __init__(self, clock: Clock, tables: Tables) -> None:
         self.lock = lock()

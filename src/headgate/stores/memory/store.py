@@ -21,7 +21,7 @@ from headgate.stores.memory.tables import Tables
 class MemoryStore:
     """State in this process's memory. Safe to share between threads, tasks, signal handlers and forked processes.
 
-    :param clock: what tells the time; the system's clock by default, a `ManualClock` in tests.
+    :param clock: tells the time; the system's clock by default, a `ManualClock` in tests.
     :param max_entries: how many (key, limit) pairs are remembered at most.
     """
 
@@ -64,9 +64,10 @@ class MemoryStore:
     def close(self) -> None:
         """Forget everything."""
         with self._operations.lock:
-            self._operations.begin()  # what is under way here is to judge anew
+            operation = self._operations.begin()  # what is under way here is to judge anew
             for table in self._tables.all():
                 table.clear()
+            self._operations.end(operation)
 
     async def aclose(self) -> None:
         """Forget everything."""
@@ -75,15 +76,14 @@ class MemoryStore:
     # Single hits
 
     def single(self, limit: Limit, name: str) -> Single:
-        """What decides on single hits of `limit`, by key and cost: the same as a batch of one, without making one.
-
-        It leaves to others (None) what is no plain key, and no cost from 1 to the capacity.
+        """A callable that decides on single hits of `limit`, by key and cost, as a batch of one would be. It leaves alone
+        (None) what is no plain key, or no cost from 1 to the capacity.
         """
         return singles.single(self._operations, self._clock, limit, name)
 
     def single_async(self, limit: Limit, name: str) -> Single:
-        """The same: nothing is awaited."""
+        """As `single`: nothing is awaited."""
         return self.single(limit, name)
 
     def submitting(self, limit: Limit, name: str) -> None:
-        """Nothing: nobody waits here."""
+        """None: nobody waits here."""

@@ -26,7 +26,7 @@ Entry = Any
 instant by which it says nothing any more, in microseconds since the epoch."""
 
 _NOTHING: Final = (None, 0)
-_SWEEP_EVERY: Final = 32
+_SWEEP_EVERY: Final = 64
 """With so many new entries, at most, the sweep moves on."""
 _CANDIDATES: Final = 8
 
@@ -50,14 +50,14 @@ class Table:
         """Does the sweep come by here?"""
 
     def find(self, entry: Entry) -> tuple[Any, int]:
-        """What an entry says: a state, and until when."""
+        """The state that an entry keeps, and until when it says something."""
         if type(entry) is int:
             return self.algorithm.unpack(entry, self.unit)
         found: tuple[Any, int] = _NOTHING if entry is None else entry
         return found
 
     def entry(self, state: Any, until_us: int) -> Entry:
-        """What keeps a state."""
+        """The entry that keeps a state."""
         if self.unit and state is not None and state is not MARK:
             packed = self.algorithm.pack(state, until_us, self.unit)
             if packed is not None:
@@ -77,16 +77,20 @@ class Table:
         entries, places = self.entries, self.places
         least = self.algorithm.least(now_us, self.unit) if self.unit else 0
         living = 0
-        with suppress(IndexError):  # there may be fewer
-            for _ in range(count):
-                # From here to the next one, there is no point.
+        for _ in range(count):
+            # From here to the next one, there is no point.
+            try:
                 key = places[living]
-                if key in entries:
-                    entry = entries[key]
-                    if entry > least if entry.__class__ is int else entry[1] > now_us:
-                        living += 1
-                        continue
-                    del entries[key]
+                entry = entries[key]
+            except IndexError:  # there are fewer
+                break
+            except KeyError:  # not while an entry and its place come and go together
+                living += 1
+                continue
+            if entry > least if entry.__class__ is int else entry[1] > now_us:
+                living += 1
+            else:
+                del entries[key]
                 del places[living]
         places.rotate(-living)
         return living
