@@ -146,12 +146,6 @@ class LeasedDecision(ToldDecision):
         return self.at_ns // 1_000 + self.offset_us
 
     @property
-    def group(self) -> Group:
-        """The hit, as a group."""
-        limit, name = self.asked
-        return Group((Hit(limit, self.key, name, self.cost, gives_back_only_as_last=True),))
-
-    @property
     def facts(self) -> tuple[Facts, ...]:
         """The facts that the store would have told, had nothing been drawn ahead."""
         if type(self.told) is int:
