@@ -14,12 +14,21 @@ DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 BENCH := $(BENCH_VENV)/.installed-bench
 
+# The oldest redis-py that pyproject.toml allows, and the major versions of which the newest release is tested. Each has
+# an environment of its own: .venv-redis-5.3.0/, .venv-redis-6/ and so on.
+REDIS_VERSIONS := 5.3.0 6 7 8
+REDIS_RUNS := $(REDIS_VERSIONS:%=test-redis-%)
+REDIS_STAMPS := $(REDIS_VERSIONS:%=.venv-redis-%/.installed)
+REDIS_TESTS := tests/contract/test_redis.py tests/contract/test_cluster.py tests/stores/test_redis.py \
+	tests/stores/test_library.py
+
 # Where nothing was ever started, nothing has to be installed to stop it.
 DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo start health test-traffic keys monitor logs stop clean test format bench exactness pictures build
+.PHONY: help demo start health test-traffic keys monitor logs stop clean test redis-versions $(REDIS_RUNS) format bench \
+	exactness pictures build
 
 help:
 	@echo "headgate: exact rate limiting in one round trip"
@@ -56,12 +65,19 @@ clean: $(DEMO_IF_STARTED) ## Stop it and remove its folder, .demo/
 	@if [ -d .demo ]; then $(HEADGATE) demo clean; else echo "There is nothing to clean."; fi
 
 ##@ Work on it
-test: $(DEV) ## Check format, lint and types, and run all tests
+test: $(DEV) ## Check format, lint and types, and run all tests, those of Redis with each redis-py
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pyrefly check tests/typing/api.py
 	$(VENV)/bin/pytest
+	@$(MAKE) --no-print-directory redis-versions
+
+redis-versions: $(REDIS_RUNS) ## Run the tests of the Redis store with the oldest redis-py, and the newest 6, 7 and 8
+
+$(REDIS_RUNS): test-redis-%: .venv-redis-%/.installed
+	@echo "the Redis store with redis-py $$(.venv-redis-$*/bin/python -c 'import redis; print(redis.__version__)'):"
+	@.venv-redis-$*/bin/pytest --quiet $(REDIS_TESTS)
 
 format: $(DEV) ## Format the code, and repair what the linter can
 	$(VENV)/bin/ruff check --fix
@@ -83,7 +99,7 @@ build: $(VENV)/bin/python ## Build the wheel and the source archive into dist/
 
 # What the targets above need.
 
-$(VENV)/bin/python $(BENCH_VENV)/bin/python:
+$(VENV)/bin/python $(BENCH_VENV)/bin/python $(REDIS_VERSIONS:%=.venv-redis-%/bin/python):
 	@command -v "$(PYTHON)" >/dev/null || \
 		{ echo "There is no $(PYTHON) here. Name a Python 3.11 or newer: make demo PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -106,4 +122,9 @@ $(DEV): pyproject.toml | $(VENV)/bin/python
 $(BENCH): pyproject.toml | $(BENCH_VENV)/bin/python
 	@echo "installing headgate and its peers into $(BENCH_VENV)/ ..."
 	@$(BENCH_VENV)/bin/python $(PIP_INSTALL) -e '.[bench]'
+	@touch $@
+
+$(REDIS_STAMPS): .venv-redis-%/.installed: pyproject.toml | .venv-redis-%/bin/python
+	@echo "installing headgate and redis-py $* into .venv-redis-$*/ ..."
+	@.venv-redis-$*/bin/python $(PIP_INSTALL) -e '.[redis-test]' 'redis[hiredis]==$*.*'
 	@touch $@

@@ -53,7 +53,7 @@ DEFAULT: Final = Breaker()
 class State:
     """A state of a circuit, from its beginning to its end."""
 
-    __slots__ = ("failures", "has_failures", "is_closed", "name", "next", "until_us")
+    __slots__ = ("failures", "is_clean", "is_closed", "name", "next", "until_us")
 
     def __init__(self, name: BreakerState, until_us: int = 0) -> None:
         self.name: Final = name
@@ -62,7 +62,8 @@ class State:
         """Until when nobody else may ask, if it is not closed."""
         self.failures: Final = itertools.count(1)
         """Counts in one step."""
-        self.has_failures = False
+        self.is_clean = self.is_closed
+        """Is it closed, and has nothing failed in it?"""
         self.next: Final[dict[str, State]] = {}
         """The state after this one. Whoever puts it there has changed the state."""
 
@@ -87,10 +88,6 @@ class Circuit:
         clock: Clock = monotonic_us,
         changed: Changed | None = None,
     ) -> None:
-        if not isinstance(breaker, Breaker) and breaker is not False:
-            raise InvalidUse(
-                f"breaker is a Breaker, such as Breaker(failures=5, open_for=1.0), or False, not {breaker!r}"
-            )
         self._failures = breaker.failures if breaker else float("inf")
         self._open_us = int(breaker.open_for * MICROSECONDS_PER_SECOND) if breaker else 0
         self._probe_us = probe_us
@@ -116,14 +113,14 @@ class Circuit:
     def succeeded(self) -> None:
         """The server has answered."""
         state = self._now()
-        if state.has_failures or not state.is_closed:
+        if not state.is_clean:
             self._move(state, State("closed"))
 
     def failed(self, asked: State | None = None) -> None:
         """The server did not answer, or could not be reached. `asked` is what `admit` returned."""
         state = self._now()
         if state.is_closed:
-            state.has_failures = True
+            state.is_clean = False
             if next(state.failures) < self._failures:
                 return
         elif state is not asked:  # it was asked before

@@ -24,7 +24,7 @@ from headgate import AsyncLimiter, Decision, Lease, Limiter, StoreOutage, StoreT
 from headgate.hits import Group, Hit
 from headgate.plans.groups import give_back_groups
 from headgate.stores.redis import RedisStore
-from headgate.stores.redis.cluster import Cluster
+from headgate.stores.remote import Cluster
 from tests.clusters import OwnCluster, own_cluster, slot_of
 from tests.faults.processes import run_in_processes
 from tests.faults.test_hammering import LIMIT, check_bound_in_every_interval, check_that_no_token_was_withheld

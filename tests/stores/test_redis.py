@@ -39,7 +39,8 @@ from headgate import (
     StoreUnavailable,
 )
 from headgate.clock import system_clock
-from headgate.stores.redis import RedisStore, blocking
+from headgate.stores import connections
+from headgate.stores.redis import RedisStore
 from headgate.stores.redis.server import Server
 from tests.faults.processes import run_in_processes
 from tests.servers import OwnValkey, eventually, fake_server, greetings_only, own_valkey, silence, tls_front
@@ -243,9 +244,11 @@ async def test_an_asyncio_client_is_used_and_never_closed(own: OwnValkey) -> Non
 async def test_every_algorithm_works_with_a_client_that_decodes(own: OwnValkey) -> None:
     limits = ["5/minute", "fixed-window 5/minute", "sliding-window 5/minute", "sliding-log 5/minute", "concurrency 5"]
     with redis.Redis(port=own.port, decode_responses=True, encoding="latin-1") as client:
-        limiter = Limiter(limits, store=RedisStore(client=client, timeout=PATIENT, prefix="dec"), on_outage="raise")
+        store = RedisStore(client=client, timeout=PATIENT, prefix="dec")
+        limiter = Limiter(limits, store=store, on_outage="raise")
         assert limiter.try_acquire("ключ").remaining == 4
         assert limiter.peek("ключ").remaining == 4
+        store.close()
     async with closing(RedisStore(own.url, timeout=PATIENT, prefix="dec")) as store:
         assert Limiter(limits, store=store, on_outage="raise").peek("ключ").remaining == 4
 
@@ -375,8 +378,8 @@ def test_a_store_may_be_closed_while_it_is_closed(own: OwnValkey) -> None:
         store.close()
 
     for point in each_point():
-        point.striking(work, code_of(blocking), store.close)
-        assert store._servers._lines._idle == deque()  # type: ignore[attr-defined]
+        point.striking(work, code_of(connections), store.close)
+        assert store._servers._pool._idle == deque()  # type: ignore[attr-defined]
 
 
 def test_whatever_hinders_connecting_is_an_outage(own: OwnValkey) -> None:
@@ -609,7 +612,7 @@ async def test_the_servers_clock_counts_and_not_ours(own: OwnValkey) -> None:
 async def test_a_calendar_window_is_found_though_our_clock_is_wrong(own: OwnValkey, monkeypatch: Any) -> None:
     for days in (-400, -1, 1, 400):
         monkeypatch.setattr(
-            "headgate.stores.remote.learnt.system_clock", lambda days=days: system_clock() + days * 86_400_000_000
+            "headgate.stores.remote.terms.system_clock", lambda days=days: system_clock() + days * 86_400_000_000
         )
         async with closing(RedisStore(own.url, prefix=f"wrong{days}", timeout=PATIENT)) as store:
             limiter = Limiter("fixed-window 5/day; tz=Europe/Berlin", store=store, on_outage="raise")
@@ -678,7 +681,7 @@ def test_an_interrupt_between_question_and_answer_does_not_shift_the_answers(own
         store = limiter._store
         assert isinstance(store, RedisStore)
         assert isinstance(store._servers, Server)
-        store._servers._lines.close()
+        store._servers._pool.close()
         with pytest.raises(Interruption):
             limiter.try_acquire("a", 100)
         for _ in range(5):

@@ -9,8 +9,8 @@ import pytest
 from headgate import Limiter, MemoryStore, Store, StoreURLError
 from headgate.plans.topology import Address
 from headgate.stores.redis import RedisStore
-from headgate.stores.redis.cluster import Cluster
 from headgate.stores.registry import open_store
+from headgate.stores.remote import Cluster
 
 
 def test_memory_is_a_store_of_its_own_each_time() -> None:
@@ -78,7 +78,8 @@ def test_what_redis_py_understands_in_a_url_is_understood(url: str, option: str,
     assert isinstance(store, RedisStore)
     assert store._connector._blocking is not None
     assert store._connector._awaited is not None
-    assert store._connector._blocking[1][option] == store._connector._awaited[1][option] == value
+    for opener in (store._connector._blocking, store._connector._awaited):
+        assert opener.keywords[option] == value
 
 
 def test_options_reach_the_store() -> None:
@@ -198,7 +199,7 @@ def test_a_clusters_url_names_its_first_nodes(url: str, seeds: list[Address]) ->
     assert isinstance(store._servers, Cluster)
     assert list(store._servers.topology._seeds) == seeds
     assert store._connector._blocking is not None
-    assert store._connector._blocking[1]["host"] == seeds[0].host
+    assert store._connector._blocking.keywords["host"] == seeds[0].host
 
 
 @pytest.mark.parametrize(
@@ -217,9 +218,9 @@ def test_every_node_of_a_cluster_is_reached_in_the_same_way(url: str, option: st
     connector = store._connector.at("elsewhere", 7005)
     assert connector._blocking is not None
     assert connector._awaited is not None
-    for kind, options in (connector._blocking, connector._awaited):
-        assert (options["host"], options["port"], options[option]) == ("elsewhere", 7005, value)
-        kind(**options)
+    for opener in (connector._blocking, connector._awaited):
+        assert [opener.keywords[name] for name in ("host", "port", option)] == ["elsewhere", 7005, value]
+        opener()
     assert connector.name == "redis://elsewhere:7005/0"
 
 

@@ -285,7 +285,7 @@ def test_limiters_of_a_cluster_share_its_connections(cluster_url: str, prefix: s
     keys = [f"k{number}" for number in range(20)]
 
     def open_to_nodes() -> int:
-        return sum(len(node._lines._idle) for node in store._servers._nodes.values())
+        return sum(len(node._pool._idle) for node in store._servers._nodes.values())
 
     first, second = Limiter("100/day", **options), Limiter("100/day", **options)
     store: Any = first._store

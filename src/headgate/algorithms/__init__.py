@@ -28,11 +28,6 @@ Written = tuple[State | None, int, Facts]
 """`(state, expires_at, facts)`: what is kept from now on, the first instant at which it says nothing any more (0 where
 there is no state), and what is told of the hit."""
 
-FastPath = Callable[[State | None, int, int], tuple[bool, State, int, Facts] | None]
-"""By state, now and a cost from 1 to the capacity: may it pass, and the state, its `expires_at` and the facts as
-`spend` tells them; of what may not pass, the facts as `keep` tells them. None, with nothing done, is for `judge` to see
-to."""
-
 MAX_SPAN_US = 2**50 - 1
 """The longest time that a limit may span, or a caller may wait, in microseconds (35 years).
 
@@ -84,10 +79,16 @@ class Algorithm(Protocol[State, Arguments_contra, Judged, Receipt_contra]):
         :raises InvalidUse: if the algorithm has no slots (see `not_here`).
         """
 
-    def fast_path(self, arguments: Arguments_contra, /) -> FastPath[State] | None:
-        """What does `judge` with `spend` or `keep` in one, for states and times that are nothing special. None: there
-        is no such way for these arguments.
+    def pack(self, state: State, until_us: int, unit: int, /) -> int | None:
+        """A state and its `expires_at` as one integer, for stores in memory; None if it is not a plain one. The `unit`
+        is what the packed states of a limit have in common: the rate of buckets, the period of all else.
         """
+
+    def unpack(self, packed: int, unit: int, /) -> tuple[State, int]:
+        """The state that was packed, and its `expires_at`."""
+
+    def least(self, now: int, unit: int, /) -> int:
+        """The least packed state, of those that say something at `now`, is greater than this."""
 
     def wire(self, arguments: Arguments_contra, /) -> tuple[int | str, ...]:
         """The arguments as they travel to a script."""

@@ -16,9 +16,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from typing import Final, TypeAlias
+from typing import Final, Never, TypeAlias
 
 from headgate.algorithms import Written, not_here, texts
+from headgate.errors import InvalidUse
 
 Arguments = tuple[int, int, int, str]
 """`(cost, most, ttl, holder)`."""
@@ -266,8 +267,19 @@ def read(take: Callable[[], int], now: int, arguments: Arguments) -> Facts:
     return take(), take(), take()
 
 
-def fast_path(arguments: Arguments) -> None:
-    """As `Algorithm.fast_path`: none, since each holder is another."""
+def pack(state: State, until_us: int, unit: int) -> None:
+    """As `Algorithm.pack`: nothing, since slots are changed in place."""
+
+
+def unpack(packed: int, unit: int) -> Never:
+    """As `Algorithm.unpack`: nothing was packed.
+
+    :raises InvalidUse: always.
+    """
+    raise InvalidUse("slots are not packed: they are changed in place")
+
+
+least = unpack
 
 
 def dump(state: State) -> str:

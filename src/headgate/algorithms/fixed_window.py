@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headgate.algorithms import FastPath, Written, not_here, texts
+from headgate.algorithms import Written, not_here, texts
 
 Arguments = tuple[int, ...]
 """`(cost, most, period)`, or `(cost, most, 0, boundary, boundary, boundary, boundary)` in rising order."""
@@ -26,6 +26,8 @@ Receipt = int
 
 BOUNDARIES = 4
 """How many boundaries a table holds: three windows, of which the middle one should be now's."""
+SPENT_BITS = 52
+"""How many bits a count has in a packed state."""
 
 State = tuple[int, int]
 """`(start, spent)`: what a window remembers, which is its first microsecond, and what has been spent in it."""
@@ -114,25 +116,23 @@ def write(start: int, end: int, spent: int) -> Written[State]:
 renew = not_here
 
 
-def fast_path(arguments: Arguments) -> FastPath[State] | None:
-    """As `Algorithm.fast_path`, on a grid, for the window that now is in."""
-    if arguments[2] == 0:
-        return None
-    _, most, period = arguments
+def pack(state: State, until_us: int, period: int) -> int | None:
+    """As `Algorithm.pack`: the number of the window, and the count in the last `SPENT_BITS` bits."""
+    start, spent = state
+    if start % period == 0 and until_us == start + period and 0 < spent < 1 << SPENT_BITS:
+        return (start // period << SPENT_BITS) + spent
+    return None
 
-    def hit(state: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
-        if state is None:
-            state = (now - now % period, cost)
-            return True, state, state[0] + period, state
-        start, spent = state
-        if start != now - now % period:
-            return None
-        if spent + cost > most:
-            return False, state, 0, state
-        state = (start, spent + cost)
-        return True, state, start + period, state
 
-    return hit
+def unpack(packed: int, period: int) -> tuple[State, int]:
+    """As `Algorithm.unpack`."""
+    start = (packed >> SPENT_BITS) * period
+    return (start, packed & (1 << SPENT_BITS) - 1), start + period
+
+
+def least(now: int, period: int) -> int:
+    """As `Algorithm.least`."""
+    return now // period << SPENT_BITS
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:

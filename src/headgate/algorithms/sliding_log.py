@@ -20,7 +20,7 @@ from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Final
 
-from headgate.algorithms import FastPath, Written, not_here, texts
+from headgate.algorithms import Written, not_here, texts
 
 Arguments = tuple[int, int, int]
 """`(cost, most, period)`."""
@@ -32,6 +32,8 @@ Receipt = tuple[int, int]
 Entry = tuple[int, int, int]
 """`(instant, before, after)`: a hit's instant, and the sum of all costs before and after it."""
 
+COST_BITS: Final = 52
+"""How many bits the cost has in a packed state."""
 _after: Final = itemgetter(2)
 
 
@@ -181,8 +183,14 @@ def write(log: State, period: int, facts: Facts) -> Written[State]:
 renew = not_here
 
 
-def fast_path(arguments: Arguments) -> FastPath[State]:
-    """As `Algorithm.fast_path`, as long as time has not gone back."""
+FastPath = Callable[[State | None, int, int], tuple[bool, State, int, Facts] | None]
+"""By state, now and a cost from 1 to the capacity: may it pass, and the state, its `expires_at` and the facts as
+`spend` tells them; of what may not pass, the facts as `keep` tells them. None, with nothing done, is for `judge` to see
+to."""
+
+
+def fast_path(arguments: Arguments) -> FastPath:
+    """Makes what does `judge` with `spend` or `keep` in one, as long as time has not gone back."""
     _, most, period = arguments
 
     def hit(log: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
@@ -222,6 +230,21 @@ def fast_path(arguments: Arguments) -> FastPath[State]:
                 entry = (now, last[2], last[2] + cost)
 
     return hit
+
+
+def pack(state: State, until_us: int, period: int) -> None:
+    """As `Algorithm.pack`: nothing, since somebody may be about to add to a log. Who makes one packs it."""
+
+
+def unpack(packed: int, period: int) -> tuple[State, int]:
+    """As `Algorithm.unpack`: a log of one hit, of which the last `COST_BITS` bits are the cost."""
+    instant = packed >> COST_BITS
+    return State([(instant, packed & (1 << COST_BITS) - 1)]), instant + period
+
+
+def least(now: int, period: int) -> int:
+    """As `Algorithm.least`."""
+    return now - period + 1 << COST_BITS
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headgate.algorithms import FastPath, Written, not_here, texts
+from headgate.algorithms import Written, not_here, texts
 
 Arguments = tuple[int, int, int, int, int]
 """`(cost, most, period, step, steps)`."""
@@ -23,6 +23,9 @@ Facts = tuple[int, int, int]
 """`(start, current, previous)` after the decision."""
 Receipt = int
 """The start of the window that was charged."""
+
+SPENT_BITS = 52
+"""How many bits each count has in a packed state."""
 
 State = tuple[int, int, int]
 """`(start, current, previous)`: what the two windows remember, which is the current one's first microsecond, and both
@@ -115,24 +118,24 @@ def write(start: int, current: int, previous: int, period: int) -> Written[State
 renew = not_here
 
 
-def fast_path(arguments: Arguments) -> FastPath[State]:
-    """As `Algorithm.fast_path`, for the window that now is in."""
-    _, most, period, _, _ = arguments
+def pack(state: State, until_us: int, period: int) -> int | None:
+    """As `Algorithm.pack`: the window's number and both counts, these in `SPENT_BITS` bits each."""
+    start, current, previous = state
+    if start % period == 0 and until_us == start + 2 * period and max(current, previous) < 1 << SPENT_BITS:
+        return (((start // period) << SPENT_BITS) + current << SPENT_BITS) + previous
+    return None
 
-    def hit(state: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
-        if state is None:
-            state = (now - now % period, cost, 0)
-            return True, state, state[0] + 2 * period, state
-        start, current, previous = state
-        if start != now - now % period:
-            return None
-        used = current + in_view(previous, start, now, arguments) if previous else current
-        if used + cost > most:
-            return False, state, 0, state
-        state = (start, current + cost, previous)
-        return True, state, start + 2 * period, state
 
-    return hit
+def unpack(packed: int, period: int) -> tuple[State, int]:
+    """As `Algorithm.unpack`."""
+    start = (packed >> 2 * SPENT_BITS) * period
+    counts = (1 << SPENT_BITS) - 1
+    return (start, packed >> SPENT_BITS & counts, packed & counts), start + 2 * period
+
+
+def least(now: int, period: int) -> int:
+    """As `Algorithm.least`."""
+    return now // period - 1 << 2 * SPENT_BITS
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:

@@ -352,8 +352,20 @@ def write(tat: int, notes: Notes, now_us: int, arguments: Arguments, facts: Fact
 renew = not_here
 
 
-def fast_path(arguments: Arguments) -> None:
-    """As `Algorithm.fast_path`: none here, since the memory store has one of its own, where a call more would tell."""
+def pack(state: State, until_us: int, rate: int) -> int | None:
+    """As `Algorithm.pack`, of a plain bucket: its `tat`."""
+    tat, known, notes = state
+    return tat if known == rate and notes is None else None
+
+
+def unpack(packed: int, rate: int) -> tuple[State, int]:
+    """As `Algorithm.unpack`."""
+    return (packed, rate, None), -(-packed // rate)
+
+
+def least(now_us: int, rate: int) -> int:
+    """As `Algorithm.least`."""
+    return now_us * rate
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:

@@ -97,6 +97,10 @@ class Limit(ABC):
     def receipt(self, facts: Facts, cost: int) -> Any:
         """By what the algorithm knows an earlier hit, to give its tokens back."""
 
+    def leased(self) -> Limit:
+        """The same limit, as it is where some of its tokens are drawn ahead of need."""
+        return self
+
     @abstractmethod
     def remaining(self, facts: Facts, now_us: int) -> int:
         """How many tokens could still be taken right now."""

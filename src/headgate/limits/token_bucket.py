@@ -29,7 +29,10 @@ class TokenBucket(Limit):
         Algorithm[token_bucket.State, token_bucket.Arguments, token_bucket.Judged, token_bucket.Receipt]
     ] = token_bucket
     burst: int
-    __slots__ = ("_parts", "_token", "_tolerance", "burst")
+    gives_back_only_as_last: bool
+    """Do tokens come back only if nobody came after? So it is where some are drawn ahead of need: what is given back
+    from the middle would move what lies behind it in the bucket, and some of that may be somebody's lease."""
+    __slots__ = ("_parts", "_token", "_tolerance", "burst", "gives_back_only_as_last")
     _token: int
     _parts: int
     _tolerance: int
@@ -46,10 +49,18 @@ class TokenBucket(Limit):
             )
         text = f"{rate}/{period_text(period_us)}" + (f"; burst={capacity}" if capacity != rate else "")
         self._freeze(rate=rate, period_us=period_us, capacity=capacity, burst=capacity, is_plain=True, _text=text)
-        self._freeze(_token=token, _parts=parts, _tolerance=capacity * token)
+        self._freeze(_token=token, _parts=parts, _tolerance=capacity * token, gives_back_only_as_last=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.rate, timedelta(microseconds=self.period_us), self.burst)
+        numbers = self.rate, timedelta(microseconds=self.period_us), self.burst
+        if self.gives_back_only_as_last:
+            return TokenBucket.leased, (TokenBucket(*numbers),)
+        return type(self), numbers
+
+    def leased(self) -> TokenBucket:
+        leased = TokenBucket(self.rate, timedelta(microseconds=self.period_us), self.burst)
+        leased._freeze(gives_back_only_as_last=True)
+        return leased
 
     def arguments(self, cost: int, now_us: int, holder: str) -> token_bucket.Arguments:
         # Only an actual cost, which `settle` charges, can be above the capacity: it saturates at 35 years of debt.
@@ -61,7 +72,7 @@ class TokenBucket(Limit):
         return str(Fraction(self._tolerance, self._parts))
 
     def receipt(self, facts: Facts, cost: int) -> token_bucket.Receipt:
-        return facts[2], facts[3], False
+        return facts[2], facts[3], self.gives_back_only_as_last
 
     def remaining(self, facts: Facts, now_us: int) -> int:
         return max(0, (self._tolerance - facts[0]) // self._token)

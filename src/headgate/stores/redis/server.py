@@ -6,13 +6,12 @@ This module must not know where else there may be servers, nor what a script doe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import hiredis
 from redis import exceptions
 
 from headgate.batching import Arrive
-from headgate.breaker import Breaker
 from headgate.decision import Answer
 from headgate.drive import Plan, drive, drive_by_callback
 from headgate.errors import StoreOutage
@@ -20,10 +19,9 @@ from headgate.hits import Group, SingleHit
 from headgate.plans import redis as plans
 from headgate.plans.cluster import in_one
 from headgate.plans.redis import Script, ScriptMissing, singly
-from headgate.stores.redis.awaited import LoopConnection, PendingRequest
-from headgate.stores.redis.blocking import Lines
+from headgate.stores.connections import ConnectionPool, LoopConnection, PendingRequest
 from headgate.stores.redis.connector import Connector
-from headgate.stores.remote import Endpoint, Learnt
+from headgate.stores.remote import Endpoint, Terms
 
 _OF_KEYS: Final = ("MOVED ", "ASK ", "TRYAGAIN", "CROSSSLOT", "NOPERM")
 """How errors begin that may be about the keys of a script alone."""
@@ -38,19 +36,11 @@ class Server(Endpoint):
     preface = b""
     """What is sent before each script, and answered by itself."""
 
-    def __init__(
-        self,
-        connector: Connector,
-        prefix: str,
-        learnt: Learnt,
-        *,
-        coalesces: bool,
-        breaker: Breaker | Literal[False],
-    ) -> None:
+    def __init__(self, connector: Connector, prefix: str, terms: Terms) -> None:
         self.connector: Final = connector
         self._prefix = prefix
-        self._lines = Lines(connector)
-        super().__init__(connector.name, connector.timeout_s, learnt, coalesces=coalesces, breaker=breaker)
+        self._pool = ConnectionPool(connector)
+        super().__init__(connector.name, terms)
 
     def plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
         """The plan for a batch. What it asks for in one list goes in one write."""
@@ -89,7 +79,7 @@ class Server(Endpoint):
 
     def _ask(self, packed: bytes, count: int) -> list[Any]:
         try:
-            return self._lines.ask(packed, 2 * count if self.preface else count)
+            return self._pool.ask(packed, 2 * count if self.preface else count)
         except (exceptions.RedisError, hiredis.HiredisError, OSError) as error:
             raise self.connector.outage(error) from error
 
@@ -143,4 +133,4 @@ class Server(Endpoint):
         return LoopConnection(self.connector)
 
     def close_idle(self) -> None:
-        self._lines.close()
+        self._pool.close()

@@ -7,7 +7,7 @@ been counted, and is never sent again.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 try:
     import hiredis  # noqa: F401  # here, because what imports it below would not say which extra it is of
@@ -28,10 +28,11 @@ from headgate.limits import Limit, TokenBucket
 from headgate.plans import redis as plans
 from headgate.plans.topology import Address, Remap, Topology
 from headgate.stores.redis.address import describe_cluster, is_cluster, split_cluster
-from headgate.stores.redis.cluster import Cluster
-from headgate.stores.redis.connector import Connector, check_client, known_nodes
+from headgate.stores.redis.cluster import RedisNode
+from headgate.stores.redis.connector import Connector, check_client
+from headgate.stores.redis.library import known_nodes
 from headgate.stores.redis.server import Server
-from headgate.stores.remote import FastPath, Learnt, RemoteStore, Servers, check_timeout
+from headgate.stores.remote import Cluster, FastPath, RemoteStore, Servers, Terms
 
 
 class RedisStore(RemoteStore):
@@ -77,21 +78,6 @@ class RedisStore(RemoteStore):
         breaker: Breaker | Literal[False] = DEFAULT,
         **options: Any,
     ) -> None:
-        self._made_from = (
-            None
-            if client is not None
-            else {
-                "url": url,
-                "prefix": prefix,
-                "hash_tag": hash_tag,
-                "timeout": timeout,
-                "coalesce": coalesce,
-                "remember_denials": remember_denials,
-                "breaker": breaker,
-                **options,
-            }
-        )
-        """What makes another store like this one, password and all."""
         if "max_connections" in options:
             raise InvalidUse(
                 "the store has one connection for threads and one for each event loop: there is no pool to bound"
@@ -104,33 +90,30 @@ class RedisStore(RemoteStore):
             raise InvalidUse(
                 f"url is a str, not {type(url).__name__}: give a client by its name, RedisStore(client=...)"
             )
-        check_timeout(timeout)
-        learnt = Learnt(remember_denials)
+        terms = Terms(timeout=timeout, coalesce=coalesce, remember_denials=remember_denials, breaker=breaker)
+        made_from = {"url": url, "prefix": prefix, "hash_tag": hash_tag, **terms.options, **options}
         self._prefix = check_prefix(prefix) if hash_tag is None else tagged_prefix(check_prefix(prefix), hash_tag)
         seeds: list[Address] = []
         remap: Remap | None = None
-        if isinstance(client, (RedisCluster, AsyncRedisCluster)):
-            connector = Connector.like_node(client, timeout)
-            seeds, remap = known_nodes(client)
-        elif client is not None:
+        if client is not None:
             connector = Connector.like(client, timeout)
+            if isinstance(client, (RedisCluster, AsyncRedisCluster)):
+                seeds, remap = known_nodes(client)
         elif url is not None and is_cluster(url):
             remap = options.pop("address_remap", None)
             first, seeds = split_cluster(url)
             connector = Connector(first, timeout, options)
         else:
             connector = Connector(url or "redis://localhost:6379/0", timeout, options)
-        self.serves_event_loops = connector.serves_event_loops
-        self.name = describe_cluster(seeds, is_secure=connector.name.startswith("rediss")) if seeds else connector.name
-        """Where the server is, without a password."""
         self._connector = connector
-        servers: Servers
+        self.serves_event_loops = connector.serves_event_loops
+        servers: Servers = Server(connector, self._prefix, terms)
+        name = connector.name
         if seeds:
-            topology = Topology(seeds, remap)
-            servers = Cluster(self.name, connector, topology, self._prefix, learnt, coalesces=coalesce, breaker=breaker)
-        else:
-            servers = Server(connector, self._prefix, learnt, coalesces=coalesce, breaker=breaker)
-        super().__init__(servers, learnt, timeout)
+            name = describe_cluster(seeds, is_secure=name.startswith("rediss"))
+            make_node = partial(RedisNode, connector, self._prefix, terms)
+            servers = Cluster(name, Topology(seeds, remap), self._prefix, timeout, make_node)
+        super().__init__(servers, terms, name, None if client is not None else made_from)
 
     def fast_path(self, limit: Limit, name: str) -> FastPath | None:
         if not limit.is_plain:
@@ -141,21 +124,3 @@ class RedisStore(RemoteStore):
         if type(limit) is TokenBucket:
             return plans.BucketSingleHit(limit, name, cost, self._prefix)
         return super().single_hit(limit, name, cost)
-
-    def __repr__(self) -> str:
-        return f"<RedisStore {self.name}>"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        if self._made_from is None:
-            raise InvalidUse(
-                "a store with a client of yours cannot be pickled, for connections do not travel: "
-                "make it from a URL, as RedisStore('redis://...'), or make it anew in each process"
-            )
-        if self._learnt.clock is not None:
-            raise InvalidUse("a store that decides by a clock of a test's cannot be pickled: its copy would not see it")
-        return partial(type(self), **self._made_from), ()
-
-    def __copy__(self) -> Self:
-        copied = type(self).__new__(type(self))  # it has the same connections
-        vars(copied).update(vars(self))
-        return copied

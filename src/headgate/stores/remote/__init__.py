@@ -10,8 +10,9 @@ This package must not know any server.
 
 from __future__ import annotations
 
+from headgate.stores.remote.cluster import Cluster, Node
 from headgate.stores.remote.endpoint import Endpoint, LoopConnection
-from headgate.stores.remote.learnt import Learnt
-from headgate.stores.remote.store import FastPath, RemoteStore, Servers, check_timeout
+from headgate.stores.remote.store import FastPath, RemoteStore, Servers
+from headgate.stores.remote.terms import Learnt, Terms
 
-__all__ = ["Endpoint", "FastPath", "Learnt", "LoopConnection", "RemoteStore", "Servers", "check_timeout"]
+__all__ = ["Cluster", "Endpoint", "FastPath", "Learnt", "LoopConnection", "Node", "RemoteStore", "Servers", "Terms"]

@@ -7,16 +7,16 @@ import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from time import perf_counter_ns
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from headgate.batching import Arrive, AsyncCoalescer, GiveBack, ThreadCoalescer
-from headgate.breaker import DEFAULT, Breaker, Circuit, State
+from headgate.breaker import Circuit, State
 from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.hits import Group, SingleHit
 from headgate.observer import BreakerState, attached, tell
 from headgate.runtime.loops import PerLoop, running_loop
-from headgate.stores.remote.learnt import Learnt
+from headgate.stores.remote.terms import Terms
 
 logger = logging.getLogger("headgate")
 
@@ -42,32 +42,22 @@ class Endpoint:
     server; what is one group's fault alone is an outage among the answers, `is_of_server` False.
 
     :param name: names the server, without its password.
-    :param timeout_s: the deadline of a round trip.
-    :param coalesces: do calls travel together?
-    :param breaker: when to stop asking; False for never.
     """
 
     give_back: GiveBack | None = None
     give_back_soon: GiveBack | None = None
     """How to give back what was admitted for a caller that is gone, blocking and in an event loop, if not here."""
 
-    def __init__(
-        self,
-        name: str,
-        timeout_s: float,
-        learnt: Learnt,
-        *,
-        coalesces: bool = True,
-        breaker: Breaker | Literal[False] = DEFAULT,
-    ) -> None:
+    def __init__(self, name: str, terms: Terms) -> None:
         self.name: Final = name
+        timeout_s = terms.timeout_s
         self.timeout_s: Final = timeout_s
-        self.learnt: Final = learnt
-        self._breaker = breaker
-        self._coalesces = coalesces
+        self.learnt: Final = terms.learnt
+        self._breaker = terms.breaker
+        self._coalesces = terms.coalesces
         self._is_retired = False
         # Connecting has a deadline of its own, and a script may have to be sent again.
-        self.circuit: Final = Circuit(breaker, probe_us=int(timeout_s * 4_000_000), changed=self._circuit_changed)
+        self.circuit: Final = Circuit(terms.breaker, probe_us=int(timeout_s * 4_000_000), changed=self._circuit_changed)
         self._connections = PerLoop(self._open_in_loop)
         self._threads = ThreadCoalescer(
             self._round_trip, self.overdue, timeout_s, give_back=self.give_back, stalled=self.circuit.failed
@@ -77,7 +67,7 @@ class Endpoint:
             self.overdue,
             timeout_s,
             start_alike=self._start_alike,
-            is_together=coalesces,
+            is_together=terms.coalesces,
             give_back=self.give_back_soon,
             is_refusing=lambda: not self.circuit.state.is_closed,
         )
@@ -215,8 +205,10 @@ class Endpoint:
         except BaseException:  # a signal's, or a fault of ours
             circuit.abandoned(probe)
             raise
-        outage = _outage_of(answer) if type(answer) is list else None
-        if outage is not None or began_ns or probe is not None or circuit.state.has_failures:
+        # Whatever happens to a round trip happens to the last group, too.
+        last = answer[-1] if type(answer) is list and answer else None
+        outage = last if isinstance(last, StoreOutage) else None
+        if outage is not None or began_ns or not circuit.state.is_clean:
             self._ended(groups, began_ns, outage, probe)
         return answer
 
@@ -275,8 +267,8 @@ class Endpoint:
             else:
                 if groups is not None:
                     learnt.learn(groups, answers, mark)
-                outage = _outage_of(answers)
-                if outage is not None or began_ns or probe is not None or self.circuit.state.has_failures:
+                outage = answers[-1] if isinstance(answers[-1], StoreOutage) else None
+                if outage is not None or began_ns or not self.circuit.state.is_clean:
                     self._ended(len(asked), began_ns, outage, probe)
             arrive(answers)
 
@@ -352,8 +344,3 @@ class Endpoint:
             connection = self._connections.pop(loop)
             if connection is not None:
                 connection.retire_soon()
-
-
-def _outage_of(answers: list[Any]) -> StoreOutage | None:
-    """Of a round trip: whatever happens to it happens to the last group, too."""
-    return answers[-1] if answers and isinstance(answers[-1], StoreOutage) else None

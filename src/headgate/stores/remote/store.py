@@ -4,31 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Final, Protocol
+from functools import partial
+from typing import Any, Final, Protocol, Self
 
 from headgate.batching import decisions
 from headgate.clock import Clock
 from headgate.decision import Answer, Decision, Single, undecided
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group, SingleHit
+from headgate.keys import MAX_PLAIN
 from headgate.limits import Limit
 from headgate.stores.contract import GiveUp, Submit
 from headgate.stores.remote.endpoint import Endpoint
-from headgate.stores.remote.learnt import Learnt
+from headgate.stores.remote.terms import Terms
 
 MAX_COSTS: Final = 1024
 """For how many costs of one limit the single hit is kept."""
-LONGEST_PLAIN: Final = 256
-"""The longest key that takes the fast path."""
-
-
-def check_timeout(timeout: float) -> None:
-    """Refuse what is no deadline.
-
-    :raises InvalidUse: if it is none.
-    """
-    if type(timeout) not in (int, float) or not 0 < timeout < float("inf"):
-        raise InvalidUse(f"timeout is a number of seconds above 0, not {timeout!r}")
 
 
 class Servers(Protocol):
@@ -55,17 +46,39 @@ reply to it."""
 class RemoteStore:
     """A store over a network. Safe to share between threads, tasks, event loops and forked processes.
 
-    :param servers: answer the batches.
-    :param learnt: the same that `servers` have.
+    :param servers: answer the batches, on the same `terms`.
+    :param name: where the store is, without a password.
+    :param made_from: what makes another store like this one; None if nothing does.
     """
 
     serves_event_loops = True
     """False if it was made from a client of the user's that cannot."""
 
-    def __init__(self, servers: Servers, learnt: Learnt, timeout: float) -> None:
-        self.timeout = timeout
+    def __init__(self, servers: Servers, terms: Terms, name: str, made_from: dict[str, Any] | None = None) -> None:
+        self.timeout = terms.timeout_s
+        self.name = name
         self._servers = servers
-        self._learnt = learnt
+        self._learnt = terms.learnt
+        self._made_from = made_from
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._made_from is None:
+            like_this = f"{type(self).__name__}('{self.name.partition('://')[0]}://...')"
+            raise InvalidUse(
+                "a store with a client of yours cannot be pickled, for connections do not travel: "
+                f"make it from a URL, as {like_this}, or make it anew in each process"
+            )
+        if self._learnt.clock is not None:
+            raise InvalidUse("a store that decides by a clock of a test's cannot be pickled: its copy would not see it")
+        return partial(type(self), **self._made_from), ()
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))  # it has the same connections
+        vars(copied).update(vars(self))
+        return copied
 
     def fast_path(self, limit: Limit, name: str) -> FastPath | None:
         """For single hits of a limit, blocking, if there is one."""
@@ -163,7 +176,7 @@ class RemoteStore:
         def submit(key: Any, cost: Any) -> asyncio.Future[Decision] | None:
             if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity:
                 return None
-            if not 0 < len(key) <= LONGEST_PLAIN or not key.isascii() or "\0" in key or not circuit.state.is_closed:
+            if not 0 < len(key) <= MAX_PLAIN or not key.isascii() or "\0" in key or not circuit.state.is_closed:
                 return None
             return enqueue(singles.get(cost) or single_of(cost), key)
 

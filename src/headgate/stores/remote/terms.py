@@ -1,10 +1,11 @@
-"""What a store learns from its answers, whichever server gave them."""
+"""What all servers of a store have in common: on which terms they are asked, and what was learnt from their answers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
+from headgate.breaker import DEFAULT, Breaker
 from headgate.clock import Clock, system_clock
 from headgate.decision import Answer, Decision
 from headgate.denials import DenialMemory
@@ -66,3 +67,40 @@ class Learnt:
         """What was given back may have reached the server, though its answer did not reach us."""
         if self.denials is not None:
             self.denials.forget(groups)
+
+
+class Terms:
+    """What all servers of a store have in common.
+
+    :param timeout: the deadline of a round trip, in seconds.
+    :param coalesce: let calls that come while a round trip is under way travel together in the next one.
+    :param remember_denials: as `Learnt` takes it.
+    :param breaker: when to stop asking a server that fails; False for never.
+    :raises InvalidUse: if one of them is not usable.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float = 0.25,
+        coalesce: bool = True,
+        remember_denials: float = 1.0,
+        breaker: Breaker | Literal[False] = DEFAULT,
+    ) -> None:
+        if type(timeout) not in (int, float) or not 0 < timeout < float("inf"):
+            raise InvalidUse(f"timeout is a number of seconds above 0, not {timeout!r}")
+        if not isinstance(breaker, Breaker) and breaker is not False:
+            raise InvalidUse(
+                f"breaker is a Breaker, such as Breaker(failures=5, open_for=1.0), or False, not {breaker!r}"
+            )
+        self.timeout_s: Final = timeout
+        self.coalesces: Final = coalesce
+        self.breaker: Final = breaker
+        self.learnt: Final = Learnt(remember_denials)
+        self.options: Final = {
+            "timeout": timeout,
+            "coalesce": coalesce,
+            "remember_denials": remember_denials,
+            "breaker": breaker,
+        }
+        """What makes them anew."""

@@ -1,0 +1,207 @@
+"""The connections of a store over a network: for threads, as many as are asking at the same time, and one for each
+event loop.
+
+This module must not know what goes over them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.runtime.forks import begin_afresh_in_child
+
+
+class BlockingConnection(Protocol):
+    """A connection that is asked by one thread at a time."""
+
+    is_usable: bool
+    """May it be asked again?"""
+
+    def is_quiet(self) -> bool:
+        """Is there nothing to read, not even its end, as there should be before it is asked?"""
+        ...
+
+    def ask(self, packed: bytes, count: int, /) -> list[Any]:
+        """Send requests, and wait for their `count` replies. Where that fails, it is of no use any more."""
+        ...
+
+    def close(self) -> None:
+        """Close it. In a forked process, it stays open for the parent."""
+        ...
+
+
+class AwaitedConnection(Protocol):
+    """A connection of an event loop, which many ask at a time."""
+
+    is_usable: bool
+
+    def ask(self, request: PendingRequest, /) -> None:
+        """Send a request, and have its replies told."""
+        ...
+
+    def retire(self) -> None:
+        """Take no more requests, and close when the last one is answered or given up."""
+        ...
+
+    def close(self) -> None:
+        """Close at once. Who is still waiting is told so."""
+        ...
+
+
+class Connector(Protocol):
+    """Opens connections."""
+
+    name: str
+    """Where to, without a password."""
+
+    def connect(self) -> BlockingConnection: ...
+    async def connect_async(self) -> AwaitedConnection: ...
+    def outage(self, error: Exception, /) -> StoreOutage:
+        """The outage that an error on connecting, sending or receiving means."""
+        ...
+
+
+class ConnectionPool:
+    """The connections of a process: as many as threads are asking at the same time. Safe to share between threads,
+    and with forked processes.
+    """
+
+    def __init__(self, connector: Connector) -> None:
+        self._connector = connector
+        self._idle: deque[BlockingConnection] = deque()
+        begin_afresh_in_child(self, ConnectionPool.close)
+
+    def ask(self, packed: bytes, count: int) -> list[Any]:
+        """Ask on a connection that nobody is using: see `BlockingConnection.ask`. What that raises comes through, and
+        why none can be opened.
+        """
+        while (connection := self._pop()) is not None and not connection.is_quiet():
+            connection.close()
+        if connection is None:
+            connection = self._connector.connect()
+        try:
+            replies = connection.ask(packed, count)
+        except BaseException:  # were we interrupted, the next reply on it would be to this request
+            connection.close()
+            raise
+        if connection.is_usable:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return replies
+
+    def _pop(self) -> BlockingConnection | None:
+        try:
+            return self._idle.pop()
+        except IndexError:  # there is none, or another thread took the last one
+            return None
+
+    def close(self) -> None:
+        """Close the connections on which nobody is asking."""
+        while (connection := self._pop()) is not None:
+            connection.close()
+
+
+Replied = Callable[[list[Any] | StoreOutage], None]
+"""Gets the replies, or why there are none."""
+
+
+class PendingRequest:
+    """Bytes that go in one write, and wait for their replies."""
+
+    __slots__ = ("connection", "count", "packed", "replied", "replies")
+
+    def __init__(self, packed: bytes, count: int, replied: Replied) -> None:
+        self.packed = packed
+        self.count = count
+        self.replies: list[Any] = []
+        self.replied: Replied | None = replied
+        """None once nobody waits for the replies, or they are there."""
+        self.connection: AwaitedConnection | None = None
+        """Where it was sent."""
+
+    def give_up(self) -> None:
+        """Wait no longer. No other request goes where this one was not answered."""
+        self.replied = None
+        if self.connection is not None:
+            self.connection.retire()
+
+
+class LoopConnection:
+    """The connection of one event loop, opened when it is needed, and the requests that wait for that. To be made in
+    that loop, and used in no other. What is dropped is closed: the loop would keep the connection.
+    """
+
+    _connection: AwaitedConnection | None = None
+
+    def __init__(self, connector: Connector) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._connector = connector
+        self._waiting: list[PendingRequest] = []
+        self._connecting: asyncio.Task[None] | None = None
+        self._is_retired = False
+
+    def ask(self, packed: bytes, count: int, replied: Replied) -> PendingRequest:
+        """Send what asks for `count` replies; `replied` gets them, unless the request is given up before."""
+        request = PendingRequest(packed, count, replied)
+        if self._connection is not None and self._connection.is_usable:
+            self._connection.ask(request)
+        else:
+            self._waiting.append(request)
+            if self._connecting is None:
+                self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="headgate-connecting")
+        return request
+
+    async def _connect(self) -> None:
+        outage: StoreOutage = StoreUnavailable(self._connector.name, "it was closed")
+        try:
+            self._connection = await self._connector.connect_async()
+        except Exception as error:  # whatever hinders it is an outage
+            outage = self._connector.outage(error)
+        finally:
+            self._connecting = None
+            waiting, self._waiting = self._waiting, []
+            for request in waiting:
+                if request.replied is None:
+                    continue
+                if self._connection is not None and self._connection.is_usable:
+                    self._connection.ask(request)
+                else:
+                    request.replied(outage)
+            if self._is_retired:
+                self.retire()
+
+    def retire(self) -> None:
+        """Close as soon as all requests are answered, and so for those that are still to come."""
+        self._is_retired = True
+        if self._connection is not None:
+            self._connection.retire()
+
+    def retire_soon(self) -> None:
+        """As `retire`, from anywhere. In a forked process, where our event loop does not run, nothing happens."""
+        self._from_anywhere(self.retire)
+
+    def _from_anywhere(self, close: Callable[[], None]) -> None:
+        if self._pid == os.getpid():
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(close)
+
+    def __del__(self) -> None:
+        connection = self._connection
+        if connection is not None and connection.is_usable:
+            self._from_anywhere(connection.retire)
+
+    def close(self) -> None:
+        """Close at once."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

@@ -1,0 +1,259 @@
+"""A cluster: several servers, of which each serves some of the slots that the keys lie in, and who is asked for what.
+
+Calls travel together to each node by itself, and each has a breaker of its own, so that a node that hangs holds up
+nobody who asks another. This module must not know how a node is reached.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any, Final
+
+from headgate.batching import decisions
+from headgate.decision import Answer, Decision
+from headgate.drive import drive, drive_async
+from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.hits import Group
+from headgate.keys import slot_finder
+from headgate.plans import cluster as plans
+from headgate.plans.topology import Address, TimeIsUp, Topology
+from headgate.runtime.forks import begin_afresh_in_child
+from headgate.runtime.loops import PerLoop, finish, running_loop, start
+from headgate.stores.remote.endpoint import Endpoint
+
+LEARN_EVERY_S: Final = 0.1
+"""Who serves what is asked for again after this time at the earliest, however often nodes fail."""
+
+Place = tuple[Address, bool]
+"""Where a node is, and whether it is to be asked by way of exception, since it takes part of a slot from another."""
+
+
+class Node(Endpoint):
+    """A server of a cluster. What it does not serve, it answers with a `Redirect`."""
+
+    def slots(self) -> object:
+        """What it says about who serves what; an outage is an answer."""
+        raise NotImplementedError
+
+    async def slots_async(self) -> object:
+        """As `slots`."""
+        raise NotImplementedError
+
+
+MakeNode = Callable[["Cluster", Address, bool], Node]
+"""Of a `Place` in a cluster."""
+
+
+class Cluster:
+    """All the nodes. Making it does not connect. Safe to share between threads, event loops and forked processes.
+
+    :param name: what outages call it where no node is at fault.
+    :param topology: knows the first nodes.
+    :param prefix: the first part of every key.
+    :param timeout_s: how long to ask who serves what, at most.
+    :param make_node: makes what asks a node, without connecting.
+    """
+
+    def __init__(self, name: str, topology: Topology, prefix: str, timeout_s: float, make_node: MakeNode) -> None:
+        self._name = name
+        self.topology = topology
+        self.slot_of = slot_finder(prefix)
+        self._timeout_s = timeout_s
+        self._make_node = make_node
+        self._nodes: dict[Place, Node] = {}
+        self._learn_at_s = 0.0
+        self._locks = PerLoop(lambda _: asyncio.Lock())
+        self.begin()
+        begin_afresh_in_child(self, Cluster.begin)
+        self._unlearnt: StoreOutage | None = None
+        """Why it could not be learnt who serves what, where that is so."""
+
+    def begin(self) -> None:
+        """Begin afresh: in a forked process, whoever was learning is not there."""
+        self._lock = threading.RLock()  # a signal's handler may ask, too, in the thread that learns
+        """Held while a thread learns who serves what: the others who cannot go on without that wait for it."""
+
+    def endpoints(self) -> Iterable[Endpoint]:
+        return list(self._nodes.values())
+
+    def call(self, key: str, request: Any) -> Any:
+        """As `Endpoint.call`, at the node that serves a key; None, too, where that has to be learnt."""
+        address = self._owner(key)
+        if address is None:
+            return None
+        try:
+            return self._node((address, False)).call(key, request)
+        except plans.Redirect:
+            return None
+        except StoreOutage as outage:
+            self._heed(outage, address)
+            raise
+
+    def _owner(self, key: str) -> Address | None:
+        """The node that serves a key; None where that has to be learnt."""
+        return None if self._is_to_learn() else self.topology.owner(self.slot_of(key))
+
+    def decide(self, groups: Sequence[Group]) -> list[Answer]:
+        """Judge a batch, blocking. A group in several slots takes a round trip for each, and one to give
+        back.
+        """
+        if self._is_to_learn():
+            with self._lock:
+                if self._is_to_learn():  # still, though somebody else has just tried
+                    with self._learning() as until_s:
+                        drive(self.topology.learning(self._name), partial(self._slots, until_s))
+        return drive(plans.decide(groups, self.slot_of, self.topology), self._send)
+
+    def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
+        """As `decide`.
+
+        :raises StoreOutage: if there is one for any of the groups.
+        """
+        if len(groups) == 1:  # nearly always, one key of a known node: the fast path
+            first, *others = groups[0].hits
+            if all(hit.key == first.key for hit in others) and (address := self._owner(first.key)) is not None:
+                return self._decide_there(groups, address)
+        return self._decide_anywhere(groups)
+
+    async def _decide_there(self, groups: Sequence[Group], address: Address) -> list[Decision]:
+        try:
+            return await self._node((address, False)).decide_async(groups)
+        except plans.Redirect:
+            return await self._decide_anywhere(groups)
+        except StoreOutage as outage:
+            self._heed(outage, address)
+            raise
+
+    async def _decide_anywhere(self, groups: Sequence[Group]) -> list[Decision]:
+        if self._is_to_learn():
+            async with self._locks.get(running_loop()):
+                if self._is_to_learn():
+                    with self._learning() as until_s:
+                        await drive_async(self.topology.learning(self._name), partial(self._slots_async, until_s))
+        plan = plans.decide(groups, self.slot_of, self.topology)
+        return decisions(await drive_async(plan, self._send_async))
+
+    def give_back_soon(self, groups: Sequence[Group]) -> None:
+        """Give something back, in this event loop; nobody waits for it."""
+        start(self._give_back(groups))
+
+    async def _give_back(self, groups: Sequence[Group]) -> None:
+        with suppress(StoreOutage):  # then it lapses
+            await self._decide_anywhere(groups)
+
+    def _send(self, routed: list[plans.RoutedGroup]) -> list[Answer]:
+        answers: list[Answer | None] = [None] * len(routed)
+        try:
+            if pause_ms := max((one.pause_ms for one in routed), default=0):
+                time.sleep(pause_ms / 1_000)
+            for place, indices in self._by_place(routed).items():
+                told: list[Answer]
+                try:
+                    told = self._node(place).decide([routed[index].group for index in indices])
+                except StoreOutage as outage:
+                    told = [outage] * len(indices)
+                for index, answer in zip(indices, told, strict=True):
+                    answers[index] = self._heed(answer, place[0])
+            return self._complete(answers)
+        except BaseException:  # a signal's: nobody gets to see what the other nodes answered
+            drive(plans.give_back(answers, self.slot_of, self.topology), self._send)
+            raise
+
+    async def _send_async(self, routed: list[plans.RoutedGroup]) -> list[Answer]:
+        answers: list[Answer | None] = [None] * len(routed)
+
+        async def do(index: int, one: plans.RoutedGroup) -> None:
+            if one.group.action == "give_back":  # whoever is cancelled would not see where it has to go on to
+                answers[index] = await drive_async(plans.follow(one, self.topology), self._ask)
+            else:
+                (answers[index],) = await self._ask([one])
+
+        work = [do(index, one) for index, one in enumerate(routed)]
+        done: Awaitable[object] = work[0] if len(work) == 1 else asyncio.gather(*work)
+        if any(one.group.action == "give_back" for one in routed):  # it has to arrive, whoever is cancelled
+            done = finish(done)
+        try:
+            await done
+        except BaseException:  # nobody gets to see what the other nodes answered
+            await drive_async(plans.give_back(answers, self.slot_of, self.topology), self._send_async)
+            raise
+        return self._complete(answers)
+
+    async def _ask(self, routed: list[plans.RoutedGroup]) -> list[Answer]:
+        """Ask for one group, at one node."""
+        (one,) = routed
+        if one.pause_ms:
+            await asyncio.sleep(one.pause_ms / 1_000)
+        for place in self._by_place(routed):
+            try:
+                return [*await self._node(place).decide_async((one.group,))]
+            except StoreOutage as outage:
+                return [self._heed(outage, place[0])]
+        return [self._nobody()]
+
+    def _complete(self, answers: list[Answer | None]) -> list[Answer]:
+        return [self._nobody() if answer is None else answer for answer in answers]
+
+    def _by_place(self, routed: list[plans.RoutedGroup]) -> dict[Place, list[int]]:
+        """Which groups go to which node. Those for which there is none are left out."""
+        places: dict[Place, list[int]] = {}
+        for index, (_, slot, at, _) in enumerate(routed):
+            address = self.topology.owner(slot) if at is None else at.address
+            if address is None:
+                self.topology.is_doubtful = True  # somebody may serve it by now
+            else:
+                places.setdefault((address, at is not None and at.is_asking), []).append(index)
+        return places
+
+    def _heed(self, answer: Answer, address: Address) -> Answer:
+        if isinstance(answer, StoreOutage) and answer.is_of_server:
+            self.topology.failed(address)
+        return answer
+
+    def _node(self, place: Place) -> Node:
+        node = self._nodes.get(place)
+        if node is None:
+            address, is_asking = place
+            node = self._nodes.setdefault(place, self._make_node(self, address, is_asking))
+        return node
+
+    def _is_to_learn(self) -> bool:
+        topology = self.topology
+        return (topology.is_doubtful or not topology.nodes) and time.monotonic() >= self._learn_at_s
+
+    def _nobody(self) -> StoreOutage:
+        """Why there is nobody to ask. A new one each time: what is raised keeps all that it went through."""
+        outage = self._unlearnt
+        if outage is None:
+            return StoreUnavailable(self._name, "no node of the cluster serves this slot")
+        kind = StoreTimeout if isinstance(outage, StoreTimeout) else StoreUnavailable
+        return kind(outage.store, outage.problem)
+
+    def _slots(self, until_s: float, address: Address) -> object:
+        return self._node((address, False)).slots() if time.monotonic() < until_s else TimeIsUp()
+
+    async def _slots_async(self, until_s: float, address: Address) -> object:
+        return await self._node((address, False)).slots_async() if time.monotonic() < until_s else TimeIsUp()
+
+    @contextmanager
+    def _learning(self) -> Iterator[float]:
+        """Until when to ask. Whom nobody tells goes on with what is known. Nodes that have left are hung up on."""
+        until_s = time.monotonic() + self._timeout_s
+        if self._unlearnt is not None:
+            self._learn_at_s = until_s  # whoever comes meanwhile is told so, and does not wait
+        try:
+            yield until_s
+            self._unlearnt = None
+            for address, is_asking in list(self._nodes):
+                if is_asking or address not in self.topology.nodes:
+                    left = self._nodes.pop((address, is_asking), None)
+                    if left is not None:
+                        left.retire()
+        except StoreOutage as outage:
+            self._unlearnt = outage.with_traceback(None)
+        self._learn_at_s = time.monotonic() + LEARN_EVERY_S  # not after an interruption, which says nothing
