@@ -177,7 +177,7 @@ def test_a_server_whose_clock_stepped_back_forgives_at_once(
 
 @settings(max_examples=quickly(60))
 @given(data=st.data())
-def test_the_straight_way_mends_as_the_general_way_does(server: Any, prefix: str, data: st.DataObject) -> None:
+def test_the_fast_path_mends_as_the_general_way_does(server: Any, prefix: str, data: st.DataObject) -> None:
     """Each script is put on a clock of its own, in a future where no key expires while the test runs."""
     among = data.draw(lanes(kinds=["tb"], most_limits=2))
     drawn: list[Step] = data.draw(steps(among, actions=("spend", "spend", "take"), may_go_back=True))
