@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.algorithms import MAX_SPAN_US, concurrency, sliding_log
-from headgate.algorithms.token_bucket import Notes
+from headgate.algorithms.token_bucket_notes import Notes
 from headgate.hits import Action, Group
 from headgate.limits import TokenBucket
 from headgate.plans import redis as plans
@@ -251,10 +251,10 @@ def test_a_batch_is_judged_as_its_groups_would_be_one_after_the_other(
 
 @settings(max_examples=quickly(60))
 @given(schedule=schedules(["tb"], may_go_back=False, most_limits=2))
-def test_a_lone_hit_is_judged_straight_through_as_it_is_the_general_way(
+def test_a_single_hit_is_judged_on_the_fast_path_as_it_is_the_general_way(
     server: Any, prefix: str, schedule: tuple[list[Lane], list[Step]]
 ) -> None:
-    """The straight way reads the server's clock, so each script is put on a clock of its own, in a future where no key
+    """The fast path reads the server's clock, so each script is put on a clock of its own, in a future where no key
     expires while the test runs."""
     start_us = _microseconds(server.time()) + 86_400_000_000
     keys = set()

@@ -94,7 +94,7 @@ def log(*hits: tuple[int, int]) -> Callable[[], Log]:
     return lambda: Log(sliding_log.State([(NOW + at, cost) for at, cost in hits]))
 
 
-def hit_straight(cost: int, later: int = 0) -> Ask:
+def hit_on_the_fast_path(cost: int, later: int = 0) -> Ask:
     hit = sliding_log.fast_path((1, Log.most, PERIOD))
 
     def ask(kept: Log) -> Any:
@@ -147,7 +147,7 @@ LOGS = {
     "full": log((-9, 2), (-8, 3), (-8, 1)),
     "old": log((-2 * PERIOD, 2), (-PERIOD - 5, 3)),
 }
-HITS = {"straight": hit_straight, "the long way": hit_the_long_way}
+HITS = {"the fast path": hit_on_the_fast_path, "the long way": hit_the_long_way}
 
 
 @pytest.mark.parametrize("make", LOGS.values(), ids=LOGS)
@@ -167,7 +167,7 @@ def test_a_log_that_is_asked_in_the_midst_of_a_hit_counts_both(
 def test_a_log_that_is_asked_a_little_later_in_the_midst_of_a_hit_counts_both(
     make: Callable[[], Log], way: Callable[..., Ask]
 ) -> None:
-    for hit, cost in ((hit_straight, 2), (hit_the_long_way, 4)):
+    for hit, cost in ((hit_on_the_fast_path, 2), (hit_the_long_way, 4)):
         inner = hit(cost, later=1)
         for point in each_point():
             kept = make()

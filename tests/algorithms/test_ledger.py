@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate import Limiter, ManualClock, MemoryStore, TokenBucket
-from headgate.algorithms import token_bucket
+from headgate.algorithms import token_bucket_notes
 from headgate.decision import Decision
 from headgate.hits import Group, Hit
 from headgate.plans import redis as plans
@@ -299,6 +299,6 @@ def test_more_than_can_be_remembered_is_given_back_in_part_and_never_too_much() 
         bucket.give_back(decision)
     (table,) = bucket.store._tables.all()
     state, _ = table.find(table.entries["k"])
-    assert state is None or len(state[2].returned) <= token_bucket.MAX_SPANS
+    assert state is None or len(state[2].returned) <= token_bucket_notes.MAX_SPANS
     left = bucket.store.decide([Group((Hit(bucket._limit, "k", "n", 0),), 0, "peek")])[0].remaining
     assert 900 < left <= 1_000

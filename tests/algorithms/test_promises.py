@@ -64,14 +64,18 @@ def net(played: Iterable[Played]) -> Admitted:
     return sorted((turns[holder], cost) for holder, cost in costs.items() if cost > 0)
 
 
-def assert_bounded(admitted: Admitted, period_us: int, most: int, rate: int) -> None:
-    """In every interval from one turn to another, `most + rate * t` at most. Those intervals are the fullest."""
+def assert_bounded(admitted: Admitted, period_us: int, most: int, rate: int, *, slack_us: int = 0) -> None:
+    """In every interval from one turn to another, `most + rate * t` at most. Those intervals are the fullest. By
+    `slack_us`, they may be shorter than they should.
+    """
     totals = [0, *accumulate(cost for _, cost in admitted)]
     for first, (began_us, _) in enumerate(admitted):
         for last in range(first, len(admitted)):
             ended_us = admitted[last][0]
             spent = totals[last + 1] - totals[first]
-            assert spent * period_us <= most * period_us + rate * (ended_us - began_us), admitted[first : last + 1]
+            assert spent * period_us <= most * period_us + rate * (ended_us - began_us + slack_us), admitted[
+                first : last + 1
+            ]
 
 
 def limit_of(schedule: Schedule) -> Limit:

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from headgate.algorithms import concurrency, fixed_window, sliding_log, sliding_window, token_bucket
-from headgate.algorithms.token_bucket import Notes
+from headgate.algorithms.token_bucket_notes import Notes
 from headgate.hits import Action
 from tests.algorithms.playing import play
 from tests.algorithms.reference import Reference

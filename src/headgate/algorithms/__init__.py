@@ -17,7 +17,7 @@ from typing import Any, Never, Protocol, TypeVar
 from headgate.errors import InvalidUse
 
 Facts = tuple[int, ...]
-"""What a decision learns of one hit: integers whose meaning the algorithm's module tells."""
+"""The outcome for one hit, as a decision keeps it: integers whose meaning the algorithm's module tells."""
 
 State = TypeVar("State")
 Arguments_contra = TypeVar("Arguments_contra", contravariant=True)

@@ -2,7 +2,7 @@
 --
 -- KEYS: one for each hit, in order.
 -- ARGV: now ('' for the server's own clock), then for each group: action, max_wait, number of hits, the number of words
---       that follow, and for each hit its algorithm and that algorithm's arguments. With the action `each`, that many lone
+--       that follow, and for each hit its algorithm and that algorithm's arguments. With the action `each`, that many single
 --       hits to spend, which share their arguments. With `once`, until when the mark is good in place of max_wait, and
 --       the number of keys, which is 2: a hit's, and that of the mark; then the action, and the hit's words.
 -- Reply: {now, then for each group: 1 (allowed) or 0, and for each hit the algorithm's facts}, all integers; or, for a

@@ -51,7 +51,7 @@ def settle(state: State | None, now: int, arguments: Arguments) -> tuple[int, in
 
 
 def in_view(previous: int, start: int, now: int, arguments: Arguments) -> int:
-    """What the previous window still weighs at `now`, rounded up."""
+    """The weight that the previous window still has at `now`, rounded up."""
     _, _, period, step, steps = arguments
     left = min(steps, max(0, -(-(start + period - now) // step)))
     previous = min(previous, 2**52 // steps)  # only a limit that was far higher before comes near this

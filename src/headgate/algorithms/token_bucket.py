@@ -29,6 +29,8 @@ nobody any more. More than that would let through, in some interval, more than `
   each of their tokens is good. There, a hit whose turn has come gives back only as the last, and a vacancy is
   never closed up.
 
+All that, in sums over `notes`, is in token_bucket_notes.py.
+
 **A clock that steps back** would leave a debt that no hit can have made: what is above the `tolerance` is cut off.
 Where a debt may be larger (charged, or of those who wait), the state has a stamp, and tells by how much.
 """
@@ -37,9 +39,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from headgate.algorithms import MAX_DEBT_US, Written, not_here, texts
+from headgate.algorithms.token_bucket_notes import (
+    MAX_CREDIT_US,
+    NOTHING,
+    Notes,
+    actual,
+    close_up,
+    in_other_parts,
+    leave,
+    move_up,
+    nominal,
+    pass_time,
+    set_back,
+    with_vacancy,
+)
 
 Arguments = tuple[int, int, int]
 """`(increment, tolerance, rate)`: the cost and the capacity in parts, and the parts per microsecond."""
@@ -50,36 +66,6 @@ last two are the hit's receipt."""
 Receipt = tuple[int, int, bool]
 """`(place, credited, only_as_last)`: of an earlier hit; and, once its turn has come, may its tokens come back only if
 nobody came after it?"""
-Span = tuple[int, int]
-"""`(begin, end)`, in parts since the epoch."""
-
-MAX_SPANS: Final = 64
-"""More vacancies than these are not remembered; the smallest is forgotten, and with it its tokens. Of more returned
-stretches, the earliest is: hits before it then give back less than they could."""
-MAX_CREDIT_US: Final = 2**50 - 1
-"""Who has been given back so much (35 years of earning) without ever having been full again is given no more."""
-
-
-class Notes(NamedTuple):
-    """What a bucket knows besides its `tat`, unless there is nothing to know."""
-
-    stamp_us: int = 0
-    """When this was written."""
-    credited: int = 0
-    """How much has moved up, in parts. A nominal place is an actual one and this."""
-    kept_until_us: int = 0
-    """Until when a hit from before may still give something back: by then the bucket would have been full without any
-    giving back."""
-    waiting_until_us: int = 0
-    """The latest turn that was told. 0: nobody waits."""
-    vacancies: tuple[Span, ...] = ()
-    """Free stretches among those that wait, in order."""
-    returned: tuple[Span, ...] = ()
-    """Stretches that are there no more, by nominal place, in order: what lay behind them has moved up."""
-
-
-NOTHING: Final = Notes()
-
 State = tuple[int, int, Notes | None]
 """`(tat, rate, notes)`: what a bucket remembers; the `tat` is in parts of `1 / rate` microsecond. Without notes, it is
 *plain*."""
@@ -107,101 +93,14 @@ def settle(state: State | None, now_us: int, tolerance: int, rate: int) -> tuple
     tat, known, noted = state
     notes = noted or NOTHING
     if known != rate:
-        tat, notes = -(-tat // known) * rate, _in_other_parts(notes, known, rate)
+        tat, notes = -(-tat // known) * rate, in_other_parts(notes, known, rate)
     ahead = tat - now - tolerance if noted is None else (notes.stamp_us - now_us) * rate
     is_mended = ahead > 0
     if is_mended:
-        tat, notes = _set_back(tat, rate, notes, ahead)
+        tat, notes = set_back(tat, rate, notes, ahead)
     if notes is not NOTHING:
-        tat, notes = _pass_time(tat, rate, notes, now_us)
+        tat, notes = pass_time(tat, rate, notes, now_us)
     return tat, notes, is_mended
-
-
-def _in_other_parts(notes: Notes, known: int, rate: int) -> Notes:
-    """Round to whole microseconds, against the caller."""
-
-    def within(spans: tuple[Span, ...]) -> tuple[Span, ...]:
-        rounded = [(-(-begin // known) * rate, end // known * rate) for begin, end in spans]
-        return tuple((begin, end) for begin, end in rounded if begin < end)
-
-    return notes._replace(
-        credited=-(-notes.credited // known) * rate,
-        vacancies=within(notes.vacancies),
-        returned=within(notes.returned),
-    )
-
-
-def _set_back(tat: int, rate: int, notes: Notes, ahead: int) -> tuple[int, Notes]:
-    """Move all by which the clock is behind, as if it had stood still; nominal places stay."""
-    return tat - ahead, notes._replace(
-        credited=min(notes.credited + ahead, MAX_CREDIT_US * rate),
-        kept_until_us=max(notes.kept_until_us, -(-tat // rate)),
-        waiting_until_us=max(0, notes.waiting_until_us - ahead // rate),
-        vacancies=tuple((begin - ahead, end - ahead) for begin, end in notes.vacancies),
-    )
-
-
-def _pass_time(tat: int, rate: int, notes: Notes, now_us: int) -> tuple[int, Notes]:
-    """What has happened by now: the last turn has come, so vacancies were closed up. What is paid is forgotten."""
-    now = now_us * rate
-    if notes.waiting_until_us <= now_us:
-        tat, notes = _close_up(tat, rate, notes, notes.waiting_until_us)
-    if notes.kept_until_us <= now_us and tat <= now:
-        return tat, NOTHING
-    returned, behind = notes.returned, 0
-    for index in range(len(returned) - 1, -1, -1):
-        begin, end = returned[index]
-        if end - notes.credited + behind <= now:  # where it was is past
-            returned = returned[index + 1 :]
-            break
-        behind += end - begin
-    vacancies = tuple((max(begin, now), end) for begin, end in notes.vacancies if end > now)
-    return max(tat, now), notes._replace(vacancies=vacancies, returned=returned)
-
-
-def _close_up(tat: int, rate: int, notes: Notes, at_us: int) -> tuple[int, Notes]:
-    """At `at_us`, nobody waits any more: what was left free moves up."""
-    at = at_us * rate
-    for begin, end in reversed(notes.vacancies):
-        if end > at:
-            tat, notes = _move_up(tat, rate, notes, max(begin, at), end)
-    return tat, notes._replace(vacancies=(), waiting_until_us=0)
-
-
-def _move_up(tat: int, rate: int, notes: Notes, begin: int, end: int) -> tuple[int, Notes]:
-    """Take a free stretch out: what lies behind it moves up."""
-    returned = _joined(notes.returned, _nominal(notes, begin), _nominal(notes, end))
-    return tat - (end - begin), notes._replace(
-        credited=min(notes.credited + end - begin, MAX_CREDIT_US * rate),
-        kept_until_us=max(notes.kept_until_us, -(-tat // rate)),
-        returned=returned[-MAX_SPANS:],
-    )
-
-
-def _nominal(notes: Notes, place: int) -> int:
-    """The nominal place of an actual one; the first of those that there are."""
-    behind = 0
-    for begin, end in reversed(notes.returned):
-        if end - notes.credited + behind < place:
-            break
-        behind += end - begin
-    return place + notes.credited - behind
-
-
-def _actual(notes: Notes, nominal: int) -> int:
-    """Where a nominal place is now."""
-    behind = sum(end - max(begin, nominal) for begin, end in notes.returned if end > nominal)
-    return nominal - notes.credited + behind
-
-
-def _joined(spans: tuple[Span, ...], begin: int, end: int) -> tuple[Span, ...]:
-    """The spans and another one; what touches is one."""
-    before = tuple(span for span in spans if span[1] < begin)
-    after = tuple(span for span in spans if span[0] > end)
-    touching = spans[len(before) : len(spans) - len(after)]
-    if touching:
-        begin, end = min(begin, touching[0][0]), max(end, touching[-1][1])
-    return *before, (begin, end), *after
 
 
 def judge(state: State | None, now_us: int, arguments: Arguments, max_wait_us: int) -> tuple[bool, Judged]:
@@ -239,7 +138,7 @@ def spend(judged: Judged) -> Written[State]:
         begin, end = vacancies[taken]
         place = _turn(begin, now_us, arguments)[1] + increment
         rest = ((place, end),) if place < end else ()
-        credited = _nominal(notes, place) - place
+        credited = nominal(notes, place) - place
         notes = notes._replace(vacancies=vacancies[:taken] + rest + vacancies[taken + 1 :])
     else:
         # A turn is a whole microsecond, and counts as such.
@@ -282,49 +181,27 @@ def give_back(state: State | None, now_us: int, arguments: Arguments, receipt: R
     now = now_us * rate
     tat, notes, _ = settle(state, now_us, tolerance, rate)
     nominal = place + credited_before
-    end = min(place, _actual(notes, nominal))
+    end = min(place, actual(notes, nominal))
     owed = min(increment, end - now)
     last = tat + notes.credited
     if owed <= 0 or nominal > last or notes.credited >= MAX_CREDIT_US * rate:
         pass
     elif nominal == last:
-        tat, notes = _leave(tat, notes, owed)
+        tat, notes = leave(tat, notes, owed)
         if not only_as_last and notes.waiting_until_us > 0:  # no later turn was told to those who are left
             turn_us = -(-(tat - tolerance) // rate)
             notes = notes._replace(waiting_until_us=min(notes.waiting_until_us, turn_us))
             if turn_us <= now_us:
-                tat, notes = _close_up(tat, rate, notes, now_us)
+                tat, notes = close_up(tat, rate, notes, now_us)
     elif notes.waiting_until_us > 0:
         if not only_as_last:
-            notes = _with_vacancy(notes, end - owed, end)
+            notes = with_vacancy(notes, end - owed, end)
         elif end - tolerance > now:  # its turn has not come; until it is past, nothing is closed up
-            notes = _with_vacancy(notes, end - owed, end)
+            notes = with_vacancy(notes, end - owed, end)
             notes = notes._replace(waiting_until_us=max(notes.waiting_until_us, -(-end // rate)))
     elif not only_as_last:
-        tat, notes = _move_up(tat, rate, notes, end - owed, end)
+        tat, notes = move_up(tat, rate, notes, end - owed, end)
     return write(tat, notes, now_us, arguments, (max(0, tat - now), 0, max(tat, now), notes.credited))
-
-
-def _leave(tat: int, notes: Notes, owed: int) -> tuple[int, Notes]:
-    """The last leaves, and so does what is free or missing before it."""
-    tat -= owed
-    credited, vacancies, returned = notes.credited, notes.vacancies, notes.returned
-    while True:
-        if vacancies and vacancies[-1][1] == tat:
-            tat, vacancies = vacancies[-1][0], vacancies[:-1]
-        elif returned and returned[-1][1] == tat + credited:
-            credited, returned = credited - (returned[-1][1] - returned[-1][0]), returned[:-1]
-        else:
-            return tat, notes._replace(credited=credited, vacancies=vacancies, returned=returned)
-
-
-def _with_vacancy(notes: Notes, begin: int, end: int) -> Notes:
-    """With another vacancy. If they are too many, without the smallest."""
-    vacancies = _joined(notes.vacancies, begin, end)
-    if len(vacancies) > MAX_SPANS:
-        smallest = min(vacancies, key=lambda span: (span[1] - span[0], span))
-        vacancies = tuple(span for span in vacancies if span is not smallest)
-    return notes._replace(vacancies=vacancies)
 
 
 def take(state: State | None, now_us: int, arguments: Arguments) -> Written[State]:

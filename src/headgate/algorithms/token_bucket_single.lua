@@ -1,4 +1,4 @@
--- The commonest call, straight through: one token bucket, of which only the `tat` is known, to spend from now.
+-- The commonest call's fast path: one token bucket, of which only the `tat` is known, to spend from now.
 -- It takes two thirds of the time that the general way takes (token_bucket.lua, whose steps these are). What is not plain is
 -- put into the general way's words, and goes on there.
 --

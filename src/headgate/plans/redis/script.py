@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from headgate.drive import Plan
 
 FILES: Final = {
-    "tb": ("token_bucket.lua", "token_bucket_each.lua"),
+    "tb": ("token_bucket_notes.lua", "token_bucket.lua", "token_bucket_each.lua"),
     "fw": ("fixed_window.lua",),
     "sw": ("sliding_window.lua",),
     "sl": ("sliding_log.lua",),
@@ -52,13 +52,16 @@ def run(script: Script) -> Plan[Script, Any]:
     return (yield script.whole()) if isinstance(reply, ScriptMissing) else reply
 
 
+def _block(*names: str) -> str:
+    """Files in a block of their own, where their local names stay. Those of clock and prelude are everybody's."""
+    return "do\n" + "\n".join(_TEXTS[name] for name in names) + "end\n"
+
+
 @functools.cache
 def compose(codes: frozenset[str]) -> tuple[str, str]:
     """The script for a set of algorithms, as `(sha, text)`. What a batch does not use is not sent, nor run."""
-    shared = ("clock.lua", "prelude.lua")
-    names = ["clock.lua", *(["token_bucket_single.lua"] if "tb" in codes else []), "prelude.lua"]
-    names += [*(name for code in sorted(codes) for name in FILES[code]), "decide.lua"]
-    texts = [_TEXTS[name] for name in names]
-    # A block each, so that their local names keep apart; those of clock and prelude are everybody's.
-    text = "\n".join(part if name in shared else f"do\n{part}end\n" for name, part in zip(names, texts, strict=True))
+    single = [_block("token_bucket_single.lua")] if "tb" in codes else []
+    algorithms = [_block(*FILES[code]) for code in sorted(codes)]
+    parts = [_TEXTS["clock.lua"], *single, _TEXTS["prelude.lua"], *algorithms, _block("decide.lua")]
+    text = "\n".join(parts)
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(), text
