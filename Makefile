@@ -14,13 +14,13 @@ DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 BENCH := $(BENCH_VENV)/.installed-bench
 
-# The oldest redis-py that is allowed, and the major versions of which the newest release is tested. Each has an
-# environment of its own, .venv-redis-6/ and so on.
-REDIS_OLDEST := 5.3.0
-REDIS_VERSIONS := $(REDIS_OLDEST) 6 7 8
+# The oldest redis-py that pyproject.toml allows, and the major versions of which the newest release is tested. Each has
+# an environment of its own: .venv-redis-5.3.0/, .venv-redis-6/ and so on.
+REDIS_VERSIONS := 5.3.0 6 7 8
 REDIS_RUNS := $(REDIS_VERSIONS:%=test-redis-%)
 REDIS_STAMPS := $(REDIS_VERSIONS:%=.venv-redis-%/.installed)
-REDIS_TESTS := tests/contract/test_redis.py tests/contract/test_cluster.py tests/stores/test_redis.py tests/stores/test_library.py
+REDIS_TESTS := tests/contract/test_redis.py tests/contract/test_cluster.py tests/stores/test_redis.py \
+	tests/stores/test_library.py
 
 # Where nothing was ever started, nothing has to be installed to stop it.
 DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
@@ -65,17 +65,18 @@ clean: $(DEMO_IF_STARTED) ## Stop it and remove its folder, .demo/
 	@if [ -d .demo ]; then $(HEADGATE) demo clean; else echo "There is nothing to clean."; fi
 
 ##@ Work on it
-test: $(DEV) ## Check format, lint and types, and run all tests
+test: $(DEV) ## Check format, lint and types, and run all tests, those of Redis with each redis-py
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pyrefly check tests/typing/api.py
 	$(VENV)/bin/pytest
+	@$(MAKE) --no-print-directory redis-versions
 
 redis-versions: $(REDIS_RUNS) ## Run the tests of the Redis store with the oldest redis-py, and the newest 6, 7 and 8
 
 $(REDIS_RUNS): test-redis-%: .venv-redis-%/.installed
-	@echo "the Redis store with $$(.venv-redis-$*/bin/pip list --format=freeze | grep '^redis=='):"
+	@echo "the Redis store with redis-py $$(.venv-redis-$*/bin/python -c 'import redis; print(redis.__version__)'):"
 	@.venv-redis-$*/bin/pytest --quiet $(REDIS_TESTS)
 
 format: $(DEV) ## Format the code, and repair what the linter can

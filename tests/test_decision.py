@@ -157,11 +157,11 @@ def leased(limit: Limit) -> Decision:
     """A decision on a token that was drawn before."""
     clock = ManualClock()
     leases = Leases(limit, "api", Lease(max_tokens=3), clock)
-    draw = Draw(Group((Hit(limit, "k", "api", 3, gives_back_only_as_last=True),)), clock())
+    draw = Draw(Group((Hit(limit, "k", "api", 3),)), clock())
     leases._drawing["k"] = draw
     (ahead,) = MemoryStore(clock).decide([draw.group])
     leases.drawn(draw, ahead)
-    made = leases.single(undecided)("k", 1)
+    made = leases.single(undecided, undecided)("k", 1)
     assert made is not None
     return made
 

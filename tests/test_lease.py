@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -31,6 +32,8 @@ from headgate import (
 )
 from headgate.hits import Group, Hit
 from headgate.lease import Leases
+from headgate.lease.leases import MAX_KEYS
+from headgate.observer import Observer, attach
 from headgate.plans.groups import give_back_groups
 from headgate.stores.redis import RedisStore
 from tests.profiles import quickly
@@ -50,10 +53,10 @@ class Process:
     def __init__(self, store: MemoryStore, clock: ManualClock, limit: Limit, lease: Lease, ahead_us: int) -> None:
         self._store, self._clock, self._limit = store, clock, limit
         self.leases = Leases(limit, "n", lease, lambda: clock() + ahead_us)
-        self._single = self.leases.single(nothing)
+        self._single = self.leases.single(nothing, nothing)
 
     def ask(self, cost: int, way_us: int) -> tuple[Decision, int]:
-        """The decision, and when it was taken, by the store's clock. A question travels for `way_us`."""
+        """The decision, and when it was taken, by the store's clock. A request travels for `way_us`."""
         leased = self._single("k", cost)
         if leased is not None:
             return leased, self._clock()
@@ -118,7 +121,7 @@ def check(limit: Limit, admitted: list[tuple[int, int]]) -> None:
 @settings(max_examples=quickly(60))
 @given(data=st.data())
 def test_no_more_is_admitted_than_the_limit_lets_through(limit: Limit, data: st.DataObject) -> None:
-    """Three who lease from one store, whose clocks are far apart, whose questions travel slowly, who return what they
+    """Three who lease from one store, whose clocks are far apart, whose requests travel slowly, who return what they
     hold at any time, and crash."""
     clock = ManualClock(START_US)
     store = MemoryStore(clock)
@@ -276,6 +279,93 @@ def test_a_bucket_takes_back_only_from_the_last(store: RedisStore) -> None:
     other.close()
 
 
+async def test_a_task_gives_back_only_the_last_of_a_leased_bucket(store: RedisStore) -> None:
+    async with AsyncLimiter("100/day", store=store, lease=True, on_outage="raise") as limiter:
+        decisions = await asyncio.gather(*[limiter.try_acquire(f"k{number}") for number in range(3)])
+        for decision in decisions:  # as they came, and as they are in another process
+            for one in (decision, pickle.loads(pickle.dumps(decision))):
+                (group,) = give_back_groups(one)
+                assert group.hits[0].receipt[2] is True
+    await store.aclose()
+
+
+async def test_keys_that_are_asked_for_twice_draw_nothing(store: RedisStore) -> None:
+    keys = [f"k{number}" for number in range(300)]
+    limiter = Limiter("100/day", store=store, lease=True, on_outage="raise")
+    async with AsyncLimiter("100/day", store=store, lease=True, on_outage="raise", name="n") as awaited:
+        for _ in range(2):
+            assert {limiter.try_acquire(key).source for key in keys} == {"store"}
+            assert {(await awaited.try_acquire(key)).source for key in keys} == {"store"}
+        assert (limiter.lease_report.drawn, awaited.lease_report.drawn) == (0, 0)
+        for key in keys:
+            limiter.try_acquire(key)
+            await awaited.try_acquire(key)
+        assert (limiter.lease_report.drawn, awaited.lease_report.drawn) == (600, 600)
+    limiter.close()
+    await store.aclose()
+
+
+@pytest.mark.parametrize("limit", LIMITS[::3], ids=str)
+def test_keys_take_the_fast_path_of_the_store_until_they_are_in_demand(limit: Limit) -> None:
+    clock = ManualClock(START_US)
+    store = MemoryStore(clock)
+    leases = Leases(limit, "n", Lease(life=1), clock)
+    decide = leases.single(store.single(limit, "n"), nothing)
+    for _ in range(2):
+        decision = decide("k", 1)
+        assert decision is not None
+        assert decision.source == "store"
+    assert decide("k", 1) is None  # now a plan is to draw
+    assert decide("another", 1) is not None
+    clock.advance(2)  # no longer asked for
+    assert decide("k", 1) is not None
+
+
+def test_a_flood_of_keys_leaves_the_demand_of_those_that_hold_tokens() -> None:
+    clock = ManualClock(START_US)
+    process = Process(MemoryStore(clock), clock, TokenBucket(1000, per=1), Lease(life=60), 0)
+    for _ in range(40):
+        process.ask(1, 0)
+    drawn = process.leases.report.drawn
+    assert drawn >= 30
+    ask = process.leases.single(MemoryStore(clock).single(TokenBucket(10), "n"), nothing)
+    for number in range(3 * MAX_KEYS):
+        ask(f"k{number}", 1)
+    while process.leases.report.drawn == drawn:
+        process.ask(1, 0)
+    assert process.leases.report.drawn >= 2 * drawn
+
+
+class Told(Observer):
+    """Counts the tokens that it is told of."""
+
+    def __init__(self) -> None:
+        self.drawn = self.returned = 0
+
+    def lease_drawn(self, limiter: str, key: str, tokens: int) -> None:
+        assert (limiter, key) == ("n", "k")
+        self.drawn += tokens
+
+    def lease_returned(self, limiter: str, key: str, tokens: int) -> None:
+        assert (limiter, key) == ("n", "k")
+        self.returned += tokens
+
+
+def test_observers_are_told_of_what_is_drawn_and_returned(store: RedisStore) -> None:
+    told = Told()
+    detach = attach(told)
+    try:
+        limiter = Limiter("1000/day", store=store, lease=True, on_outage="raise", name="n")
+        for _ in range(60):
+            limiter.try_acquire("k")
+        limiter.close()
+    finally:
+        detach()
+    report = limiter.lease_report
+    assert (told.drawn, told.returned) == (report.drawn, report.returned)
+    assert told.returned > 0
+
+
 def test_a_draw_takes_nothing_that_a_denied_caller_waits_for() -> None:
     clock = ManualClock(START_US)
     limit = TokenBucket(20, per=1)
@@ -292,7 +382,7 @@ def test_a_draw_takes_nothing_that_a_denied_caller_waits_for() -> None:
 @pytest.mark.parametrize("kind", ["", "fixed-window "])
 def test_a_reset_ends_what_is_held(store: RedisStore, kind: str) -> None:
     with Limiter(f"{kind}100/day", store=store, lease=True, on_outage="raise", name="n") as limiter:
-        for _ in range(10):
+        for _ in range(11):
             limiter.try_acquire("k")
         assert limiter.lease_report.held > 0
         limiter.reset("k")

@@ -39,10 +39,6 @@ class Hit(NamedTuple):
     """The receipt of an earlier decision on this hit, for `give_back`."""
     tier: str = ""
     """The limit's name among users, where that is another."""
-    gives_back_only_as_last: bool = False
-    """Of a spend: may a token bucket's tokens come back only if nobody came after? So it is where tokens are leased:
-    what is given back from the middle would move what lies behind it in the bucket, and some of that may be somebody's
-    lease."""
 
 
 class Once(NamedTuple):

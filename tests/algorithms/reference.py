@@ -28,7 +28,7 @@ class Reference:
         if group.action in ("spend", "peek"):
             return self._judge(group, now_us)
         (hit,) = group.hits
-        algorithm: Any = hit.limit.algorithm
+        algorithm = hit.limit.algorithm
         arguments = hit.limit.arguments(hit.cost, now_us, hit.holder)
         state = self.states.get(address_of(hit))
         allowed = True
@@ -37,7 +37,7 @@ class Reference:
         elif group.action == "take":
             facts = self._write(hit, *algorithm.take(state, now_us, arguments))
         elif group.action == "renew":
-            allowed, *written = algorithm.renew(state, now_us, arguments)
+            allowed, written = algorithm.renew(state, now_us, arguments)
             facts = self._write(hit, *written)
         else:
             facts = self._write(hit, None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1]))

@@ -220,7 +220,7 @@ class Slots(Kept):
         return sorted(self.found().slots.items())
 
     def found(self) -> concurrency.State:
-        return concurrency.settle(copy.deepcopy(self.state), NOW, TTL)
+        return concurrency.settle(copy.deepcopy(self.state), NOW, TTL)[0]
 
     def check(self) -> None:
         order = self.state.order
@@ -267,7 +267,7 @@ def release(holder: str, cost: int = 1) -> Ask:
 
 def renew(holder: str, cost: int = 1) -> Ask:
     def ask(kept: Slots) -> Any:
-        allowed, _, _, facts = concurrency.renew(kept.state, NOW, arguments(holder, cost))
+        allowed, (_, _, facts) = concurrency.renew(kept.state, NOW, arguments(holder, cost))
         return allowed, facts
 
     return ask

@@ -109,10 +109,10 @@ class Bench:
     def outcome(self) -> tuple[int, ...]:
         """What is left, by what each way of asking says, and that the store is in order."""
         left = tuple(self.limiter.peek(key, 0).remaining for key in ("k", "new"))
-        kept = [key for table in self.store._tables.all() for key in table.entries]
-        places = [key for _, key in self.store._round]
-        assert {*kept} <= {*places}  # or nobody would ever drop it
-        assert self.store._under_way is None
+        for table in self.store._tables.all():
+            assert sorted(table.entries) == sorted(table.places)  # or nobody would ever drop what has no place
+            assert not table.entries or self.store._tables.swept.count(table) == 1
+        assert self.store._operations.under_way is None
         for key, most in zip(("k", "new"), left, strict=True):
             assert most <= 9
             if most:

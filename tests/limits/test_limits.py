@@ -289,3 +289,15 @@ def test_an_integer_of_another_type_is_kept_as_a_plain_one() -> None:
         assert type(limit.capacity) is int
         assert limit == type(limit)(5)
     assert type(TokenBucket(1, burst=Number.FIVE).capacity) is int
+
+
+def test_a_limit_that_is_leased_is_the_same_but_for_what_it_takes_back() -> None:
+    bucket = TokenBucket(7, per=60, burst=3)
+    leased = bucket.leased()
+    for one in (leased, pickle.loads(pickle.dumps(leased)), copy.deepcopy(leased)):
+        assert (one, hash(one), one.arguments(2, 0, "")) == (bucket, hash(bucket), bucket.arguments(2, 0, ""))
+        assert one.receipt((1, 2, 3, 4), 1) == (3, 4, True)
+    assert pickle.loads(pickle.dumps(bucket)).receipt((1, 2, 3, 4), 1) == (3, 4, False)
+    assert bucket.receipt((1, 2, 3, 4), 1) == (3, 4, False)
+    window = FixedWindow(7, per=60)
+    assert window.leased() is window

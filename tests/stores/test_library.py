@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import sys
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.cluster import RedisCluster
 
+import headgate
 from headgate import AsyncLimiter, InvalidUse, Limiter, ManualClock, StoreTimeout, StoreUnavailable
 from headgate.stores.redis import RedisStore
 from headgate.stores.redis.blocking import SocketConnection
@@ -246,3 +249,11 @@ async def test_a_clusters_client_is_asked_for_its_nodes(
     warned = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warned) == 2
     assert all("does not tell the address_remap" in words for words in warned)
+
+
+def test_only_one_module_touches_names_that_others_may_change() -> None:
+    names = r"\b(_sock|nodes_manager|connection_kwargs|connection_class|user_on_connect_func|_at_fork_reinit)\b"
+    touching = [
+        path.name for path in Path(headgate.__file__).parent.rglob("*.py") if re.search(names, path.read_text())
+    ]
+    assert touching == ["library.py"]

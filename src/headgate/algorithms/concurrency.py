@@ -16,13 +16,18 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, insort
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Never, TypeAlias
+
+from headgate.algorithms import Written, not_here, texts
+from headgate.errors import InvalidUse
 
 Arguments = tuple[int, int, int, str]
 """`(cost, most, ttl, holder)`."""
 Facts = tuple[int, int, int]
 """`(held, free_at, last)`: slots held after the decision; when a denied hit fits at the latest, if nobody renews
 (0: it was not denied); when the last slot held now expires (0: none is)."""
+Receipt: TypeAlias = None
+"""There is none: slots go by their holder, who is among the arguments."""
 
 _SLOT: Final = re.compile(r"[0-9A-Fa-f]+\.([0-9]+):[0-9]+")
 
@@ -146,21 +151,23 @@ class State:
             del order[at]
 
 
-Judged = tuple[State, dict[str, int], int, Facts, int]
-"""`(slots, taken, more, facts, changes)`: a hit that was judged but not yet spent. It takes slots until they expire, so
-many more than its holder had.
-"""
+Judged = tuple[State, dict[str, int], int, Facts, int, bool]
+"""`(slots, taken, more, facts, changes, is_shortened)`: a hit that was judged but not yet spent. It takes
+slots until they expire, so many more than its holder had."""
 
 
-def settle(state: State | None, now: int, ttl: int) -> State:
-    """Drop the slots that have expired, and shorten those that expire too late."""
+def settle(state: State | None, now: int, ttl: int) -> tuple[State, bool]:
+    """The slots, without those that have expired, and with those shortened that expire too late; and whether there may
+    have been some of these.
+    """
     if state is None:
-        return State()
+        return State(), False
     if state.order and state.order[0][0] <= now:
         state.drop_expired(now)
-    if state.order and state.order[-1][0] > now + ttl:
-        state.shorten(now, ttl)
-    return state
+    if not state.order or state.order[-1][0] <= now + ttl:
+        return state, False
+    state.shorten(now, ttl)
+    return state, True
 
 
 def names(holder: str, cost: int) -> list[str]:
@@ -171,7 +178,7 @@ def names(holder: str, cost: int) -> list[str]:
 def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) -> tuple[bool, Judged]:
     """May the holder have its slots now? A later place cannot be reserved, so `max_wait` does not count."""
     cost, most, ttl, holder = arguments
-    slots = settle(state, now, ttl)
+    slots, is_shortened = settle(state, now, ttl)
     while True:
         held, order, changes = slots.look()
         surplus = held + cost - most
@@ -181,12 +188,12 @@ def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) ->
             taken = dict.fromkeys(names(holder, cost), now + ttl)
             more = len(taken.keys() - slots.slots.keys())
             if slots.changes == changes:
-                return surplus <= 0, (slots, taken, more, (held, free_at, last), changes)
+                return surplus <= 0, (slots, taken, more, (held, free_at, last), changes, is_shortened)
 
 
-def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
+def spend(judged: Judged) -> Written[State] | None:
     """Take the slots, once however often it is asked for. None if anything has changed since they were judged."""
-    slots, taken, more, (held, _, last), changes = judged
+    slots, taken, more, (held, _, last), changes, _ = judged
     if not taken:
         return write(slots, held, last)
     told = write(slots, held + more, last_with(slots, taken, last))
@@ -202,25 +209,30 @@ def last_with(slots: State, more: dict[str, int], last: int) -> int:
 
 
 def keep(judged: Judged) -> Facts:
-    """GiveUp everything as it is, and say how it is."""
+    """Leave everything as it is, and say how it is."""
     return judged[3]
 
 
-def repaired(judged: Judged) -> None:
-    """Nothing: what expires too late was put right when it was judged."""
+def repaired(judged: Judged) -> tuple[State | None, int] | None:
+    """As `Algorithm.repaired`: the slots that were shortened. Where they are kept as they are, that is done already."""
+    slots, _, _, (held, _, last), _, is_shortened = judged
+    return write(slots, held, last)[:2] if is_shortened else None
 
 
-def give_back(state: State | None, now: int, arguments: Arguments, receipt: object) -> tuple[State | None, int, Facts]:
+def give_back(state: State | None, now: int, arguments: Arguments, receipt: Receipt) -> Written[State]:
     """Release the holder's slots."""
-    slots = settle(state, now, arguments[2])
+    slots, _ = settle(state, now, arguments[2])
     return write(slots, *slots.drop(names(arguments[3], arguments[0])))
 
 
-def renew(state: State | None, now: int, arguments: Arguments) -> tuple[bool, State | None, int, Facts]:
+take = not_here
+
+
+def renew(state: State | None, now: int, arguments: Arguments) -> tuple[bool, Written[State]]:
     """Put off the expiry of a holder's slots. False where one of them has expired, and may be another's by now."""
     cost, _, ttl, holder = arguments
     renewed = dict.fromkeys(names(holder, cost), now + ttl)
-    slots = settle(state, now, ttl)
+    slots, _ = settle(state, now, ttl)
     while True:
         held, order, changes = slots.look()
         known = slots.slots
@@ -229,13 +241,13 @@ def renew(state: State | None, now: int, arguments: Arguments) -> tuple[bool, St
             continue
         last = order[-1][0] if held else 0
         if not are_held or cost == 0:
-            return are_held, *write(slots, held, last)
+            return are_held, write(slots, held, last)
         told = write(slots, held, last_with(slots, renewed, last))
         if slots.put(renewed, changes):
-            return True, *told
+            return True, told
 
 
-def write(slots: State, held: int, last: int) -> tuple[State | None, int, Facts]:
+def write(slots: State, held: int, last: int) -> Written[State]:
     """The state as it is kept, until the last slot expires."""
     return slots if held else None, last, (held, 0, last)
 
@@ -245,7 +257,7 @@ def wire(arguments: Arguments) -> tuple[int | str, ...]:
     return arguments
 
 
-def wire_receipt(arguments: Arguments, receipt: object) -> tuple[int, ...]:
+def wire_receipt(arguments: Arguments, receipt: Receipt) -> tuple[int, ...]:
     """Nothing: the holder is among the arguments."""
     return ()
 
@@ -253,3 +265,37 @@ def wire_receipt(arguments: Arguments, receipt: object) -> tuple[int, ...]:
 def read(take: Callable[[], int], now: int, arguments: Arguments) -> Facts:
     """The facts of one hit from a reply."""
     return take(), take(), take()
+
+
+def pack(state: State, until_us: int, unit: int) -> None:
+    """As `Algorithm.pack`: nothing, since slots are changed in place."""
+
+
+def unpack(packed: int, unit: int) -> Never:
+    """As `Algorithm.unpack`: nothing was packed.
+
+    :raises InvalidUse: always.
+    """
+    raise InvalidUse("slots are not packed: they are changed in place")
+
+
+least = unpack
+
+
+def dump(state: State) -> str:
+    """As `Algorithm.dump`: when each slot expires, and its name, in that order."""
+    slots = sorted((expiry, slot) for slot, expiry in state.slots.copy().items())
+    return texts.flat(*[field for expiry, slot in slots for field in (expiry, texts.escaped(slot))])
+
+
+def load(text: str) -> State:
+    """As `Algorithm.load`."""
+    found = texts.fields(text, "set of slots")
+    expiries = texts.integers(found[::2], text, "set of slots")
+    slots = [texts.plain(field) for field in found[1::2]]
+    if len(expiries) != len(slots) or len(set(slots)) != len(slots):
+        raise texts.unreadable(text, "set of slots")
+    state = State()
+    state.slots = dict(zip(slots, expiries, strict=True))
+    state.order = sorted(zip(expiries, slots, strict=True))
+    return state

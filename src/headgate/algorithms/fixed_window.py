@@ -15,16 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headgate.algorithms import FastPath
+from headgate.algorithms import Written, not_here, texts
 
 Arguments = tuple[int, ...]
 """`(cost, most, period)`, or `(cost, most, 0, boundary, boundary, boundary, boundary)` in rising order."""
 Facts = tuple[int, int]
 """`(start, spent)`: the window in force, by its first microsecond, and what is spent in it after the decision."""
+Receipt = int
+"""The start of the window that was charged."""
 
 BOUNDARIES = 4
 """How many boundaries a table holds: three windows, of which the middle one should be now's."""
-
+SPENT_BITS = 52
+"""How many bits a count has in a packed state."""
 
 State = tuple[int, int]
 """`(start, spent)`: what a window remembers, which is its first microsecond, and what has been spent in it."""
@@ -71,14 +74,14 @@ def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) ->
     return spent + cost <= most, (start, end, spent, cost, is_carried)
 
 
-def spend(judged: Judged) -> tuple[State | None, int, Facts]:
+def spend(judged: Judged) -> Written[State]:
     """Take the cost."""
     start, end, spent, cost, _ = judged
     return write(start, end, spent + cost)
 
 
 def keep(judged: Judged) -> Facts:
-    """GiveUp everything as it is, and say how it is."""
+    """Leave everything as it is, and say how it is."""
     return judged[0], judged[2]
 
 
@@ -88,7 +91,7 @@ def repaired(judged: Judged) -> tuple[State | None, int] | None:
     return write(start, end, spent)[:2] if is_carried else None
 
 
-def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
+def give_back(state: State | None, now: int, arguments: Arguments, receipt: Receipt) -> Written[State]:
     """Return the cost to the window that begins at `receipt`, if that is still the one in force."""
     start, end, spent, is_carried = settle(state, now, arguments)
     if start == receipt and not is_carried:
@@ -96,13 +99,13 @@ def give_back(state: State | None, now: int, arguments: Arguments, receipt: int)
     return write(start, end, spent)
 
 
-def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
+def take(state: State | None, now: int, arguments: Arguments) -> Written[State]:
     """Charge the cost to the window in force, whatever the limit says."""
     start, end, spent, _ = settle(state, now, arguments)
     return write(start, end, spent + arguments[0])
 
 
-def write(start: int, end: int, spent: int) -> tuple[State | None, int, Facts]:
+def write(start: int, end: int, spent: int) -> Written[State]:
     """The state as it is kept, until the window ends."""
     if spent == 0:
         return None, 0, (start, 0)
@@ -110,23 +113,26 @@ def write(start: int, end: int, spent: int) -> tuple[State | None, int, Facts]:
     return state, end, state
 
 
-def fast_path(arguments: Arguments) -> FastPath:
-    """As `Algorithm.fast_path`, on a grid, for the window that now is in."""
-    _, most, period = arguments
+renew = not_here
 
-    def hit(state: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
-        if state is None:
-            state = (now - now % period, cost)
-            return True, state, state[0] + period, state
-        start, spent = state
-        if start != now - now % period:
-            return None
-        if spent + cost > most:
-            return False, state, 0, state
-        state = (start, spent + cost)
-        return True, state, start + period, state
 
-    return hit
+def pack(state: State, until_us: int, period: int) -> int | None:
+    """As `Algorithm.pack`: the number of the window, and the count in the last `SPENT_BITS` bits."""
+    start, spent = state
+    if start % period == 0 and until_us == start + period and 0 < spent < 1 << SPENT_BITS:
+        return (start // period << SPENT_BITS) + spent
+    return None
+
+
+def unpack(packed: int, period: int) -> tuple[State, int]:
+    """As `Algorithm.unpack`."""
+    start = (packed >> SPENT_BITS) * period
+    return (start, packed & (1 << SPENT_BITS) - 1), start + period
+
+
+def least(now: int, period: int) -> int:
+    """As `Algorithm.least`."""
+    return now // period << SPENT_BITS
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:
@@ -134,7 +140,7 @@ def wire(arguments: Arguments) -> tuple[int, ...]:
     return arguments
 
 
-def wire_receipt(arguments: Arguments, receipt: int) -> tuple[int, ...]:
+def wire_receipt(arguments: Arguments, receipt: Receipt) -> tuple[int, ...]:
     """The start of the window that was charged."""
     return (receipt,)
 
@@ -142,3 +148,16 @@ def wire_receipt(arguments: Arguments, receipt: int) -> tuple[int, ...]:
 def read(take: Callable[[], int], now: int, arguments: Arguments) -> Facts:
     """The facts of one hit from a reply."""
     return take(), take()
+
+
+def dump(state: State) -> str:
+    """As `Algorithm.dump`: the start of the window, and what is spent."""
+    return texts.flat(*state)
+
+
+def load(text: str) -> State:
+    """As `Algorithm.load`."""
+    match texts.numbers(text, "fixed window"):
+        case [start, spent] if spent >= 0:
+            return start, spent
+    raise texts.unreadable(text, "fixed window")

@@ -16,19 +16,24 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Final
 
-from headgate.algorithms import FastPath
+from headgate.algorithms import Written, not_here, texts
 
 Arguments = tuple[int, int, int]
 """`(cost, most, period)`."""
 Facts = tuple[int, int, int]
 """`(total, newest, free_at)`: what the log holds after the decision; its newest instant (0: none); when a denied
 hit fits (0: it was not denied)."""
+Receipt = tuple[int, int]
+"""`(instant, cost)`: the entry that was added."""
 Entry = tuple[int, int, int]
 """`(instant, before, after)`: a hit's instant, and the sum of all costs before and after it."""
 
+COST_BITS: Final = 52
+"""How many bits the cost has in a packed state."""
 _after: Final = itemgetter(2)
 
 
@@ -117,7 +122,7 @@ def look(log: State, cost: int, most: int, period: int) -> tuple[bool, Facts]:
             return False, (total, last[0], found[bisect_left(found, first[1] + surplus, key=_after)][0] + period)
 
 
-def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
+def spend(judged: Judged) -> Written[State] | None:
     """Take the cost, once however often it is asked for. None if the log has gone on since it was judged."""
     log, last, entry, period, facts, _ = judged
     now, before, after = entry
@@ -135,7 +140,7 @@ def spend(judged: Judged) -> tuple[State | None, int, Facts] | None:
 
 
 def keep(judged: Judged) -> Facts:
-    """GiveUp everything as it is, and say how it is."""
+    """Leave everything as it is, and say how it is."""
     return judged[4]
 
 
@@ -145,9 +150,7 @@ def repaired(judged: Judged) -> tuple[State | None, int] | None:
     return write(log, period, facts)[:2] if is_shifted else None
 
 
-def give_back(
-    state: State | None, now: int, arguments: Arguments, receipt: tuple[int, int]
-) -> tuple[State | None, int, Facts]:
+def give_back(state: State | None, now: int, arguments: Arguments, receipt: Receipt) -> Written[State]:
     """Return the cost to a hit `(instant, cost)`, if it is still in view. The log is a new one."""
     cost, _, period = arguments
     hits = copied(state, now, period).hits()
@@ -158,27 +161,36 @@ def give_back(
     return tell(State(hits), period)
 
 
-def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
+def take(state: State | None, now: int, arguments: Arguments) -> Written[State]:
     """Charge the cost, whatever the limit says. The log is a new one."""
     cost, _, period = arguments
     hits = copied(state, now, period).hits()
     return tell(State([*hits, (now, cost)] if cost > 0 else hits), period)
 
 
-def tell(log: State, period: int) -> tuple[State | None, int, Facts]:
+def tell(log: State, period: int) -> Written[State]:
     """A log of one's own as it is kept, and how things stand."""
     total = log.total
     return write(log, period, (total, log.entries[-1][0] if total else 0, 0))
 
 
-def write(log: State, period: int, facts: Facts) -> tuple[State | None, int, Facts]:
+def write(log: State, period: int, facts: Facts) -> Written[State]:
     """The state as it is kept, until its newest entry is out of view."""
     total, newest, _ = facts
     return (log, newest + period, facts) if total else (None, 0, facts)
 
 
+renew = not_here
+
+
+FastPath = Callable[[State | None, int, int], tuple[bool, State, int, Facts] | None]
+"""By state, now and a cost from 1 to the capacity: may it pass, and the state, its `expires_at` and the facts as
+`spend` tells them; of what may not pass, the facts as `keep` tells them. None, with nothing done, is for `judge` to see
+to."""
+
+
 def fast_path(arguments: Arguments) -> FastPath:
-    """As `Algorithm.fast_path`, as long as time has not gone back."""
+    """Makes what does `judge` with `spend` or `keep` in one, as long as time has not gone back."""
     _, most, period = arguments
 
     def hit(log: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
@@ -220,12 +232,27 @@ def fast_path(arguments: Arguments) -> FastPath:
     return hit
 
 
+def pack(state: State, until_us: int, period: int) -> None:
+    """As `Algorithm.pack`: nothing, since somebody may be about to add to a log. Who makes one packs it."""
+
+
+def unpack(packed: int, period: int) -> tuple[State, int]:
+    """As `Algorithm.unpack`: a log of one hit, of which the last `COST_BITS` bits are the cost."""
+    instant = packed >> COST_BITS
+    return State([(instant, packed & (1 << COST_BITS) - 1)]), instant + period
+
+
+def least(now: int, period: int) -> int:
+    """As `Algorithm.least`."""
+    return now - period + 1 << COST_BITS
+
+
 def wire(arguments: Arguments) -> tuple[int, ...]:
     """The arguments as they are."""
     return arguments
 
 
-def wire_receipt(arguments: Arguments, receipt: tuple[int, int]) -> tuple[int, ...]:
+def wire_receipt(arguments: Arguments, receipt: Receipt) -> tuple[int, ...]:
     """The entry that was added."""
     return receipt
 
@@ -233,3 +260,17 @@ def wire_receipt(arguments: Arguments, receipt: tuple[int, int]) -> tuple[int, .
 def read(take: Callable[[], int], now: int, arguments: Arguments) -> Facts:
     """The facts of one hit from a reply."""
     return take(), take(), take()
+
+
+def dump(state: State) -> str:
+    """As `Algorithm.dump`: the instant and the cost of each hit, oldest first."""
+    return texts.flat(*chain.from_iterable(state.hits()))
+
+
+def load(text: str) -> State:
+    """As `Algorithm.load`."""
+    found = texts.numbers(text, "sliding log")
+    instants, costs = found[::2], found[1::2]
+    if len(instants) != len(costs) or any(cost < 1 for cost in costs) or any(a > b for a, b in pairwise(instants)):
+        raise texts.unreadable(text, "sliding log")
+    return State(zip(instants, costs, strict=True))

@@ -15,13 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headgate.algorithms import FastPath
+from headgate.algorithms import Written, not_here, texts
 
 Arguments = tuple[int, int, int, int, int]
 """`(cost, most, period, step, steps)`."""
 Facts = tuple[int, int, int]
 """`(start, current, previous)` after the decision."""
+Receipt = int
+"""The start of the window that was charged."""
 
+SPENT_BITS = 52
+"""How many bits each count has in a packed state."""
 
 State = tuple[int, int, int]
 """`(start, current, previous)`: what the two windows remember, which is the current one's first microsecond, and both
@@ -62,14 +66,14 @@ def judge(state: State | None, now: int, arguments: Arguments, max_wait: int) ->
     return used + cost <= most, (start, current, previous, cost, period, is_carried)
 
 
-def spend(judged: Judged) -> tuple[State | None, int, Facts]:
+def spend(judged: Judged) -> Written[State]:
     """Take the cost."""
     start, current, previous, cost, period, _ = judged
     return write(start, current + cost, previous, period)
 
 
 def keep(judged: Judged) -> Facts:
-    """GiveUp everything as it is, and say how it is."""
+    """Leave everything as it is, and say how it is."""
     return judged[:3]
 
 
@@ -79,7 +83,7 @@ def repaired(judged: Judged) -> tuple[State | None, int] | None:
     return write(start, current, previous, period)[:2] if is_carried else None
 
 
-def give_back(state: State | None, now: int, arguments: Arguments, receipt: int) -> tuple[State | None, int, Facts]:
+def give_back(state: State | None, now: int, arguments: Arguments, receipt: Receipt) -> Written[State]:
     """Return the cost to the window that begins at `receipt`, if it is still in view."""
     cost, _, period, _, _ = arguments
     start, current, previous, is_carried = settle(state, now, arguments)
@@ -92,14 +96,14 @@ def give_back(state: State | None, now: int, arguments: Arguments, receipt: int)
     return write(start, current, previous, period)
 
 
-def take(state: State | None, now: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
+def take(state: State | None, now: int, arguments: Arguments) -> Written[State]:
     """Charge the cost to the current window, whatever the limit says."""
     cost, _, period, _, _ = arguments
     start, current, previous, _ = settle(state, now, arguments)
     return write(start, current + cost, previous, period)
 
 
-def write(start: int, current: int, previous: int, period: int) -> tuple[State | None, int, Facts]:
+def write(start: int, current: int, previous: int, period: int) -> Written[State]:
     """The state as it is kept: until the current window is out of view, or the previous one where that is all there
     is.
     """
@@ -111,24 +115,27 @@ def write(start: int, current: int, previous: int, period: int) -> tuple[State |
     return None, 0, facts
 
 
-def fast_path(arguments: Arguments) -> FastPath:
-    """As `Algorithm.fast_path`, for the window that now is in."""
-    _, most, period, _, _ = arguments
+renew = not_here
 
-    def hit(state: State | None, now: int, cost: int) -> tuple[bool, State, int, Facts] | None:
-        if state is None:
-            state = (now - now % period, cost, 0)
-            return True, state, state[0] + 2 * period, state
-        start, current, previous = state
-        if start != now - now % period:
-            return None
-        used = current + in_view(previous, start, now, arguments) if previous else current
-        if used + cost > most:
-            return False, state, 0, state
-        state = (start, current + cost, previous)
-        return True, state, start + 2 * period, state
 
-    return hit
+def pack(state: State, until_us: int, period: int) -> int | None:
+    """As `Algorithm.pack`: the window's number and both counts, these in `SPENT_BITS` bits each."""
+    start, current, previous = state
+    if start % period == 0 and until_us == start + 2 * period and max(current, previous) < 1 << SPENT_BITS:
+        return (((start // period) << SPENT_BITS) + current << SPENT_BITS) + previous
+    return None
+
+
+def unpack(packed: int, period: int) -> tuple[State, int]:
+    """As `Algorithm.unpack`."""
+    start = (packed >> 2 * SPENT_BITS) * period
+    counts = (1 << SPENT_BITS) - 1
+    return (start, packed >> SPENT_BITS & counts, packed & counts), start + 2 * period
+
+
+def least(now: int, period: int) -> int:
+    """As `Algorithm.least`."""
+    return now // period - 1 << 2 * SPENT_BITS
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:
@@ -136,7 +143,7 @@ def wire(arguments: Arguments) -> tuple[int, ...]:
     return arguments
 
 
-def wire_receipt(arguments: Arguments, receipt: int) -> tuple[int, ...]:
+def wire_receipt(arguments: Arguments, receipt: Receipt) -> tuple[int, ...]:
     """The start of the window that was charged."""
     return (receipt,)
 
@@ -144,3 +151,16 @@ def wire_receipt(arguments: Arguments, receipt: int) -> tuple[int, ...]:
 def read(take: Callable[[], int], now: int, arguments: Arguments) -> Facts:
     """The facts of one hit from a reply."""
     return take(), take(), take()
+
+
+def dump(state: State) -> str:
+    """As `Algorithm.dump`: the start of the current window, and both counts."""
+    return texts.flat(*state)
+
+
+def load(text: str) -> State:
+    """As `Algorithm.load`."""
+    match texts.numbers(text, "sliding window"):
+        case [start, current, previous] if current >= 0 and previous >= 0:
+            return start, current, previous
+    raise texts.unreadable(text, "sliding window")

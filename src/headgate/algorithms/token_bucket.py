@@ -36,9 +36,10 @@ Where a debt may be larger (charged, or of those who wait), the state has a stam
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Final, NamedTuple
 
-from headgate.algorithms import MAX_DEBT_US
+from headgate.algorithms import MAX_DEBT_US, Written, not_here, texts
 
 Arguments = tuple[int, int, int]
 """`(increment, tolerance, rate)`: the cost and the capacity in parts, and the parts per microsecond."""
@@ -228,7 +229,7 @@ def _turn(begin: int, now_us: int, arguments: Arguments) -> tuple[int, int]:
     return turn_us, max(begin, turn_us * rate)  # a turn is a whole microsecond, and counts as such
 
 
-def spend(judged: Judged) -> tuple[State | None, int, Facts]:
+def spend(judged: Judged) -> Written[State]:
     """Take the cost."""
     now_us, tat, notes, arguments, wait_us, taken, _ = judged
     increment, _, rate = arguments
@@ -274,9 +275,7 @@ def plain_facts(tat: int, now_us: int, arguments: Arguments, *, is_allowed: bool
     return debt, 0 if is_allowed else -(-(debt + increment - tolerance) // rate), tat, 0
 
 
-def give_back(
-    state: State | None, now_us: int, arguments: Arguments, receipt: Receipt
-) -> tuple[State | None, int, Facts]:
+def give_back(state: State | None, now_us: int, arguments: Arguments, receipt: Receipt) -> Written[State]:
     """Return the `increment` that a hit with this receipt took, as far as time has not paid it yet."""
     increment, tolerance, rate = arguments
     place, credited_before, only_as_last = receipt
@@ -328,7 +327,7 @@ def _with_vacancy(notes: Notes, begin: int, end: int) -> Notes:
     return notes._replace(vacancies=vacancies)
 
 
-def take(state: State | None, now_us: int, arguments: Arguments) -> tuple[State | None, int, Facts]:
+def take(state: State | None, now_us: int, arguments: Arguments) -> Written[State]:
     """Charge the `increment` whatever the limit says; the debt saturates at 71 years."""
     increment, tolerance, rate = arguments
     now = now_us * rate
@@ -337,7 +336,7 @@ def take(state: State | None, now_us: int, arguments: Arguments) -> tuple[State 
     return write(tat, notes, now_us, arguments, (max(0, tat - now), 0, tat, notes.credited))
 
 
-def write(tat: int, notes: Notes, now_us: int, arguments: Arguments, facts: Facts) -> tuple[State | None, int, Facts]:
+def write(tat: int, notes: Notes, now_us: int, arguments: Arguments, facts: Facts) -> Written[State]:
     """The state as it is kept, with the first instant (in whole microseconds) at which it says nothing any more."""
     _, tolerance, rate = arguments
     now = now_us * rate
@@ -348,6 +347,25 @@ def write(tat: int, notes: Notes, now_us: int, arguments: Arguments, facts: Fact
     if notes.credited == 0 and notes.waiting_until_us == 0 and tat <= now + tolerance:
         return (tat, rate, None), expires_at, facts
     return (tat, rate, notes._replace(stamp_us=now_us, kept_until_us=kept_until_us)), expires_at, facts
+
+
+renew = not_here
+
+
+def pack(state: State, until_us: int, rate: int) -> int | None:
+    """As `Algorithm.pack`, of a plain bucket: its `tat`."""
+    tat, known, notes = state
+    return tat if known == rate and notes is None else None
+
+
+def unpack(packed: int, rate: int) -> tuple[State, int]:
+    """As `Algorithm.unpack`."""
+    return (packed, rate, None), -(-packed // rate)
+
+
+def least(now_us: int, rate: int) -> int:
+    """As `Algorithm.least`."""
+    return now_us * rate
 
 
 def wire(arguments: Arguments) -> tuple[int, ...]:
@@ -374,3 +392,25 @@ def read(take: Callable[[], int], now_us: int, arguments: Arguments) -> Facts:
         credited = take() * rate
         return debt, -wait_us - 1, place, credited + take()
     return debt, wait_us, now_us * rate + debt, 0
+
+
+def dump(state: State) -> str:
+    """As `Algorithm.dump`: the `tat` and the rate; and the notes with how many vacancies there are, and all spans."""
+    tat, rate, notes = state
+    if notes is None:
+        return texts.flat(tat, rate)
+    spans = chain.from_iterable(notes.vacancies + notes.returned)
+    return texts.flat(tat, rate, *notes[:4], len(notes.vacancies), *spans)
+
+
+def load(text: str) -> State:
+    """As `Algorithm.load`."""
+    match texts.numbers(text, "token bucket"):
+        case [tat, rate] if rate > 0:
+            return tat, rate, None
+        case [tat, rate, stamp_us, credited, kept_until_us, waiting_until_us, count, *bounds] if rate > 0:
+            spans = tuple(zip(bounds[::2], bounds[1::2], strict=False))
+            if len(bounds) == 2 * len(spans) and 0 <= count <= len(spans):
+                notes = Notes(stamp_us, credited, kept_until_us, waiting_until_us, spans[:count], spans[count:])
+                return tat, rate, notes
+    raise texts.unreadable(text, "token bucket")

@@ -12,7 +12,7 @@ from typing import Any
 from headgate.algorithms import Facts, token_bucket
 from headgate.decision.decision import Decision, Source
 from headgate.hits import Group, Hit, SingleHit
-from headgate.limits import Limit
+from headgate.limits import Limit, TokenBucket
 
 Single = Callable[[Any, Any], Decision | None]
 """Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
@@ -35,8 +35,8 @@ class ToldDecision(Decision):
     cost: int
     """The tokens that were asked for."""
     told: Any
-    """The source of the facts: of a token bucket, its theoretical arrival time, in parts since the epoch; or the
-    facts themselves."""
+    """The source of the facts: of a token bucket, its theoretical arrival time, in parts since the epoch; of a window
+    in memory, its packed state; or the facts themselves."""
 
     __init__ = object.__init__
 
@@ -51,8 +51,11 @@ class ToldDecision(Decision):
         """The facts that the store told."""
         if type(self.told) is not int:
             return (self.told,)
-        arguments = self.asked[0].arguments(self.cost, 0, "")
-        return (token_bucket.plain_facts(self.told, self.now_us, arguments, is_allowed=self.allowed),)
+        limit = self.asked[0]
+        if isinstance(limit, TokenBucket):
+            arguments = limit.arguments(self.cost, 0, "")
+            return (token_bucket.plain_facts(self.told, self.now_us, arguments, is_allowed=self.allowed),)
+        return (limit.algorithm.unpack(self.told, limit.period_us)[0],)
 
     @property
     def instants_us(self) -> tuple[int, ...]:
@@ -141,12 +144,6 @@ class LeasedDecision(ToldDecision):
     def now_us(self) -> int:  # type: ignore[override]  # few ask for it, and nobody sets it
         """When the store would have decided, by its clock, at the latest."""
         return self.at_ns // 1_000 + self.offset_us
-
-    @property
-    def group(self) -> Group:
-        """The hit, as a group."""
-        limit, name = self.asked
-        return Group((Hit(limit, self.key, name, self.cost, gives_back_only_as_last=True),))
 
     @property
     def facts(self) -> tuple[Facts, ...]:

@@ -49,10 +49,7 @@ class Limiter(AnyLimiter):
         return self, self._counterpart(AsyncLimiter)
 
     def _find_fast_path(self, store: SingleHitStore | None) -> Single:
-        if store is None:
-            return undecided
-        # With leases, what has to be asked for goes by a plan, which draws tokens.
-        return self._policy.single(store.single if self._leases is None else store.single_async) or undecided
+        return undecided if store is None else self._policy.single(store.single) or undecided
 
     def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """Ask whether a request may go now, and spend its cost if so. One round trip; never waits for a turn.
@@ -202,9 +199,10 @@ class AsyncLimiter(AnyLimiter):
         self._submitting = (undecided, _nothing_to_give_up)
         if store is None:
             return undecided
-        submitting = self._policy.single(store.submitting) if self._leases is None else None
+        submitting = self._policy.single(store.submitting)
         if submitting is not None:
-            self._submitting = submitting
+            submit, give_up = submitting
+            self._submitting = submit if self._leases is None else self._leases.submitting(submit), give_up
         return self._policy.single(store.single_async) or undecided
 
     async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Self, TypeVar
 
 from headgate.breaker import Breaker
-from headgate.decision import Decision, Single
+from headgate.decision import Decision, Single, undecided
 from headgate.drive import Plan
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
@@ -74,6 +74,8 @@ class AnyLimiter:
     """None, too, where something is put in the store's place."""
     _single: Single
     """Decides on single hits without the detour of a plan, or leaves them alone."""
+    _spend_leased: Single
+    """Decides on those for which a token was drawn before, and asks nobody."""
     _is_heard: bool
     """Does anybody want to hear what is decided?"""
 
@@ -144,11 +146,12 @@ class AnyLimiter:
         options: dict[str, Any] = {"name": name, "on_outage": on_outage, "on_decision": on_decision, "lease": lease}
         # A limiter like this one counts in the same memory.
         options |= {"store": found} if isinstance(found, MemoryStore) else {"store": store, **for_url}
-        leases = _leases(policy, lease) if lease is not False else None
-        if isinstance(found, MemoryStore):
-            leases = None
-        elif leases is not None:
-            policy = Policy(limit, name, on_outage=on_outage, is_leased=True)
+        leases = None
+        if lease is not False:
+            is_far = not isinstance(found, MemoryStore)
+            policy = Policy(limit, name, on_outage=on_outage, is_leased=is_far)
+            made = _leases(policy, lease)
+            leases = made if is_far else None
         reporter = Reporter(policy.name, outage_rule, on_decision)
         self._assemble(Parts(options, policy, found, share, outage_rule, reporter, leases))
 
@@ -167,10 +170,17 @@ class AnyLimiter:
             is_heard = parts.reporter.is_needed
             self._port = port = port_for(self._own_port)
             self._leases = parts.leases if port.is_real else None
-            single = self._find_fast_path(port.store if isinstance(port.store, SingleHitStore) else None)
+            store = port.store if isinstance(port.store, SingleHitStore) else None
+            single = self._find_fast_path(store)
+            leased: Single = undecided
             if self._leases is not None:
-                single = self._leases.single(single)
-            self._single = parts.reporter.reporting(single, self._policy.group) if is_heard else single
+                recall = None if store is None else self._policy.single(store.single_async)
+                single = self._leases.single(single, recall or undecided)
+                leased = self._leases.single(undecided, undecided)
+            if is_heard:
+                single = parts.reporter.reporting(single, self._policy.group)
+                leased = parts.reporter.reporting(leased, self._policy.group)
+            self._single, self._spend_leased = single, leased
             self._is_heard = is_heard
             if is_heard == parts.reporter.is_needed:
                 return  # or else, that has changed meanwhile
@@ -285,10 +295,7 @@ class AnyLimiter:
 
     def _leased(self, key: Keys, cost: Costs, limit: CallLimit) -> Decision | None:
         """A token that was drawn before."""
-        if self._leases is None or limit is not None:
-            return None
-        decision = self._single(key, cost)
-        return decision if decision is not None and decision.source == "lease" else None
+        return self._spend_leased(key, cost) if limit is None else None
 
 
 def _remake(kind: type[L], limit: Limits, options: dict[str, Any]) -> L:

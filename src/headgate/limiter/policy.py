@@ -69,6 +69,8 @@ class Policy:
         if name is not None:
             check_key(name)
         tiers, parsed, names = _named(limits, name)
+        if is_leased:
+            parsed = tuple(limit.leased() for limit in parsed)
         if not 1 <= len(parsed) <= MAX_LIMITS:
             raise InvalidUse(f"a limiter has 1 to {MAX_LIMITS} limits, not {len(parsed)}")
         if len(set(names)) < len(names):
@@ -119,7 +121,7 @@ class Policy:
                 check_cost(cost, self._first, self._first_name)
             holder = _holder(self._first) if self.has_slots else ""
             # Past the names' own __new__, which takes twice as long.
-            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, None, "", self._is_leased))
+            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, None, ""))
             return _new(Group, ((hit,), max_wait_us, action, None))
         keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
         hits = []
@@ -130,7 +132,7 @@ class Policy:
             tokens = check_cost(cost_here, limit_here, name)
             name_here = name if limit_here is own else _name_of_call(name, own, limit_here)
             holder = _holder(limit_here) if isinstance(limit_here, Concurrency) else ""
-            hits.append(Hit(limit_here, key_here, name_here, tokens, holder, None, tier, self._is_leased))
+            hits.append(Hit(limit_here, key_here, name_here, tokens, holder, None, tier))
         return Group(tuple(hits), max_wait_us, action)
 
     def single(self, make: Callable[[Limit, str], T]) -> T | None:
@@ -189,7 +191,7 @@ class Policy:
             raise InvalidUse(
                 "this limiter has several limits: to replace some for a call, name them in a dict of tiers"
             )
-        return [parse_limit(limit)]
+        return [parse_limit(limit).leased() if self._is_leased else parse_limit(limit)]
 
     def _match(self, given: Mapping[str, object], what: str) -> None:
         for tier in self._tiers:

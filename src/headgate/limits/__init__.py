@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from headgate.limits.kinds import (
-    UNITS_US,
-    Concurrency,
-    Duration,
-    FixedWindow,
-    Limit,
-    SlidingLog,
-    SlidingWindow,
-    TokenBucket,
-    integer_of,
-)
+from headgate.limits.concurrency import Concurrency
+from headgate.limits.fixed_window import FixedWindow
+from headgate.limits.limit import UNITS_US, Duration, Limit, integer_of
+from headgate.limits.sliding_log import SlidingLog
+from headgate.limits.sliding_window import SlidingWindow
+from headgate.limits.token_bucket import TokenBucket
 
 __all__ = [
     "UNITS_US",

@@ -3,10 +3,11 @@
 
 ::
 
-    limit     = [ algorithm ] count [ ("/" | "per") [ number ] unit ] *( ";" option "=" value ) algorithm =
-    "token-bucket" | "fixed-window" | "sliding-window" | "sliding-log" | "concurrency" unit      = us | ms | s | m |
-    h | d | w, or a word: second, minute, hour, day, week (and month, year for fixed windows) option    = "burst"
-    (token-bucket) | "tz" (fixed-window) | "ttl" (concurrency)
+    limit     = [ algorithm ] count [ ("/" | "per") [ number ] unit ] *( ";" option "=" value )
+    algorithm = "token-bucket" | "fixed-window" | "sliding-window" | "sliding-log" | "concurrency"
+    unit      = us | ms | s | m | h | d | w, or a word: second, minute, hour, day, week
+                (and month, year for fixed windows)
+    option    = "burst" (token-bucket) | "tz" (fixed-window) | "ttl" (concurrency)
 
 Case and spaces do not matter, and `_` may stand in long numbers. A text that is not understood raises
 `LimitSyntaxError` with a caret under the place; it is never dropped, and never means "unlimited". This module must

@@ -6,12 +6,11 @@ This module must not know who asks for them, nor how.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
-from headgate.algorithms import Facts
 from headgate.decision import Decision
-from headgate.hits import Group, Hit, Once
-from headgate.limits import Concurrency, TokenBucket
+from headgate.hits import Group, Once
+from headgate.limits import Concurrency
 
 
 def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Group]:
@@ -19,7 +18,7 @@ def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Gr
     groups = []
     for hit, facts in zip(decision.group.hits, decision.facts, strict=False):
         if _has_spent(decision) and hit.cost > 0 and (not only_slots or isinstance(hit.limit, Concurrency)):
-            groups.append(Group((hit._replace(receipt=_receipt(hit, facts)),), 0, "give_back"))
+            groups.append(Group((hit._replace(receipt=hit.limit.receipt(facts, hit.cost)),), 0, "give_back"))
     return groups
 
 
@@ -68,18 +67,11 @@ def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, 
         if isinstance(hit.limit, Concurrency) or (difference == 0 and mark is None):
             group = Group((hit._replace(cost=0),), 0, "peek")
         elif difference <= 0:  # nothing, too, so that no copy gives it back
-            group = Group((hit._replace(cost=-difference, receipt=_receipt(hit, facts)),), 0, "give_back")
+            group = Group((hit._replace(cost=-difference, receipt=hit.limit.receipt(facts, hit.cost)),), 0, "give_back")
         else:
             group = Group((hit._replace(cost=difference),), 0, "take")
         groups.append((index, group if mark is None else _once(group, mark, ends_us[index])))
     return groups
-
-
-def _receipt(hit: Hit, facts: Facts) -> Any:
-    receipt = hit.limit.receipt(facts, hit.cost)
-    if hit.gives_back_only_as_last and isinstance(hit.limit, TokenBucket):
-        return *receipt[:2], True
-    return receipt
 
 
 def renew_groups(decision: Decision) -> list[Group]:

@@ -1,1 +1,1 @@
-"""Living among threads, event loops, signals and forks: what any part of the house may need, and nothing of limits."""
+"""Living among threads, event loops, signals and forks. Any part of the house may need it. It knows no limits."""

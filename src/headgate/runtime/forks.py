@@ -1,6 +1,6 @@
-"""Things with which a forked process must not go on: its parent's queues, connections and leases.
+"""Forked processes, which must not go on with their parent's queues, connections and leases.
 
-This module must not know what those are: it is told what makes each of them begin afresh.
+This module must not know what those are: it is told how each of them begins afresh.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 T = TypeVar("T")
 
 _afresh: Final[weakref.WeakKeyDictionary[object, Callable[[Any], None]]] = weakref.WeakKeyDictionary()
-"""The function that makes each of them begin afresh."""
+"""Each of them, and how it begins afresh."""
 
 
 def begin_afresh_in_child(one: T, begin: Callable[[T], None]) -> None:

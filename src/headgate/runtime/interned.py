@@ -36,16 +36,16 @@ class Interned(Generic[K, V]):
         return len(self._refs)
 
     def get(self, key: K) -> V | None:
-        """The thing for a key, if there is one."""
+        """Get the thing of a key, if there is one."""
         ref = self._refs.get(key)
         return None if ref is None else ref()
 
     def all(self) -> list[V]:
-        """All that there are."""
+        """List all things."""
         return [thing for ref in list(self._refs.values()) if (thing := ref()) is not None]
 
     def intern(self, key: K, made: V) -> V:
-        """The thing for a key: from now on `made`, if there was nothing."""
+        """Get the thing of a key: from now on `made`, if there was none."""
         ref = weakref.ref(made)
         while True:
             known = self._refs.setdefault(key, ref)

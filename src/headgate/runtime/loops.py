@@ -1,5 +1,5 @@
-"""Things of which each event loop has one of its own: made when it is first asked for, forgotten when the loop has
-ended. And work that outlives the task which began it.
+"""Things that each event loop has of its own, made when they are first asked for, forgotten when the loop has ended.
+And work that outlives the task which began it.
 
 This module must not know what that is.
 """
@@ -45,10 +45,10 @@ class PerLoop(Generic[T]):
         self._make = make
         self._things: weakref.WeakKeyDictionary[_Loop, T] = weakref.WeakKeyDictionary()
         self._latest: tuple[_Loop, T] | None = None
-        """The loop that asked last, and its thing: mostly, there is no other."""
+        """The one that was asked for last: mostly, there is no other."""
 
     def get(self, loop: _Loop) -> T:
-        """The thing of a loop.
+        """Get the thing of a loop.
 
         :raises InvalidUse: if it has nothing yet, and does not run.
         """
@@ -69,12 +69,12 @@ class PerLoop(Generic[T]):
         return thing
 
     def pop(self, loop: _Loop) -> T | None:
-        """The thing that a loop had, if any: from now on, it has none."""
+        """Take the thing of a loop away, if there is one."""
         self._latest = None
         return self._things.pop(loop, None)
 
     def loops(self) -> list[_Loop]:
-        """All loops that have something."""
+        """List the loops that have something."""
         return [loop for reference in self._things.keyrefs() if (loop := reference()) is not None]
 
 

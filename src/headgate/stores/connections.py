@@ -64,7 +64,7 @@ class Connector(Protocol):
     def connect(self) -> BlockingConnection: ...
     async def connect_async(self) -> AwaitedConnection: ...
     def outage(self, error: Exception, /) -> StoreOutage:
-        """What an error on connecting, sending or receiving means."""
+        """The outage that an error on connecting, sending or receiving means."""
         ...
 
 
@@ -84,7 +84,10 @@ class ConnectionPool:
         """Ask on a connection that nobody is using: see `BlockingConnection.ask`. What that raises comes through, and
         why none can be opened.
         """
-        connection = self._check_out()
+        while (connection := _pop(self._idle)) is not None and not connection.is_quiet():
+            connection.close()
+        if connection is None:
+            connection = self._connector.connect()
         try:
             replies = connection.ask(packed, count)
         except BaseException:  # were we interrupted, the next reply on it would be to this request
@@ -95,13 +98,6 @@ class ConnectionPool:
         else:
             connection.close()
         return replies
-
-    def _check_out(self) -> BlockingConnection:
-        while (connection := _pop(self._idle)) is not None:
-            if connection.is_quiet():
-                return connection
-            connection.close()
-        return self._connector.connect()
 
     def close(self) -> None:
         """Close the connections on which nobody is asking."""
@@ -125,7 +121,7 @@ Replied = Callable[[list[Any] | StoreOutage], None]
 
 
 class PendingRequest:
-    """What goes in one write, and waits for its replies."""
+    """Bytes that go in one write, and wait for their replies."""
 
     __slots__ = ("connection", "count", "packed", "replied", "replies")
 

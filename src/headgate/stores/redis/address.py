@@ -1,4 +1,4 @@
-"""Store URLs for Redis and Valkey: what is understood, and how a server is named without its secrets.
+"""Store URLs for Redis and Valkey, and the names of servers without their secrets.
 
 This module must not know how to connect.
 """
@@ -15,13 +15,13 @@ from headgate.plans.topology import Address
 SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 """The URL schemes that are understood, and what redis-py calls them."""
 CLUSTER: Final = "+cluster"
-"""What is put behind a scheme where the server is a cluster."""
+"""Stands behind a scheme where the server is a cluster."""
 CLUSTER_SCHEMES: Final = tuple(f"{scheme}{CLUSTER}" for scheme in SCHEMES if scheme != "unix")
 DEFAULT_PORT: Final = 6379
 
 
 def translate(url: str) -> str:
-    """The URL as redis-py understands it.
+    """Translate a URL into one that redis-py understands.
 
     :raises StoreURLError: if it is not one of ours.
     """
@@ -50,7 +50,7 @@ def is_cluster(url: str) -> bool:
 
 
 def split_cluster(url: str) -> tuple[str, list[Address]]:
-    """Of a cluster's URL, that of the first node, and the addresses of all the nodes that it names.
+    """Split a cluster's URL into that of the first node, and the addresses of all the nodes that it names.
 
     :raises StoreURLError: if they are not understood.
     """
@@ -73,7 +73,7 @@ def split_cluster(url: str) -> tuple[str, list[Address]]:
 
 
 def shown(url: str) -> str:
-    """The URL without what is secret in it: no query, and just the scheme where there may be user information."""
+    """Show a URL without its secrets: no query, and just the scheme where there may be user information."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return "without a scheme"
@@ -81,21 +81,21 @@ def shown(url: str) -> str:
 
 
 def unsecret(error: Exception, url: str) -> str:
-    """What redis-py says of a URL, unless it quotes from what may be secret."""
+    """Repeat what redis-py says of a URL, unless it quotes from what may be secret."""
     secret = url.partition("://")[2].rpartition("@")[0]
     text = str(error)
     return "it is not understood" if any(part and part in text for part in re.split(r"[:/?#]", secret)) else text
 
 
-def describe(connection_class: str, options: dict[str, Any]) -> str:
-    """Where a server is, as a URL without user and password."""
+def describe(kind: str, options: dict[str, Any]) -> str:
+    """Say where a server is, as a URL without user and password. `kind`: the name of the class of its connections."""
     db = options.get("db") or 0
     if "path" in options:
         return f"unix://{options['path']}?db={db}"
-    scheme = "rediss" if "SSL" in connection_class else "redis"
+    scheme = "rediss" if "SSL" in kind else "redis"
     return f"{scheme}://{Address(options.get('host', 'localhost'), options.get('port', DEFAULT_PORT))}/{db}"
 
 
 def describe_cluster(seeds: list[Address], *, is_secure: bool) -> str:
-    """Where a cluster is, as a URL without user and password."""
+    """Say where a cluster is, as a URL without user and password."""
     return f"{'rediss' if is_secure else 'redis'}{CLUSTER}://{','.join(map(str, seeds))}"

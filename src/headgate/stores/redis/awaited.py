@@ -1,5 +1,5 @@
-"""How an event loop asks the server: requests are written to one connection as they come, and replies return in their
-order.
+"""Asking the server from an event loop: requests are written to one connection as they come, and replies return in
+their order.
 
 redis-py opens the connection, and then hands over its transport: its streams cost more for each call than all else that
 we do for one; docs/decisions/0008-lean-path.md has the numbers. A request that nobody waits for any more keeps its
@@ -51,7 +51,7 @@ class Connection(asyncio.Protocol):
 
         :raises IndexError: if nothing was asked.
         """
-        if library.is_from_replica(reply):
+        if type(reply) is hiredis.ReplyError and library.is_from_replica(reply):
             self.retire()
         request = self._pending[0]
         request.replies.append(reply)

@@ -1,4 +1,4 @@
-"""How a thread asks the server: requests are written to a connection's socket, and their replies read from there.
+"""Asking the server from a thread: requests are written to a connection's socket, and their replies read from there.
 
 redis-py's own way takes as long again as all else that we do for a call, so it is kept for where there is no other;
 docs/decisions/0008-lean-path.md has the numbers.
@@ -18,8 +18,6 @@ _READ_BYTES = 65_536
 
 class PublicConnection:
     """A connection, by redis-py's public way. An error that the server answers is a `hiredis.ReplyError`."""
-
-    __slots__ = ("_connection", "is_usable")
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
@@ -44,10 +42,8 @@ class PublicConnection:
 class SocketConnection(PublicConnection):
     """A connection, by its socket."""
 
-    __slots__ = ("_poller", "_reader", "_socket")
-
     def __init__(self, connection: Any, socket: Any) -> None:
-        super().__init__(connection)
+        super().__init__(connection)  # comes first, so that where both are garbage, it closes the socket
         self._socket = socket
         self._reader = hiredis.Reader()
         self._poller: Any = None
@@ -71,7 +67,8 @@ class SocketConnection(PublicConnection):
             reader.feed(received)
             while (reply := reader.gets()) is not False:
                 replies.append(reply)
+                if type(reply) is hiredis.ReplyError and library.is_from_replica(reply):
+                    self.is_usable = False
         if len(replies) > count:
             raise ConnectionResetError("the server answered what it was not asked")
-        self.is_usable = not any(map(library.is_from_replica, replies))
         return replies

@@ -1,4 +1,4 @@
-"""How a connection to the server is opened, and what its words for a failure mean.
+"""Opening connections to the server, and the meaning of its words for a failure.
 
 redis-py resolves, connects, speaks TLS, authenticates and selects the database. What goes over the connection from
 then on is ours.
@@ -100,7 +100,7 @@ class Connector:
             self.name = describe(opener.func.__name__, opener.keywords)
 
     def _within(self, opener: Opener, retry: type[Retry | AsyncRetry]) -> Opener:
-        """What opens the same connections, but tries once, within the deadline."""
+        """The same, but it tries once, within the deadline."""
         given = opener.keywords
         opener = partial(
             opener,
@@ -161,7 +161,7 @@ class Connector:
         return StoreUnavailable(self.name, f"it answered with an error: {text}")
 
     def outage(self, error: Exception) -> StoreOutage:
-        """What an error on connecting, sending or receiving means."""
+        """The outage that an error on connecting, sending or receiving means."""
         text = str(error)
         if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
             return self.overdue()

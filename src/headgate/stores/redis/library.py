@@ -1,4 +1,4 @@
-"""How headgate gets at what redis-py holds: the sockets of its connections, and how its clients connect.
+"""Getting at what redis-py holds: the sockets of its connections, and how its clients connect.
 
 redis-py does not promise to keep the names of these. Only this module touches them, when a store is made and when a
 connection is opened; where one is not there, there is a public way instead, or an error that says what to do.
@@ -29,7 +29,7 @@ Opener = partial[Any]
 Client = redis.Redis | redis.asyncio.Redis | RedisCluster | AsyncRedisCluster
 
 _POOLS_OWN: Final = ("maint_notifications_", "orig_", "oss_cluster_")
-"""What redis-py's pools tell their connections of themselves begins with these."""
+"""The options that redis-py's pools give to their connections for themselves begin with these."""
 _CODES: Final[dict[type, str]] = {
     exceptions.AskError: "ASK",
     exceptions.AuthenticationError: "NOAUTH",
@@ -46,7 +46,7 @@ _CODES: Final[dict[type, str]] = {
 
 
 class Receiver(Protocol):
-    """What receives what comes from a server, as bytes or as replies."""
+    """Receives what comes from a server, as bytes or as replies."""
 
     def data_received(self, data: bytes, /) -> None: ...
     def reply_received(self, reply: Any, /) -> None: ...
@@ -54,7 +54,7 @@ class Receiver(Protocol):
 
 
 def opener_like(source: Any) -> Opener:
-    """What makes connections like those of a client or a pool.
+    """Find out how a client or a pool makes its connections.
 
     :raises InvalidUse: if this redis-py does not tell.
     """
@@ -77,7 +77,7 @@ def opener_like(source: Any) -> Opener:
 
 
 def nodes_of(client: RedisCluster | AsyncRedisCluster) -> list[Any]:
-    """The nodes that a cluster's client knows.
+    """List the nodes that a cluster's client knows.
 
     :raises InvalidUse: if there are none yet.
     """
@@ -89,7 +89,7 @@ def nodes_of(client: RedisCluster | AsyncRedisCluster) -> list[Any]:
 
 
 def known_nodes(client: RedisCluster | AsyncRedisCluster) -> tuple[list[Address], Remap | None]:
-    """The addresses of the nodes that a cluster's client knows, and what it makes of those that they tell."""
+    """Find out the addresses of the nodes that a cluster's client knows, and what it makes of those that they tell."""
     manager = getattr(client, "nodes_manager", None)
     if not hasattr(manager, "address_remap"):
         logger.warning(
@@ -107,13 +107,13 @@ def is_from_replica(reply: Any) -> bool:
 
 
 def socket_of(connection: Any) -> socket.socket | None:
-    """The socket of a blocking connection; None where redis-py keeps it elsewhere."""
+    """Find the socket of a blocking connection; None where redis-py keeps it elsewhere."""
     found: socket.socket | None = getattr(connection, "_sock", None)
     return found
 
 
 def read(connection: Any) -> Any:
-    """The next reply on a blocking connection, by redis-py's public way."""
+    """Read the next reply on a blocking connection, by redis-py's public way."""
     try:
         return connection.read_response(disable_decoding=True)
     except exceptions.ResponseError as error:
@@ -126,7 +126,9 @@ def _in_full(error: exceptions.ResponseError) -> hiredis.ReplyError:
 
 
 def take_over(connection: Any, receiver: Receiver) -> tuple[Any, object]:
-    """Have what comes over an asyncio connection given to `receiver`. The transport, and what has to live as long."""
+    """Have what comes over an asyncio connection given to `receiver`. Returns the transport, and what has to live as
+    long.
+    """
     writer = getattr(connection, "_writer", None)
     if writer is None or not hasattr(connection, "_reader"):
         return PublicTransport(connection, receiver), None

@@ -1,0 +1,125 @@
+"""Judging a group here, in Python: for every store that holds state, and does not compute where the data is.
+
+`judge_group` is for stores that keep texts: it asks for what is kept, and says what to keep. `judge` is beneath it, and
+is all that a store in this process's memory needs. This module must not know where the state is kept, nor how it is
+made sure that nobody changes it meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
+
+from headgate.algorithms import Facts, Written
+from headgate.decision import Decision
+from headgate.hits import Group
+from headgate.limits import Limit
+
+P = TypeVar("P")
+
+MARK: Final = "once"
+"""The state, and the text, of a mark: that a group was counted which is to count once."""
+
+Work = Callable[[], Written[Any] | None]
+"""Takes what was judged, and tells what to keep. It may be done again: what it changes in place, it changes once. None
+says that it was changed, and has gone on since."""
+Find = Callable[[str, Limit, str], tuple[P, Any, int]]
+"""By a name, a limit and a key: the place of the state, which is the store's own affair, the state (or None), and until
+when it says something."""
+Verdict = tuple[bool, Sequence[tuple[P, Work]], tuple[Facts, ...]]
+"""`(allowed, parts, facts)`: what comes of a group, the work at each place, and the facts where work tells none."""
+
+
+class Write(NamedTuple):
+    """An entry to be kept, in place of what was there before."""
+
+    name: str
+    code: str
+    key: str
+    text: str | None
+    """The state; None: nothing is owed any more."""
+    until_us: int
+    """From then on, by the store's clock, it says nothing, and may be dropped."""
+
+
+Load = Callable[[str, str, str], tuple[str, int] | None]
+"""By a name, an algorithm's code and a key: the text that is kept there and its `until_us`, None if there is none."""
+
+
+def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[Write]]:
+    """Judge a group by what is kept: the decision, and what to keep from now on before anybody else asks.
+
+    :param now_us: the time, by the store's clock.
+    """
+
+    def find(name: str, limit: Limit, key: str) -> tuple[tuple[str, Limit, str], Any, int]:
+        text, until_us = load(name, limit.code, key) or (MARK, 0)
+        return (name, limit, key), None if text == MARK or until_us <= now_us else limit.algorithm.load(text), until_us
+
+    allowed, parts, facts = judge(group, now_us, find)
+    writes, told = [], []
+    for (name, limit, key), work in parts:
+        written = work()
+        assert written is not None  # the state is ours alone
+        state, until_us, facts_here = written
+        if facts_here:
+            told.append(facts_here)
+        text = state if state is None or state is MARK else limit.algorithm.dump(state)
+        writes.append(Write(name, limit.code, key, text, until_us))
+    return Decision(group, now_us, allowed, facts or tuple(told)), writes
+
+
+def judge(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
+    """Judge a group. Nothing is taken before its parts do their work."""
+    hits, max_wait_us, action, _ = group
+    if action not in ("spend", "peek"):
+        return _judge_other(group, now_us, find)
+    allowed, judged = True, []
+    for hit in hits:
+        limit, key, name, cost, holder = hit[:5]
+        place, state, until_us = find(name, limit, key)
+        fits, found = limit.algorithm.judge(
+            state if until_us > now_us else None, now_us, limit.arguments(cost, now_us, holder), max_wait_us
+        )
+        allowed = allowed and fits
+        judged.append((place, limit, found))
+    if allowed and action == "spend":
+        return True, [(place, partial(limit.algorithm.spend, found)) for place, limit, found in judged], ()
+    facts = tuple([limit.algorithm.keep(found) for _, limit, found in judged])
+    parts: list[tuple[P, Work]] = []
+    if action == "spend":
+        for place, limit, found in judged:
+            repaired = limit.algorithm.repaired(found)
+            if repaired is not None:
+                parts.append((place, writing(*repaired, ())))
+    return allowed, parts, facts
+
+
+def _judge_other(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
+    limit, key, name, cost, holder, receipt = group.hits[0][:6]
+    place, state, until_us = find(name, limit, key)
+    if until_us <= now_us:
+        state = None
+    arguments = limit.arguments(cost, now_us, holder)
+    algorithm = limit.algorithm
+    allowed, marks = True, []
+    if group.once is not None:
+        mark, _, known_until_us = find(name, limit, f"{key}\0{group.once.mark}")  # no key holds NUL
+        if group.once.until_us <= now_us or known_until_us > now_us:
+            return True, (), (algorithm.keep(algorithm.judge(state, now_us, arguments, 0)[1]),)
+        marks = [(mark, writing(MARK, group.once.until_us, ()))]
+    if group.action == "give_back":
+        written = algorithm.give_back(state, now_us, arguments, receipt)
+    elif group.action == "take":
+        written = algorithm.take(state, now_us, arguments)
+    elif group.action == "renew":
+        allowed, written = algorithm.renew(state, now_us, arguments)
+    else:
+        written = None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
+    return allowed, [(place, writing(*written)), *marks], ()
+
+
+def writing(state: Any, until_us: int, facts: Facts) -> Work:
+    """The work that writes this."""
+    return lambda: (state, until_us, facts)
