@@ -115,8 +115,8 @@ class Endpoint:
         return self.begin([single.group(key) for key in keys], arrive)
 
     def ask(self, request: Any) -> Any:
-        """Ask for a single hit that `RemoteStore.fast_path` has packed, blocking. None: nothing was done, and it has to be
-        asked for the general way.
+        """Ask for a single hit that `RemoteStore.fast_path` has packed, blocking. None: nothing was done, and it has to
+        be asked for the general way.
 
         :raises StoreOutage: if the server does not answer.
         """
