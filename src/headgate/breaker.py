@@ -73,7 +73,7 @@ Changed = Callable[[BreakerState, BreakerState], object]
 
 
 class Circuit:
-    """What is known of one server by whoever asks it. A forked process begins closed.
+    """The breaker of one server, as it stands. A forked process begins closed.
 
     :param breaker: False never opens.
     :param probe_us: how long a probe may take, in microseconds. Nobody hears of one that is lost; then the next begins.

@@ -164,62 +164,62 @@ async def test_an_answer_that_came_just_before_the_cancellation_is_given_back() 
         limiter.reset("k")
 
 
-class Road:
-    """A memory store, and trips to it that need a permit each."""
+class Gated:
+    """A memory store, and batches to it that need a permit each."""
 
     def __init__(self) -> None:
         self.store = MemoryStore(ManualClock())
         self.limiter = Limiter("5/minute", store=self.store)
         self.permits = threading.Semaphore(0)
-        self.trips = 0
-        self.coalescer = ThreadCoalescer(self._trip, lambda: StoreTimeout("test", "too late"), 5)
+        self.batches = 0
+        self.coalescer = ThreadCoalescer(self._make, lambda: StoreTimeout("test", "too late"), 5)
 
-    def _trip(self, groups: Sequence[Group]) -> list[Answer]:
-        self.trips += 1
+    def _make(self, groups: Sequence[Group]) -> list[Answer]:
+        self.batches += 1
         assert self.permits.acquire(timeout=PATIENT)
         return list(self.store.decide(groups))
 
     def ask(self, key: str) -> list[Answer]:
         return self.coalescer.decide([self.limiter._policy.group(key)])
 
-    def is_queued(self, riders: int) -> bool:
-        return len(self.coalescer._waiting) == riders
+    def is_queued(self, waiters: int) -> bool:
+        return len(self.coalescer._waiting) == waiters
 
 
 def test_a_thread_interrupted_in_the_queue_holds_up_nobody_else() -> None:
-    road = Road()
-    leader = threading.Thread(target=road.ask, args=("leader",))
+    gated = Gated()
+    leader = threading.Thread(target=gated.ask, args=("leader",))
     leader.start()
-    eventually(lambda: road.trips == 1, "the leader has set out")
-    with pytest.raises(Interruption), interrupted_when(lambda: road.is_queued(1), after_seconds=0.05):
-        road.ask("rider")
-    road.permits.release(9)
+    eventually(lambda: gated.batches == 1, "the leader has set out")
+    with pytest.raises(Interruption), interrupted_when(lambda: gated.is_queued(1), after_seconds=0.05):
+        gated.ask("waiter")
+    gated.permits.release(9)
     leader.join()
     for _ in range(2):
-        assert [bool(answer) for answer in road.ask("next")] == [True]
-    assert road.limiter.peek("rider", 0).remaining == 5
+        assert [bool(answer) for answer in gated.ask("next")] == [True]
+    assert gated.limiter.peek("waiter", 0).remaining == 5
 
 
 def test_what_is_admitted_for_a_thread_that_was_interrupted_on_its_way_is_given_back() -> None:
-    road = Road()
-    first, second = (threading.Thread(target=road.ask, args=(name,)) for name in ("first", "second"))
+    gated = Gated()
+    first, second = (threading.Thread(target=gated.ask, args=(name,)) for name in ("first", "second"))
     first.start()
-    eventually(lambda: road.trips == 1, "the first has set out")
+    eventually(lambda: gated.batches == 1, "the first has set out")
     second.start()
-    eventually(lambda: road.is_queued(1), "the second waits to lead")
+    eventually(lambda: gated.is_queued(1), "the second waits to lead")
 
     def is_under_way() -> bool:
-        if road.trips == 1 and road.is_queued(2):  # the main thread waits behind the second
-            road.permits.release()  # the first arrives, and the second sets out with the main thread's question
+        if gated.batches == 1 and gated.is_queued(2):  # the main thread waits behind the second
+            gated.permits.release()  # the first arrives, and the second sets out with the main thread's question
             first.join()
-        return road.trips == 2
+        return gated.batches == 2
 
     with pytest.raises(Interruption), interrupted_when(is_under_way, after_seconds=0.05):
-        road.ask("rider")
-    road.permits.release(9)
+        gated.ask("waiter")
+    gated.permits.release(9)
     second.join()
-    assert [bool(answer) for answer in road.ask("next")] == [True]
-    assert road.limiter.peek("rider", 0).remaining == 5
+    assert [bool(answer) for answer in gated.ask("next")] == [True]
+    assert gated.limiter.peek("waiter", 0).remaining == 5
 
 
 async def test_newcomers_take_the_places_that_were_left(bench: Bench) -> None:

@@ -1,4 +1,4 @@
-"""What is said of batches, whether threads or tasks wait for them."""
+"""The words of batches, whether threads or tasks wait for them."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ and until when, by the event loop's clock."""
 
 
 class _Batch:
-    """Some waiters whose questions are on their way."""
+    """Some waiters, whose hits and groups are on their way."""
 
     __slots__ = ("deadline", "give_up", "waiters")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -76,12 +77,14 @@ class ConnectionPool:
         self._connector = connector
         self._idle: deque[BlockingConnection] = deque()
         begin_afresh_in_child(self, ConnectionPool.close)
+        # A pool that is dropped closes what it has before the collector comes to the sockets, each of which would warn.
+        weakref.finalize(self, _close_all, self._idle).atexit = False
 
     def ask(self, packed: bytes, count: int) -> list[Any]:
         """Ask on a connection that nobody is using: see `BlockingConnection.ask`. What that raises comes through, and
         why none can be opened.
         """
-        while (connection := self._pop()) is not None and not connection.is_quiet():
+        while (connection := _pop(self._idle)) is not None and not connection.is_quiet():
             connection.close()
         if connection is None:
             connection = self._connector.connect()
@@ -96,16 +99,21 @@ class ConnectionPool:
             connection.close()
         return replies
 
-    def _pop(self) -> BlockingConnection | None:
-        try:
-            return self._idle.pop()
-        except IndexError:  # there is none, or another thread took the last one
-            return None
-
     def close(self) -> None:
         """Close the connections on which nobody is asking."""
-        while (connection := self._pop()) is not None:
-            connection.close()
+        _close_all(self._idle)
+
+
+def _pop(idle: deque[BlockingConnection]) -> BlockingConnection | None:
+    try:
+        return idle.pop()
+    except IndexError:  # there is none, or another thread took the last one
+        return None
+
+
+def _close_all(idle: deque[BlockingConnection]) -> None:
+    while (connection := _pop(idle)) is not None:
+        connection.close()
 
 
 Replied = Callable[[list[Any] | StoreOutage], None]

@@ -34,7 +34,7 @@ class Server(Endpoint):
     """
 
     preface = b""
-    """What is sent before each script, and answered by itself."""
+    """Sent before each script, and answered by itself."""
 
     def __init__(self, connector: Connector, prefix: str, terms: Terms) -> None:
         self.connector: Final = connector
@@ -111,20 +111,20 @@ class Server(Endpoint):
         return [self.meaning(reply) for reply in (replies[1::2] if self.preface else replies)]
 
     def meaning(self, reply: Any) -> Any:
-        """What the plan can act on: a reply as it is, the news that a script is missing, or an outage."""
+        """Turn a reply into a value for the plan: itself, the news that a script is missing, or an outage."""
         if type(reply) is not hiredis.ReplyError:
             return reply
         text = str(reply)
         return ScriptMissing() if text.startswith("NOSCRIPT") else self.refused(text)
 
     def refused(self, text: str) -> StoreOutage:
-        """What the server's error means, if not that the script is missing."""
+        """Make an outage of the server's error."""
         outage = self.connector.refused(text)
         outage.is_of_server = not text.startswith(_OF_KEYS)
         return outage
 
     def refused_one(self, text: str) -> StoreOutage:
-        """What the script's error about one group means."""
+        """Make an outage of the script's error about one group."""
         outage = self.refused(text)
         outage.is_of_server = False
         return outage

@@ -37,7 +37,7 @@ class Node(Endpoint):
     """A server of a cluster. What it does not serve, it answers with a `Redirect`."""
 
     def slots(self) -> object:
-        """What it says about who serves what; an outage is an answer."""
+        """Ask it who serves what; an outage is an answer."""
         raise NotImplementedError
 
     async def slots_async(self) -> object:

@@ -22,7 +22,7 @@ logger = logging.getLogger("headgate")
 
 
 class LoopConnection(Protocol):
-    """What an endpoint has open for one event loop."""
+    """The connection of an endpoint in one event loop."""
 
     def close(self) -> None:
         """Hang up."""
@@ -115,15 +115,15 @@ class Endpoint:
         return self.begin([single.group(key) for key in keys], arrive)
 
     def ask(self, request: Any) -> Any:
-        """What the server answers to a single hit that `RemoteStore.fast_path` has packed, blocking; None: it has to be
-        asked the general way, and nothing was done.
+        """Ask for a single hit that `RemoteStore.fast_path` has packed, blocking. None: nothing was done, and it has to
+        be asked for the general way.
 
         :raises StoreOutage: if the server does not answer.
         """
         raise NotImplementedError
 
     def open_in_loop(self) -> LoopConnection:
-        """What this event loop asks over; `connection` has it from then on. Does not connect."""
+        """Make the connection of this event loop; `connection` has it from then on. Does not connect."""
         raise NotImplementedError
 
     def close_idle(self) -> None:
@@ -132,7 +132,7 @@ class Endpoint:
     # What comes of that
 
     def connection(self) -> Any:
-        """What this event loop asks over."""
+        """The connection of this event loop."""
         return self._connections.get(asyncio.get_running_loop())
 
     def _open_in_loop(self, _: asyncio.AbstractEventLoop) -> LoopConnection:
@@ -191,7 +191,7 @@ class Endpoint:
         return reply
 
     def attempt(self, ask: Callable[[Any], Any], asked: Any, groups: int, probe: State | None = None) -> Any:
-        """What `ask` makes of what is `asked`, in a round trip of so many `groups`.
+        """Have `ask` make a round trip of so many `groups`, and tell the breaker and the observers how that went.
 
         :raises StoreOutage: if it does.
         """

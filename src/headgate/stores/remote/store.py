@@ -1,4 +1,4 @@
-"""What a limiter asks, where the state lives behind one server or several."""
+"""The store that a limiter asks, where the state lives behind one server or several."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_COSTS: Final = 1024
 
 
 class Servers(Protocol):
-    """What answers the batches of a store: an `Endpoint`, or several."""
+    """One `Endpoint`, or several, that answer the batches of a store."""
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """As `Endpoint.decide`."""
@@ -39,8 +39,8 @@ class Servers(Protocol):
 
 
 FastPath = tuple[Callable[[str, int], Any], Callable[[Any, str, int], Answer]]
-"""What packs a single hit as a request, by key and cost (None: it has to be asked the general way), and what reads the
-reply to it."""
+"""Two callables: one packs a single hit as a request, by key and cost (None: it has to be asked for the general way),
+and one reads the reply to it."""
 
 
 class RemoteStore:
@@ -118,7 +118,7 @@ class RemoteStore:
         return self._servers.decide_async(groups)
 
     def single(self, limit: Limit, name: str) -> Single:
-        """What decides on a single hit of `limit`, by key and cost: the same as a batch of one, by the fast path. It
+        """A callable that decides on single hits of `limit`, by key and cost, as a batch of one would be. It
         leaves to others (None) what is not plain, and what has to wait for a round trip that is under way.
         """
         recall = self.single_async(limit, name)
@@ -150,16 +150,17 @@ class RemoteStore:
         return decide
 
     def single_async(self, limit: Limit, name: str) -> Single:
-        """What recalls that a single hit of `limit` is denied, by key and cost, and leaves all else to
+        """A callable that recalls that a single hit of `limit` is denied, by key and cost, and leaves all else to
         `decide_async`.
         """
         denials = self._learnt.denials
         return undecided if denials is None else denials.single(limit, name)
 
     def submitting(self, limit: Limit, name: str) -> tuple[Submit, GiveUp] | None:
-        """What has single hits of `limit` answered in an event loop, by key and cost, without the detour of a batch. It
-        leaves to `decide_async` (None) what is no plain key or cost, and all while the breaker is not closed. Where
-        there are several servers, there is no such way: a hit may have to go on from one to another.
+        """Two callables: one has single hits of `limit` answered in an event loop, by key and cost, and one gives up
+        such an answer. The first leaves to `decide_async` (None) what is no plain key or cost, and all while the
+        breaker is not closed. Where there are several servers, there is no such way: a hit may have to go on from one
+        to another.
         """
         server = self._servers
         if not self.serves_event_loops or not isinstance(server, Endpoint):
@@ -210,5 +211,5 @@ class RemoteStore:
 
 
 async def _known(decisions: list[Decision]) -> list[Decision]:
-    """What is known without asking."""
+    """Answer without asking."""
     return decisions

@@ -1,4 +1,4 @@
-"""What all servers of a store have in common: on which terms they are asked, and what was learnt from their answers."""
+"""The terms on which all servers of a store are asked, and the things learnt from their answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_SKEW_US: Final = 1_000_000
 
 
 class Learnt:
-    """What was denied lately, and how far the server's clock is from ours. Safe to share between threads and tasks.
+    """The denials of late, and how far the server's clock is from ours. Safe to share between threads and tasks.
 
     :param remember_denials: for how many seconds at most; 0 for not at all.
     :raises InvalidUse: if that is not usable.
@@ -31,7 +31,7 @@ class Learnt:
             )
         self.denials = DenialMemory(int(remember_denials * 1_000_000)) if remember_denials else None
         self.clock: Clock | None = None
-        """What decides in place of the server's clock, in tests."""
+        """Decides in place of the server's clock, in tests."""
         self._skew_us = 0
 
     def use_clock(self, clock: Clock) -> None:
@@ -64,13 +64,13 @@ class Learnt:
                 self._skew_us = skew_us
 
     def forget(self, groups: Sequence[Group]) -> None:
-        """What was given back may have reached the server, though its answer did not reach us."""
+        """Forget what groups that give back have undone: they may have reached the server, though no answer came."""
         if self.denials is not None:
             self.denials.forget(groups)
 
 
 class Terms:
-    """What all servers of a store have in common.
+    """The options that all servers of a store have in common.
 
     :param timeout: the deadline of a round trip, in seconds.
     :param coalesce: let calls that come while a round trip is under way travel together in the next one.
@@ -103,4 +103,4 @@ class Terms:
             "remember_denials": remember_denials,
             "breaker": breaker,
         }
-        """What makes them anew."""
+        """The arguments that make them anew."""
