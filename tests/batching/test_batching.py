@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 
+import headgate.batching
 from headgate import AsyncLimiter, Decision, Limiter, ManualClock, MemoryStore, StoreOutage, StoreUnavailable
 from headgate.batching import MAX_GROUPS, Arrive, AsyncCoalescer, ThreadCoalescer
 from headgate.batching.threads import _Waiter
@@ -22,6 +24,7 @@ from headgate.hits import Group, Hit, SingleHit
 from headgate.keys import storage_key
 from headgate.limits import TokenBucket
 from headgate.stores.redis import RedisStore
+from tests.striking import code_of, each_point
 
 LIMIT = TokenBucket(10, per=60)
 
@@ -570,3 +573,24 @@ def test_coalescing_can_be_switched_off(valkey_url: str, prefix: str) -> None:
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(lambda _: limiter.try_acquire("k").allowed, range(20))) == 5
     store.close()
+
+
+def test_a_handler_that_interrupts_a_handing_over_waits_for_nobody() -> None:
+    """The next leader must not sleep on because whoever was about to wake it asks, too, and waits for a leader."""
+    for point in each_point(with_collector=False):
+        gated = Gated()
+        coalescer = ThreadCoalescer(gated.go, overdue, 30)
+        answers: list[list[Answer]] = []
+        waiter = threading.Thread(target=lambda: answers.append(coalescer.decide([group("waiter")])))  # noqa: B023
+        assert coalescer.try_lead()
+        waiter.start()
+        while not coalescer._waiting:
+            time.sleep(0)
+        within = code_of(headgate.batching)
+        point.striking(coalescer.hand_over, within, lambda: answers.append(coalescer.decide([group("handler")])))  # noqa: B023
+        waiter.join(10)
+        assert not waiter.is_alive(), point
+        assert len(answers) == (2 if point.place else 1)
+        assert (
+            sorted(key for batch in gated.batches for key in keys_of(batch)) == ["handler", "waiter"][-len(answers) :]
+        )

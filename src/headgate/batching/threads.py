@@ -84,6 +84,8 @@ class ThreadCoalescer:
         self._waiting: deque[_Waiter] = deque()
         self._asking: dict[int, _Waiter] = {}
         """The threads that are in the queue, or wait for their answer."""
+        self._chosen: dict[int, _Waiter] = {}
+        """By thread, whom it has chosen to lead, and is about to wake."""
         self._turns = 0
         """How often a leader has handed over."""
 
@@ -136,13 +138,22 @@ class ThreadCoalescer:
 
         Whoever queues up calls this, and so does whoever ends a round trip, each after what the other has to see.
         """
+        own = threading.get_ident()
+        chosen = self._chosen.get(own)
+        if chosen is not None and self._leader.get("thread") == chosen.thread:
+            # We interrupt a call of this thread that was about to wake it, and it could not wake before we are done.
+            self._leave_queue(chosen)
+            chosen.wake()
         while (successor := _first(self._waiting)) is not None:
             if self._leader.setdefault("thread", successor.thread) != successor.thread:
                 return  # somebody leads, who will come by here
             # It leads from now on, even if we are interrupted: it wakes at its deadline at the latest, and finds that.
+            self._chosen[own] = successor
             if self._leave_queue(successor) and successor.answers is None:
                 successor.wake()
+                self._chosen.pop(own, None)
                 return
+            self._chosen.pop(own, None)
             if self._asking.get(successor.thread) is successor:  # it leads already, or will find that it does
                 return
             self._leader.pop("thread", None)  # it has just gone
