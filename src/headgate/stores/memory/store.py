@@ -76,7 +76,7 @@ class MemoryStore:
     # Single hits
 
     def single(self, limit: Limit, name: str) -> Single:
-        """A callable that decides on single hits of `limit`, by key and cost, as a batch of one would be. It leaves alone
+        """A callable that decides on single hits of `limit`, by key and cost, as a batch of one does. It leaves alone
         (None) what is no plain key, or no cost from 1 to the capacity.
         """
         return singles.single(self._operations, self._clock, limit, name)
