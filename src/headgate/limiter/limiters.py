@@ -23,15 +23,11 @@ from headgate.limiter.making import AnyLimiter
 from headgate.limiter.policy import CallLimit, Costs, Keys, wait_bound_us
 from headgate.limiter.returning import AsyncReturner, Returner
 from headgate.plans import requests, waiting
-from headgate.plans.commands import Command, Pause
+from headgate.plans.commands import Ask, Command, Pause
 from headgate.runtime.loops import finish, running_loop
 from headgate.stores.contract import GiveUp, SingleHitStore, Submit
 
 R = TypeVar("R")
-
-
-def _nothing_to_give_up(coming: object) -> None:
-    """Give up nothing."""
 
 
 class Limiter(AnyLimiter):
@@ -69,7 +65,11 @@ class Limiter(AnyLimiter):
                 return self._answer(outage, key, cost)
             if decision is not None:
                 return decision
-        return self._drive(self._asking(self._policy.group(key, cost, limit)))
+        group = self._policy.group(key, cost, limit)
+        if self._leases is None:  # one question, and nothing comes after it: the plan would take as long as the rest
+            asked: list[Decision] = self._send(Ask([group], requests=1))
+            return asked[0]
+        return self._drive(self._asking(group))
 
     def acquire(self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None) -> Decision:
         """Wait for the request's turn, at most `timeout` seconds (None: as long as it takes).
@@ -189,21 +189,18 @@ class AsyncLimiter(AnyLimiter):
     _asks_in_loops = True
     _returner_kind = AsyncReturner
     _returner: AsyncReturner
-    _submitting: tuple[Submit, GiveUp] = (undecided, _nothing_to_give_up)
+    _submitting: tuple[Submit, GiveUp] | None
     """Have single hits answered together with those of other tasks, or leave them alone; and give one up."""
 
     def _counterparts(self) -> tuple[Limiter, AsyncLimiter]:
         return self._counterpart(Limiter), self
 
     def _find_fast_path(self, store: SingleHitStore | None) -> Single:
-        self._submitting = (undecided, _nothing_to_give_up)
-        if store is None:
-            return undecided
-        submitting = self._policy.single(store.submitting)
-        if submitting is not None:
-            submit, give_up = submitting
-            self._submitting = submit if self._leases is None else self._leases.submitting(submit), give_up
-        return self._policy.single(store.single_async) or undecided
+        found = None if store is None else self._policy.single(store.submitting)
+        if found is not None and self._leases is not None:
+            found = self._leases.submitting(found[0]), found[1]
+        self._submitting = found
+        return undecided if store is None else self._policy.single(store.single_async) or undecided
 
     async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """As `Limiter.try_acquire`."""
@@ -212,19 +209,23 @@ class AsyncLimiter(AnyLimiter):
             if decision is not None:
                 return decision
             started_ns = time.perf_counter_ns() if self._is_heard else 0
-            submit, give_up = self._submitting
-            if (coming := submit(key, cost)) is not None:
+            submitting = self._submitting
+            if submitting is not None and (coming := submitting[0](key, cost)) is not None:
                 try:
                     decision = await coming
                 except StoreOutage as outage:
                     return self._answer(outage, key, cost, started_ns)
                 except asyncio.CancelledError:
-                    give_up(coming)
+                    submitting[1](coming)
                     raise
                 if started_ns:
                     self._parts.reporter.report(decision, time.perf_counter_ns() - started_ns)
                 return decision
-        return await self._drive(self._asking(self._policy.group(key, cost, limit)))
+        group = self._policy.group(key, cost, limit)
+        if self._leases is None:
+            asked: list[Decision] = await self._send(Ask([group], requests=1))
+            return asked[0]
+        return await self._drive(self._asking(group))
 
     async def acquire(
         self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None

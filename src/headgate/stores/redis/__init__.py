@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from headgate.stores.redis.address import SCHEMES
 from headgate.stores.redis.store import RedisStore
 
-__all__ = ["SCHEMES", "RedisStore"]
+__all__ = ["RedisStore"]

@@ -11,12 +11,9 @@ from urllib.parse import urlsplit
 
 from headgate.errors import StoreURLError
 from headgate.plans.topology import Address
+from headgate.stores.registry import CLUSTER, CLUSTER_SCHEMES
+from headgate.stores.registry import REDIS_SCHEMES as SCHEMES
 
-SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
-"""The URL schemes that are understood, and what redis-py calls them."""
-CLUSTER: Final = "+cluster"
-"""Stands behind a scheme where the server is a cluster."""
-CLUSTER_SCHEMES: Final = tuple(f"{scheme}{CLUSTER}" for scheme in SCHEMES if scheme != "unix")
 DEFAULT_PORT: Final = 6379
 
 

@@ -189,12 +189,18 @@ class RemoteStore:
         return None if denials is None or len(group.hits) == 1 else denials.recall(group)
 
     def close(self) -> None:
-        """Close what this store opened, for threads and event loops, as soon as nobody is asking there."""
+        """Close what this store opened, for threads and event loops, as soon as nobody is asking there. Denials are
+        forgotten.
+        """
+        self._learnt.clear()
         for endpoint in self._servers.endpoints():
             endpoint.close()
 
     async def aclose(self) -> None:
-        """Close what this store opened for this event loop, and for threads where nobody is asking."""
+        """Close what this store opened for this event loop, and for threads where nobody is asking. Denials are
+        forgotten.
+        """
+        self._learnt.clear()
         for endpoint in self._servers.endpoints():
             await endpoint.close_loop(at_once=True)
             endpoint.close_idle()

@@ -37,9 +37,14 @@ class Learnt:
     def use_clock(self, clock: Clock) -> None:
         """Decide by `clock` instead of the server's, for tests."""
         self.clock = clock
+        self.clear()
+        if self.denials is not None:
+            self.denials.clock = clock
+
+    def clear(self) -> None:
+        """Forget what was denied."""
         if self.denials is not None:
             self.denials.clear()
-            self.denials.clock = clock
 
     def near_us(self) -> int:
         """A guess of the server's time. It finds calendar windows, and never decides."""
