@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -246,3 +247,37 @@ def test_each_module_says_what_it_is(module: str) -> None:
     text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8")
     assert ast.get_docstring(ast.parse(text))
     assert "from __future__ import annotations" in text or len(ast.parse(text).body) <= 1 or module == ""
+
+
+RETIRED = re.compile(
+    r"\b(riders?|fares?|lone(?! surrogate)|errands?|dialler\w*|dialling|twins?|aboard|travel\w*)\b"
+    r"|(?<!round )(?<!round_)\btrips?\b",
+    re.IGNORECASE,
+)
+"""Metaphors that had to be learnt before the code could be read. The glossary has the words of today."""
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCE.rglob("*.*") if path.suffix in (".py", ".lua")], ids=str)
+def test_the_code_speaks_in_the_words_of_its_field(path: Path) -> None:
+    text = re.sub(r"round\s+(#\s+)?trip", "round trip", path.read_text("utf-8"))
+    assert [found[0] for found in RETIRED.finditer(text)] == []
+
+
+@pytest.mark.parametrize("module", [module for module, _ in modules()])
+def test_docstrings_say_what_a_thing_is_or_does(module: str) -> None:
+    """Those of attributes, too; and each by itself, without what stands above it."""
+    path = SOURCE.joinpath(*module.split("."))
+    text = (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_text("utf-8")
+    said = [
+        node.value.value
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    ]
+    assert [one for one in said if one.startswith(("What ", "See above"))] == []
+
+
+def test_no_file_is_too_long_to_read() -> None:
+    lines = {
+        path: path.read_text("utf-8").count("\n") for path in SOURCE.rglob("*.*") if path.suffix in (".py", ".lua")
+    }
+    assert {path: count for path, count in lines.items() if count > 400} == {}

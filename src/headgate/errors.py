@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class HeadgateError(Exception):
-    """The root of the tree. Errors can be pickled, and so travel between processes."""
+    """The root of the tree. Errors can be pickled, and so be sent to other processes."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, vars(self))

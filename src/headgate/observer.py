@@ -36,7 +36,7 @@ class Observer:
         """A request was decided on. `limiter` is the limiter's name; `decision.source` tells who decided."""
 
     def round_trip(self, store: str, groups: int, duration_ns: int, outage: StoreOutage | None) -> None:
-        """So many groups travelled to a store (or a node of one) together, and were answered, or not."""
+        """So many groups were sent to a store (or a node of one) as one batch, and were answered, or not."""
 
     def outage_began(self, limiter: str, outage: StoreOutage) -> None:
         """From now on, the outage rule answers for a limiter."""

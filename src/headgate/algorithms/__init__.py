@@ -57,9 +57,9 @@ class Algorithm(Protocol[State, Arguments_contra, Judged, Receipt_contra]):
         """Leave everything as it is, and say how it is."""
 
     def repaired(self, judged: Judged, /) -> tuple[State | None, int] | None:
-        """What must be written of a hit to be spent that was denied: `(state, expires_at)` where the state was one of
-        the future, since the clock stepped back. Were it not written, it would be repaired anew each time, until the
-        clock is there again. Nearly always None.
+        """The part of a hit to be spent that must be written although it was denied: `(state, expires_at)` where the
+        state was one of the future, since the clock stepped back. Were it not written, it would be repaired anew each
+        time, until the clock is there again. Nearly always None.
         """
 
     def give_back(
@@ -91,10 +91,10 @@ class Algorithm(Protocol[State, Arguments_contra, Judged, Receipt_contra]):
         """The least packed state, of those that say something at `now`, is greater than this."""
 
     def wire(self, arguments: Arguments_contra, /) -> tuple[int | str, ...]:
-        """The arguments as they travel to a script."""
+        """The arguments as they are sent to a script."""
 
     def wire_receipt(self, arguments: Arguments_contra, receipt: Receipt_contra, /) -> tuple[int | str, ...]:
-        """A receipt as it travels to a script, behind the arguments."""
+        """A receipt as it is sent to a script, behind the arguments."""
 
     def read(self, take: Callable[[], int], now: int, arguments: Arguments_contra, /) -> Facts:
         """The facts of one hit from a script's reply, of which `take` hands out one number after the other."""

@@ -1,4 +1,4 @@
-"""Coalescing: calls that arrive while a batch is on its way to the store travel together in the next one.
+"""Coalescing: calls that arrive while a batch is on its way to the store go together in the next one.
 
 Nobody waits for company: a single call leaves at once, and there is no timer. Calls are answered in the order in which
 they came. Threads take turns: whoever finds no batch under way leads one, and hands over to the first who came

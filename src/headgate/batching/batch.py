@@ -10,7 +10,7 @@ from headgate.errors import StoreOutage
 from headgate.hits import Group
 
 MAX_GROUPS: Final = 256
-"""How many groups travel together. A server is not to be held up by one script for more than a few milliseconds."""
+"""How many groups go in one batch. A server is not to be held up by one script for more than a few milliseconds."""
 
 Arrive = Callable[[list[Answer] | Exception], None]
 """Gets the answers to a batch, or why there are none."""

@@ -1,4 +1,4 @@
-"""How the tasks of an event loop travel together: whoever calls first has a batch sent in the loop's next round."""
+"""Batches of the tasks of an event loop: whoever calls first has a batch sent in the loop's next round."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headgate.plans.groups import returns_of
 from headgate.runtime.loops import PerLoop, no_loop
 
 HALF: Final = 32
-"""Twice as many tasks as these travel in two batches, one behind the other."""
+"""Twice as many tasks as these go in two batches, one behind the other."""
 NEVER: Final = float("inf")
 """So many never wait."""
 
@@ -30,9 +30,9 @@ class AsyncCoalescer:
     """Coalesces the calls of tasks, for each event loop by itself.
 
     :param start: begins a round trip, and returns at once. What it raises is the answer.
-    :param start_alike: likewise for single hits that are alike; without it, they travel as groups.
-    :param is_together: may calls travel together? If not, each begins a round trip of its own at once.
-    :param give_back: see `GiveBack`; without it, what is given back travels as all else does.
+    :param start_alike: likewise for single hits that are alike; without it, they go as groups.
+    :param is_together: may calls go together? If not, each begins a round trip of its own at once.
+    :param give_back: see `GiveBack`; without it, what is given back is asked for as all else is.
     :param is_refusing: would `start` refuse whatever comes? Then nobody waits for anything before.
     """
 
@@ -181,7 +181,7 @@ class _Queue:
             self._loop.call_soon(self._send)
 
     def _count(self) -> None:
-        """Set the quorum. If no batch is under way, one may leave. If there is just one, it takes as many as travel in
+        """Set the quorum. If no batch is under way, one may leave. If there is just one, it takes as many as go in
         it, and not a few: then the server can work for the ones while we hand out the answers of the others.
         """
         if not self._batches:
@@ -199,7 +199,7 @@ class _Queue:
             self._begin(self._next(most), self._start)
 
     def _next(self, most: int) -> list[_Waiter]:
-        """Take those who travel next out of the queue, but for those who were cancelled or are overdue."""
+        """Take those who go next out of the queue, but for those who were cancelled or are overdue."""
         waiting = self._waiting
         take = waiting.popleft
         waiters = [take() for _ in range(min(most, len(waiting)))]

@@ -1,4 +1,4 @@
-"""How threads travel together: they take turns in leading a batch, and the others wait for their answers.
+"""Batches of threads: they take turns in leading a batch, and the others wait for their answers.
 
 No lock: what threads share is changed in single steps, so that a signal may come in anywhere, be it that its handler
 asks in the middle of a call of the same thread, or that it raises. Who leads decides on company alone: were two to
@@ -54,9 +54,9 @@ class ThreadCoalescer:
     """Coalesces the calls of threads. Survives a fork: the child begins with an empty queue.
 
     A caller waits at most for its deadline in the queue, and then, if it is its turn to lead, for that of its own round
-    trip. A call in the middle of a call of the same thread travels by itself: it must not wait for what it interrupts.
+    trip. A call in the middle of a call of the same thread goes by itself: it must not wait for what it interrupts.
 
-    :param give_back: see `GiveBack`; without it, what is given back travels as all else does.
+    :param give_back: see `GiveBack`; without it, what is given back is asked for as all else is.
     :param stalled: is told when a round trip takes longer than its deadline, by whoever waits behind it.
     """
 

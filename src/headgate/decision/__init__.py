@@ -8,7 +8,7 @@ quickest way that was measured: it keeps what it was told, and makes a group and
 | --- | --- | --- | --- |
 | `Decision` | a group | any store, several servers (`instants_us`), outages (`source`) | the group, its facts |
 | `ToldDecision` | a single hit | memory, Redis | a bucket's arrival time, a window's packed state, or the facts |
-| `SingleHitDecision` | a single hit | Redis, where many that are alike travel together | a bucket's debt |
+| `SingleHitDecision` | a single hit | Redis, where many that are alike are sent together | a bucket's debt |
 | `RememberedDenial` | a single hit | the memory of denials | the denial |
 | `LeasedDecision` | a single hit | leases | a bucket's arrival time, or the facts of the draw and what is left |
 """

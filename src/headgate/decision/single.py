@@ -64,7 +64,7 @@ class ToldDecision(Decision):
 
 
 class SingleHitDecision(Decision):
-    """The answer of a token bucket to a single hit that travelled with others that are alike. As a `ToldDecision`, 64
+    """The answer of a token bucket to a single hit that was sent with others that are alike. As a `ToldDecision`, 64
     tasks would make a fortieth fewer calls.
     """
 

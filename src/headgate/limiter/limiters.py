@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from headgate.decision import Decision, Single, undecided
@@ -110,9 +109,7 @@ class Limiter(AnyLimiter):
         return Holding(acquire, self._port.renewer(), lambda decision: self._drive(requests.release(decision)))
 
     def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
-        """Answer what `try_acquire` would answer now. Spends nothing; `remaining` is what is there before such a
-        spend.
-        """
+        """Answer as `try_acquire` would now. Spends nothing; `remaining` is what is there before such a spend."""
         return self._drive(requests.ask(self._policy.group(key, cost, limit, "peek")))
 
     def refund(self, decision: Decision) -> None:
@@ -158,9 +155,7 @@ class Limiter(AnyLimiter):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def _drive(self, plan: Plan[Command, R]) -> R:
@@ -283,9 +278,7 @@ class AsyncLimiter(AnyLimiter):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *raised: object) -> None:
         await self.aclose()
 
     async def _drive(self, plan: Plan[Command, R]) -> R:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 UNITS = ("hour", "day", "week", "month", "year")
-"""What a calendar window can be. Weeks begin on Monday (ISO 8601)."""
+"""The units of calendar windows. Weeks begin on Monday (ISO 8601)."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -1,4 +1,4 @@
-"""What all limits have in common: numbers that are checked, a text, and what an algorithm is to know of them.
+"""The common part of all limits: numbers that are checked, a text, and what an algorithm is to know of them.
 
 A limit knows its numbers, turns a cost into the arguments of its algorithm, and says what the facts of a decision
 mean (`remaining`, `retry_after_us`, `reset_after_us`). It must not know keys, stores or clocks. The grammar that

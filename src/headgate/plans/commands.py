@@ -1,4 +1,4 @@
-"""What plans ask for. This module must not know who does it, nor how."""
+"""The commands that plans ask for. This module must not know who does it, nor how."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from headgate.hits import Group
 
 InOutage = Literal["answer", "raise"]
-"""What is to be done where the store does not answer: let the limiter's outage rule answer, or raise the
+"""The way to go on where the store does not answer: let the limiter's outage rule answer, or raise the
 `StoreOutage`."""
 
 

@@ -1,7 +1,7 @@
 """The plans for Redis and Valkey: one script call for a whole batch.
 
 They ask for `Script` commands. The reply is the script's list of integers, or `ScriptMissing` where the server does not
-have the script (any more), or an outage, which goes to those groups that have no answer yet. What travels is packed
+have the script (any more), or an outage, which goes to those groups that have no answer yet. What is sent is packed
 here, as RESP, since that takes longer than all else that is done for a call.
 
 - `script.py`: the scripts, and calls of them.

@@ -1,7 +1,7 @@
 """From groups to a call, packed as RESP.
 
-A batch is split into parts: runs of single hits on token buckets that share their arguments, which travel once, and all
-other groups, one by one.
+A batch is split into parts: runs of single hits on token buckets that share their arguments, which are sent once, and
+all other groups, one by one.
 """
 
 from __future__ import annotations

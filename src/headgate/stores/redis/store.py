@@ -49,7 +49,7 @@ class RedisStore(RemoteStore):
     :param hash_tag: put all keys into one slot of a cluster, that of this tag, so that groups of several keys stand or
         fall in one script call, and cost one round trip. All of this store's keys are one node's to serve, then.
     :param timeout: the deadline of a call, in seconds. Connecting has one of its own.
-    :param coalesce: let calls that come while a round trip is under way travel together in the next one. The decisions
+    :param coalesce: let calls that come while a round trip is under way go together in the next one. The decisions
         are the same; a busy process makes far fewer round trips. Without it, threads that ask at the same time have a
         connection each.
     :param remember_denials: for how many seconds at most a denial is repeated without asking the server again, while

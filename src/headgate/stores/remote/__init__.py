@@ -1,5 +1,5 @@
-"""What every store over a network needs, whatever its server is: calls that travel together, deadlines, a breaker, the
-memory of denials, and what observers hear of round trips.
+"""The common part of all stores over a network, whatever the server is: calls that go in one batch, deadlines, a
+breaker, the memory of denials, and what observers hear of round trips.
 
 The author of a store says how a batch is answered, in a subclass of `Endpoint`: blocking (`answer`), and in an event
 loop (`answer_async`, or `begin`, which is quicker). `RemoteStore` makes a `Store` of one, or of several that share the

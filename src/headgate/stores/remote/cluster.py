@@ -1,6 +1,6 @@
 """A cluster: several servers, of which each serves some of the slots that the keys lie in, and who is asked for what.
 
-Calls travel together to each node by itself, and each has a breaker of its own, so that a node that hangs holds up
+Calls go together to each node by itself, and each has a breaker of its own, so that a node that hangs holds up
 nobody who asks another. This module must not know how a node is reached.
 """
 

@@ -35,7 +35,7 @@ class LoopConnection(Protocol):
 
 
 class Endpoint:
-    """One server: what is asked of it travels together, within the deadline, and not while its breaker is open. Making
+    """One server: what is asked of it goes in batches, within the deadline, and not while its breaker is open. Making
     it does not connect. Safe to share between threads, event loops and forked processes.
 
     A subclass has `answer`, and `answer_async` or `begin`. What they raise as a `StoreOutage` is a failure of the

@@ -68,7 +68,7 @@ class RemoteStore:
         if self._made_from is None:
             like_this = f"{type(self).__name__}('{self.name.partition('://')[0]}://...')"
             raise InvalidUse(
-                "a store with a client of yours cannot be pickled, for connections do not travel: "
+                "a store with a client of yours cannot be pickled, for connections stay where they are: "
                 f"make it from a URL, as {like_this}, or make it anew in each process"
             )
         if self._learnt.clock is not None:

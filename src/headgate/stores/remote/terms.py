@@ -78,7 +78,7 @@ class Terms:
     """The options that all servers of a store have in common.
 
     :param timeout: the deadline of a round trip, in seconds.
-    :param coalesce: let calls that come while a round trip is under way travel together in the next one.
+    :param coalesce: let calls that come while a round trip is under way go together in the next one.
     :param remember_denials: as `Learnt` takes it.
     :param breaker: when to stop asking a server that fails; False for never.
     :raises InvalidUse: if one of them is not usable.
