@@ -26,6 +26,7 @@ from headgate import (
     SlidingWindow,
     TokenBucket,
 )
+from headgate.decision import copies
 from tests.striking import Struck, code_of, each_point, strike
 
 WITHIN = code_of(headgate)
@@ -141,6 +142,16 @@ def test_a_call_within_a_call_is_as_if_one_came_after_the_other(limit: Limit, ou
         told.append(point.striking(partial(bench.make, outer), WITHIN, within))
         if point.place:
             assert (sorted(map(str, told)), bench.outcome()) in serial, point
+
+
+@pytest.mark.parametrize("outer", [spend, spend_new, refund], ids=lambda call: call.__name__)
+@pytest.mark.parametrize("limit", LIMITS, ids=str)
+def test_it_is_so_where_refunds_count_once_and_leave_a_mark(
+    limit: Limit, outer: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As they do in a process that has forked: of each decision, there may be a copy."""
+    monkeypatch.setattr(copies._forks, "last_us", 2**53)
+    test_a_call_within_a_call_is_as_if_one_came_after_the_other(limit, outer, refund)
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
