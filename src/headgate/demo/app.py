@@ -171,7 +171,8 @@ async def answer_refusal(request: Request, refusal: Exception) -> Response:
 def create_app(*, store: str = "redis://127.0.0.1:6379/0", limit: str = LIMIT, instance: str = "instance") -> FastAPI:
     """Make the app. A limit or a store URL that is not understood raises here, not at the first request."""
     text = str(parse_limit(limit))
-    limiter = AsyncLimiter(limit, store=store, name="api", on_outage="closed", timeout=STORE_TIMEOUT)
+    timeout = None if store.startswith("memory:") else STORE_TIMEOUT  # memory has nothing to wait for
+    limiter = AsyncLimiter(limit, store=store, name="api", on_outage="closed", timeout=timeout)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
