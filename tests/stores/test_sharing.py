@@ -280,6 +280,22 @@ def test_what_differs_has_a_store_of_its_own(url: str) -> None:
             Limiter("5/s", **same | unusable)
 
 
+async def test_a_store_that_was_closed_remembers_no_denials(valkey_url: str, prefix: str) -> None:
+    """Whoever empties the server between two tests, say, begins with an empty one, though the first store lives on."""
+    options: dict[str, Any] = {"store": valkey_url, "prefix": prefix, "timeout": PATIENCE, "on_outage": "raise"}
+    with redis.Redis.from_url(valkey_url) as admin:
+        for number in range(2):
+            limiter = Limiter("1/day", **options)
+            assert [bool(limiter.try_acquire("k")) for _ in range(3)] == [True, False, False], number
+            limiter.close()
+            admin.delete(*admin.scan_iter(f"{prefix}:*"))
+        for number in range(2):
+            awaited = AsyncLimiter("1/day", **options)
+            assert [bool(await awaited.try_acquire("k")) for _ in range(3)] == [True, False, False], number
+            await awaited.aclose()
+            admin.delete(*admin.scan_iter(f"{prefix}:*"))
+
+
 def test_limiters_of_a_cluster_share_its_connections(cluster_url: str, prefix: str) -> None:
     options: dict[str, Any] = {"store": cluster_url, "prefix": prefix, "timeout": PATIENCE, "on_outage": "raise"}
     keys = [f"k{number}" for number in range(20)]
