@@ -22,7 +22,7 @@ from redis.cluster import RedisCluster
 import headgate
 from headgate import AsyncLimiter, InvalidUse, Limiter, ManualClock, StoreTimeout, StoreUnavailable
 from headgate.stores.redis import RedisStore
-from headgate.stores.redis.blocking import SocketConnection
+from headgate.stores.redis.connections import SocketConnection
 from headgate.stores.redis.library import PublicTransport
 from headgate.testing import StoreContract, use_clock
 from tests.servers import OwnValkey, eventually, fake_server, own_valkey, refusal, soon

@@ -677,7 +677,7 @@ def test_an_interrupt_between_question_and_answer_does_not_shift_the_answers(own
     with Limiter("1000/day", store=own.url, prefix="shift", timeout=PATIENT, on_outage="raise") as limiter:
         limiter.try_acquire("a", 100)
         interrupted = SimpleNamespace(Reader=lambda: SimpleNamespace(feed=interrupt), ReplyError=hiredis.ReplyError)
-        monkeypatch.setattr("headgate.stores.redis.blocking.hiredis", interrupted)
+        monkeypatch.setattr("headgate.stores.redis.connections.hiredis", interrupted)
         store = limiter._store
         assert isinstance(store, RedisStore)
         assert isinstance(store._servers, Server)

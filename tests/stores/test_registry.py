@@ -226,7 +226,7 @@ def test_every_node_of_a_cluster_is_reached_in_the_same_way(url: str, option: st
 
 def test_a_cluster_without_nodes_is_refused() -> None:
     for url in ("redis+cluster://", "redis+cluster:///0", "redis+cluster://?db=0", "redis+cluster://me:hunter2@"):
-        with pytest.raises(StoreURLError, match="a cluster's nodes are written host:port,host:port"):
+        with pytest.raises(StoreURLError, match="several hosts are written host:port,host:port"):
             open_store(url)
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from headgate.errors import StoreURLError
 from headgate.plans.topology import Address
 from headgate.stores.registry import CLUSTER, CLUSTER_SCHEMES
 from headgate.stores.registry import REDIS_SCHEMES as SCHEMES
+from headgate.stores.urls import shown
 
 DEFAULT_PORT: Final = 6379
 
@@ -46,42 +46,10 @@ def is_cluster(url: str) -> bool:
     return url.partition("://")[0].lower() in CLUSTER_SCHEMES
 
 
-def split_cluster(url: str) -> tuple[str, list[Address]]:
-    """Split a cluster's URL into that of the first node, and the addresses of all the nodes that it names.
-
-    :raises StoreURLError: if they are not understood.
-    """
+def without_cluster(url: str) -> str:
+    """Make a cluster's URL one of a server."""
     scheme, _, rest = url.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    user, at, hosts = authority.rpartition("@")
-    seeds = []
-    for node in hosts.split(","):
-        try:
-            parts = urlsplit(f"//{node}")
-            seeds.append(Address(parts.hostname or "", DEFAULT_PORT if parts.port is None else parts.port))
-        except ValueError:
-            seeds.append(Address("", 0))
-        if not all(seeds[-1]) or re.search(r"\s", node):
-            raise StoreURLError(
-                f"store URL {shown(url)} is not understood: a cluster's nodes are written host:port,host:port,..."
-            )
-    first = hosts.split(",")[0]
-    return f"{scheme.lower().removesuffix(CLUSTER)}://{user}{at}{first}{rest[len(authority) :]}", seeds
-
-
-def shown(url: str) -> str:
-    """Show a URL without its secrets: no query, and just the scheme where there may be user information."""
-    scheme, separator, rest = url.partition("://")
-    if not separator:
-        return "without a scheme"
-    return repr(f"{scheme}://" + ("..." if "@" in rest else re.split("[?#]", rest, maxsplit=1)[0]))
-
-
-def unsecret(error: Exception, url: str) -> str:
-    """Repeat what redis-py says of a URL, unless it quotes from what may be secret."""
-    secret = url.partition("://")[2].rpartition("@")[0]
-    text = str(error)
-    return "it is not understood" if any(part and part in text for part in re.split(r"[:/?#]", secret)) else text
+    return f"{scheme.lower().removesuffix(CLUSTER)}://{rest}"
 
 
 def describe(kind: str, options: dict[str, Any]) -> str:

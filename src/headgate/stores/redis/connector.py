@@ -26,10 +26,10 @@ from redis.retry import Retry
 
 from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable, StoreURLError
 from headgate.stores.redis import library
-from headgate.stores.redis.address import describe, shown, translate, unsecret
-from headgate.stores.redis.awaited import Connection
-from headgate.stores.redis.blocking import PublicConnection, SocketConnection
+from headgate.stores.redis.address import describe, translate
+from headgate.stores.redis.connections import LoopConnection, PublicConnection, SocketConnection
 from headgate.stores.redis.library import Client, Opener, opener_like
+from headgate.stores.urls import shown, unsecret
 
 _CLIENTS: Final = (redis.Redis, redis.asyncio.Redis, RedisCluster, AsyncRedisCluster)
 _PIPELINES: Final = (Pipeline, AsyncPipeline, ClusterPipeline, AsyncClusterPipeline)
@@ -136,13 +136,13 @@ class Connector:
         socket = library.socket_of(connection)
         return PublicConnection(connection) if socket is None else SocketConnection(connection, socket)
 
-    async def connect_async(self) -> Connection:
+    async def connect_async(self) -> LoopConnection:
         """Open a connection of this event loop."""
         assert self._awaited is not None
         connection = self._awaited()
         async with asyncio.timeout(self.timeout_s):
             await connection.connect()
-        return Connection(connection, self.outage)
+        return LoopConnection(connection, self.outage)
 
     def overdue(self) -> StoreOutage:
         """The outage of a call that got no answer in time."""

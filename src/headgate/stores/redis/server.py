@@ -1,6 +1,6 @@
 """One server: how it answers a batch, blocking and in an event loop.
 
-This module must not know where else there may be servers, nor what a script does.
+This module must not know what a script does, nor who is asked for what: that is said in `remote/cluster.py`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,17 @@ from redis import exceptions
 from headgate.batching import Arrive
 from headgate.decision import Answer
 from headgate.drive import Plan, drive, drive_by_callback
-from headgate.errors import StoreOutage
+from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, SingleHit
+from headgate.plans import cluster as cluster_plans
 from headgate.plans import redis as plans
-from headgate.plans.cluster import in_one
 from headgate.plans.redis import Script, ScriptMissing, singly
+from headgate.plans.topology import ASK_FOR_SLOTS, Address
 from headgate.stores.connections import ConnectionPool, LoopConnection, PendingRequest
 from headgate.stores.redis.connector import Connector
-from headgate.stores.remote import Endpoint, Terms
+from headgate.stores.remote import Cluster, Endpoint, Node, Terms
 
+_ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
 _OF_KEYS: Final = ("MOVED ", "ASK ", "TRYAGAIN", "CROSSSLOT", "NOPERM")
 """How errors begin that may be about the keys of a script alone."""
 
@@ -44,7 +46,7 @@ class Server(Endpoint):
 
     def plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
         """The plan for a batch. What it asks for in one list goes in one write."""
-        return in_one(groups, self.in_one)
+        return cluster_plans.in_one(groups, self.in_one)
 
     def in_one(self, groups: Sequence[Group]) -> Plan[Script, list[Answer]]:
         """The plan that judges groups in one script call."""
@@ -134,3 +136,52 @@ class Server(Endpoint):
 
     def close_idle(self) -> None:
         self._pool.close()
+
+
+class RedisNode(Server, Node):
+    """A node: it is asked by slot, and may say that another serves a slot.
+
+    :param is_asking: is each script to be prefaced with `ASKING`: the node takes part of a slot from another?
+    """
+
+    def __init__(
+        self, connector: Connector, prefix: str, terms: Terms, cluster: Cluster, address: Address, is_asking: bool
+    ) -> None:
+        self._address = address
+        self._slot_of = cluster.slot_of
+        self._topology = cluster.topology
+        self.preface = _ASKING if is_asking else b""
+        self.give_back = cluster.decide  # by now, another node may have to be asked
+        self.give_back_soon = cluster.give_back_soon
+        super().__init__(connector.at(*address), prefix, terms)
+
+    def plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
+        return cluster_plans.at_node(groups, self._slot_of, self.in_one)
+
+    def begin_alike(self, single: SingleHit, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
+        return Endpoint.begin_alike(self, single, keys, arrive)  # they may lie in several slots
+
+    def refused(self, text: str) -> StoreOutage:
+        at: StoreOutage | None = cluster_plans.redirect_of(text, self.name, self._address, self._topology)
+        if at is None and text.startswith(("MOVED ", "ASK ")):
+            at = StoreUnavailable(self.name, f"it does not say where the slot is served: {text!r}")
+        return at or super().refused(text)
+
+    def slots(self) -> object:
+        try:
+            return self.attempt(self.ask, ASK_FOR_SLOTS, 0, self.admit())
+        except StoreOutage as outage:
+            return outage
+
+    async def slots_async(self) -> object:
+        def begin(_: object, arrive: Arrive) -> Callable[[], None]:
+            def replied(replies: list[Any] | StoreOutage) -> None:
+                arrive(replies if isinstance(replies, StoreOutage) else [self.meaning(replies[0])])
+
+            asked: PendingRequest = self.connection().ask(ASK_FOR_SLOTS, 1, replied)
+            return asked.give_up
+
+        try:
+            return await self.inquire_async(begin)
+        except StoreOutage as outage:
+            return outage

@@ -27,12 +27,12 @@ from headgate.keys import check_prefix, tagged_prefix
 from headgate.limits import Limit, TokenBucket
 from headgate.plans import redis as plans
 from headgate.plans.topology import Address, Remap, Topology
-from headgate.stores.redis.address import describe_cluster, is_cluster, split_cluster
-from headgate.stores.redis.cluster import RedisNode
+from headgate.stores.redis.address import DEFAULT_PORT, describe_cluster, is_cluster, without_cluster
 from headgate.stores.redis.connector import Connector, check_client
 from headgate.stores.redis.library import known_nodes
-from headgate.stores.redis.server import Server
+from headgate.stores.redis.server import RedisNode, Server
 from headgate.stores.remote import Cluster, FastPath, RemoteStore, Servers, Terms
+from headgate.stores.urls import split_hosts
 
 
 class RedisStore(RemoteStore):
@@ -101,8 +101,8 @@ class RedisStore(RemoteStore):
                 seeds, remap = known_nodes(client)
         elif url is not None and is_cluster(url):
             remap = options.pop("address_remap", None)
-            first, seeds = split_cluster(url)
-            connector = Connector(first, timeout, options)
+            first, seeds = split_hosts(url, DEFAULT_PORT)
+            connector = Connector(without_cluster(first), timeout, options)
         else:
             connector = Connector(url or "redis://localhost:6379/0", timeout, options)
         self._connector = connector
