@@ -160,7 +160,7 @@ class AnyLimiter:
         self._own_port = Port(parts.store)
         if parts.leases is not None:
             self._returner = self._returner_kind(parts.leases, self._send)
-        register(self, AnyLimiter._connect)
+        register(self, AnyLimiter._connect, parts.outage_rule)
         self._connect()
 
     def _connect(self) -> None:

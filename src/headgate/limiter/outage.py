@@ -23,17 +23,17 @@ MODES: Final[tuple[str, ...]] = get_args(OnOutage)
 logger = logging.getLogger("headgate")
 
 
-def _nothing() -> None:
+def _nothing(rule: object) -> None:
     """Do nothing."""
 
 
 class OutageRule:
     """Decides in the store's place. Safe to share between threads and tasks.
 
-    :param changed: called after each change of `is_out`.
+    :param changed: called with the rule after each change of `is_out`.
     """
 
-    def __init__(self, mode: OnOutage, limiter: str, changed: Callable[[], None] = _nothing) -> None:
+    def __init__(self, mode: OnOutage, limiter: str, changed: Callable[[OutageRule], None] = _nothing) -> None:
         if mode not in MODES:
             raise InvalidUse(f"on_outage is one of {', '.join(MODES)}, not {mode!r}")
         self.mode: Final = mode
@@ -67,5 +67,5 @@ class OutageRule:
             changes = self.is_out != is_out
             self.is_out = is_out
         if changes:
-            self._changed()
+            self._changed(self)
         return changes

@@ -51,8 +51,8 @@ class Port:
 
 
 T = TypeVar("T")
-_users: Final[dict[int, tuple[weakref.ref[Any], Callable[[Any], None]]]] = {}
-"""Those that live, by their identities, and what connects each."""
+_users: Final[dict[int, tuple[weakref.ref[Any], Callable[[Any], None], object]]] = {}
+"""Those that live, by their identities, with what connects each, and what each heeds."""
 _replacements: Final[list[Callable[[Store], Port]]] = []
 """Makers of ports to be used in place of the real ones; the last counts."""
 
@@ -63,19 +63,22 @@ def port_for(own: Port) -> Port:
     return replacements[0](own.store) if replacements else own
 
 
-def register(user: T, connect: Callable[[T], None]) -> None:
-    """Have who uses a port connected anew whenever something changes, for as long as that lives."""
+def register(user: T, connect: Callable[[T], None], heeds: object) -> None:
+    """Have who uses a port connected anew for as long as that lives: whenever something changes for all, or what it
+    `heeds`.
+    """
     # One step each, since the callback may run at any line of any thread.
     forget: Callable[[Any], Any] = partial(_users.pop, id(user))
-    _users[id(user)] = weakref.ref(user, forget), connect
+    _users[id(user)] = weakref.ref(user, forget), connect, heeds
 
 
-def connect_all() -> None:
-    """Connect all users anew."""
-    for reference, connect in list(_users.values()):
-        user = reference()
-        if user is not None:
-            connect(user)
+def connect_all(changed: object = None) -> None:
+    """Connect users anew: those that heed what has changed, or all."""
+    for reference, connect, heeds in list(_users.values()):
+        if changed is None or heeds is changed:
+            user = reference()
+            if user is not None:
+                connect(user)
 
 
 def replace(make: Callable[[Store], Port]) -> Callable[[], None]:
