@@ -6,7 +6,6 @@ import asyncio
 import gc
 import os
 import threading
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -24,6 +23,7 @@ from headgate.hits import Group, Hit, SingleHit
 from headgate.keys import storage_key
 from headgate.limits import TokenBucket
 from headgate.stores.redis import RedisStore
+from tests.servers import eventually
 from tests.striking import code_of, each_point
 
 LIMIT = TokenBucket(10, per=60)
@@ -584,8 +584,7 @@ def test_a_handler_that_interrupts_a_handing_over_waits_for_nobody() -> None:
         waiter = threading.Thread(target=lambda: answers.append(coalescer.decide([group("waiter")])))  # noqa: B023
         assert coalescer.try_lead()
         waiter.start()
-        while not coalescer._waiting:
-            time.sleep(0)
+        eventually(lambda: coalescer._waiting, "it waits")  # noqa: B023  # called at once
         within = code_of(headgate.batching)
         point.striking(coalescer.hand_over, within, lambda: answers.append(coalescer.decide([group("handler")])))  # noqa: B023
         waiter.join(10)

@@ -6,11 +6,12 @@ Tests are coroutines; `told(...)` gives the answer of either kind of limiter, `h
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
-from headgate import AsyncLimiter, Decision, Hold, Limiter, ManualClock, Store
+from headgate import AsyncLimiter, Decision, Hold, Limiter, ManualClock, MemoryStore, Store, StoreTimeout
+from headgate.hits import Group
 from headgate.limiter.policy import CallLimit, Costs, Keys, Limits
 
 T = TypeVar("T")
@@ -20,14 +21,41 @@ AnyLimiter = Limiter | AsyncLimiter
 class Bench:
     """A store with a clock that stands still, and the kind of limiter to put on it."""
 
-    def __init__(self, front: type[Limiter] | type[AsyncLimiter], store: Store, clock: ManualClock) -> None:
-        self.front = front
+    def __init__(self, kind: type[Limiter] | type[AsyncLimiter], store: Store, clock: ManualClock) -> None:
+        self.kind = kind
         self.store = store
         self.clock = clock
 
     def limiter(self, limit: Limits, **options: Any) -> AnyLimiter:
         """A limiter on this store, which raises if the store fails: a test must not pass because of an outage."""
-        return self.front(limit, store=self.store, **{"on_outage": "raise", **options})
+        return self.kind(limit, store=self.store, **{"on_outage": "raise", **options})
+
+
+class FailingStore:
+    """A store that fails while it is told to, and else is the memory store."""
+
+    timeout = 0.25
+
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.memory = MemoryStore(self.clock)
+        self.is_down = False
+        self.asked = 0
+
+    def decide(self, groups: Sequence[Group], /) -> list[Decision]:
+        self.asked += 1
+        if self.is_down:
+            raise StoreTimeout("redis://somewhere:1/0", "no answer within 0.25 s")
+        return self.memory.decide(groups)
+
+    async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
+        return self.decide(groups)
+
+    def close(self) -> None:
+        self.memory.close()
+
+    async def aclose(self) -> None:
+        self.close()
 
 
 async def told(answer: T | Awaitable[T]) -> T:

@@ -8,10 +8,20 @@ from typing import Any
 
 import pytest
 
-from headgate import AsyncLimiter, Decision, InvalidUse, Lease, Limiter, ManualClock, MemoryStore, StoreOutage
+from headgate import (
+    AsyncLimiter,
+    Decision,
+    InvalidUse,
+    Lease,
+    Limiter,
+    ManualClock,
+    MemoryStore,
+    StoreOutage,
+    StoreTimeout,
+)
 from headgate.limiter import limiters
 from headgate.observer import Observer, attach
-from tests.limiter.bench import Bench, ask, told
+from tests.limiter.bench import Bench, FailingStore, ask, told
 from tests.servers import PATIENCE
 
 
@@ -69,6 +79,7 @@ def test_an_observer_leaves_the_fast_path_the_fast_path(notes: Notes, monkeypatc
     told_of: list[Decision] = []
     heard = Limiter("2/hour", store=MemoryStore(ManualClock()), on_decision=told_of.append)
     monkeypatch.setattr(limiters, "drive", None)
+    monkeypatch.setattr(MemoryStore, "decide", None)
     for one in (limiter, heard):
         assert [bool(one.try_acquire("k")) for _ in range(3)] == [True, True, False]
     assert (len(notes.decisions), len(told_of)) == (6, 3)
@@ -90,33 +101,9 @@ async def test_denials_from_memory_and_leased_tokens_are_told_as_such(
     assert ("lease", True) in notes.sources
 
 
-class Failing:
-    """A store that fails when it is told to."""
-
-    timeout = 1.0
-
-    def __init__(self) -> None:
-        self.store = MemoryStore(ManualClock())
-        self.is_down = False
-
-    def decide(self, groups: Any) -> Any:
-        if self.is_down:
-            raise StoreOutage("there", "it is down")
-        return self.store.decide(groups)
-
-    async def decide_async(self, groups: Any) -> Any:
-        return self.decide(groups)
-
-    def close(self) -> None:
-        pass
-
-    async def aclose(self) -> None:
-        pass
-
-
 @pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
 async def test_an_outage_is_told_when_it_begins_and_when_it_is_over(kind: Any, notes: Notes) -> None:
-    store = Failing()
+    store = FailingStore()
     limiter, other = kind("9/hour", store=store, name="api"), kind("9/hour", store=store, name="other")
     for store.is_down in (False, True, True, False, False):
         await ask(limiter, "k")
@@ -127,14 +114,14 @@ async def test_an_outage_is_told_when_it_begins_and_when_it_is_over(kind: Any, n
         ("store", True),
         ("store", True),
     ]
-    assert notes.others == [("began", "api", StoreOutage), ("ended", "api")]
+    assert notes.others == [("began", "api", StoreTimeout), ("ended", "api")]
     store.is_down = True
     await ask(other, "k")
-    assert notes.others[2:] == [("began", "other", StoreOutage)]
+    assert notes.others[2:] == [("began", "other", StoreTimeout)]
 
 
 def test_a_counterpart_hears_that_an_outage_is_over() -> None:
-    store = Failing()
+    store = FailingStore()
     limiter = Limiter("9/hour", store=store)
     other = limiter._counterpart(Limiter)
     store.is_down = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -18,46 +17,16 @@ from headgate import (
     InvalidUse,
     Limiter,
     LimitExceeded,
-    ManualClock,
-    MemoryStore,
     Store,
     StoreOutage,
-    StoreTimeout,
     StoreUnavailable,
 )
-from headgate.hits import Group
 from headgate.limiter.outage import OutageRule
 from headgate.limiter.policy import Policy
+from tests.limiter.bench import FailingStore
 from tests.servers import soon
 
 GROUP = Policy("5/minute", "api").group("k")
-
-
-class FailingStore:
-    """A store that fails while it is told to, and else is the memory store."""
-
-    timeout = 0.25
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.memory = MemoryStore(self.clock)
-        self.is_down = False
-        self.asked = 0
-
-    def decide(self, groups: Sequence[Group], /) -> list[Decision]:
-        self.asked += 1
-        if self.is_down:
-            raise StoreTimeout("redis://somewhere:1/0", "no answer within 0.25 s")
-        return self.memory.decide(groups)
-
-    async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
-        return self.decide(groups)
-
-    def close(self) -> None:
-        self.memory.close()
-
-    async def aclose(self) -> None:
-        self.close()
 
 
 @pytest.fixture

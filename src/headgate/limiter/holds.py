@@ -19,7 +19,7 @@ import weakref
 from collections import deque
 from collections.abc import Awaitable, Callable
 from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Generic, Protocol, Self, TypeVar
 
 from headgate.decision import Decision
 from headgate.errors import InvalidUse, StoreOutage
@@ -29,6 +29,9 @@ from headgate.plans.groups import renew_groups
 from headgate.runtime.daemons import Daemon
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.loops import running_loop
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 logger = logging.getLogger("headgate")
 
@@ -106,15 +109,15 @@ class Renews(Protocol):
         """Renew no more."""
 
 
-class Holding(contextlib.ContextDecorator):
-    """A block that waits for its turn and holds slots, of a blocking limiter.
+class _Block(Generic[A, R]):
+    """The common part of blocks that wait for their turn and hold slots.
 
     :param acquire: waits for the turn.
     :param renewer: renews the slots meanwhile.
     :param release: gives the slots of a decision back.
     """
 
-    def __init__(self, acquire: Callable[[], Decision], renewer: Renews, release: Callable[[Decision], None]) -> None:
+    def __init__(self, acquire: Callable[[], A], renewer: Renews, release: Callable[[Decision], R]) -> None:
         self._acquire = acquire
         self._renewer = renewer
         self._release = release
@@ -123,14 +126,26 @@ class Holding(contextlib.ContextDecorator):
     def _recreate_cm(self) -> Self:
         return type(self)(self._acquire, self._renewer, self._release)
 
-    def __enter__(self) -> Hold:
-        _check_unused(self._held)
-        hold = Hold(self._acquire())
-        groups = renew_groups(hold.decision)
+    def _hold(self, decision: Decision) -> Hold:
+        """Hold the slots of a decision from now on."""
+        hold = Hold(decision)
+        groups = renew_groups(decision)
         if groups:
             self._held = Held(hold, groups)
             self._renewer.add(self._held)
         return hold
+
+    def _check_unused(self) -> None:
+        if self._held is not None:
+            raise InvalidUse("this block holds a slot already: call hold() for each block")
+
+
+class Holding(_Block[Decision, None], contextlib.ContextDecorator):
+    """A block of a blocking limiter."""
+
+    def __enter__(self) -> Hold:
+        self._check_unused()
+        return self._hold(self._acquire())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -141,31 +156,12 @@ class Holding(contextlib.ContextDecorator):
             self._release(held.hold.decision)
 
 
-class AsyncHolding(contextlib.AsyncContextDecorator):
-    """As `Holding`, of an asyncio limiter."""
-
-    def __init__(
-        self,
-        acquire: Callable[[], Awaitable[Decision]],
-        renewer: Renews,
-        release: Callable[[Decision], Awaitable[None]],
-    ) -> None:
-        self._acquire = acquire
-        self._renewer = renewer
-        self._release = release
-        self._held: Held | None = None
-
-    def _recreate_cm(self) -> Self:
-        return type(self)(self._acquire, self._renewer, self._release)
+class AsyncHolding(_Block[Awaitable[Decision], Awaitable[None]], contextlib.AsyncContextDecorator):
+    """A block of an asyncio limiter."""
 
     async def __aenter__(self) -> Hold:
-        _check_unused(self._held)
-        hold = Hold(await self._acquire())
-        groups = renew_groups(hold.decision)
-        if groups:
-            self._held = Held(hold, groups)
-            self._renewer.add(self._held)
-        return hold
+        self._check_unused()
+        return self._hold(await self._acquire())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -286,11 +282,6 @@ class Renewer:
             told = [next(answers) for _ in held.groups]
             if not held.is_over:  # released meanwhile: of course it is not held any more
                 held.hold.told(told)
-
-
-def _check_unused(held: Held | None) -> None:
-    if held is not None:
-        raise InvalidUse("this block holds a slot already: call hold() for each block")
 
 
 def _living(reference: weakref.ref[Held]) -> Held | None:

@@ -68,7 +68,7 @@ class Policy:
     ) -> None:
         if name is not None:
             check_key(name)
-        tiers, parsed, names = _named(limits, name)
+        as_given, tiers, parsed, names = _named(limits, name)
         if is_leased:
             parsed = tuple(limit.leased() for limit in parsed)
         if not 1 <= len(parsed) <= MAX_LIMITS:
@@ -81,13 +81,7 @@ class Policy:
             is_tiered=isinstance(limits, Mapping),
             is_single=len(parsed) == 1 and not isinstance(limits, Mapping),
             has_slots=any(isinstance(limit, Concurrency) for limit in parsed),
-            as_given=(
-                dict(zip(tiers, parsed, strict=True))
-                if isinstance(limits, Mapping)
-                else parsed[0]
-                if isinstance(limits, (str, Limit))
-                else list(parsed)
-            ),
+            as_given=as_given,
             name=name or names[0],
             on_outage=on_outage,
             _is_leased=is_leased,
@@ -218,19 +212,19 @@ def wait_bound_us(timeout: float | None) -> int:
     return MAX_SPAN_US if timeout >= MAX_SPAN_US // 1_000_000 else int(timeout * 1_000_000)
 
 
-def _named(limits: Limits, name: str | None) -> tuple[tuple[str, ...], tuple[Limit, ...], tuple[str, ...]]:
-    """The tiers, if there are any, the limits, and the names of these."""
+def _named(limits: Limits, name: str | None) -> tuple[Limits, tuple[str, ...], tuple[Limit, ...], tuple[str, ...]]:
+    """The limits as they are given, but read; the tiers, if there are any; all limits; and their names."""
     if isinstance(limits, Mapping):
-        tiers = tuple(map(check_key, limits))
-        parsed = tuple(map(parse_limit, limits.values()))
-        named = zip(tiers, parsed, strict=True)
-        return tiers, parsed, tuple(_join(name, tier) if name else f"{tier}={limit}" for tier, limit in named)
+        tiers = {check_key(tier): limit for tier, limit in limits.items()}
+        read = {tier: parse_limit(limit) for tier, limit in tiers.items()}
+        names = (_join(name, tier) if name else f"{tier}={limit}" for tier, limit in read.items())
+        return read, tuple(read), tuple(read.values()), tuple(names)
     if isinstance(limits, (str, Limit)):
         limit = parse_limit(limits)
-        return (), (limit,), (name or str(limit),)
+        return limit, (), (limit,), (name or str(limit),)
     if isinstance(limits, Sequence):
-        parsed = tuple(map(parse_limit, limits))
-        return (), parsed, tuple(_join(name, limit.label) if name else str(limit) for limit in parsed)
+        parsed = [parse_limit(limit) for limit in limits]
+        return parsed, (), tuple(parsed), tuple(_join(name, limit.label) if name else str(limit) for limit in parsed)
     raise LimitSyntaxError(repr(limits), 0, f"a limit is a text or a Limit, not {type(limits).__name__}")
 
 

@@ -17,6 +17,8 @@ from headgate import observer
 from headgate.limiter.holds import AsyncRenewer, Renewer, Renews
 from headgate.stores.contract import Store
 
+T = TypeVar("T")
+
 
 class Port:
     """The surroundings of a limiter's plans: by default, its store and the time that really passes."""
@@ -50,7 +52,6 @@ class Port:
         return (time.monotonic_ns() - started_ns) // 1_000
 
 
-T = TypeVar("T")
 _users: Final[dict[int, tuple[weakref.ref[Any], Callable[[Any], None], object]]] = {}
 """Those that live, by their identities, with what connects each, and what each heeds."""
 _replacements: Final[list[Callable[[Store], Port]]] = []

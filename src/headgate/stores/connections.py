@@ -14,8 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.runtime.forks import begin_afresh_in_child
+
+
+def overdue(name: str, timeout_s: float) -> StoreOutage:
+    """The outage of a call that got no answer in time. `name` is the server's, without its password."""
+    return StoreTimeout(name, f"no answer within {timeout_s:g} s: is the server up and near?")
 
 
 class BlockingConnection(Protocol):

@@ -24,7 +24,8 @@ from redis.client import Pipeline, PubSub
 from redis.cluster import ClusterPipeline, RedisCluster
 from redis.retry import Retry
 
-from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable, StoreURLError
+from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable, StoreURLError
+from headgate.stores.connections import overdue
 from headgate.stores.redis import library
 from headgate.stores.redis.address import describe, translate
 from headgate.stores.redis.connections import LoopConnection, PublicConnection, SocketConnection
@@ -144,10 +145,6 @@ class Connector:
             await connection.connect()
         return LoopConnection(connection, self.outage)
 
-    def overdue(self) -> StoreOutage:
-        """The outage of a call that got no answer in time."""
-        return StoreTimeout(self.name, f"no answer within {self.timeout_s:g} s: is the server up and near?")
-
     def refused(self, text: str) -> StoreOutage:
         """The outage of a call that the server answered with an error."""
         if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
@@ -164,7 +161,7 @@ class Connector:
         """The outage that an error on connecting, sending or receiving means."""
         text = str(error)
         if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
-            return self.overdue()
+            return overdue(self.name, self.timeout_s)
         if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
             return self.refused("NOAUTH")
         if "DB index" in text:

@@ -12,10 +12,11 @@ from typing import Any, Final, Protocol
 from headgate.batching import Arrive, AsyncCoalescer, GiveBack, ThreadCoalescer
 from headgate.breaker import Circuit, State
 from headgate.decision import Answer, Decision
-from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, SingleHit
 from headgate.observer import BreakerState, attached, tell
 from headgate.runtime.loops import PerLoop, running_loop
+from headgate.stores.connections import overdue
 from headgate.stores.remote.terms import Terms
 
 logger = logging.getLogger("headgate")
@@ -308,7 +309,7 @@ class Endpoint:
 
     def overdue(self) -> StoreOutage:
         """The outage of a call that got no answer in time."""
-        return StoreTimeout(self.name, f"no answer within {self.timeout_s:g} s: is the server up and near?")
+        return overdue(self.name, self.timeout_s)
 
     def endpoints(self) -> Iterable[Endpoint]:
         """As `Servers`."""
