@@ -293,7 +293,8 @@ async def test_while_the_breaker_is_open_nobody_asks_and_nobody_waits(ask: Ask) 
     clock = by_a_clock(store)
     store.server.gate.clear()
     while store.server.circuit.state.is_closed:
-        assert isinstance(await outage_of(ask(store)), StoreTimeout)
+        # Who gives up at the deadline may be told before the failure is counted: the next call may be refused already.
+        assert isinstance(await outage_of(ask(store)), StoreTimeout | StoreUnavailable)
     asked = len(store.server.batches)
     clock.advance(seconds=0.25)
     for _ in range(50):
