@@ -217,14 +217,14 @@ def _named(limits: Limits, name: str | None) -> tuple[Limits, tuple[str, ...], t
     if isinstance(limits, Mapping):
         tiers = {check_key(tier): limit for tier, limit in limits.items()}
         read = {tier: parse_limit(limit) for tier, limit in tiers.items()}
-        names = (_join(name, tier) if name else f"{tier}={limit}" for tier, limit in read.items())
+        names = (joined(name, tier) if name else f"{tier}={limit}" for tier, limit in read.items())
         return read, tuple(read), tuple(read.values()), tuple(names)
     if isinstance(limits, (str, Limit)):
         limit = parse_limit(limits)
         return limit, (), (limit,), (name or str(limit),)
     if isinstance(limits, Sequence):
         parsed = [parse_limit(limit) for limit in limits]
-        return parsed, (), tuple(parsed), tuple(_join(name, limit.label) if name else str(limit) for limit in parsed)
+        return parsed, (), tuple(parsed), tuple(joined(name, limit.label) if name else str(limit) for limit in parsed)
     raise LimitSyntaxError(repr(limits), 0, f"a limit is a text or a Limit, not {type(limits).__name__}")
 
 
@@ -241,7 +241,7 @@ def _holder(limit: Limit) -> str:
     return f"{secrets.token_hex(8)}.{limit.period_us}"
 
 
-def _join(name: str, part: str) -> str:
+def joined(name: str, part: str) -> str:
     """A limiter's name and a part's, so that no other two come to the same."""
     return ".".join(text.replace("%", "%25").replace(".", "%2E") for text in (name, part))
 

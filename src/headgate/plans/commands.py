@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 from headgate.hits import Group
 
@@ -29,4 +30,12 @@ class Pause(NamedTuple):
     duration_us: int
 
 
+class Call(NamedTuple):
+    """Call a function, and await what it returns where that is to be awaited. The reply is its result."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...] = ()
+
+
 Command = Ask | Pause
+"""The commands of the limiters' plans."""

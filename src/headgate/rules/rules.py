@@ -1,0 +1,86 @@
+"""The rules of an app, and those of them that a request meets."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from headgate.errors import InvalidUse
+from headgate.identity import Identity
+from headgate.rules.matching import compiled, plain_path
+from headgate.rules.rule import Rule
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class Rules:
+    """Rules, and what goes for all of them. Immutable; safe to share.
+
+    :param rules: in the order in which they are asked and listed.
+    :param identity: whose share a request takes where its rule does not say.
+    :param exempt: patterns of paths that meet no rule, such as `/health`.
+    :param allow: networks of callers who meet no rule.
+    :param deny: networks of callers who are refused, with 403.
+    :raises InvalidUse: if something does not fit, or two different rules have one name.
+    """
+
+    def __init__(
+        self,
+        rules: Iterable[Rule] = (),
+        *,
+        identity: Identity | None = None,
+        exempt: Sequence[str] = (),
+        allow: Sequence[str] = (),
+        deny: Sequence[str] = (),
+    ) -> None:
+        self.all: Final = tuple(rules)
+        self.identity: Final = identity or Identity("ip")
+        self.exempt: Final = tuple(exempt)
+        self.allow: Final = _networks(allow)
+        self.deny: Final = _networks(deny)
+        known: dict[str, Rule] = {}
+        for rule in self.all:
+            if known.setdefault(rule.name, rule) is not rule:
+                raise InvalidUse(f"two rules are called {rule.name!r}: put all their paths into one, or rename one")
+        self._exempt = [compiled(pattern) for pattern in exempt]
+        self._patterns = [
+            (rule, [compiled(pattern) for pattern in rule.paths], _methods(rule.methods)) for rule in self.all
+        ]
+
+    def is_exempt(self, path: str) -> bool:
+        """Do requests of this path meet no rule?"""
+        return bool(self._exempt) and _matches(self._exempt, plain_path(path))
+
+    def of(self, path: str, methods: Sequence[str], *, has_own: bool = False) -> tuple[Rule, ...]:
+        """The rules that a request meets, in order.
+
+        :param methods: its method, and those by which it says that it is to be taken for another.
+        :param has_own: has its route rules of its own? Then those for all others are left out.
+        """
+        path = plain_path(path)
+        return tuple(
+            [
+                rule
+                for rule, patterns, allowed in self._patterns
+                if (not patterns or _matches(patterns, path))
+                and (not allowed or any(method in allowed for method in methods))
+                and not (has_own and rule.is_default)
+            ]
+        )
+
+
+def _matches(patterns: list[re.Pattern[str]], path: str) -> bool:
+    return any(pattern.fullmatch(path) for pattern in patterns)
+
+
+def _methods(methods: Sequence[str]) -> frozenset[str]:
+    return frozenset(methods) | ({"HEAD"} if "GET" in methods else frozenset())
+
+
+def _networks(networks: Sequence[str]) -> tuple[Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(network, strict=False) for network in networks)
+    except ValueError as error:
+        raise InvalidUse(f"a network is written as 10.0.0.0/8 or 2001:db8::/32: {error}") from None

@@ -1,0 +1,121 @@
+"""The rate limits of an app, framework aside: how they are made, from code or from a file, and what is done with them.
+
+Each framework's `RateLimits` is one of these, with the framework's own ways to install it and to limit a route. This
+module must not know a framework.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Final, Generic, NamedTuple
+
+from headgate.errors import InvalidUse
+from headgate.identity import Identity
+from headgate.limiter.limiters import AsyncLimiter, Limiter
+from headgate.limits import Limit
+from headgate.rules import Rule, Rules
+from headgate.stores.contract import Store
+from headgate.web.core import L, WebLimiter
+from headgate.web.headers import HeaderStyle
+
+OnDenied = Callable[[Any, Any], Any]
+"""Answers a refused request in the user's own way: by the framework's request and the decision that denied, a response
+of the framework's."""
+
+
+class RouteEntry(NamedTuple):
+    """One route of an app, as an audit lists it."""
+
+    path: str
+    """Its template, mounts included."""
+    methods: tuple[str, ...]
+    endpoint: str
+    """The name of what answers."""
+    rules: tuple[Rule, ...]
+    """The rules that its requests meet, its own and the app's."""
+    is_exempt: bool = False
+    """Has somebody said that it is to meet none?"""
+
+
+installed: Final[weakref.WeakKeyDictionary[Any, AppLimits[Any]]] = weakref.WeakKeyDictionary()
+"""The limits of each app that has some."""
+
+
+class AppLimits(Generic[L]):
+    """The rate limits of one app. Safe to share between threads, tasks and event loops.
+
+    :param rules: limits, as text or object, for the routes without rules of their own; and `Rule`s.
+    :param store: where the state lives: a URL or a `Store`.
+    :param identity: whose share a request takes: an `Identity`, or the names of its sources.
+    :param exempt: patterns of paths that meet no rule.
+    :param allow: networks of callers who meet no rule.
+    :param deny: networks of callers who are refused.
+    :param headers: the generation of headers that clients are told by, or several; None for none.
+    :param on_denied: answers a refused request: a function of the framework's request and the decision.
+    :param name: the app's name in the store.
+    :raises LimitError, StoreURLError, InvalidUse, MissingExtra: as limiters do, or if something else does not fit.
+    """
+
+    kind: ClassVar[Any]
+    """The limiters of the framework."""
+
+    def __init__(
+        self,
+        *rules: str | Limit | Rule | L,
+        store: str | Store = "memory://",
+        identity: Identity | str | Sequence[str] = "ip",
+        exempt: Sequence[str] = (),
+        allow: Sequence[str] = (),
+        deny: Sequence[str] = (),
+        headers: HeaderStyle | Sequence[HeaderStyle] | None = "draft-11",
+        on_denied: OnDenied | None = None,
+        name: str = "web",
+    ) -> None:
+        if isinstance(identity, str):
+            identity = Identity(identity)
+        elif not isinstance(identity, Identity):
+            identity = Identity(*identity)
+        found = Rules(self._rules(rules), identity=identity, exempt=exempt, allow=allow, deny=deny)
+        self.headers: Final = (headers,) if isinstance(headers, str) else tuple(headers or ())
+        self.on_denied: Final = on_denied
+        self.limiter: Final[WebLimiter[L]] = WebLimiter(self.kind, found, store=store, name=name)
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the app. Those that are set take effect with the next request, and the state stays."""
+        return self.limiter.rules
+
+    @rules.setter
+    def rules(self, rules: Rules) -> None:
+        self.limiter.rules = rules
+
+    def own_rule(self, limit: Any, options: dict[str, Any]) -> Rule:
+        """The rule of a route, of what its decorator or dependency was given.
+
+        :raises InvalidUse: if it does not fit the framework.
+        """
+        rule = _rule(limit, options)
+        self.limiter.check(rule)
+        return rule
+
+    def routes(self, app: Any) -> Iterable[RouteEntry]:
+        """The routes of an app, with the rules that each meets."""
+        raise NotImplementedError
+
+    def _rules(self, given: Sequence[Any]) -> list[Rule]:
+        limits = [one for one in given if not isinstance(one, (Rule, Limiter, AsyncLimiter))]
+        rules = [one for one in given if isinstance(one, Rule)]
+        limiters = [Rule(limiter=one, is_default=True) for one in given if isinstance(one, (Limiter, AsyncLimiter))]
+        defaults = [Rule(limits, name="default", is_default=True)] if limits else []
+        return [*defaults, *limiters, *rules]
+
+
+def _rule(limit: Any, options: dict[str, Any]) -> Rule:
+    if isinstance(limit, Rule):
+        if options:
+            raise InvalidUse(f"{', '.join(options)}: give that to the Rule itself")
+        return limit
+    if isinstance(limit, (Limiter, AsyncLimiter)):
+        return Rule(limiter=limit, **options)
+    return Rule(limit, **options)
