@@ -140,7 +140,7 @@ class WebLimiter(Generic[L]):
                 cost = rule.cost
                 cost = cost.get(name, 1) if isinstance(cost, Mapping) else cost
                 costs.append((yield Call(cost, (request.native,))) if callable(cost) else cost)
-                if rule.tiers:
+                if rule.tiers and rule.tier is not None:
                     tier = yield Call(rule.tier, (request.native,))
                     limit = rule.tiers.get(tier) if tier is not None else None
                     if limit is not None:

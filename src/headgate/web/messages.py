@@ -6,7 +6,7 @@ not know any framework, nor what is asked of these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 
@@ -30,8 +30,10 @@ class WebRequest(Protocol):
         """The address of the other end of the connection, as the server says it; None for a Unix socket."""
 
     @property
-    def user(self) -> str | None:
-        """The user that the framework has authenticated, by a text that tells them apart; None if there is none."""
+    def user(self) -> str | Awaitable[str | None] | None:
+        """The user that the framework has authenticated, by a text that tells them apart; None if there is none. To be
+        awaited where the framework has to ask for it.
+        """
 
     @property
     def native(self) -> Any:
