@@ -24,7 +24,7 @@ Source = str | KeyFunction
 class Identity:
     """The sources that are asked who a caller is, in order. Immutable; safe to share."""
 
-    def __init__(self, *sources: Source) -> None:
+    def __init__(self, *sources: Source, like: Identity | None = None) -> None:
         self.sources = sources or ("ip",)
 
     def of(self, request: WebRequest) -> Plan[Call, str]:

@@ -12,7 +12,6 @@ from typing import Any, Final, Literal
 
 from headgate.errors import InvalidUse
 from headgate.identity import Identity, KeyFunction
-from headgate.keys import check_key
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
 from headgate.limits.grammar import parse_limit
@@ -44,7 +43,8 @@ class Rule:
     """One limit, several, or several with names; a request spends in all of them or in none."""
     name: str = ""
     """The rule's name: part of where its state lives, and what clients, logs and metrics call it. Rules of one name are
-    one rule in several places, and share their limits. By default, it comes of the limits."""
+    one rule in several places, and share their limits. Without one, a rule of an app is called by its limits, and one
+    of a route by the route."""
     paths: Sequence[str] = ()
     """The paths that it is about (see `matching.py`); none for all."""
     methods: Sequence[str] = ()
@@ -85,26 +85,29 @@ class Rule:
     def __post_init__(self) -> None:
         if (self.limiter is None) == (not self.limits):
             raise InvalidUse("a rule has limits, or a limiter that has them: to let everything through, leave it out")
-        named = self.named_limits()
-        name = self.name or "+".join(str(limit) for limit in named.values())
+        self.named_limits()
         set_ = object.__setattr__
         if self.name and not _NAME.fullmatch(self.name):
             raise InvalidUse(
                 f"a rule's name is of letters, digits, '_', '-' and '/', at most 64 of them, not {self.name!r}"
             )
-        set_(self, "name", check_key(name))
         for what in ("paths", "methods"):
             given = getattr(self, what)
             set_(self, what, (given,) if isinstance(given, str) else tuple(given))
         set_(self, "methods", tuple(method.upper() for method in self.methods))
         if self.tiers and self.tier is None:
             raise InvalidUse(
-                f"rule {name!r} has tiers, and nothing that tells a caller's: give it tier=..., a function"
+                f"rule {self.title!r} has tiers, and nothing that tells a caller's: give it tier=..., a function"
             )
         if not 0 <= self.wait <= 3600:
-            raise InvalidUse(f"rule {name!r} may let requests wait for 0 to 3600 seconds, not {self.wait!r}")
+            raise InvalidUse(f"rule {self.title!r} may let requests wait for 0 to 3600 seconds, not {self.wait!r}")
         if self.on_outage not in ("open", "closed"):
-            raise InvalidUse(f"on_outage of rule {name!r} is 'open' or 'closed', not {self.on_outage!r}")
+            raise InvalidUse(f"on_outage of rule {self.title!r} is 'open' or 'closed', not {self.on_outage!r}")
+
+    @property
+    def title(self) -> str:
+        """Its name, or else its limits."""
+        return self.name or "+".join(str(limit) for limit in self.named_limits().values())
 
     def named_limits(self) -> dict[str, Limit]:
         """The limits by the names of their parts; one limit without a name is called the empty text."""
@@ -117,3 +120,12 @@ class Rule:
             return {"": parse_limit(self.limits)}
         limits = [parse_limit(limit) for limit in self.limits]
         return {"": limits[0]} if len(limits) == 1 else {limit.label: limit for limit in limits}
+
+    def limits_of_tiers(self, part: str) -> dict[str, Limit]:
+        """The limits of one of its parts, by the tiers that have their own."""
+        limits = {}
+        for tier, given in self.tiers.items():
+            own = given.get(part) if isinstance(given, Mapping) else given
+            if own is not None:
+                limits[tier] = parse_limit(own)
+        return limits

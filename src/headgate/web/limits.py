@@ -6,6 +6,7 @@ module must not know a framework.
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, Generic, NamedTuple
@@ -91,11 +92,14 @@ class AppLimits(Generic[L]):
         self.limiter.rules = rules
 
     def own_rule(self, limit: Any, options: dict[str, Any]) -> Rule:
-        """The rule of a route, of what its decorator or dependency was given.
+        """The rule of a route, of what its decorator or dependency was given. One without a name gives each route that
+        has it a share of its own; of one name, all routes have one together.
 
         :raises InvalidUse: if it does not fit the framework.
         """
         rule = _rule(limit, options)
+        if not rule.name and rule.limiter is None:
+            rule = dataclasses.replace(rule, is_per_route=True)
         self.limiter.check(rule)
         return rule
 

@@ -23,7 +23,9 @@ class WebRequest(Protocol):
 
     @property
     def route(self) -> str | None:
-        """The template of the route, such as `/users/{id}`, as the framework writes it; None where it is not known."""
+        """A text that tells the route from all others: its template as the framework writes it, with its methods where
+        it has some, such as `GET /users/{id}`; None where it is not known.
+        """
 
     @property
     def peer(self) -> str | None:
