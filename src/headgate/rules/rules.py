@@ -48,7 +48,8 @@ class Rules:
         self._patterns = [
             (rule, [compiled(pattern) for pattern in rule.paths], _methods(rule.methods)) for rule in self.all
         ]
-        self._are_for_all = not any(rule.paths or rule.methods for rule in self.all)
+        self.is_same_for_all: Final = not any(rule.paths or rule.methods for rule in self.all)
+        """Does each request meet the same rules, whatever its path and method?"""
         self._others = tuple([rule for rule in self.all if not rule.is_default])
 
     def is_exempt(self, path: str) -> bool:
@@ -61,7 +62,7 @@ class Rules:
         :param methods: its method, and those by which it says that it is to be taken for another.
         :param has_own: has its route rules of its own? Then those for all others are left out.
         """
-        if self._are_for_all:
+        if self.is_same_for_all:
             return self._others if has_own else self.all
         path = plain_path(path)
         return tuple(

@@ -53,6 +53,11 @@ class Admission:
         return self.refusal is None
 
     @property
+    def is_unfinished(self) -> bool:
+        """Is something left to do when the request has been answered, by its response?"""
+        return bool(self.slots) or any([verdict.part.is_settled for verdict in self.verdicts])
+
+    @property
     def binding(self) -> Verdict | None:
         """The verdict that denied, or else the one of which the least share is left; None if nothing was asked."""
         verdicts = self.verdicts

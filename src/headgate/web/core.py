@@ -149,7 +149,8 @@ class WebLimiter(Generic[L]):
             if rules.allow or rules.deny:
                 self._look_at_network(admission, rules)
             if not admission.is_exempt and admission.refusal is None:
-                of_app = rules.of(request.path, _methods(request), has_own=has_own or bool(own))
+                methods = () if rules.is_same_for_all else _methods(request)
+                of_app = rules.of(request.path, methods, has_own=has_own or bool(own))
                 met = (*of_app, *own) if own else of_app
         if admission.is_exempt or admission.refusal is not None or not met:
             return admission
