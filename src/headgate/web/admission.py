@@ -55,7 +55,7 @@ class Admission:
     @property
     def is_unfinished(self) -> bool:
         """Is something left to do when the request has been answered, by its response?"""
-        return bool(self.slots) or any([verdict.part.is_settled for verdict in self.verdicts])
+        return bool(self.slots) or any(verdict.part.is_settled for verdict in self.verdicts)
 
     @property
     def binding(self) -> Verdict | None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from headgate.limiter.policy import joined
 from headgate.limits import Concurrency, Limit
 from headgate.rules import Rule
+from headgate.rules.durations import seconds_of
 from headgate.stores.contract import Store
 
 
@@ -68,7 +69,7 @@ class Maker:
         together: dict[object, list[Rule]] = {}
         for rule in dict.fromkeys(rules):
             is_alone = rule.is_shadow or rule.limiter is not None
-            together.setdefault(rule if is_alone else (rule.wait, rule.on_outage), []).append(rule)
+            together.setdefault(rule if is_alone else (seconds_of(rule.wait), rule.on_outage), []).append(rule)
         parts = [self._part(alike, route) for alike in together.values()]
         return tuple(sorted(parts, key=lambda part: (part.is_shadow, part.wait)))
 
@@ -97,7 +98,7 @@ class Maker:
             tuple(limits),
             tuple(members),
             has_one_key=not others or first.limiter is not None,
-            wait=first.wait,
+            wait=seconds_of(first.wait),
             is_shadow=first.is_shadow,
             has_slots=any(isinstance(limit, Concurrency) for limit in limits.values()),
             is_settled=any(rule.charge_when or rule.actual_cost for rule in rules),
