@@ -89,8 +89,10 @@ class WebLimiter(Generic[L]):
         self.kind: Final[Any] = kind
         self.name: Final = name
         self._share = None
+        given = {option: value for option, value in options.items() if value is not None}
+        if given and isinstance(store, Store):
+            raise InvalidUse(f"{', '.join(given)} goes with a store URL: give it to the store object itself")
         if not isinstance(store, Store):
-            given = {option: value for option, value in options.items() if value is not None}
             self._share = share_store(store, asks_in_loops=kind is AsyncLimiter, **given)
             store = self._share.store
         self.store: Final[Store] = store

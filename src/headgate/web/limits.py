@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Final, Generic, NamedTuple
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple
 
+from headgate.breaker import Breaker
 from headgate.errors import InvalidUse
 from headgate.identity import Identity
 from headgate.limiter.limiters import AsyncLimiter, Limiter
@@ -55,6 +56,8 @@ class AppLimits(Generic[L]):
     :param headers: the generation of headers that clients are told by, or several; None for none.
     :param on_denied: answers a refused request: a function of the framework's request and the decision.
     :param name: the app's name in the store.
+    :param timeout: of a store that is given as the URL of a server, as for limiters; likewise `prefix`,
+        `remember_denials` and `breaker`.
     :raises LimitError, StoreURLError, InvalidUse, MissingExtra: as limiters do, or if something else does not fit.
     """
 
@@ -72,6 +75,10 @@ class AppLimits(Generic[L]):
         headers: HeaderStyle | Sequence[HeaderStyle] | None = "draft-11",
         on_denied: OnDenied | None = None,
         name: str = "web",
+        timeout: float | None = None,
+        prefix: str | None = None,
+        remember_denials: float | None = None,
+        breaker: Breaker | Literal[False] | None = None,
     ) -> None:
         if isinstance(identity, str):
             identity = Identity(identity)
@@ -80,7 +87,16 @@ class AppLimits(Generic[L]):
         found = Rules(self._rules(rules), identity=identity, exempt=exempt, allow=allow, deny=deny)
         self.headers: Final = (headers,) if isinstance(headers, str) else tuple(headers or ())
         self.on_denied: Final = on_denied
-        self.limiter: Final[WebLimiter[L]] = WebLimiter(self.kind, found, store=store, name=name)
+        self.limiter: Final[WebLimiter[L]] = WebLimiter(
+            self.kind,
+            found,
+            store=store,
+            name=name,
+            timeout=timeout,
+            prefix=prefix,
+            remember_denials=remember_denials,
+            breaker=breaker,
+        )
 
     @property
     def rules(self) -> Rules:
