@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from tests.docs.markdown import ROOT
-from tests.servers import eventually, free_port
+from tests.servers import eventually, free_port, own_valkey
 
 APPS = sorted((ROOT / "examples").glob("*_app.py"))
 """These serve for ever: `test_examples.py` leaves them out."""
@@ -30,7 +30,36 @@ class Served(NamedTuple):
     """The method, the path and the expected status of each."""
 
 
-SERVED: dict[str, Served] = {}
+SERVED: dict[str, Served] = {
+    "fastapi_app": Served(
+        (*UVICORN, "fastapi_app:app"),
+        (
+            ("GET", "/", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login", 429),
+            ("GET", "/reports/1", 200),
+            ("GET", "/reports/2", 200),
+            ("GET", "/reports/3", 429),
+            ("GET", "/admin/users", 200),
+            ("GET", "/admin/users", 429),
+            ("GET", "/health", 200),
+        ),
+    ),
+    "starlette_app": Served(
+        (*UVICORN, "starlette_app:app"),
+        (
+            ("GET", "/", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login", 429),
+            ("GET", "/api/report", 200),
+            ("HEAD", "/api/report", 200),
+            ("GET", "/api/report", 429),
+            ("GET", "/health", 200),
+        ),
+    ),
+}
 """By the name of the example."""
 
 
@@ -63,12 +92,16 @@ def listens(port: int, server: subprocess.Popen[str]) -> bool:
 
 @pytest.mark.parametrize("store", ["memory", "server"])
 @pytest.mark.parametrize("name", sorted(SERVED))
-def test_an_app_answers_over_http(name: str, store: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+def test_an_app_answers_over_http(name: str, store: str) -> None:
     served = SERVED[name]
-    environment = {variable: value for variable, value in os.environ.items() if variable != "REDIS_URL"}
-    if store == "server":
-        request.getfixturevalue("prefix")
-        environment["REDIS_URL"] = request.getfixturevalue("valkey_url")
+    with contextlib.ExitStack() as stack:
+        environment = {variable: value for variable, value in os.environ.items() if variable != "REDIS_URL"}
+        if store == "server":
+            environment["REDIS_URL"] = stack.enter_context(own_valkey()).url
+        serve(name, served, environment)
+
+
+def serve(name: str, served: Served, environment: dict[str, str]) -> None:
     port = free_port()
     command = [sys.executable, "-W", "error", *(word.format(port=port) for word in served.command)]
     server = subprocess.Popen(

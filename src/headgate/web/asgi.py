@@ -148,16 +148,13 @@ class RateLimitMiddleware:
     limits_class: ClassVar[type[RateLimits]] = RateLimits
     """The limits that are made of rules."""
 
-    def __init__(self, app: App, *rules: RateLimits | str | Limit | Rule | AsyncLimiter, **options: Any) -> None:
+    def __init__(self, app: App, /, *rules: RateLimits | str | Limit | Rule | AsyncLimiter, **options: Any) -> None:
         self._app = app
         given = [one for one in rules if isinstance(one, RateLimits)]
-        if given:
-            if len(rules) > 1 or options:
-                raise InvalidUse("the middleware takes a RateLimits, or rules and options to make one, but not both")
-            self.limits: Final = given[0]
-        else:
-            made = [one for one in rules if not isinstance(one, RateLimits)]
-            self.limits = self.limits_class(*made, **options)
+        if given and (len(rules) > 1 or options):
+            raise InvalidUse("the middleware takes a RateLimits, or rules and options to make one, but not both")
+        made = [one for one in rules if not isinstance(one, RateLimits)]
+        self.limits: Final = given[0] if given else self.limits_class(*made, **options)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Decide about a request, and let it through, or answer in its place."""

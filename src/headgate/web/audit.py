@@ -70,7 +70,5 @@ def _request(route: RouteEntry) -> str:
 
 
 def _limits(rule: Any) -> str:
-    limits = " + ".join(
-        f"{part}: {limit}" if part else str(limit) for part, limit in rule.named_limits().items()
-    )
+    limits = " + ".join(f"{part}: {limit}" if part else str(limit) for part, limit in rule.named_limits().items())
     return f"{rule.name}: {limits}" if rule.name else limits
