@@ -36,6 +36,7 @@ from headgate.limits.grammar import parse_limit
 from headgate.observer import Observer
 from headgate.stores import Store
 from headgate.stores.memory import MemoryStore
+from headgate.web.audit import audit
 
 __version__ = "0.1.0"
 
@@ -73,5 +74,6 @@ __all__ = [
     "StoreURLError",
     "StoreUnavailable",
     "TokenBucket",
+    "audit",
     "parse_limit",
 ]
