@@ -161,7 +161,12 @@ async def test_an_app_that_raises_is_settled_as_500() -> None:
         raise LookupError
 
     seen: list[int] = []
-    one = limited(app, Rule("1/minute", charge_when=lambda response: bool(seen.append(response.status_code))))
+
+    def charge(response: Any) -> bool:
+        seen.append(response.status_code)
+        return False
+
+    one = limited(app, Rule("1/minute", charge_when=charge))
     for _ in range(2):
         with pytest.raises(LookupError):
             await call(one)
@@ -175,7 +180,7 @@ async def test_a_client_that_goes_before_there_is_a_response_has_taken_its_place
         started.set()
         await asyncio.Event().wait()
 
-    one = limited(app, Rule("1/minute", charge_when=lambda response: False))
+    one = limited(app, Rule("1/minute", charge_when=lambda _: False))
     task = asyncio.create_task(call(one))
     await started.wait()
     task.cancel()
@@ -227,7 +232,7 @@ async def test_on_denied_answers_with_an_app_or_leaves_it() -> None:
         await send({"type": "http.response.start", "status": 302, "headers": [(b"location", b"/slower")]})
         await send({"type": "http.response.body", "body": b""})
 
-    app = limited(hello, "1/minute", on_denied=lambda scope, decision: own if scope["path"] == "/own" else None)
+    app = limited(hello, "1/minute", on_denied=lambda scope, _: own if scope["path"] == "/own" else None)
     assert await status(app) == 200
     assert await status(app) == 429
     sent = await call(app, "/own")
@@ -237,7 +242,7 @@ async def test_on_denied_answers_with_an_app_or_leaves_it() -> None:
 
 
 async def test_an_answer_of_on_denied_that_is_none_of_asgi_is_refused_with_a_reason() -> None:
-    app = limited(hello, "1/minute", on_denied=lambda scope, decision: "no")
+    app = limited(hello, "1/minute", on_denied=lambda *_: "no")
     await call(app)
     with pytest.raises(InvalidUse, match="returns an app of ASGI"):
         await call(app)

@@ -144,7 +144,7 @@ async def test_apps_that_are_mounted_are_limited_by_the_rules_of_both() -> None:
 async def test_the_parameters_of_a_mount_give_nobody_another_share() -> None:
     app, limits = make()
     inner = FastAPI()
-    inner.get("/own/{tenant}", dependencies=[Depends(limits.limit("2/minute"))])(lambda tenant: "own")
+    inner.get("/own/{tenant}", dependencies=[Depends(limits.limit("2/minute"))])(lambda: "own")
     app.mount("/of/{tenant}", inner)
     assert await statuses(app, "/of/a/own/1", "/of/b/own/1", "/of/c/own/1") == [200, 200, 429]
 
@@ -165,7 +165,7 @@ async def test_a_mounted_app_with_limits_of_its_own_adds_headers_once() -> None:
 
 async def test_whatever_a_route_returns_has_the_headers() -> None:
     app, limits = make()
-    done = []
+    done: list[int] = []
 
     @app.get("/own", dependencies=[Depends(limits.limit("9/minute", name="own"))])
     async def own() -> PlainTextResponse:
@@ -221,13 +221,14 @@ async def test_a_denial_is_the_same_by_the_middleware_and_by_a_dependency() -> N
 
 async def test_the_decision_is_a_dependency() -> None:
     app, limits = make("5/minute")
+    asked, limit = Depends(limits.decision), Depends(limits.limit("10/minute", cost=3))
 
     @app.get("/any")
-    async def any_route(decision: Decision | None = Depends(limits.decision)) -> int | None:
+    async def any_route(decision: Decision | None = asked) -> int | None:
         return None if decision is None else decision.remaining
 
     @app.get("/own")
-    async def own(decision: Decision = Depends(limits.limit("10/minute", cost=3))) -> int:
+    async def own(decision: Decision = limit) -> int:
         return decision.remaining
 
     async with client(app) as http:
@@ -459,3 +460,12 @@ def test_the_audit_sees_the_routes_of_included_routers() -> None:
     assert of_ours == {"/r/a": ["1/minute"], "/r/b": [], "/r/c": ["posts"]}
     with pytest.raises(InvalidUse, match="GET /r/b"):
         headgate.audit(app, strict=True)
+
+
+async def test_a_limited_app_finds_its_routes_wherever_it_is_mounted() -> None:
+    outer, (inner, limits) = FastAPI(), make("9/minute")
+    limit = Depends(limits.limit("1/minute"))
+    inner.get("/{first}/{second}", dependencies=[limit])(lambda: "two")
+    inner.get("/one", dependencies=[limit])(lambda: "one")
+    outer.mount("/of/{tenant}", inner)
+    assert await statuses(outer, "/of/a/one", "/of/a/b/c", "/of/b/one", "/of/b/c/d") == [200, 200, 429, 429]

@@ -144,7 +144,7 @@ async def test_mounts_and_hosts_are_looked_into() -> None:
     app = app_of(
         limits,
         Mount("/a", routes=[Mount("/b", routes=[own])]),
-        Host("api.test", Mount("/c", routes=[own]), name="api"),  # type: ignore[arg-type]  # an app all the same
+        Host("api.test", Mount("/c", routes=[own]), name="api"),
         Mount("/opaque", app=PlainTextResponse("opaque")),
     )
     assert await statuses(app, *["/a/b/own"] * 3) == [200, 200, 429]

@@ -166,7 +166,7 @@ class RateLimitMiddleware:
         if exchange is not None:  # somebody further out ends it
             await self._pass(exchange, scope, receive, send)
             return
-        exchange = scope[EXCHANGE] = Exchange(self.limits.limiter, scope.get("app"), send)
+        exchange = scope[EXCHANGE] = Exchange(self.limits.limiter, scope, send)
         try:
             await self._pass(exchange, scope, receive, exchange.send)
         except BaseException as error:
@@ -181,8 +181,6 @@ class RateLimitMiddleware:
             return
         admission = await limits.decide(scope)
         exchange.decided.append((limits.limiter, admission))
-        if exchange.app is None:
-            exchange.app = scope.get("app")
         app = self._app if admission.is_admitted else await limits.denial(admission)
         await app(scope, receive, send)
 
@@ -216,7 +214,7 @@ class Outermost:
         if scope["type"] not in ("http", "websocket") or EXCHANGE in scope:
             await self._app(scope, receive, send)
             return
-        exchange = scope[EXCHANGE] = Exchange(self._limits.limiter, scope.get("app"), send)
+        exchange = scope[EXCHANGE] = Exchange(self._limits.limiter, scope, send)
         try:
             await self._app(scope, receive, exchange.send)
         except BaseException as error:

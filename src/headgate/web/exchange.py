@@ -36,13 +36,17 @@ _ending: Final[set[asyncio.Task[None]]] = set()
 class Exchange:
     """A request, its decisions and its response. Used by one task at a time."""
 
-    __slots__ = ("_send", "app", "decided", "headers", "is_bare", "limiter", "status")
+    __slots__ = ("_send", "app", "decided", "headers", "is_bare", "limiter", "root_path", "status")
 
-    def __init__(self, limiter: WebLimiter[Any], app: Any, send: Send | None) -> None:
+    def __init__(self, limiter: WebLimiter[Any], scope: Scope, send: Send | None) -> None:
+        """:param send: None if there is no middleware."""
         self.limiter = limiter
         """Renders the headers."""
-        self.app = app
-        """The framework's app that the request met first; None if there is none."""
+        is_known = send is not None and "app" in scope
+        self.app: Any = scope["app"] if is_known else None
+        """The framework's app that the request met first; None if that is not known."""
+        self.root_path: str | None = scope.get("root_path", "") if is_known else None
+        """Where that app is mounted."""
         self._send = send
         self.is_bare = send is None
         """Does nobody add headers, nor end it: is there no middleware?"""

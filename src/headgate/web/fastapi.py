@@ -26,6 +26,8 @@ from headgate.web.exchange import App
 from headgate.web.options import RuleOptions
 from headgate.web.starlette import RULES, OwnLimit, RateLimitExceeded, StarletteLimits
 
+__all__ = ["RateLimitExceeded", "RateLimitMiddleware", "RateLimits", "RouteLimit"]
+
 _REFUSED: Final = {
     "description": "Too Many Requests: come back after the time that `Retry-After` says",
     "headers": {

@@ -148,7 +148,7 @@ class StarletteLimits(asgi.RateLimits):
         scope = connection.scope
         exchange: Exchange | None = scope.get(EXCHANGE)
         if exchange is None:
-            exchange = scope[EXCHANGE] = Exchange(self.limiter, None, None)
+            exchange = scope[EXCHANGE] = Exchange(self.limiter, scope, None)
         if exchange.is_bare:
             for rule in (*self.rules.all, *rules):
                 if rule.charge_when or rule.actual_cost or _holds_slots(rule):
@@ -156,7 +156,7 @@ class StarletteLimits(asgi.RateLimits):
                         f"rule {rule.title!r} has to know how a request ends: install the middleware, init_app(app)"
                     )
         request = self.request_of(scope, connection)
-        request.route = name_in(scope, exchange.app)
+        request.route = name_in(scope, exchange.app, exchange.root_path)
         known = exchange.admission_of(self.limiter)
         admission = await run_async(self.limiter.admit(request, rules, known=known))
         if known is None:

@@ -72,15 +72,17 @@ def every(routes: Iterable[Any], prefix: str = "") -> Iterator[Route]:
             yield Route(f"{prefix}{getattr(inner, 'path', '')}/*", (), getattr(inner, "app", inner), None, False)
 
 
-def name_in(scope: Scope, root: Any) -> str:
+def name_in(scope: Scope, first_app: Any, first_root: str | None) -> str:
     """The name of the route that a request has taken.
 
-    :param root: the app that it met first; None if that is not known.
+    :param first_app: the app that it met first, and
+    :param first_root: where that is mounted; None if they are not known.
     """
-    prefix = scope.get("root_path", "")[len(scope["app_root_path"]) :] if "app_root_path" in scope else ""
-    if prefix and root is not None:  # the mounts by their templates: what is put in for their parameters does not count
-        scope_before = {**scope, "root_path": scope["app_root_path"], "path_params": {}, "fastapi": {}}
-        found = find(root.routes, scope_before)
+    root: str = scope.get("root_path", "")
+    before = scope.get("app_root_path", root) if first_root is None else first_root
+    prefix = root[len(before) :]
+    if prefix and first_app is not None:  # mounts by their templates: whatever the request has put in for parameters
+        found = find(first_app.routes, {**scope, "root_path": before, "path_params": {}, "fastapi": {}})
         if found is not None:
             return found.name
     taken = scope.get("route")
