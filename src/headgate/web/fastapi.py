@@ -8,6 +8,7 @@ def login(): ...
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Final, Unpack
 
 try:
@@ -37,7 +38,15 @@ _REFUSED: Final = {
         },
     },
 }
-"""The refusal in OpenAPI. """
+"""The refusal in OpenAPI."""
+_SIGNATURE: Final = inspect.Signature(
+    [
+        inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
+        for name, kind in (("connection", HTTPConnection), ("response", Response))
+    ]
+)
+"""The parameters of the dependency by their types: not each FastAPI reads the names of types that an object's method
+has for its parameters."""
 
 
 class RouteLimit:
@@ -47,6 +56,7 @@ class RouteLimit:
         self._limits = limits
         self._rule = rule
         setattr(self, RULES, ((limits, rule),))
+        self.__signature__ = _SIGNATURE
 
     async def __call__(self, connection: HTTPConnection, response: Response) -> Decision | None:
         """Ask about a request. None if it meets no rule.
@@ -116,5 +126,8 @@ class RateLimitMiddleware(asgi.RateLimitMiddleware):
     limits_class = RateLimits
 
 
-async def _answer(_: HTTPConnection, error: RateLimitExceeded) -> App:
-    return error.answer
+async def _answer(connection: Any, error: RateLimitExceeded) -> App | None:
+    if connection.scope["type"] == "http":
+        return error.answer
+    await error.answer(connection.scope, connection.receive, connection.send)  # a websocket's handler sends by itself
+    return None

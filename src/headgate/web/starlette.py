@@ -85,12 +85,15 @@ class StarletteLimits(asgi.RateLimits):
             raise InvalidUse("this app has rate limits: give its one RateLimits all rules")
         if app.middleware_stack is not None:
             raise InvalidUse("the app has started: install its rate limits before")
-        app.user_middleware.append(Middleware(RateLimitMiddleware, self))
         build = app.build_middleware_stack
+
+        def limited(app: App) -> App:  # of older versions, a middleware that takes more than its app takes no rules
+            return RateLimitMiddleware(app, self)
 
         def build_with_limits() -> App:
             return Outermost(build(), self)
 
+        app.user_middleware.append(Middleware(limited))
         app.build_middleware_stack = build_with_limits  # type: ignore[method-assign]  # of this app alone
         installed[app] = self
 

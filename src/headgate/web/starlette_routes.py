@@ -81,15 +81,16 @@ def name_in(scope: Scope, first_app: Any, first_root: str | None) -> str:
     root: str = scope.get("root_path", "")
     before = scope.get("app_root_path", root) if first_root is None else first_root
     prefix = root[len(before) :]
-    if prefix and first_app is not None:  # mounts by their templates: whatever the request has put in for parameters
-        found = find(first_app.routes, {**scope, "root_path": before, "path_params": {}, "fastapi": {}})
-        if found is not None:
-            return found.name
     taken = scope.get("route")
     context = (scope.get("fastapi") or {}).get("effective_route_context")
     if context is not None and taken is not None and context.original_route is taken:
         taken = context
-    template = getattr(taken, "path_format", None)
+    template = getattr(taken, "path_format", None)  # older versions of Starlette do not say which route it is
+    if first_app is not None and (prefix or template is None):
+        # Mounts by their templates: whatever the request has put in for parameters.
+        found = find(first_app.routes, {**scope, "root_path": before, "path_params": {}, "fastapi": {}})
+        if found is not None:
+            return found.name
     if template is None:
         endpoint = scope.get("endpoint")
         return f"{getattr(endpoint, '__module__', '?')}.{name_of(endpoint)}"
