@@ -292,7 +292,7 @@ def test_a_request_says_what_the_scope_says() -> None:
         "headers": [(b"X-A", b"1"), (b"x-a", b"2")],
         "client": None,
     }
-    request = AsgiRequest(scope)
+    request = AsgiRequest(scope, lambda native: native)
     assert request.values("x-a") == ["1", "2"]
     assert (request.query("a"), request.query("empty"), request.query("none")) == ("1", "", None)
     assert request.peer is None

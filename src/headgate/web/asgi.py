@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import parse_qs
 
@@ -24,19 +24,23 @@ _log: Final = logging.getLogger("headgate.web")
 class AsgiRequest:
     """A request of ASGI, as rules and identities see it."""
 
-    __slots__ = ("_native", "_scope", "method", "path", "route")
+    __slots__ = ("_native", "_native_of", "_scope", "method", "path", "route")
 
-    def __init__(self, scope: Scope, native: Any = None) -> None:
+    def __init__(self, scope: Scope, native_of: Callable[[Scope], Any]) -> None:
+        """:param native_of: makes the framework's request, when somebody asks for it."""
         self._scope = scope
-        self._native = native
+        self._native_of = native_of
+        self._native: Any = None
         self.method: str = scope.get("method", "GET").upper()  # a websocket is opened by a GET
         self.path = path_within(scope)
         self.route: str | None = None
 
     @property
     def native(self) -> Any:
-        """As `WebRequest.native`: the scope, where there is no framework."""
-        return self._scope if self._native is None else self._native
+        """As `WebRequest.native`."""
+        if self._native is None:
+            self._native = self._native_of(self._scope)
+        return self._native
 
     @property
     def peer(self) -> str | None:
@@ -98,9 +102,9 @@ class RateLimits(AppLimits[AsyncLimiter]):
         """The app behind its limits."""
         return RateLimitMiddleware(app, self)
 
-    def request_of(self, scope: Scope, native: Any = None) -> AsgiRequest:
-        """A request as the rules see it."""
-        return AsgiRequest(scope, native)
+    def native_of(self, scope: Scope) -> Any:
+        """The request that the functions of users are called with: the scope, where there is no framework."""
+        return scope
 
     def find_route(self, scope: Scope) -> FoundRoute | None:
         """The route that a request is going to take; None where it is not known: then it meets all rules."""
@@ -108,7 +112,7 @@ class RateLimits(AppLimits[AsyncLimiter]):
 
     async def decide(self, scope: Scope) -> Admission:
         """Ask the app's rules about a request."""
-        request = self.request_of(scope)
+        request = AsgiRequest(scope, self.native_of)
         has_own = is_exempt = False
         if self.has_own_routes or self._has_rules_of_routes():
             found = self.find_route(scope)
@@ -164,25 +168,16 @@ class RateLimitMiddleware:
             return
         exchange: Exchange | None = scope.get(EXCHANGE)
         if exchange is not None:  # somebody further out ends it
-            await self._pass(exchange, scope, receive, send)
-            return
-        exchange = scope[EXCHANGE] = Exchange(self.limits.limiter, scope, send)
-        try:
-            await self._pass(exchange, scope, receive, exchange.send)
-        except BaseException as error:
-            await exchange.end(error)
-            raise
-        await exchange.end(None)
-
-    async def _pass(self, exchange: Exchange, scope: Scope, receive: Receive, send: Send) -> None:
-        limits = self.limits
-        if exchange.admission_of(limits.limiter) is not None:  # it is installed twice
-            await self._app(scope, receive, send)
-            return
-        admission = await limits.decide(scope)
-        exchange.decided.append((limits.limiter, admission))
-        app = self._app if admission.is_admitted else await limits.denial(admission)
-        await app(scope, receive, send)
+            limits = self.limits
+            if exchange.decided and exchange.admission_of(limits.limiter) is not None:  # it is installed twice
+                await self._app(scope, receive, send)
+                return
+            admission = await limits.decide(scope)
+            exchange.decided.append((limits.limiter, admission))
+            app = self._app if admission.refusal is None else await limits.denial(admission)
+            await app(scope, receive, send)
+        else:
+            await ending(self, self.limits, scope, receive, send)
 
     def _starting(self, scope: Scope, send: Send) -> Send:
         """As `send`; when the app has started, its routes without a limit are logged."""
@@ -213,11 +208,18 @@ class Outermost:
         """Hand a request on, and see to its response."""
         if scope["type"] not in ("http", "websocket") or EXCHANGE in scope:
             await self._app(scope, receive, send)
-            return
-        exchange = scope[EXCHANGE] = Exchange(self._limits.limiter, scope, send)
-        try:
-            await self._app(scope, receive, exchange.send)
-        except BaseException as error:
+        else:
+            await ending(self._app, self._limits, scope, receive, send)
+
+
+async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, send: Send) -> None:
+    """Hand a request on as an exchange, and bring that to its end."""
+    exchange = scope[EXCHANGE] = Exchange(limits.limiter, scope, send)
+    try:
+        await app(scope, receive, exchange.send)
+    except BaseException as error:
+        if exchange.is_unfinished:
             await exchange.end(error)
-            raise
+        raise
+    if exchange.is_unfinished:
         await exchange.end(None)

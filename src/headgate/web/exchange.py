@@ -7,7 +7,8 @@ So headers are added once, however many have decided. This module must not know 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from headgate.web.admission import Admission, Answer
@@ -54,7 +55,7 @@ class Exchange:
         """The decisions, of each app's limits in the order in which the request met them."""
         self.status: int | None = None
         """The status of the response; None until it begins."""
-        self.headers: list[tuple[bytes, bytes]] = []
+        self.headers: Iterable[tuple[bytes, bytes]] = ()
 
     def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
         """All that some limits have decided; None if they were not asked."""
@@ -80,28 +81,36 @@ class Exchange:
     async def send(self, message: Message) -> None:
         """Send a message of the app; the one that begins its response with header fields."""
         assert self._send is not None
-        kind = message["type"]
         if self.status is None:
+            kind = message["type"]
             if kind in _STATUS_OF:
                 self._begin(message, _STATUS_OF[kind])
             elif kind == "websocket.close":
                 self.status = 403  # the server's answer to a close before the opening
         await self._send(message)
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Is something to be settled or released?"""
+        for _, admission in self.decided:
+            if admission.slots:
+                return True
+            for part, _ in admission.verdicts:
+                if part.is_settled:
+                    return True
+        return False
+
     async def end(self, error: BaseException | None) -> None:
         """Settle and release what the request took. It is done in the end even if this task is cancelled meanwhile."""
-        unfinished = [(limiter, admission) for limiter, admission in self.decided if admission.is_unfinished]
-        if not unfinished:
-            return
         if self.status is None and isinstance(error, Exception):
             self.status = 500
-        task = asyncio.create_task(self._finish(unfinished), name="headgate-exchange")
+        task = asyncio.create_task(self._finish(), name="headgate-exchange")
         _ending.add(task)
         task.add_done_callback(_ending.discard)
         await asyncio.shield(task)
 
-    async def _finish(self, unfinished: list[tuple[WebLimiter[Any], Admission]]) -> None:
-        for limiter, admission in unfinished:
+    async def _finish(self) -> None:
+        for limiter, admission in self.decided:
             response = None
             if self.status is not None:
                 headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
@@ -110,14 +119,14 @@ class Exchange:
 
     def _begin(self, message: Message, status: int | None) -> None:
         self.status = message["status"] if status is None else status
-        own = list(message.get("headers") or ())
         fields = self.fields()
+        own = message.get("headers") or ()
         if fields:
-            names = {name.lower() for name, _ in own}  # those of the app stay as they are
-            own += [field for field in encoded(fields) if field[0] not in names]
-            if any(not admission.is_admitted for _, admission in self.decided) and b"cache-control" not in names:
-                own.append((b"cache-control", b"no-store"))
-            message["headers"] = own
+            names = [name for name, _ in own]  # those of the app stay as they are
+            added = [field for field in encoded(fields) if field[0] not in names]
+            if self.decided[-1][1].refusal is not None and b"cache-control" not in names:
+                added.append((b"cache-control", b"no-store"))
+            own = message["headers"] = [*own, *added]
         self.headers = own
 
 
@@ -149,6 +158,11 @@ class Denial:
         await send({"type": f"{prefix}http.response.body", "body": body})
 
 
-def encoded(headers: Any) -> list[tuple[bytes, bytes]]:
+def encoded(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """Headers as ASGI sends them."""
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    return [(_name(name), value.encode("latin-1")) for name, value in headers]
+
+
+@lru_cache
+def _name(name: str) -> bytes:
+    return name.lower().encode("latin-1")

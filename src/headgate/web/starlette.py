@@ -97,11 +97,9 @@ class StarletteLimits(asgi.RateLimits):
         app.build_middleware_stack = build_with_limits  # type: ignore[method-assign]  # of this app alone
         installed[app] = self
 
-    def request_of(self, scope: Scope, native: Any = None) -> AsgiRequest:
-        """As the base's, with a request of Starlette."""
-        if native is None:
-            native = Request(scope) if scope["type"] == "http" else HTTPConnection(scope)
-        return AsgiRequest(scope, native)
+    def native_of(self, scope: Scope) -> HTTPConnection:
+        """A request of Starlette."""
+        return Request(scope) if scope["type"] == "http" else HTTPConnection(scope)
 
     def exempt(self, endpoint: F) -> F:
         """A decorator of endpoints that meet no rule."""
@@ -158,7 +156,7 @@ class StarletteLimits(asgi.RateLimits):
                     raise InvalidUse(
                         f"rule {rule.title!r} has to know how a request ends: install the middleware, init_app(app)"
                     )
-        request = self.request_of(scope, connection)
+        request = AsgiRequest(scope, lambda _: connection)
         request.route = name_in(scope, exchange.app, exchange.root_path)
         known = exchange.admission_of(self.limiter)
         admission = await run_async(self.limiter.admit(request, rules, known=known))
