@@ -304,3 +304,24 @@ async def test_64_requests_at_once_admit_exactly_the_limit() -> None:
     app = limited(hello, "10/minute")
     found = await asyncio.gather(*[status(app) for _ in range(64)])
     assert found.count(200) == 10
+
+
+async def test_an_app_of_another_framework_starts_and_its_routes_are_not_listed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Other:
+        __slots__ = ()
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            await send({"type": "lifespan.startup.complete"})
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any: ...
+
+    await limited(Other(), "1/minute")({"type": "lifespan", "app": Other()}, receive, send)
+    assert sent == [{"type": "lifespan.startup.complete"}]
+    assert not caplog.records

@@ -258,3 +258,27 @@ async def test_an_app_that_has_started_takes_no_limits() -> None:
     await statuses(app, "/")
     with pytest.raises(InvalidUse, match="has started"):
         make().init_app(app)
+
+
+async def test_limits_around_an_app_know_its_routes() -> None:
+    limits = make("1/minute")
+    inner = Starlette(
+        routes=[
+            Route("/own", limits.limit("2/minute")(plain)),
+            Route("/other", blocking),
+            Route("/health", limits.exempt(stream_of_nothing)),
+        ]
+    )
+    app: Any = limits.middleware(inner)
+    assert await statuses(app, *["/own"] * 3, *["/other"] * 2, *["/health"] * 3) == [
+        200,
+        200,
+        429,
+        200,
+        429,
+        *[200] * 3,
+    ]
+
+
+async def stream_of_nothing(request: Request) -> StreamingResponse:
+    return StreamingResponse(iter([]))

@@ -94,6 +94,8 @@ class RateLimits(AppLimits[AsyncLimiter]):
     """The rate limits of an ASGI app: see `AppLimits`."""
 
     kind = AsyncLimiter
+    lists_routes: ClassVar[bool] = False
+    """Does an app of the framework say which routes it has?"""
     has_own_routes = False
     """Has a route been given rules of its own, or been exempted?"""
     _seen: tuple[Rules | None, bool] = (None, False)
@@ -106,16 +108,22 @@ class RateLimits(AppLimits[AsyncLimiter]):
         """The request that the functions of users are called with: the scope, where there is no framework."""
         return scope
 
-    def find_route(self, scope: Scope) -> FoundRoute | None:
-        """The route that a request is going to take; None where it is not known: then it meets all rules."""
+    def find_route(self, scope: Scope, app: Any) -> FoundRoute | None:
+        """The route that a request is going to take; None where it is not known: then it meets all rules.
+
+        :param app: the framework's app; None if that is not known.
+        """
         return None
 
-    async def decide(self, scope: Scope) -> Admission:
-        """Ask the app's rules about a request."""
+    async def decide(self, scope: Scope, app: Any = None) -> Admission:
+        """Ask the app's rules about a request.
+
+        :param app: the framework's app, where the scope does not say it.
+        """
         request = AsgiRequest(scope, self.native_of)
         has_own = is_exempt = False
         if self.has_own_routes or self._has_rules_of_routes():
-            found = self.find_route(scope)
+            found = self.find_route(scope, scope.get("app", app))
             if found is not None:
                 request.route, has_own, is_exempt = found
         return await run_async(self.limiter.admit(request, has_own=has_own, is_exempt=is_exempt))
@@ -154,6 +162,8 @@ class RateLimitMiddleware:
 
     def __init__(self, app: App, /, *rules: RateLimits | str | Limit | Rule | AsyncLimiter, **options: Any) -> None:
         self._app = app
+        self._routed = app if hasattr(app, "routes") else None
+        """The framework's app, where this stands outside of it."""
         given = [one for one in rules if isinstance(one, RateLimits)]
         if given and (len(rules) > 1 or options):
             raise InvalidUse("the middleware takes a RateLimits, or rules and options to make one, but not both")
@@ -172,7 +182,7 @@ class RateLimitMiddleware:
             if exchange.decided and exchange.admission_of(limits.limiter) is not None:  # it is installed twice
                 await self._app(scope, receive, send)
                 return
-            admission = await limits.decide(scope)
+            admission = await limits.decide(scope, self._routed)
             exchange.decided.append((limits.limiter, admission))
             app = self._app if admission.refusal is None else await limits.denial(admission)
             await app(scope, receive, send)
@@ -181,8 +191,8 @@ class RateLimitMiddleware:
 
     def _starting(self, scope: Scope, send: Send) -> Send:
         """As `send`; when the app has started, its routes without a limit are logged."""
-        app = scope.get("app")
-        if app is None:
+        app = scope.get("app", self._routed)
+        if app is None or not self.limits.lists_routes:
             return send
         installed.setdefault(app, self.limits)
 

@@ -65,6 +65,8 @@ class RateLimitExceeded(HTTPException):
 class StarletteLimits(asgi.RateLimits):
     """All that the limits of Starlette and those of FastAPI have in common."""
 
+    lists_routes = True
+
     def __init__(
         self,
         *rules: str | Limit | Rule | AsyncLimiter,
@@ -107,9 +109,8 @@ class StarletteLimits(asgi.RateLimits):
         setattr(endpoint, EXEMPT, (*getattr(endpoint, EXEMPT, ()), self))
         return endpoint
 
-    def find_route(self, scope: Scope) -> FoundRoute | None:
+    def find_route(self, scope: Scope, app: Any) -> FoundRoute | None:
         """As the base's, by the routes of the app."""
-        app = scope.get("app")
         found = None if app is None else find(app.routes, scope)
         if found is None:
             return None
