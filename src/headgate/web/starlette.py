@@ -20,6 +20,7 @@ try:
     from starlette.middleware import Middleware
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response
+    from starlette.websockets import WebSocket
 except ImportError as error:
     from headgate.errors import MissingExtra
 
@@ -221,10 +222,9 @@ class RateLimits(StarletteLimits):
             admission, is_bare = await self.admit_own(connection, (rule,))
             if not admission.is_admitted:
                 answer = await self.denial(admission)
-                if connection.scope["type"] == "http":
+                if not isinstance(connection, WebSocket):
                     return answer
-                receive, send = connection._receive, connection._send  # type: ignore[attr-defined]  # a WebSocket
-                await answer(connection.scope, receive, send)
+                await answer(connection.scope, connection.receive, connection.send)
                 return None
             response = await (
                 endpoint(*args, **options) if is_coroutine else run_in_threadpool(endpoint, *args, **options)
