@@ -60,6 +60,7 @@ LIBRARIES: dict[str, set[str]] = {
     "fastapi": {"web.fastapi"},
     "flask": {"web.flask"},
     "werkzeug": {"web.flask"},
+    "click": {"web.flask"},
     "django": {"web.django"},
     "asgiref": {"web.django"},
     "rest_framework": {"web.django"},

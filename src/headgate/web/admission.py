@@ -72,6 +72,20 @@ class Admission:
         return None if binding is None else binding.decision
 
 
+def together(admissions: Sequence[Admission]) -> Admission:
+    """All that several limits have decided about one request, as one: of which the client is told.
+
+    :param admissions: at least one.
+    """
+    if len(admissions) == 1:
+        return admissions[0]
+    denying = [admission for admission in admissions if not admission.is_admitted]
+    merged = Admission(admissions[0].request)
+    merged.refusal = denying[-1].refusal if denying else None
+    merged.verdicts = [verdict for admission in denying or admissions for verdict in admission.verdicts]
+    return merged
+
+
 class Answer(NamedTuple):
     """A response, framework aside."""
 

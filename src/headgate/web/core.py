@@ -279,7 +279,8 @@ def _methods(request: WebRequest) -> list[str]:
     """The method of a request, and those for which it wants to be taken."""
     methods = [request.method]
     for name in _OVERRIDES:
-        methods += [value.strip().upper() for value in request.values(name)]
+        for value in request.values(name):
+            methods += [one.strip().upper() for one in value.split(",")]  # servers join headers of one name
     return methods
 
 

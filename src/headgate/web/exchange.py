@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Seque
 from functools import lru_cache
 from typing import Any, Final
 
-from headgate.web.admission import Admission, Answer
+from headgate.web.admission import Admission, Answer, together
 from headgate.web.core import WebLimiter, run_async
 from headgate.web.messages import WebResponse
 
@@ -67,16 +67,7 @@ class Exchange:
     def fields(self) -> list[tuple[str, str]]:
         """The header fields of all decisions."""
         decided = self.decided
-        if not decided:
-            return []
-        if len(decided) == 1:
-            return self.limiter.fields(decided[0][1])
-        together = Admission(decided[0][1].request)
-        denying = [admission for _, admission in decided if not admission.is_admitted]
-        together.refusal = denying[-1].refusal if denying else None
-        told = denying or [admission for _, admission in decided]
-        together.verdicts = [verdict for admission in told for verdict in admission.verdicts]
-        return self.limiter.fields(together)
+        return self.limiter.fields(together([admission for _, admission in decided])) if decided else []
 
     async def send(self, message: Message) -> None:
         """Send a message of the app; the one that begins its response with header fields."""
