@@ -145,7 +145,7 @@ class RateLimitMiddleware:
 class Exchange:
     """A request, its decisions and its response. Used by one thread at a time."""
 
-    __slots__ = ("asked", "decided", "has_sent", "headers", "is_bare", "is_ended", "limiter", "status")
+    __slots__ = ("asked", "decided", "has_sent", "headers", "is_bare", "is_ended", "is_whole", "limiter", "status")
 
     def __init__(self, limiter: WebLimiter[Any], *, is_bare: bool = False) -> None:
         self.limiter = limiter
@@ -162,6 +162,8 @@ class Exchange:
         """The headers of the response."""
         self.has_sent = False
         """Has a part of the body been handed on, and with it the status?"""
+        self.is_whole = False
+        """Is the body known to be there as a whole?"""
         self.is_ended = False
 
     def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
@@ -204,6 +206,8 @@ class Exchange:
         if self.is_ended:
             return
         self.is_ended = True
+        if not self.is_unfinished:
+            return
         failure: Exception | None = None
         for limiter, admission in self.decided:
             if admission.is_unfinished:
@@ -229,8 +233,9 @@ def answer(
 ) -> Iterable[bytes]:
     """Hand a request on as an exchange, and see to it that its response has the headers, and that it comes to an end.
 
-    A response is handed on as it comes: nothing is read ahead, and unless there is something to be done at its end, the
-    server gets the very object that the app returned.
+    A response is handed on as it comes: nothing is read ahead, and unless it is a stream with something to be done at
+    its end, the server gets the very object that the app returned. One that is whole is settled before it is sent:
+    clients come back as soon as they have it.
     """
     exchange = environ[EXCHANGE] = Exchange(limiter)
 
@@ -253,10 +258,16 @@ def answer(
             exchange.fail()
         exchange.end()
         raise
-    if exchange.status is not None and not exchange.is_unfinished:
-        exchange.is_ended = True
+    if exchange.status is not None and (
+        exchange.is_whole or isinstance(body, (list, tuple)) or not exchange.is_unfinished
+    ):
+        try:
+            exchange.end()
+        except BaseException:
+            close(body)
+            raise
         return body
-    return (SizedBody if hasattr(body, "__len__") else Body)(body, exchange)
+    return Body(body, exchange)
 
 
 class Body:
@@ -279,6 +290,7 @@ class Body:
                 self._next = iter(self._body).__next__
             data = self._next()
         except StopIteration:
+            exchange.end()  # now, since the client may come back as soon as it has the last of it
             raise
         except Exception:
             exchange.fail()
@@ -290,20 +302,16 @@ class Body:
     def close(self) -> None:
         """The server calls this when all is sent, and when the client has gone."""
         try:
-            close = getattr(self._body, "close", None)
-            if close is not None:
-                close()
+            close(self._body)
         finally:
             self._exchange.end()
 
 
-class SizedBody(Body):
-    """A body that says how many parts it has: of one part, servers know the length."""
-
-    __slots__ = ()
-
-    def __len__(self) -> int:
-        return len(self._body)  # type: ignore[arg-type]  # it has been seen to have one
+def close(body: Any) -> None:
+    """Close the body of a response, if that wants to be."""
+    closes = getattr(body, "close", None)
+    if closes is not None:
+        closes()
 
 
 class Denial:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar, Unpack
 import click
 import flask
 from flask.views import View
+from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response
 
 from headgate.decision import Decision
@@ -25,7 +26,7 @@ from headgate.web.flask.settings import OPTIONS, configured, nearest
 from headgate.web.flask.views import add_rule, exempt_from, name_of
 from headgate.web.limits import installed
 from headgate.web.options import LimitsOptions, RuleOptions
-from headgate.web.wsgi import answer, exchange_of
+from headgate.web.wsgi import answer, close, exchange_of
 
 T = TypeVar("T")
 OwnLimit = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike] | Rule | Limiter
@@ -73,7 +74,7 @@ class RateLimits:
             raise InvalidUse("this app has rate limits: give its one RateLimits all rules")
         rules, options = configured(app.config, self._rules, self._options)
         limits = FlaskLimits(self, *rules, **options)
-        preprocess, inner = app.preprocess_request, app.wsgi_app
+        preprocess, finalize, inner = app.preprocess_request, app.finalize_request, app.wsgi_app
 
         def preprocess_request(*args: Any, **kwargs: Any) -> Any:
             try:
@@ -83,8 +84,22 @@ class RateLimits:
                 if refusal is None:
                     raise
                 return refusal
-            refusal = limits.decide(app)
-            return answered if refusal is None else refusal
+            try:
+                refusal = limits.decide(app)
+            except HTTPException:
+                close(answered)
+                raise
+            if refusal is None:
+                return answered
+            close(answered)
+            return refusal
+
+        def finalize_request(*args: Any, **kwargs: Any) -> Any:
+            response = finalize(*args, **kwargs)
+            exchange = exchange_of(flask.request.environ)
+            if exchange is not None:
+                exchange.is_whole = not response.is_streamed
+            return response
 
         def wsgi_app(environ: Any, start_response: Any) -> Any:
             if not limits.has_started:
@@ -95,8 +110,9 @@ class RateLimits:
             return answer(inner, limits.limiter, environ, start_response)
 
         app.teardown_request(lambda _: limits.end_bare())
-        # Of this app alone; the second as Flask says that it is done.
+        # Of this app alone; the last as Flask says that it is done.
         app.preprocess_request = preprocess_request  # type: ignore[method-assign]
+        app.finalize_request = finalize_request  # type: ignore[method-assign]
         app.wsgi_app = wsgi_app  # type: ignore[method-assign]
         app.cli.add_command(_limits)
         app.extensions[EXTENSION] = installed[app] = limits

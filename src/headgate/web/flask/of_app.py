@@ -18,7 +18,7 @@ from headgate.rules import Rule
 from headgate.web import wsgi
 from headgate.web.admission import Admission
 from headgate.web.core import run
-from headgate.web.flask.views import Own, methods_of, name_of, own_of, route_name, rule_of_method
+from headgate.web.flask.views import Own, methods_of, own_of, route_name, rule_of_method
 from headgate.web.limits import RouteEntry
 from headgate.web.wsgi import EXCHANGE, Exchange, WsgiRequest, exchange_of
 
@@ -79,14 +79,13 @@ class FlaskLimits(wsgi.RateLimits):
         """The routes of an app, with the rules that each meets. Methods that meet different rules have lines each."""
         for url_rule in app.url_map.iter_rules():
             by_rules: dict[tuple[tuple[Rule, ...], bool], list[str]] = {}
-            view = app.view_functions.get(url_rule.endpoint)
             for method in methods_of(url_rule) or ("GET",):
                 own = self._route(app, url_rule.endpoint, method).own
                 is_exempt = own.is_exempt or self.rules.is_exempt(url_rule.rule)
                 met = (*self.rules.of(url_rule.rule, [method], has_own=bool(own.given)), *own.given)
                 by_rules.setdefault(((() if is_exempt else met), is_exempt), []).append(method)
             for (met, is_exempt), methods in by_rules.items():
-                yield RouteEntry(url_rule.rule, tuple(methods), name_of(view), met, is_exempt)
+                yield RouteEntry(url_rule.rule, tuple(methods), url_rule.endpoint, met, is_exempt)
 
     def decide(self, app: flask.Flask) -> Response | None:
         """Ask about the present request, unless it was asked about before; returns the user's answer to a refusal.
