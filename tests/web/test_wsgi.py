@@ -185,7 +185,7 @@ def start_into(told: list[Any]) -> StartResponse:
         status: str, headers: list[tuple[str, str]], exc_info: Any = None, /
     ) -> Callable[[bytes], object]:
         told.append((status, dict(headers)))
-        return lambda data: None
+        return lambda _: None
 
     return start_response
 
@@ -218,7 +218,7 @@ def test_a_client_that_goes_in_the_midst_of_a_response_closes_the_stream_and_set
 
 
 def test_a_client_that_goes_before_there_is_a_response_pays_what_was_reserved() -> None:
-    app = limited(Stream(starts_late=True), Rule("1/minute", charge_when=lambda response: False))
+    app = limited(Stream(starts_late=True), Rule("1/minute", charge_when=lambda _: False))
     body = app(environ(), start_into([]))
     body.close()  # type: ignore[attr-defined]
     assert ask(app).status == 429
@@ -246,7 +246,7 @@ def test_an_app_that_is_interrupted_has_no_response() -> None:
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         raise KeyboardInterrupt
 
-    limit = limited(app, Rule("1/minute", charge_when=lambda response: False))
+    limit = limited(app, Rule("1/minute", charge_when=lambda _: False))
     with pytest.raises(KeyboardInterrupt):
         ask(limit)
     told: list[Any] = []

@@ -98,7 +98,8 @@ class RateLimits:
             response = finalize(*args, **kwargs)
             exchange = exchange_of(flask.request.environ)
             if exchange is not None:
-                exchange.is_whole = not response.is_streamed
+                is_error = any(isinstance(one, HTTPException) and one.response is None for one in args)
+                exchange.is_whole = is_error or not response.is_streamed  # Flask makes a stream of a plain error
             return response
 
         def wsgi_app(environ: Any, start_response: Any) -> Any:
