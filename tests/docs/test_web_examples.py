@@ -59,6 +59,31 @@ SERVED: dict[str, Served] = {
             ("GET", "/health", 200),
         ),
     ),
+    "flask_app": Served(
+        (*GUNICORN, "flask_app:app"),
+        (
+            ("GET", "/", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login", 429),
+            ("GET", "/reports/1", 200),
+            ("DELETE", "/reports/2", 200),
+            ("GET", "/reports/3", 429),
+            ("DELETE", "/reports/3", 429),
+            ("GET", "/health", 200),
+        ),
+    ),
+    "wsgi_app": Served(
+        (*GUNICORN, "wsgi_app:app"),
+        (
+            ("GET", "/", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login/", 200),
+            ("POST", "//login", 429),
+            ("GET", "/login", 200),
+            ("HEAD", "/health", 200),
+        ),
+    ),
 }
 """By the name of the example."""
 
