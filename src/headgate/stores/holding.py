@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from headgate.algorithms import Facts, Written
+from headgate.algorithms import Facts, Written, penalty
 from headgate.decision import Decision
 from headgate.hits import Group
 from headgate.limits import Limit
@@ -83,17 +83,39 @@ def judge(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
             state if until_us > now_us else None, now_us, limit.arguments(cost, now_us, holder), max_wait_us
         )
         allowed = allowed and fits
-        judged.append((place, limit, found))
+        judged.append((place, limit, found, fits))
     if allowed and action == "spend":
-        return True, [(place, partial(limit.algorithm.spend, found)) for place, limit, found in judged], ()
-    facts = tuple([limit.algorithm.keep(found) for _, limit, found in judged])
+        return True, [(place, partial(limit.algorithm.spend, found)) for place, limit, found, _ in judged], ()
+    if action == "spend":
+        for one in judged:
+            if one[1].algorithm is penalty:
+                judged = _with_denials(judged)
+                break
+    facts = tuple([limit.algorithm.keep(found) for _, limit, found, _ in judged])
     parts: list[tuple[P, Work]] = []
     if action == "spend":
-        for place, limit, found in judged:
+        for place, limit, found, _ in judged:
             repaired = limit.algorithm.repaired(found)
             if repaired is not None:
                 parts.append((place, writing(*repaired, ())))
     return allowed, parts, facts
+
+
+def _with_denials(judged: list[tuple[P, Limit, Any, bool]]) -> list[tuple[P, Limit, Any, bool]]:
+    """The hits of a group that was denied, when its penalties have counted what they watch: the hits before each, back
+    to the penalty before. Where a block denies, nothing is counted.
+    """
+    if not all(fits for _, limit, _, fits in judged if limit.algorithm is penalty):
+        return judged
+    counted, is_denied = [], False
+    for place, limit, found, fits in judged:
+        if limit.algorithm is not penalty:
+            is_denied = is_denied or not fits
+        else:
+            found = penalty.count(found) if is_denied else found
+            is_denied = False
+        counted.append((place, limit, found, fits))
+    return counted
 
 
 def _judge_other(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
