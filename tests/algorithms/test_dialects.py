@@ -75,6 +75,8 @@ def stored(code: str, value: Any, expected: Any) -> Any:
         return int(value[0]), *[tuple(map(int, entry.split(" "))) for entry in value[1:]]
     assert re.fullmatch(r"\d+( \d+)*", value), value
     numbers = list(map(int, value.split(" ")))
+    if code == "pn":
+        return numbers[0], tuple(numbers[1:])
     if code != "tb":
         return tuple(numbers)
     if len(numbers) == 1:
@@ -107,6 +109,7 @@ READ = {
     "sw": lambda pipe, key: pipe.get(key),
     "sl": lambda pipe, key: pipe.lrange(key, 0, -1),
     "cc": lambda pipe, key: pipe.zrange(key, 0, -1, withscores=True),
+    "pn": lambda pipe, key: pipe.get(key),
 }
 
 

@@ -111,10 +111,10 @@ def _with_denials(judged: list[tuple[P, Limit, Any, bool]]) -> list[tuple[P, Lim
     for place, limit, found, fits in judged:
         if limit.algorithm is not penalty:
             is_denied = is_denied or not fits
+            counted.append((place, limit, found, fits))
         else:
-            found = penalty.count(found) if is_denied else found
+            counted.append((place, limit, penalty.count(found) if is_denied else found, fits))
             is_denied = False
-        counted.append((place, limit, found, fits))
     return counted
 
 
