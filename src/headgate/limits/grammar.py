@@ -13,8 +13,8 @@
 
 The word `denials` makes it a penalty without the other one; where nothing else can be meant, both may be left out. Case
 and spaces do not matter, and `_` may stand in long numbers. A text that is not understood raises `LimitSyntaxError`
-with a caret under the place; it is never dropped, and never means "unlimited". This module must not know what the limits
-do.
+with a caret under the place; it is never dropped, and never means "unlimited". This module must not know what the
+limits do.
 """
 
 from __future__ import annotations
