@@ -53,20 +53,25 @@ def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[W
     :param now_us: the time, by the store's clock.
     """
 
-    def find(name: str, limit: Limit, key: str) -> tuple[tuple[str, Limit, str], Any, int]:
-        text, until_us = load(name, limit.code, key) or (MARK, 0)
-        return (name, limit, key), None if text == MARK or until_us <= now_us else limit.algorithm.load(text), until_us
+    def find(name: str, limit: Limit, key: str) -> tuple[tuple[str, Limit, str, Any], Any, int]:
+        text, until_us = kept = load(name, limit.code, key) or (MARK, 0)
+        return (
+            (name, limit, key, kept),
+            None if text == MARK or until_us <= now_us else limit.algorithm.load(text),
+            until_us,
+        )
 
     allowed, parts, facts = judge(group, now_us, find)
     writes, told = [], []
-    for (name, limit, key), work in parts:
+    for (name, limit, key, kept), work in parts:
         written = work()
         assert written is not None  # the state is ours alone
         state, until_us, facts_here = written
         if facts_here:
             told.append(facts_here)
         text = state if state is None or state is MARK else limit.algorithm.dump(state)
-        writes.append(Write(name, limit.code, key, text, until_us))
+        if (text, until_us) != kept and (text is not None or kept != (MARK, 0)):  # a penalty mostly stays as it is
+            writes.append(Write(name, limit.code, key, text, until_us))
     return Decision(group, now_us, allowed, facts or tuple(told)), writes
 
 
