@@ -267,7 +267,7 @@ class _Penalties:
     def __init__(self, group: Group, parts: list[list[int]]) -> None:
         self._hits = group.hits
         self._watched: dict[int, list[int]] = {}
-        """What each penalty watches that is apart, and counts."""
+        """The penalties that are apart, and count, with what each watches."""
         self._together: set[int] = set()
         part_of = {index: number for number, indices in enumerate(parts) for index in indices}
         watched: list[int] = []
