@@ -96,7 +96,7 @@ class Penalties(Asking):
         assert all(ask(*[_watched(one)] * 3))
         denied = ask(*[peek(one, hit(_PENALTY, name="penalty"))] * 5)
         assert not any(denied)
-        ask(*[spend(one, hit(_PENALTY, name="penalty", cost=0))] * 5)
+        ask(*[spend(one, hit(_PENALTY, name="penalty", cost=0))] * 2)
         assert self._counted(ask) == 0
 
     def test_it_watches_the_hits_before_it_back_to_the_penalty_before(self, ask: Ask) -> None:
@@ -113,8 +113,8 @@ class Penalties(Asking):
         ask(spend(full))
         once = Penalty(1, per=HOUR, block=HOUR)
         ask(_watched(full, penalty=once, name="blocks"))
-        denied = ask(spend(full, hit(_PENALTY, name="other"), hit(once, name="blocks")))[0]
-        assert not denied
+        group = spend(full, hit(_PENALTY, name="other"), hit(once, name="blocks"))
+        assert not any(ask(group, group))  # a batch of one may be denied from memory
         assert self._counted(ask, name="other") == 0
 
     def test_a_denied_group_spends_nothing_though_it_counts(self, ask: Ask) -> None:
