@@ -35,6 +35,14 @@ class Observer:
     def decided(self, limiter: str, decision: Decision, duration_ns: int) -> None:
         """A request was decided on. `limiter` is the limiter's name; `decision.source` tells who decided."""
 
+    def near_limit(self, limiter: str, decision: Decision) -> None:
+        """A request was admitted, and less is left of the limit than the share at which its rule wants that to be told.
+        `limiter` is the name of the rule.
+        """
+
+    def shadow_denied(self, limiter: str, decision: Decision) -> None:
+        """A rule that only looks would have denied a request. `limiter` is the name of the rule."""
+
     def round_trip(self, store: str, groups: int, duration_ns: int, outage: StoreOutage | None) -> None:
         """So many groups were sent to a store (or a node of one) as one batch, and were answered, or not."""
 

@@ -24,7 +24,7 @@ Source = str | KeyFunction
 class Identity:
     """The sources that are asked who a caller is, in order. Immutable; safe to share."""
 
-    def __init__(self, *sources: Source) -> None:
+    def __init__(self, *sources: Source, like: Identity | None = None) -> None:
         self.sources = sources or ("ip",)
 
     def of(self, request: WebRequest) -> Plan[Call, str]:
@@ -34,8 +34,10 @@ class Identity:
                 named = yield Call(source, (request.native,))
                 if named is not None:
                     return str(named)
-            elif source == "user" and request.user is not None:
-                return f"user:{request.user}"
+            elif source == "user" and (user := request.user) is not None:
+                named = user if isinstance(user, str) else (yield Call(_itself, (user,)))
+                if named is not None:
+                    return f"user:{named}"
             elif source == "ip" and request.peer is not None:
                 return f"ip:{request.peer}"
         return "unknown"
@@ -43,3 +45,7 @@ class Identity:
     def address(self, request: WebRequest) -> str | None:
         """The caller's address, by what the trusted proxies say; None if it has none, as over a Unix socket."""
         return request.peer
+
+
+def _itself(coming: Awaitable[str | None]) -> Awaitable[str | None]:
+    return coming

@@ -234,6 +234,11 @@ class AnyLimiter:
         """The limits by their names."""
         return self._policy.limits
 
+    @property
+    def is_tiered(self) -> bool:
+        """Has each of the limits a key of its own?"""
+        return self._policy.is_tiered
+
     def limit(
         self,
         plain_key: Keys | None = None,

@@ -6,16 +6,19 @@ A rule is a value: it says everything and does nothing. It must not know a frame
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final, Literal
 
 from headgate.errors import InvalidUse
+from headgate.hits import check_cost
 from headgate.identity import Identity, KeyFunction
-from headgate.keys import check_key
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
 from headgate.limits.grammar import parse_limit
+from headgate.rules.durations import seconds_of
+from headgate.rules.matching import compiled
 from headgate.web.messages import WebResponse
 
 LimitLike = str | Limit
@@ -26,6 +29,8 @@ ActualCost = Callable[[WebResponse], int | Awaitable[int]]
 """The cost of a request, once it has been answered."""
 KeyOfRule = Literal["ip", "user", "api_key", "*"] | KeyFunction | Identity
 
+_MAX_WAIT: Final = 3600
+"""The longest that a request may be held back, in seconds."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_/-]{0,63}")
 
 
@@ -44,7 +49,8 @@ class Rule:
     """One limit, several, or several with names; a request spends in all of them or in none."""
     name: str = ""
     """The rule's name: part of where its state lives, and what clients, logs and metrics call it. Rules of one name are
-    one rule in several places, and share their limits. By default, it comes of the limits."""
+    one rule in several places, and share their limits. Without one, a rule of an app is called by its limits, and one
+    of a route by the route."""
     paths: Sequence[str] = ()
     """The paths that it is about (see `matching.py`); none for all."""
     methods: Sequence[str] = ()
@@ -65,8 +71,8 @@ class Rule:
     """Which responses count after all. The place is reserved before, and given back after."""
     actual_cost: ActualCost | Mapping[str, ActualCost] | None = None
     """The tokens that a request took after all, for all limits or by name; what was reserved is settled."""
-    wait: float = 0.0
-    """For how many seconds a request may be held back until its turn, rather than be denied."""
+    wait: float | str | timedelta = 0.0
+    """For how long a request may be held back until its turn, rather than be denied: in seconds, or as `500ms`."""
     is_shadow: bool = False
     """Does it decide and count, and never deny?"""
     on_outage: Literal["open", "closed"] = "open"
@@ -85,26 +91,87 @@ class Rule:
     def __post_init__(self) -> None:
         if (self.limiter is None) == (not self.limits):
             raise InvalidUse("a rule has limits, or a limiter that has them: to let everything through, leave it out")
-        named = self.named_limits()
-        name = self.name or "+".join(str(limit) for limit in named.values())
-        set_ = object.__setattr__
         if self.name and not _NAME.fullmatch(self.name):
             raise InvalidUse(
                 f"a rule's name is of letters, digits, '_', '-' and '/', at most 64 of them, not {self.name!r}"
             )
-        set_(self, "name", check_key(name))
+        set_ = object.__setattr__
         for what in ("paths", "methods"):
             given = getattr(self, what)
             set_(self, what, (given,) if isinstance(given, str) else tuple(given))
         set_(self, "methods", tuple(method.upper() for method in self.methods))
+        for path in self.paths:
+            compiled(path)
+        set_(self, "wait", self._checked_wait())
+        self._check_parts()
+        self._check_rest()
+
+    def _checked_wait(self) -> float:
+        try:
+            wait = seconds_of(self.wait)
+        except InvalidUse as error:
+            raise InvalidUse(f"wait of rule {self.title!r}: {error}") from None
+        if wait > _MAX_WAIT:
+            raise InvalidUse(f"rule {self.title!r} may let requests wait for at most {_MAX_WAIT} s, not {wait!r}")
+        return wait
+
+    def _check_parts(self) -> None:
+        """Look through all that is said by the names of limits."""
+        parts = self.named_limits()
+        if self.limiter is None and isinstance(self.limits, Mapping):
+            for part in parts:
+                if not _NAME.fullmatch(part):
+                    raise InvalidUse(f"a limit's name is of letters, digits, '_', '-' and '/', not {part!r}")
+        for what in ("cost", "actual_cost"):
+            given = getattr(self, what)
+            self._know(parts, given if isinstance(given, Mapping) else ())
+        costs = self.cost if isinstance(self.cost, Mapping) else dict.fromkeys(parts, self.cost)
+        for part, cost in costs.items():
+            if not callable(cost):
+                check_cost(cost, parts[part], self.title)
+        for tier, limits in self.tiers.items():
+            if isinstance(limits, Mapping):
+                self._know(parts, limits)
+            elif len(parts) > 1:
+                raise InvalidUse(
+                    f"tier {tier!r} of rule {self.title!r} is to say which of its limits it means: "
+                    f"{{{', '.join(f'{part!r}: ...' for part in parts)}}}"
+                )
+        for part in parts:
+            self.limits_of_tiers(part)
+
+    def _know(self, parts: Mapping[str, Limit], named: Iterable[str]) -> None:
+        for part in named:
+            if part not in parts:
+                raise InvalidUse(
+                    f"rule {self.title!r} has no limit called {part!r}: it has {', '.join(map(repr, parts))}"
+                )
+
+    def _check_rest(self) -> None:
         if self.tiers and self.tier is None:
+            raise InvalidUse(f"rule {self.title!r} has tiers, and nothing that tells a caller's: give it tier=...")
+        for what in ("tier", "exempt_when", "charge_when"):
+            if getattr(self, what) is not None and not callable(getattr(self, what)):
+                raise InvalidUse(f"{what} is a function, not {getattr(self, what)!r}")
+        if isinstance(self.key, str) and self.key not in ("ip", "user", "api_key", "*"):
             raise InvalidUse(
-                f"rule {name!r} has tiers, and nothing that tells a caller's: give it tier=..., a function"
+                f"the key of rule {self.title!r} is one of 'ip', 'user', 'api_key' and '*' (one share for everybody), "
+                f"a function of the request or an Identity, not {self.key!r}"
             )
-        if not 0 <= self.wait <= 3600:
-            raise InvalidUse(f"rule {name!r} may let requests wait for 0 to 3600 seconds, not {self.wait!r}")
         if self.on_outage not in ("open", "closed"):
-            raise InvalidUse(f"on_outage of rule {name!r} is 'open' or 'closed', not {self.on_outage!r}")
+            raise InvalidUse(f"on_outage of rule {self.title!r} is 'open' or 'closed', not {self.on_outage!r}")
+        if self.near is not None and not 0 < self.near <= 1:
+            raise InvalidUse(f"near of rule {self.title!r} is a share between 0 and 1, such as 0.1, not {self.near!r}")
+        if self.limiter is not None:
+            if self.penalty is not None:
+                raise InvalidUse("a penalty beside a limiter of your own: give it to the limiter itself")
+            if self.limiter.is_tiered:
+                raise InvalidUse("a limiter of tiers has keys of their own: give the rule its limits, by name, instead")
+
+    @property
+    def title(self) -> str:
+        """Its name, or else its limits."""
+        return self.name or "+".join(str(limit) for limit in self.named_limits().values())
 
     def named_limits(self) -> dict[str, Limit]:
         """The limits by the names of their parts; one limit without a name is called the empty text."""
@@ -117,3 +184,12 @@ class Rule:
             return {"": parse_limit(self.limits)}
         limits = [parse_limit(limit) for limit in self.limits]
         return {"": limits[0]} if len(limits) == 1 else {limit.label: limit for limit in limits}
+
+    def limits_of_tiers(self, part: str) -> dict[str, Limit]:
+        """The limits of one of its parts, by the tiers that have their own."""
+        limits = {}
+        for tier, given in self.tiers.items():
+            own = given.get(part) if isinstance(given, Mapping) else given
+            if own is not None:
+                limits[tier] = parse_limit(own)
+        return limits

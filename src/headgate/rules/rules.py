@@ -42,12 +42,15 @@ class Rules:
         self.deny: Final = _networks(deny)
         known: dict[str, Rule] = {}
         for rule in self.all:
-            if known.setdefault(rule.name, rule) is not rule:
-                raise InvalidUse(f"two rules are called {rule.name!r}: put all their paths into one, or rename one")
+            if known.setdefault(rule.title, rule) is not rule:
+                raise InvalidUse(f"two rules are called {rule.title!r}: make one of them, or give each a name")
         self._exempt = [compiled(pattern) for pattern in exempt]
         self._patterns = [
             (rule, [compiled(pattern) for pattern in rule.paths], _methods(rule.methods)) for rule in self.all
         ]
+        self.is_same_for_all: Final = not any(rule.paths or rule.methods for rule in self.all)
+        """Does each request meet the same rules, whatever its path and method?"""
+        self._others = tuple([rule for rule in self.all if not rule.is_default])
 
     def is_exempt(self, path: str) -> bool:
         """Do requests of this path meet no rule?"""
@@ -59,6 +62,8 @@ class Rules:
         :param methods: its method, and those by which it says that it is to be taken for another.
         :param has_own: has its route rules of its own? Then those for all others are left out.
         """
+        if self.is_same_for_all:
+            return self._others if has_own else self.all
         path = plain_path(path)
         return tuple(
             [

@@ -10,27 +10,12 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 from headgate.decision import Decision
-from headgate.rules import Rule
+from headgate.web.messages import WebRequest
+from headgate.web.parts import Part
 
-Refusal = Literal["limit", "outage", "network"]
-"""Why a request is refused: a limit denies it (429), the store does not answer (503), its network is refused (403)."""
-
-
-class Part(NamedTuple):
-    """Limits that are asked together, of some rules: they stand or fall together."""
-
-    limiter: Any
-    """The limiter, blocking or asyncio, that has them."""
-    labels: tuple[str, ...]
-    """The name of each limit for clients, in the order of the hits: `login`, or `llm:tokens`."""
-    rules: tuple[Rule, ...]
-    """The rule of each limit."""
-    names: tuple[str, ...]
-    """The name of each limit within its rule."""
-    is_single: bool
-    """Is it one limit, whose key and cost are given as they are?"""
-    wait: float
-    """For how many seconds it may wait."""
+Refusal = Literal["limit", "outage", "network", "cost"]
+"""Why a request is refused: a limit denies it (429), the store does not answer (503), its network is (403), or it costs
+more than its limit can ever admit (413)."""
 
 
 class Verdict(NamedTuple):
@@ -38,19 +23,25 @@ class Verdict(NamedTuple):
 
     part: Part
     decision: Decision
-    key: str
-    """The key of the first limit: in many parts that of all."""
+
+    @property
+    def label(self) -> str:
+        """The name of the limit that binds, for clients and logs."""
+        labels = self.part.labels
+        return labels[0] if len(labels) == 1 else self.decision.binding
 
 
 class Admission:
     """All that was decided about one request. Used by one task or thread at a time."""
 
-    __slots__ = ("refusal", "request", "slots", "verdicts")
+    __slots__ = ("is_exempt", "refusal", "request", "slots", "verdicts")
 
-    def __init__(self, request: Any) -> None:
+    def __init__(self, request: WebRequest) -> None:
         self.request = request
-        self.verdicts: list[Verdict] = []
-        """The decisions, those of parts that were admitted and the one that denied. Shadows are not among them."""
+        self.is_exempt = False
+        """Does it meet no rule, whatever its route says: by its path, its network, or as a preflight of CORS?"""
+        self.verdicts: Sequence[Verdict] = ()
+        """The decisions: those of the parts that admitted it, or the one that denied. Shadows are not among them."""
         self.refusal: Refusal | None = None
         """Why it is refused; None: it goes."""
         self.slots: list[Any] = []
@@ -62,17 +53,21 @@ class Admission:
         return self.refusal is None
 
     @property
+    def is_unfinished(self) -> bool:
+        """Is something left to do when the request has been answered, by its response?"""
+        return bool(self.slots) or any(verdict.part.is_settled for verdict in self.verdicts)
+
+    @property
     def binding(self) -> Verdict | None:
-        """The decision that denied, or else the one of which the least share is left; None if nothing was asked."""
-        if not self.verdicts:
-            return None
-        if self.refusal is not None:
-            return self.verdicts[-1]
-        return min(self.verdicts, key=lambda verdict: verdict.decision.remaining / verdict.decision.limit)
+        """The verdict that denied, or else the one of which the least share is left; None if nothing was asked."""
+        verdicts = self.verdicts
+        if len(verdicts) <= 1:
+            return verdicts[0] if verdicts else None
+        return min(verdicts, key=lambda verdict: verdict.decision.remaining / verdict.decision.limit)
 
     @property
     def decision(self) -> Decision | None:
-        """The decision that binds."""
+        """The decision that binds; None if nothing was asked."""
         binding = self.binding
         return None if binding is None else binding.decision
 

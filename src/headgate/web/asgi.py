@@ -100,11 +100,13 @@ class RateLimitMiddleware:
                     (name.encode("latin-1"), value.encode("latin-1")) for name, value in limiter.fields(admission)
                 ]
                 message["headers"] = [*message.get("headers", ()), *fields]
-                told = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
-                response = WebResponse(message["status"], told, admission.request.native)
+                if admission.is_unfinished:
+                    told = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
+                    response = WebResponse(message["status"], told, admission.request.native)
             await send(message)
 
         try:
             await self._app(scope, receive, sending)
         finally:
-            await run_async(limiter.finish(admission, response))
+            if admission.is_unfinished:
+                await run_async(limiter.finish(admission, response))

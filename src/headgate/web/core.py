@@ -7,63 +7,55 @@ them. This module must not know a framework.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
+from headgate import observer
 from headgate.decision import Decision
-from headgate.drive import Plan
-from headgate.errors import AcquireTimeout, InvalidUse
+from headgate.drive import Plan, drive, drive_async
+from headgate.errors import AcquireTimeout, CostExceedsCapacity, InvalidUse
+from headgate.identity import Identity
 from headgate.limiter.decorator import is_async
 from headgate.limiter.limiters import AsyncLimiter
 from headgate.limiter.making import AnyLimiter
-from headgate.limiter.policy import joined
-from headgate.limits import Limit
 from headgate.plans.commands import Call
 from headgate.rules import Rule, Rules
 from headgate.stores.contract import Store
 from headgate.stores.registry import share_store
-from headgate.web.admission import Admission, Answer, Part, Verdict
+from headgate.web.admission import Admission, Answer, Refusal, Verdict
 from headgate.web.messages import WebRequest, WebResponse
+from headgate.web.parts import Maker, Part
 
 L = TypeVar("L", bound=AnyLimiter)
 R = TypeVar("R")
 
 _OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
 """Headers by which a request asks to be taken for one of another method."""
+_FUNCTIONS: Final = ("key", "cost", "tier", "exempt_when", "charge_when", "actual_cost")
+"""The parts of a rule that may be functions of the user's."""
+_MAX_KNOWN: Final = 1024
+"""For how many sets of rules the parts are kept."""
 
 
 def run(plan: Plan[Call, R]) -> R:
     """Run a plan, blocking."""
-    try:
-        call = next(plan)
-        while True:
-            try:
-                reply = call.function(*call.arguments)
-            except BaseException as error:
-                call = plan.throw(error)
-            else:
-                call = plan.send(reply)
-    except StopIteration as done:
-        result: R = done.value
-        return result
+    return drive(plan, _make)
 
 
 async def run_async(plan: Plan[Call, R]) -> R:
     """Run a plan, and await what is to be awaited."""
-    try:
-        call = next(plan)
-        while True:
-            try:
-                reply = call.function(*call.arguments)
-                if isinstance(reply, Awaitable):
-                    reply = await reply
-            except BaseException as error:
-                call = plan.throw(error)
-            else:
-                call = plan.send(reply)
-    except StopIteration as done:
-        result: R = done.value
-        return result
+    return await drive_async(plan, _make_async)
+
+
+def _make(call: Call) -> Any:
+    return call.function(*call.arguments)
+
+
+async def _make_async(call: Call) -> Any:
+    reply = call.function(*call.arguments)
+    return await reply if isinstance(reply, Awaitable) else reply
 
 
 class WebLimiter(Generic[L]):
@@ -73,113 +65,161 @@ class WebLimiter(Generic[L]):
     :param rules: the rules of the app.
     :param store: where the state lives, as for limiters.
     :param name: the app's name in the store: apps of one name, and rules of one name, share their limits.
+    :param options: of the store, where it is a URL.
     :raises InvalidUse: if something does not fit, such as an async function for a framework that blocks.
     """
 
-    def __init__(self, kind: type[L], rules: Rules, *, store: str | Store = "memory://", name: str = "web") -> None:
+    def __init__(
+        self, kind: type[L], rules: Rules, *, store: str | Store = "memory://", name: str = "web", **options: Any
+    ) -> None:
         self.kind: Final[Any] = kind
         self.name: Final = name
-        self.store: Final = (
-            store if isinstance(store, Store) else share_store(store, asks_in_loops=kind is AsyncLimiter).store
-        )
-        self._parts: dict[tuple[tuple[Rule, ...], str], tuple[list[Part], list[Part]]] = {}
+        self._share = None
+        given = {option: value for option, value in options.items() if value is not None}
+        if given and isinstance(store, Store):
+            raise InvalidUse(f"{', '.join(given)} goes with a store URL: give it to the store object itself")
+        if not isinstance(store, Store):
+            self._share = share_store(store, asks_in_loops=kind is AsyncLimiter, **given)
+            store = self._share.store
+        self.store: Final[Store] = store
+        self._maker = Maker(kind, store, name)
         self.rules = rules
+
+    @property
+    def rules(self) -> Rules:
+        """The rules of the app. New ones take effect with the next request; what was counted stays.
+
+        :raises InvalidUse: when they are set, if one of them does not fit. The old ones stay.
+        """
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: Rules) -> None:
         for rule in rules.all:
             self.check(rule)
+        self._parts: dict[tuple[tuple[Rule, ...], str | None], tuple[Part, ...]] = {}
+        self._rules = rules
 
     def check(self, rule: Rule) -> None:
         """See whether a rule fits the framework.
 
-        :raises InvalidUse: if one of its functions is async, and the framework is not.
+        :raises InvalidUse: if one of its functions is async, or its limiter is, and the framework is not; or the other
+            way round.
         """
+        if rule.limiter is not None and not isinstance(rule.limiter, self.kind):
+            given, wanted = type(rule.limiter).__name__, self.kind.__name__
+            why = "block its event loop" if self.kind is AsyncLimiter else "have to be awaited"
+            raise InvalidUse(f"rule {rule.title!r}: this framework takes an {wanted}; a {given} would {why}")
         if self.kind is AsyncLimiter:
             return
-        for what in ("key", "cost", "tier", "exempt_when", "charge_when", "actual_cost"):
-            given = getattr(rule, what)
-            for function in given.values() if isinstance(given, Mapping) else (given,):
+        for what in _FUNCTIONS:
+            given_here = getattr(rule, what)
+            for function in given_here.values() if isinstance(given_here, Mapping) else (given_here,):
                 if callable(function) and is_async(function):
-                    raise InvalidUse(f"{what} of rule {rule.name!r} is async, and this framework blocks: use def")
+                    raise InvalidUse(f"{what} of rule {rule.title!r} is async, and this framework blocks: give a def")
 
     def admit(
         self, request: WebRequest, own: Sequence[Rule] = (), *, has_own: bool = False, known: Admission | None = None
     ) -> Plan[Call, Admission]:
-        """Decide about a request, and take what it costs.
+        """Decide about a request, and take what it costs. Whatever interrupts that, what was taken goes back.
 
-        :param own: the rules of its route. Given alone, with `known`, where the app's were asked before.
-        :param has_own: has the route rules of its own, which are asked later?
-        :param known: what was decided about the request before.
+        :param own: the rules of its route.
+        :param has_own: has the route rules of its own that are asked later, and not here?
+        :param known: what was decided about the request before: the app's rules were asked then.
+        :raises InvalidCost: if a function of the user's says a cost that is none. Whatever such a function raises is
+            raised.
         """
-        admission = known or Admission(request)
-        rules = self.rules
+        admission = known if known is not None else Admission(request)
+        rules = self._rules
+        met: Sequence[Rule] = own
         if known is None:
-            if request.method == "OPTIONS" and _is_preflight(request):
-                return admission
-            if rules.is_exempt(request.path):
-                return admission
-            methods = [request.method, *(value.upper() for name in _OVERRIDES for value in request.values(name))]
-            own = (*rules.of(request.path, methods, has_own=has_own or bool(own)), *own)
-        if not own:
+            admission.is_exempt = _is_preflight(request) or rules.is_exempt(request.path)
+            if rules.allow or rules.deny:
+                self._look_at_network(admission, rules)
+            if not admission.is_exempt and admission.refusal is None:
+                methods = () if rules.is_same_for_all else _methods(request)
+                of_app = rules.of(request.path, methods, has_own=has_own or bool(own))
+                met = (*of_app, *own) if own else of_app
+        if admission.is_exempt or admission.refusal is not None or not met:
             return admission
-        counted = tuple(own)
-        for rule in own:
+        for rule in met:
             if rule.exempt_when is not None and (yield Call(rule.exempt_when, (request.native,))):
-                counted = tuple(one for one in counted if one is not rule)
-        parts, shadows = self._parts_of(counted, request.route or "")
-        caller: str | None = None
-        for part in (*parts, *shadows):
-            keys: list[str] = []
-            costs: list[int] = []
-            limits: dict[str, Any] = {}
-            for rule, label, name in zip(part.rules, part.labels, part.names, strict=True):
-                if rule.key is None:
-                    if caller is None:
-                        caller = yield from rules.identity.of(request)
-                    keys.append(caller)
-                else:
-                    keys.append((yield from _key(rule, request)))
-                cost = rule.cost
-                cost = cost.get(name, 1) if isinstance(cost, Mapping) else cost
-                costs.append((yield Call(cost, (request.native,))) if callable(cost) else cost)
-                if rule.tiers:
-                    tier = yield Call(rule.tier, (request.native,))
-                    limit = rule.tiers.get(tier) if tier is not None else None
-                    if limit is not None:
-                        limits[label] = limit.get(name) if isinstance(limit, Mapping) else limit
-            decision = yield from _decide(part, keys, costs, limits)
-            if part.rules[0].is_shadow:
-                continue
-            admission.verdicts.append(Verdict(part, decision, keys[0]))
-            if not decision.allowed:
-                admission.refusal = "outage" if decision.source == "fail_closed" else "limit"
-                for verdict in admission.verdicts[:-1]:
-                    yield Call(verdict.part.limiter.refund, (verdict.decision,))
-                break
+                met = tuple([one for one in met if one is not rule])
+        asked = []  # everything is found out before anything is taken: a function of the user's may fail
+        caller: list[str] = []
+        for part in self._parts_of(tuple(met), request.route):
+            question = yield from _question(part, request, rules.identity, caller)
+            asked.append((part, question))
+        earlier, verdicts = admission.verdicts, []
+        try:
+            for part, (key, cost, limit) in asked:
+                decision, refusal = yield from _decide(part, key, cost, limit)
+                if part.is_shadow:
+                    if not decision.allowed:
+                        _tell_shadow(Verdict(part, decision))
+                    continue
+                verdicts.append(Verdict(part, decision))
+                if refusal is not None:
+                    admission.refusal = refusal
+                    break
+                if part.is_watched:
+                    _tell_near(verdicts[-1])
+        except GeneratorExit:  # nobody is there any more who would give back
+            raise
+        except BaseException:
+            yield from _give_back(verdicts)
+            raise
+        if admission.refusal is not None:
+            yield from _give_back([*earlier, *verdicts[:-1]])
+            yield from self._release(admission)
+            admission.verdicts = verdicts[-1:]
+            return admission
+        admission.verdicts = (*earlier, *verdicts)
+        for verdict in verdicts:
+            if verdict.part.has_slots:
+                block = verdict.part.limiter.holding(verdict.decision)
+                yield Call(block.__aenter__ if self.kind is AsyncLimiter else block.__enter__)
+                admission.slots.append(block)
+        return admission
+
+    def peek(self, request: WebRequest, *names: str) -> Plan[Call, Admission]:
+        """Tell a caller where they stand with the rules of the app of these names, or with all: nothing is taken.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        """
+        rules = self._rules
+        known = {rule.title: rule for rule in rules.all}
+        for name in names:
+            if name not in known:
+                raise InvalidUse(f"there is no rule {name!r}; there are {', '.join(known)}")
+        admission = Admission(request)
+        caller: list[str] = []
+        verdicts = []
+        for part in self._parts_of(tuple([known[name] for name in names or known]), request.route):
+            key, cost, limit = yield from _question(part, request, rules.identity, caller)
+            nothing = 0 if part.has_one_key else dict.fromkeys(cost, 0)
+            decision = yield Call(partial(part.limiter.peek, key, nothing, limit=limit))
+            verdicts.append(Verdict(part, decision))
+        admission.verdicts = verdicts
         return admission
 
     def finish(self, admission: Admission, response: WebResponse | None) -> Plan[Call, None]:
-        """Settle what a request took, now that it is answered: what its rules say does not count goes back.
+        """Release what was held for a request, and settle what it took, now that it is answered: what its rules say
+        does not count goes back.
 
-        :param response: what was answered; None if nothing was, as the client has gone: all that was taken counts.
+        :param response: the answer, of status 500 where the app raised; None if there was none, as the client has gone:
+            all that was taken counts.
         """
-        if not admission.is_admitted:
+        if admission.slots:
+            yield from self._release(admission)
+        if response is None or not admission.is_admitted:
             return
-        for part, decision, _ in admission.verdicts:
-            if response is None or not any(rule.charge_when or rule.actual_cost for rule in part.rules):
-                continue
-            costs = []
-            for rule, name, hit in zip(part.rules, part.names, decision.group.hits, strict=True):
-                cost = hit.cost
-                if rule.charge_when is not None and not (yield Call(rule.charge_when, (response,))):
-                    cost = 0
-                elif rule.actual_cost is not None:
-                    actual = rule.actual_cost
-                    function = actual.get(name) if isinstance(actual, Mapping) else actual
-                    if function is not None:
-                        cost = yield Call(function, (response,))
-                costs.append(cost)
-            if costs != [hit.cost for hit in decision.group.hits]:
-                by_label = costs[0] if part.is_single else dict(zip(part.labels, costs, strict=True))
-                yield Call(part.limiter.settle, (decision, by_label))
+        for part, decision in admission.verdicts:
+            if part.is_settled:
+                costs = yield from _actual_costs(part, decision, response)
+                if costs is not None:
+                    actual = costs[0] if part.has_one_key else dict(zip(part.labels, costs, strict=True))
+                    yield Call(part.limiter.settle, (decision, actual))
 
     def fields(self, admission: Admission) -> list[tuple[str, str]]:
         """The headers to add to the response of a request."""
@@ -188,79 +228,151 @@ class WebLimiter(Generic[L]):
 
     def refuse(self, admission: Admission) -> Answer:
         """The response to a request that was not admitted."""
-        status = {"limit": 429, "outage": 503, "network": 403}[admission.refusal or "limit"]
+        status = {"limit": 429, "outage": 503, "network": 403, "cost": 413}[admission.refusal or "limit"]
         headers = [*self.fields(admission), ("Cache-Control", "no-store"), ("Content-Type", "text/plain")]
         return Answer(status, headers, b"Too many requests\n")
 
-    def _parts_of(self, rules: tuple[Rule, ...], route: str) -> tuple[list[Part], list[Part]]:
-        """The parts to ask for these rules: limits that can be asked together; and the shadows, each alone."""
-        key = (rules, route if any(rule.is_per_route for rule in rules) else "")
-        found = self._parts.get(key)
-        if found is None:
-            together: dict[tuple[Any, ...], list[Rule]] = {}
-            shadows = []
-            for rule in dict.fromkeys(rules):
-                if rule.is_shadow:
-                    shadows.append(self._part([rule], route))
-                else:
-                    together.setdefault((rule.wait, rule.on_outage), []).append(rule)
-            parts = [self._part(alike, route) for _, alike in sorted(together.items())]
-            found = self._parts[key] = parts, shadows
-        return found
+    def close(self) -> None:
+        """Close the store, if it was given as a URL."""
+        if self._share is not None:
+            self._share.close()
 
-    def _part(self, rules: Sequence[Rule], route: str) -> Part:
-        limits: dict[str, Limit] = {}
-        of: list[tuple[Rule, str]] = []
-        for rule in rules:
-            name = f"{rule.name}@{route or '?'}" if rule.is_per_route else rule.name
-            for part, limit in rule.named_limits().items():
-                limits[f"{name}:{part}" if part else name] = limit
-                of.append((rule, part))
-        is_single = len(limits) == 1
-        ((label, limit), *_) = limits.items()
-        options: dict[str, Any] = {"store": self.store, "on_outage": rules[0].on_outage}
-        limiter = (
-            self.kind(limit, name=joined(self.name, label), **options)
-            if is_single
-            else self.kind(limits, name=self.name, **options)
-        )
-        return Part(
-            limiter,
-            tuple(limits),
-            tuple(rule for rule, _ in of),
-            tuple(name for _, name in of),
-            is_single,
-            rules[0].wait,
-        )
+    async def aclose(self) -> None:
+        """The same, in an event loop."""
+        if self._share is not None:
+            await self._share.aclose()
+
+    def _parts_of(self, rules: tuple[Rule, ...], route: str | None) -> tuple[Part, ...]:
+        key = (rules, route if any(rule.is_per_route for rule in rules) else None)
+        known = self._parts
+        parts = known.get(key)
+        if parts is None:
+            if len(known) >= _MAX_KNOWN:
+                known.clear()
+            parts = known[key] = self._maker.parts(rules, route)
+        return parts
+
+    def _look_at_network(self, admission: Admission, rules: Rules) -> None:
+        text = rules.identity.address(admission.request)
+        if text is None:
+            return
+        address = ipaddress.ip_address(text)
+        if any(address in network for network in rules.deny):
+            admission.refusal = "network"
+        elif any(address in network for network in rules.allow):
+            admission.is_exempt = True
+
+    def _release(self, admission: Admission) -> Plan[Call, None]:
+        while admission.slots:
+            block = admission.slots.pop()
+            yield Call(block.__aexit__ if self.kind is AsyncLimiter else block.__exit__, (None, None, None))
 
 
-def _decide(part: Part, keys: list[str], costs: list[int], limits: Mapping[str, Any]) -> Plan[Call, Decision]:
-    limiter = part.limiter
-    options: dict[str, Any]
-    if part.is_single:
-        key: Any = keys[0]
-        cost: Any = costs[0]
-        options = {"limit": limits[part.labels[0]]} if limits else {}
-    else:
-        key, cost = dict(zip(part.labels, keys, strict=True)), dict(zip(part.labels, costs, strict=True))
-        options = {"limit": limits} if limits else {}
-    if not part.wait:
-        decision: Decision = (
-            yield Call(limiter.try_acquire, (key, cost))
-            if not options
-            else Call(lambda: limiter.try_acquire(key, cost, **options))
-        )
-        return decision
-    try:
-        decision = yield Call(lambda: limiter.acquire(key, cost, timeout=part.wait, **options))
-    except AcquireTimeout as timeout:
-        decision = timeout.decision
-    return decision
-
-
-def _key(rule: Rule, request: WebRequest) -> Plan[Call, str]:
-    raise NotImplementedError
+def _methods(request: WebRequest) -> list[str]:
+    """The method of a request, and those for which it wants to be taken."""
+    methods = [request.method]
+    for name in _OVERRIDES:
+        methods += [value.strip().upper() for value in request.values(name)]
+    return methods
 
 
 def _is_preflight(request: WebRequest) -> bool:
+    if request.method != "OPTIONS":
+        return False
     return bool(request.values("origin") and request.values("access-control-request-method"))
+
+
+def _question(
+    part: Part, request: WebRequest, identity: Identity, caller: list[str]
+) -> Plan[Call, tuple[Any, Any, Any]]:
+    """The key, the cost and the limits of a request for one part. `caller` keeps who it is, once that is known."""
+    if part.plain_cost is not None:
+        if not caller:
+            caller.append((yield from identity.of(request)))
+        return caller[0], part.plain_cost, None
+    keys: list[str] = []
+    costs: list[int] = []
+    limits: dict[str, Any] = {}
+    of_rule: dict[Rule, tuple[str, str | None]] = {}
+    for (rule, name, tiers), label in zip(part.members, part.labels, strict=True):
+        known = of_rule.get(rule)
+        if known is None:
+            key = yield from _key(rule, request, identity, caller)
+            tier = (yield Call(rule.tier, (request.native,))) if rule.tier is not None else None
+            known = of_rule[rule] = key, tier
+        keys.append(known[0])
+        given = rule.cost
+        cost = given.get(name, 1) if isinstance(given, Mapping) else given
+        costs.append((yield Call(cost, (request.native,))) if callable(cost) else cost)
+        if known[1] is not None and known[1] in tiers:
+            limits[label] = tiers[known[1]]
+    if part.has_one_key:
+        return keys[0], costs[0], limits.get(part.labels[0])
+    labels = part.labels
+    return dict(zip(labels, keys, strict=True)), dict(zip(labels, costs, strict=True)), limits or None
+
+
+def _key(rule: Rule, request: WebRequest, identity: Identity, caller: list[str]) -> Plan[Call, str]:
+    key = rule.key
+    if key == "*":
+        return "*"
+    if key is not None:
+        own = key if isinstance(key, Identity) else Identity(key, like=identity)
+        return (yield from own.of(request))
+    if not caller:
+        caller.append((yield from identity.of(request)))
+    return caller[0]
+
+
+def _decide(part: Part, key: Any, cost: Any, limit: Any) -> Plan[Call, tuple[Decision, Refusal | None]]:
+    decision: Decision
+    try:
+        if part.wait:
+            decision = yield Call(partial(part.limiter.acquire, key, cost, timeout=part.wait, limit=limit))
+        elif limit is None:
+            decision = yield Call(part.limiter.try_acquire, (key, cost))
+        else:
+            decision = yield Call(partial(part.limiter.try_acquire, key, cost, limit=limit))
+    except AcquireTimeout as timeout:
+        decision = timeout.decision
+    except CostExceedsCapacity:
+        # Never, and not "not now": the client is told so. How things stand with the limit goes with it.
+        decision = yield Call(part.limiter.peek, (key, 0 if part.has_one_key else dict.fromkeys(cost, 0)))
+        return decision, "cost"
+    if decision.allowed:
+        return decision, None
+    return decision, "outage" if decision.source == "fail_closed" else "limit"
+
+
+def _give_back(verdicts: Sequence[Verdict]) -> Plan[Call, None]:
+    for part, decision in verdicts:
+        yield Call(part.limiter.refund, (decision,))
+
+
+def _actual_costs(part: Part, decision: Decision, response: WebResponse) -> Plan[Call, list[int] | None]:
+    """The cost of each hit now that its response is known; None if nothing changes."""
+    hits = decision.group.hits
+    costs = []
+    for (rule, name, _), hit in zip(part.members, hits, strict=True):
+        cost = hit.cost
+        actual = rule.actual_cost.get(name) if isinstance(rule.actual_cost, Mapping) else rule.actual_cost
+        if rule.charge_when is not None and not (yield Call(rule.charge_when, (response,))):
+            cost = 0
+        elif actual is not None:
+            cost = yield Call(actual, (response,))
+        costs.append(cost)
+    return costs if costs != [hit.cost for hit in hits] else None
+
+
+def _tell_shadow(verdict: Verdict) -> None:
+    """Tell observers what a shadow would have denied."""
+    observer.tell(lambda one: one.shadow_denied(verdict.label, verdict.decision))
+
+
+def _tell_near(verdict: Verdict) -> None:
+    """Tell observers that a key is near its limit, where its rule says so."""
+    decision = verdict.decision
+    labels = verdict.part.labels
+    near = verdict.part.members[labels.index(verdict.label)].rule.near
+    if near is not None and decision.remaining < near * decision.limit:
+        observer.tell(lambda one: one.near_limit(verdict.label, decision))

@@ -6,10 +6,12 @@ module must not know a framework.
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, Final, Generic, NamedTuple
+from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple
 
+from headgate.breaker import Breaker
 from headgate.errors import InvalidUse
 from headgate.identity import Identity
 from headgate.limiter.limiters import AsyncLimiter, Limiter
@@ -54,6 +56,8 @@ class AppLimits(Generic[L]):
     :param headers: the generation of headers that clients are told by, or several; None for none.
     :param on_denied: answers a refused request: a function of the framework's request and the decision.
     :param name: the app's name in the store.
+    :param timeout: of a store that is given as the URL of a server, as for limiters; likewise `prefix`,
+        `remember_denials` and `breaker`.
     :raises LimitError, StoreURLError, InvalidUse, MissingExtra: as limiters do, or if something else does not fit.
     """
 
@@ -71,6 +75,10 @@ class AppLimits(Generic[L]):
         headers: HeaderStyle | Sequence[HeaderStyle] | None = "draft-11",
         on_denied: OnDenied | None = None,
         name: str = "web",
+        timeout: float | None = None,
+        prefix: str | None = None,
+        remember_denials: float | None = None,
+        breaker: Breaker | Literal[False] | None = None,
     ) -> None:
         if isinstance(identity, str):
             identity = Identity(identity)
@@ -79,7 +87,16 @@ class AppLimits(Generic[L]):
         found = Rules(self._rules(rules), identity=identity, exempt=exempt, allow=allow, deny=deny)
         self.headers: Final = (headers,) if isinstance(headers, str) else tuple(headers or ())
         self.on_denied: Final = on_denied
-        self.limiter: Final[WebLimiter[L]] = WebLimiter(self.kind, found, store=store, name=name)
+        self.limiter: Final[WebLimiter[L]] = WebLimiter(
+            self.kind,
+            found,
+            store=store,
+            name=name,
+            timeout=timeout,
+            prefix=prefix,
+            remember_denials=remember_denials,
+            breaker=breaker,
+        )
 
     @property
     def rules(self) -> Rules:
@@ -91,11 +108,14 @@ class AppLimits(Generic[L]):
         self.limiter.rules = rules
 
     def own_rule(self, limit: Any, options: dict[str, Any]) -> Rule:
-        """The rule of a route, of what its decorator or dependency was given.
+        """The rule of a route, of what its decorator or dependency was given. One without a name gives each route that
+        has it a share of its own; of one name, all routes have one together.
 
         :raises InvalidUse: if it does not fit the framework.
         """
         rule = _rule(limit, options)
+        if not rule.name and rule.limiter is None:
+            rule = dataclasses.replace(rule, is_per_route=True)
         self.limiter.check(rule)
         return rule
 

@@ -6,7 +6,7 @@ not know any framework, nor what is asked of these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
 
@@ -23,15 +23,19 @@ class WebRequest(Protocol):
 
     @property
     def route(self) -> str | None:
-        """The template of the route, such as `/users/{id}`, as the framework writes it; None where it is not known."""
+        """A text that tells the route from all others: its template as the framework writes it, with its methods where
+        it has some, such as `GET /users/{id}`; None where it is not known.
+        """
 
     @property
     def peer(self) -> str | None:
         """The address of the other end of the connection, as the server says it; None for a Unix socket."""
 
     @property
-    def user(self) -> str | None:
-        """The user that the framework has authenticated, by a text that tells them apart; None if there is none."""
+    def user(self) -> str | Awaitable[str | None] | None:
+        """The user that the framework has authenticated, by a text that tells them apart; None if there is none. To be
+        awaited where the framework has to ask for it.
+        """
 
     @property
     def native(self) -> Any:

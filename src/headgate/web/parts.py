@@ -1,0 +1,122 @@
+"""Rules as they are asked: those that can be asked in one round trip make one part, with one limiter.
+
+A part's limits stand or fall together. Rules part where they differ in what is done with the answer: in whether they
+deny at all, wait, or let requests through in an outage. This module must not know a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from headgate.limiter.policy import joined
+from headgate.limits import Concurrency, Limit
+from headgate.rules import Rule
+from headgate.rules.durations import seconds_of
+from headgate.stores.contract import Store
+
+
+class Member(NamedTuple):
+    """One limit of a part."""
+
+    rule: Rule
+    name: str
+    """Its name within the rule; empty where the rule has one limit."""
+    tiers: Mapping[str, Limit]
+    """Its numbers for callers of some tiers."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """Limits that are asked together."""
+
+    limiter: Any
+    """The limiter, blocking or asyncio, that has them."""
+    labels: tuple[str, ...]
+    """The name of each limit for clients, in the order of the hits: `login`, or `llm:tokens`."""
+    members: tuple[Member, ...]
+    """The rule of each limit, likewise."""
+    has_one_key: bool
+    """Are key and cost given as they are, and not by label?"""
+    wait: float
+    """For how many seconds it may wait."""
+    is_shadow: bool
+    has_slots: bool
+    """Are there slots to be held while the request lasts?"""
+    is_settled: bool
+    """Does a rule say afterwards what counts?"""
+    is_watched: bool
+    """Are observers to be told that a key is near its limit?"""
+    plain_cost: int | None
+    """The cost of all requests, where there is one limit that says nothing about them; None if they differ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes the parts of rules."""
+
+    kind: Any
+    """The class of limiters."""
+    store: Store
+    name: str
+    """The name of all that is stored for an app."""
+
+    def parts(self, rules: Sequence[Rule], route: str | None) -> tuple[Part, ...]:
+        """The parts of some rules, in the order in which they are asked: those that wait come last, since what they
+        wait for would be for nothing if another denied.
+        """
+        together: dict[object, list[Rule]] = {}
+        for rule in dict.fromkeys(rules):
+            is_alone = rule.is_shadow or rule.limiter is not None
+            together.setdefault(rule if is_alone else (seconds_of(rule.wait), rule.on_outage), []).append(rule)
+        parts = [self._part(alike, route) for alike in together.values()]
+        return tuple(sorted(parts, key=lambda part: (part.is_shadow, part.wait)))
+
+    def _part(self, rules: Sequence[Rule], route: str | None) -> Part:
+        limits: dict[str, Limit] = {}
+        members = []
+        for rule in rules:
+            for part, limit in rule.named_limits().items():
+                label = _label(rule, part, limit, route)
+                while label in limits:  # two rules of one name, in one place
+                    label += "+"
+                limits[label] = limit
+                members.append(Member(rule, part, rule.limits_of_tiers(part)))
+        first = rules[0]
+        (label, limit), *others = limits.items()
+        limiter: Any = first.limiter
+        if limiter is None:
+            options = {"store": self.store, "on_outage": first.on_outage}
+            limiter = (
+                self.kind(limits, name=self.name, **options)
+                if others
+                else self.kind(limit, name=joined(self.name, label), **options)
+            )
+        return Part(
+            limiter,
+            tuple(limits),
+            tuple(members),
+            has_one_key=not others or first.limiter is not None,
+            wait=seconds_of(first.wait),
+            is_shadow=first.is_shadow,
+            has_slots=any(isinstance(limit, Concurrency) for limit in limits.values()),
+            is_settled=any(rule.charge_when or rule.actual_cost for rule in rules),
+            is_watched=any(rule.near for rule in rules),
+            plain_cost=_plain_cost(first) if len(members) == 1 else None,
+        )
+
+
+def _label(rule: Rule, part: str, limit: Limit, route: str | None) -> str:
+    """The name of a limit for clients: the rule's, its part's, and its route's where each has a share of its own."""
+    if not rule.is_per_route:
+        base = rule.title
+    elif rule.name:
+        base = f"{rule.name}@{route or '?'}"
+    else:
+        base, part = route or "?", part or limit.label
+    return f"{base}:{part}" if part else base
+
+
+def _plain_cost(rule: Rule) -> int | None:
+    return rule.cost if isinstance(rule.cost, int) and rule.key is None and rule.tier is None else None
