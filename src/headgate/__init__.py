@@ -31,7 +31,7 @@ from headgate.errors import (
 from headgate.lease import Lease, LeaseReport
 from headgate.limiter import AsyncLimiter, Limiter
 from headgate.limiter.holds import Hold
-from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
+from headgate.limits import Concurrency, FixedWindow, Limit, Penalty, SlidingLog, SlidingWindow, TokenBucket
 from headgate.limits.grammar import parse_limit
 from headgate.observer import Observer
 from headgate.stores import Store
@@ -66,6 +66,7 @@ __all__ = [
     "MemoryStore",
     "MissingExtra",
     "Observer",
+    "Penalty",
     "SlidingLog",
     "SlidingWindow",
     "Store",
