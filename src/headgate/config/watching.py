@@ -1,0 +1,176 @@
+"""Reading a configuration again when its file changes: by `watchfiles` where that is installed, else by a look at it
+every second; and when the process gets a SIGHUP.
+
+What counts is the content: it may be changed in place, replaced by another file, or be behind a link that leads
+to another. A content that is not understood is logged once, and what was configured before stays. This module must not
+know what is configured.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import types
+from collections.abc import Callable
+from typing import Any, Final
+
+from headgate.config.loading import Config, Source, bytes_of, parsed, path_of
+from headgate.errors import ConfigError, HeadgateError, InvalidUse
+from headgate.runtime.daemons import Daemon
+from headgate.runtime.forks import begin_afresh_in_child
+
+logger = logging.getLogger("headgate")
+
+_EVERY_S: Final = 1.0
+_STEP_MS: Final = 200
+"""How often watchfiles looks whether it is to end; and how long it waits for more changes."""
+_ANYHOW_MS: Final = 5_000
+"""How often the file is looked at even if nothing is told: some file systems tell nothing."""
+
+_Handler = Callable[[int, types.FrameType | None], Any] | int | None
+
+
+class Watch:
+    """Watches one file. `check` looks at it now; `start` has a thread do that, in forked processes, too.
+
+    :param source: the file, or None for the default one.
+    :param apply: is called with each new configuration, from whatever thread has found it. If it raises an error of
+        ours, the configuration counts as not understood.
+    :param on_sighup: look at it when the process gets a SIGHUP, too?
+    :param is_polling: look at it by itself at all?
+    :raises ConfigError: if it is not understood now.
+    :raises InvalidUse: if it is no file, or SIGHUP cannot be heard here.
+    """
+
+    def __init__(
+        self,
+        source: Source | Config | None,
+        apply: Callable[[Config], object],
+        *,
+        on_sighup: bool = False,
+        is_polling: bool = True,
+    ) -> None:
+        if source is not None and not isinstance(source, (str, os.PathLike)):
+            raise InvalidUse("there is no file to watch: give the path of one")
+        self.path: Final = path_of(source).absolute()
+        self._shown = str(path_of(source))
+        self._apply = apply
+        self._is_polling = is_polling
+        self._seen: bytes | str = bytes_of(self.path)
+        """The content that was seen last, understood or not; or why there was none."""
+        self.config = parsed(self._seen, self._shown)
+        """What was understood last."""
+        self.checks = 0
+        """How many times the file was looked at by the thread."""
+        self._is_closed = False
+        self._is_rung = False
+        self._checking = threading.Lock()
+        self._daemon = Daemon("headgate-config", self._run)
+        self._earlier: _Handler = None
+        self._hears_sighup = on_sighup
+        if on_sighup:
+            self._hear()
+
+    def start(self) -> None:
+        """Watch from now on."""
+        self._daemon.start()
+        begin_afresh_in_child(self, Watch._begin_in_child)
+
+    def close(self) -> None:
+        """Watch no more. The thread ends soon."""
+        self._is_closed = True
+        self._ring()
+        if self._hears_sighup and signal.getsignal(signal.SIGHUP) == self._on_sighup:
+            try:
+                signal.signal(signal.SIGHUP, self._earlier)
+            except ValueError:  # not in the main thread: the handler stays, and calls the earlier one
+                logger.debug("headgate: SIGHUP is heard still, and changes nothing")
+
+    def check(self) -> bool:
+        """Look at the file now. Has it changed, and is what it says in force?"""
+        with self._checking:
+            seen: bytes | str
+            try:
+                seen = bytes_of(self.path)
+            except ConfigError as error:
+                if str(error) != self._seen:
+                    self._seen = str(error)
+                    self._refuse(error)
+                return False
+            if seen == self._seen:
+                return False
+            self._seen = seen
+            try:
+                config = parsed(seen, self._shown)
+                self._apply(config)
+            except HeadgateError as error:
+                self._refuse(error)
+                return False
+            self.config = config
+            logger.info("headgate: %s has changed, and is in force", self._shown)
+            return True
+
+    def _refuse(self, error: Exception) -> None:
+        logger.error("headgate: what was configured before stays in force: %s", error)
+
+    def _begin_in_child(self) -> None:
+        self._checking = threading.Lock()
+        if not self._is_closed:
+            self._daemon.begin()
+            self._daemon.start()
+
+    def _hear(self) -> None:
+        if not hasattr(signal, "SIGHUP"):
+            raise InvalidUse("this system has no SIGHUP: watch the file instead")
+        if threading.current_thread() is not threading.main_thread():
+            raise InvalidUse("SIGHUP is heard by the main thread alone: configure there, or watch the file instead")
+        self._earlier = signal.getsignal(signal.SIGHUP)
+        signal.signal(signal.SIGHUP, self._on_sighup)
+
+    def _on_sighup(self, number: int, frame: types.FrameType | None) -> None:
+        self._ring()
+        if callable(self._earlier):
+            self._earlier(number, frame)
+
+    def _ring(self) -> None:
+        self._is_rung = True
+        self._daemon.ring()
+
+    def is_set(self) -> bool:
+        """Is watchfiles to stop waiting? It asks that of an event."""
+        return not self._daemon.sleep(0) or self._is_rung or self._is_closed
+
+    def _run(self) -> None:
+        wait = self._wait_for_files if self._is_polling else self._sleep
+        while not self._is_closed:
+            self._is_rung = False
+            try:
+                self.check()
+            except Exception:  # whatever is wrong with one look, the next one may be right
+                logger.exception("headgate: %s cannot be looked at", self._shown)
+            self.checks += 1
+            if not self._is_rung and not wait():
+                return
+
+    def _sleep(self) -> bool:
+        return self._daemon.sleep(_EVERY_S if self._is_polling else 3_600)
+
+    def _wait_for_files(self) -> bool:
+        """Wait until something has changed, or may have. False: the thread is to end."""
+        try:
+            from watchfiles import watch
+        except ImportError:
+            return self._sleep()
+        folders = {folder for folder in (self.path.parent, self.path.resolve().parent) if folder.is_dir()}
+        options: Any = {"stop_event": self, "raise_interrupt": False, "yield_on_timeout": True}
+        try:
+            changes = watch(
+                *folders, watch_filter=None, recursive=False, step=_STEP_MS, rust_timeout=_ANYHOW_MS, **options
+            )
+            next(changes, None)
+        except Exception as error:  # no folder, no more watches to be had, and what else systems come up with
+            logger.debug("headgate: watchfiles cannot watch %s: %s", self._shown, error)
+            return self._sleep()
+        return self._daemon.sleep(0)
