@@ -83,7 +83,7 @@ def _function(said: Any, place: Place, find: Find) -> Any:
     """What a rule takes for a function: the function, a number, or what a table says."""
     if isinstance(said, str):
         return said if said in _SOURCES else find(str(said), place)
-    if not isinstance(said, Mapping):
+    if not isinstance(said, Mapping) or place.path[-1] == "tier":
         return said
     if place.path[-1] == "charge_when":
         return responses(said)

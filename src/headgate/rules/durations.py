@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from datetime import timedelta
 from typing import Final
 
@@ -36,8 +37,9 @@ def seconds_of(duration: float | str | timedelta) -> float:
         match = _TEXT.fullmatch(duration.lower())
         if match is not None and match[2] in UNITS_US_OF:
             seconds = float(match[1]) * UNITS_US_OF[match[2]] / UNITS_US["s"]
-    elif isinstance(duration, (int, float)) and not isinstance(duration, bool):
-        seconds = float(duration)
+    elif not isinstance(duration, bool):
+        with suppress(TypeError, ValueError):
+            seconds = float(duration)
     if seconds is None or not 0 <= seconds < float("inf"):
         raise InvalidUse(f"a duration is a number of seconds, or a text such as '500ms' or '1h', not {duration!r}")
     return seconds
