@@ -10,9 +10,20 @@ This module is the face of the library, and holds no logic.
 
 from headgate.breaker import Breaker
 from headgate.clock import Clock, ManualClock
+from headgate.config import (
+    Acquiring,
+    Config,
+    ConfiguredLimiter,
+    acquire,
+    configure,
+    configure_limiter,
+    configure_store,
+    get_limiter,
+)
 from headgate.decision import Decision
 from headgate.errors import (
     AcquireTimeout,
+    ConfigError,
     CostExceedsCapacity,
     HeadgateError,
     InvalidCost,
@@ -41,10 +52,14 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AcquireTimeout",
+    "Acquiring",
     "AsyncLimiter",
     "Breaker",
     "Clock",
     "Concurrency",
+    "Config",
+    "ConfigError",
+    "ConfiguredLimiter",
     "CostExceedsCapacity",
     "Decision",
     "FixedWindow",
@@ -73,5 +88,10 @@ __all__ = [
     "StoreURLError",
     "StoreUnavailable",
     "TokenBucket",
+    "acquire",
+    "configure",
+    "configure_limiter",
+    "configure_store",
+    "get_limiter",
     "parse_limit",
 ]

@@ -48,6 +48,9 @@ class NumberOfHeader:
     of_web_request = True
     """Is it asked with a `WebRequest`, and not with the framework's own?"""
 
+    def __str__(self) -> str:
+        return f"by header {self.header}"
+
     def __call__(self, message: WebRequest | WebResponse) -> int:
         """The cost that a message says."""
         if isinstance(message, WebResponse):
@@ -68,6 +71,10 @@ class Responses:
     """Statuses, and classes of them such as `4xx`; empty for all."""
     header: str = ""
     value: str = ""
+
+    def __str__(self) -> str:
+        said = [f"status {', '.join(sorted(map(str, self.statuses)))}"] if self.statuses else []
+        return " and ".join([*said, *([f"{self.header}: {self.value}"] if self.header else [])])
 
     def __call__(self, response: WebResponse) -> bool:
         """Is a response one of them?"""

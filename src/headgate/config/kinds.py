@@ -6,6 +6,7 @@ is just what its schema refuses. This module must not know which keys there are.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Final, Protocol
 
-from headgate.config.places import WRONG, FromEnvironment, Place, nearest, shown
+from headgate.config.places import WRONG, FromEnvironment, Place, shown
 from headgate.limits import Limit
 from headgate.rules.durations import UNITS_US_OF, seconds_of
 
@@ -143,10 +144,8 @@ class Number:
         """As `Kind.read`."""
         number = value
         if isinstance(value, FromEnvironment):
-            try:
+            with contextlib.suppress(ValueError):
                 number = int(value) if self.is_whole else float(value)
-            except ValueError:
-                pass
         if self.is_whole and isinstance(number, float) and number.is_integer():
             number = int(number)
         is_right = self.takes(number) and (isinstance(number, int) or not self.is_whole)
@@ -187,9 +186,7 @@ class Duration:
 
     def schema(self) -> Json:
         """As `Kind.schema`."""
-        return {
-            "anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": self.pattern}, _PLACEHOLDER]
-        }
+        return {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": self.pattern}, _PLACEHOLDER]}
 
 
 @dataclass(frozen=True)

@@ -125,5 +125,7 @@ def _tier(said: Any, limits: Limit | Mapping[str, Limit], place: Place) -> CallL
         return limit
     rates = [name for name, one in limits.items() if isinstance(one, Concurrency) == isinstance(limit, Concurrency)]
     if len(rates) != 1:
-        return place.say(f"is to say which of the limits it means: {{ {', '.join(f'{name} = ...' for name in limits)} }}")
+        return place.say(
+            f"is to say which of the limits it means: {{ {', '.join(f'{name} = ...' for name in limits)} }}"
+        )
     return {rates[0]: limit}

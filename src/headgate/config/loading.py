@@ -8,20 +8,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headgate.errors import ConfigError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from headgate.config.settings import LimiterSettings, StoreSettings, WebSettings
     from headgate.rules import Rules
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
 """A file, or a dict of the same shape."""
 
-FILE = "headgate.toml"
-VARIABLE = "HEADGATE_CONFIG"
+FILE: Final = "headgate.toml"
+VARIABLE: Final = "HEADGATE_CONFIG"
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,8 @@ def load(source: Source | Config | None = None, *, imports: bool = True) -> Conf
 
 def path_of(source: str | os.PathLike[str] | None) -> Path:
     """The file of a configuration, whether it is there or not."""
+    from pathlib import Path
+
     return Path(source if source is not None else os.environ.get(VARIABLE) or FILE)
 
 

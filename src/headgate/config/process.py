@@ -162,8 +162,12 @@ def configure_limiter(name: str, limit: Any = None, **options: Any) -> None:
 def acquire(
     name: str, key: str = EVERYBODY, cost: int = 1, *, timeout: Timeout = AS_CONFIGURED, tier: str | None = None
 ) -> Acquiring:
-    """A turn of the limiter of this name, to be waited for: `await acquire("api")`, or `acquire("api").wait()`, which
-    blocks; or `async with acquire("api"):` and `with acquire("api"):`, which hold slots for the time of the block.
+    """A turn of the limiter of this name, to be waited for.
+
+        await acquire("api")                acquire("api").wait()
+        async with acquire("api"): ...      with acquire("api"): ...
+
+    Those on the left are for event loops, those on the right block. Slots are held for the time of a block.
 
     :param key: whose share it is; without one, all have one share together.
     :param timeout: for how many seconds to wait: 0 for not at all, None for as long as it takes; by default, what is
@@ -181,5 +185,3 @@ def get_limiter(name: str) -> ConfiguredLimiter:
     :raises ConfigError: if there is none.
     """
     return _here().limiter(name)
-
-

@@ -48,13 +48,13 @@ def _rule(said: Mapping[str, Any], tiers_of: Mapping[str, str], place: Place, fi
     limits = _all_limits(given if given is not None else options.pop("limits"), place_of_limits)
     options.pop("limits", None)
     if "tiers" in options:
-        options["tiers"] = {
-            tier: _all_limits(one, place.at("tiers", tier)) for tier, one in options["tiers"].items()
-        }
+        options["tiers"] = {tier: _all_limits(one, place.at("tiers", tier)) for tier, one in options["tiers"].items()}
         if tiers_of:
             options.setdefault("tier", tiers_of)
         if options["tiers"] and "tier" not in options:
-            return place.at("tiers").say("nothing tells the tier of a caller: write tier = 'myapp:tier', or [web.tiers_of]")
+            return place.at("tiers").say(
+                "nothing tells the tier of a caller: write tier = 'myapp:tier', or [web.tiers_of]"
+            )
     if "penalty" in options:
         options["penalty"] = limit_of(options["penalty"], place.at("penalty"))
     for key in _FUNCTIONS:
@@ -128,7 +128,8 @@ def app_rules(said: Mapping[str, Any], rules: Sequence[Rule], place: Place, find
         value = said.get(key, ())
         networks[key] = [value] if isinstance(value, str) else value
         try:
-            Rules((), **{key: networks[key]})
+            one: dict[str, Any] = {key: networks[key]}
+            Rules((), **one)
         except HeadgateError as error:
             place.at(key).say(str(error))
             networks[key] = ()

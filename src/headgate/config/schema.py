@@ -1,6 +1,7 @@
 """The JSON schema of configuration files, for editors. It is that of the tables' description.
 
-This module must not know a file."""
+This module must not know a file.
+"""
 
 from __future__ import annotations
 

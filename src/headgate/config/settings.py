@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headgate.lease import Lease
 from headgate.limiter.policy import CallLimit
 from headgate.limits import Limit
 from headgate.stores.contract import Store

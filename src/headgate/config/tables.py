@@ -187,7 +187,9 @@ RULE: Final = Table(
 )
 API_KEY: Final = Table(
     {
-        "header": Key(Text("the name of a header", r"^[A-Za-z0-9-]+$"), "The header that has it; x-api-key by default."),
+        "header": Key(
+            Text("the name of a header", r"^[A-Za-z0-9-]+$"), "The header that has it; x-api-key by default."
+        ),
         "scheme": Key(Text("the name of a scheme", r"^[A-Za-z0-9-]+$"), "Its scheme in Authorization, such as Bearer."),
         "query": Key(Text("the name of a parameter", "."), "The parameter of the query that has it."),
     },
