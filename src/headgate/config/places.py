@@ -11,6 +11,8 @@ from typing import Any, Final
 from headgate.errors import ConfigError
 
 _LONGEST: Final = 60
+_OF_TABLES: Final = ("stores", "limiters")
+"""Tables of tables."""
 
 
 class FromEnvironment(str):
@@ -68,7 +70,8 @@ class Place:
             name = f" ({self.title})" if self.title else ""
             table, rest = f"[[{path[0]}]] {path[1] + 1}{name}", path[2:]
         else:
-            above = path[:-1] if len(path) > 1 else path
+            is_table = len(path) == 1 or (len(path) == 2 and path[0] in _OF_TABLES)
+            above = path if is_table else path[:-1]
             table, rest = f"[{'.'.join(_key(step) for step in above)}]", path[len(above) :]
         return ", ".join([table, *([".".join(_key(step) for step in rest)] if rest else [])])
 

@@ -35,7 +35,8 @@ def rules_of(said: Sequence[Mapping[str, Any]], web: Mapping[str, Any], place: P
             same = next((known for known in rules if known.title == rule.title), None)
             if same is not None:
                 at.say(f"there is a rule {rule.title!r} already: give this one another name")
-            rules.append(rule)
+            else:
+                rules.append(rule)
     return rules
 
 
