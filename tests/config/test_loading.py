@@ -162,7 +162,10 @@ def test_a_value_that_the_environment_has_not_is_missed_at_its_place() -> None:
         ({"limiters": {"api": {"limit": "5/s", "timeout": "soon"}}}, "[limiters.api], timeout: is to be a number of"),
         ({"limiters": {"api": {"limit": 5}}}, "[limiters.api], limit: is a number, and so needs window_seconds"),
         ({"limiters": {"api": {"limit": "5/s", "store": "man"}}}, "[limiters.api], store: there is no store 'man'"),
-        ({"limiters": {"api": {"limit": "5/s", "on_outage": "shut"}}}, "[limiters.api], on_outage: is to be 'open', 'c"),
+        (
+            {"limiters": {"api": {"limit": "5/s", "on_outage": "shut"}}},
+            "[limiters.api], on_outage: is to be 'open', 'c",
+        ),
         ({"limiters": {"api": {"limit": "5/s", "limits": ["5/m"]}}}, "[limiters.api], limits: there is limit already"),
         ({"limiters": {"api": {"max_concurrent": True}}}, "[limiters.api], max_concurrent: is to be a whole number of"),
         ({"limiters": {"a": {"limits": {"x": "5/s"}, "tiers": {"p": {"y": "5/s"}}}}}, "[limiters.a.tiers.p], y: there"),
@@ -170,8 +173,14 @@ def test_a_value_that_the_environment_has_not_is_missed_at_its_place() -> None:
         ({"stores": {"a": {"url": "memory://", "timeout": 1}}}, "[stores.a]: a store of memory:// does not take timeo"),
         ({"stores": {"a": {"engine": "nats"}}}, "[stores.a], engine: is to be 'memory' or 'redis', not 'nats'"),
         ({"stores": {"a": {"url": "redis://h/1", "db": 2}}}, "[stores.a], db: is 2, and the URL says 1: give it once"),
-        ({"stores": {"a": {"url": "redis://h", "pool_max_size": 9}}}, "[stores.a], pool_max_size: leave it out: a store"),
-        ({"stores": {"a": {"url": "redis://h", "socket_timeout": 9}}}, "[stores.a], socket_timeout: write timeout inst"),
+        (
+            {"stores": {"a": {"url": "redis://h", "pool_max_size": 9}}},
+            "[stores.a], pool_max_size: leave it out: a store",
+        ),
+        (
+            {"stores": {"a": {"url": "redis://h", "socket_timeout": 9}}},
+            "[stores.a], socket_timeout: write timeout inst",
+        ),
         ({"stores": {"a": {"url": "redis://h", "timing_margin_ms": 9}}}, "[stores.a], timing_margin_ms: leave it out"),
         ({"rules": [{"limit": "5/s"}, {"name": "x", "limit": "5//s"}]}, "[[rules]] 2 (x), limit: expected a unit of"),
         ({"rules": [{"limit": "5/s", "path": "/"}]}, "[[rules]] 1, path: write paths instead"),
@@ -179,12 +188,18 @@ def test_a_value_that_the_environment_has_not_is_missed_at_its_place() -> None:
         ({"rules": [{"limit": "5/s", "cost": 6}]}, "[[rules]] 1: a cost of 6 can never pass"),
         ({"rules": [{"limit": "5/s", "cost": "no.such:cost"}]}, "[[rules]] 1, cost: 'no.such:cost' cannot be imported"),
         ({"rules": [{"limit": "5/s", "cost": "tests.config.functions:NO_FUNCTION"}]}, "[[rules]] 1, cost: 'tests.conf"),
-        ({"rules": [{"limit": "5/s", "tiers": {"pro": "9/s"}}]}, "[[rules]] 1, tiers: nothing tells the tier of a call"),
+        (
+            {"rules": [{"limit": "5/s", "tiers": {"pro": "9/s"}}]},
+            "[[rules]] 1, tiers: nothing tells the tier of a call",
+        ),
         ({"rules": [{"limit": "5/s", "name": "x"}, {"limit": "6/s", "name": "x"}]}, "[[rules]] 2 (x): there is a rule"),
         ({"rules": [{"limit": "5/s", "charge_when": {"status": "6xx"}}]}, "[[rules]] 1, charge_when.status: is to be"),
         ({"web": {"allow": ["10.0.0.0/99"]}}, "[web], allow: a network is written as"),
         ({"web": {"headers": "draft-99"}}, "[web], headers: is to be"),
-        ({"stores": {"a": {"url": "memory://"}, "b": {"url": "memory://"}}, "limiters": {"x": {"limit": "5/s"}}}, "[lim"),
+        (
+            {"stores": {"a": {"url": "memory://"}, "b": {"url": "memory://"}}, "limiters": {"x": {"limit": "5/s"}}},
+            "[lim",
+        ),
     ],
 )
 def test_a_problem_is_said_with_its_place(document: dict[str, Any], said: str) -> None:

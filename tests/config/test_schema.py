@@ -63,6 +63,8 @@ def bent(draw: st.DrawFn) -> dict[str, Any]:
             value = container[last]
         except (KeyError, IndexError, TypeError):
             continue
+        if not isinstance(container, (dict, list)):
+            continue
         way = draw(st.sampled_from(["drop", "rename", "add", "replace", "replace"]))
         if way == "drop":
             del container[last]

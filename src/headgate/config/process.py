@@ -31,6 +31,8 @@ class Configured:
         self._lock = lock()
         self._stores: dict[str, StoreSettings] = {}
         self._limiters: dict[str, ConfiguredLimiter] = {}
+        self._gone: dict[str, ConfiguredLimiter] = {}
+        """Those that are configured no more. Who has one goes on with it, also when it comes back."""
         self._open_stores = OpenStores()
         self.watch: Watch | None = None
         """Reads the file again when it changes."""
@@ -45,7 +47,7 @@ class Configured:
             for settings in config.limiters.values():
                 self._put(settings)
             for name in gone:
-                del self._limiters[name]
+                self._gone[name] = self._limiters.pop(name)
 
     def add_store(self, name: str, said: Mapping[str, Any]) -> None:
         """Have a store, in place of another of its name."""
@@ -82,11 +84,12 @@ class Configured:
             self._put(settings)
 
     def _put(self, settings: LimiterSettings) -> None:
-        known = self._limiters.get(settings.name)
+        name = settings.name
+        known = self._limiters.get(name) or self._gone.pop(name, None)
         if known is None:
-            self._limiters[settings.name] = ConfiguredLimiter(settings, self._open_stores.of)
-        else:
-            known.configure(settings)
+            known = ConfiguredLimiter(settings, self._open_stores.of)
+        known.configure(settings)
+        self._limiters[name] = known
 
     def limiter(self, name: str) -> ConfiguredLimiter:
         """The limiter of a name.
@@ -137,6 +140,11 @@ def configure(source: Source | Config | None = None, *, watch: bool = False, on_
     if new is not None:
         new.start()
     return config
+
+
+def configured_watch() -> Watch | None:
+    """The watch of the file that was configured last; None if it is not watched."""
+    return _here().watch
 
 
 def configure_store(name: str, url: str | None = None, *, store: Store | None = None, **options: Any) -> None:

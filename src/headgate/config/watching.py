@@ -13,7 +13,8 @@ import os
 import signal
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from headgate.config.loading import Config, Source, bytes_of, parsed, path_of
@@ -24,10 +25,12 @@ from headgate.runtime.forks import begin_afresh_in_child
 logger = logging.getLogger("headgate")
 
 _EVERY_S: Final = 1.0
-_STEP_MS: Final = 200
-"""How often watchfiles looks whether it is to end; and how long it waits for more changes."""
-_ANYHOW_MS: Final = 5_000
 """How often the file is looked at even if nothing is told: some file systems tell nothing."""
+_SETTLE_S: Final = 0.2
+"""How long a new content has to stay before it is believed."""
+_STEP_MS: Final = 100
+"""How often watchfiles looks whether it is to end; and how long it waits for more changes."""
+_FOREVER_S: Final = 86_400.0
 
 _Handler = Callable[[int, types.FrameType | None], Any] | int | None
 
@@ -60,10 +63,10 @@ class Watch:
         self._is_polling = is_polling
         self._seen: bytes | str = bytes_of(self.path)
         """The content that was seen last, understood or not; or why there was none."""
+        self._coming: bytes | str | None = None
+        """Another one, which was seen once."""
         self.config = parsed(self._seen, self._shown)
         """What was understood last."""
-        self.checks = 0
-        """How many times the file was looked at by the thread."""
         self._is_closed = False
         self._is_rung = False
         self._checking = threading.Lock()
@@ -88,32 +91,45 @@ class Watch:
             except ValueError:  # not in the main thread: the handler stays, and calls the earlier one
                 logger.debug("headgate: SIGHUP is heard still, and changes nothing")
 
+    @property
+    def is_running(self) -> bool:
+        """Is the thread at work?"""
+        return self._daemon.is_alive
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the thread has ended, at most so long."""
+        self._daemon.join(timeout_s)
+
     def check(self) -> bool:
-        """Look at the file now. Has it changed, and is what it says in force?"""
+        """Look at the file now. Is there something new in force? A content is believed when it is seen for the second
+        time in a row: at first, it may be half of what is being written.
+        """
         with self._checking:
             seen: bytes | str
             try:
                 seen = bytes_of(self.path)
             except ConfigError as error:
-                if str(error) != self._seen:
-                    self._seen = str(error)
-                    self._refuse(error)
+                seen = str(error)
+            if seen == self._seen or seen != self._coming:
+                self._coming = None if seen == self._seen else seen
                 return False
-            if seen == self._seen:
-                return False
-            self._seen = seen
+            self._seen, self._coming = seen, None
             try:
-                config = parsed(seen, self._shown)
+                config = self._understood(seen)
                 self._apply(config)
             except HeadgateError as error:
-                self._refuse(error)
+                logger.error("headgate: what was configured before stays in force: %s", error)
                 return False
             self.config = config
             logger.info("headgate: %s has changed, and is in force", self._shown)
             return True
 
-    def _refuse(self, error: Exception) -> None:
-        logger.error("headgate: what was configured before stays in force: %s", error)
+    def _understood(self, seen: bytes | str) -> Config:
+        if isinstance(seen, str):
+            raise ConfigError(self._shown, [seen.removeprefix(f"{self.path}: ")])
+        if not seen.strip():
+            raise ConfigError(self._shown, ["is empty"])
+        return parsed(seen, self._shown)
 
     def _begin_in_child(self) -> None:
         self._checking = threading.Lock()
@@ -143,34 +159,47 @@ class Watch:
         return not self._daemon.sleep(0) or self._is_rung or self._is_closed
 
     def _run(self) -> None:
-        wait = self._wait_for_files if self._is_polling else self._sleep
+        changes: Iterator[object] | None = None
+        folders: set[Path] = set()
         while not self._is_closed:
             self._is_rung = False
             try:
                 self.check()
             except Exception:  # whatever is wrong with one look, the next one may be right
                 logger.exception("headgate: %s cannot be looked at", self._shown)
-            self.checks += 1
-            if not self._is_rung and not wait():
+            if self._is_rung:
+                continue
+            if self._coming is not None:
+                goes_on = self._daemon.sleep(_SETTLE_S)
+            elif not self._is_polling:
+                goes_on = self._daemon.sleep(_FOREVER_S)
+            else:
+                now = {folder for folder in (self.path.parent, self.path.resolve().parent) if folder.is_dir()}
+                if changes is None or now != folders:
+                    folders, changes = now, self._changes(now)
+                if next(changes, None) is None:  # it cannot tell, or is to end
+                    changes = None
+                goes_on = self._daemon.sleep(0 if changes is not None or self._is_rung else _EVERY_S)
+            if not goes_on:
                 return
 
-    def _sleep(self) -> bool:
-        return self._daemon.sleep(_EVERY_S if self._is_polling else 3_600)
-
-    def _wait_for_files(self) -> bool:
-        """Wait until something has changed, or may have. False: the thread is to end."""
+    def _changes(self, folders: set[Path]) -> Iterator[object]:
+        """Waits until something has changed in the folders, or may have, each time it is asked for the next."""
         try:
             from watchfiles import watch
-        except ImportError:
-            return self._sleep()
-        folders = {folder for folder in (self.path.parent, self.path.resolve().parent) if folder.is_dir()}
-        options: Any = {"stop_event": self, "raise_interrupt": False, "yield_on_timeout": True}
-        try:
-            changes = watch(
-                *folders, watch_filter=None, recursive=False, step=_STEP_MS, rust_timeout=_ANYHOW_MS, **options
+
+            yield from watch(
+                *folders,
+                watch_filter=None,
+                recursive=False,
+                debounce=_STEP_MS,
+                step=_STEP_MS,
+                rust_timeout=int(_EVERY_S * 1_000),
+                yield_on_timeout=True,
+                raise_interrupt=False,
+                stop_event=self,
             )
-            next(changes, None)
+        except ImportError:
+            return
         except Exception as error:  # no folder, no more watches to be had, and what else systems come up with
             logger.debug("headgate: watchfiles cannot watch %s: %s", self._shown, error)
-            return self._sleep()
-        return self._daemon.sleep(0)
