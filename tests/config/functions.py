@@ -19,3 +19,7 @@ class Costs:
     @staticmethod
     def of_upload(request: Any) -> int:
         return 11
+
+
+async def cost_async(request: Any) -> int:
+    return 7

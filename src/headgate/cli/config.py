@@ -68,7 +68,7 @@ def print_schema(_: argparse.Namespace) -> int:
 
 
 def sections(config: Config) -> list[str]:
-    """What a configuration says, as tables to be read."""
+    """Render a configuration as tables."""
     made = [f"{config.source} is understood."]
     if config.stores:
         rows = [

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from headgate.config.loading import Config, load
 from headgate.config.named import Acquiring, ConfiguredLimiter
-from headgate.config.process import acquire, configure, configure_limiter, configure_store, get_limiter
+from headgate.config.process import aclose, acquire, close, configure, configure_limiter, configure_store, get_limiter
 
 __all__ = [
     "Acquiring",
     "Config",
     "ConfiguredLimiter",
+    "aclose",
     "acquire",
+    "close",
     "configure",
     "configure_limiter",
     "configure_store",

@@ -34,7 +34,7 @@ class Config:
     stores: Mapping[str, StoreSettings] = field(default_factory=dict)
     limiters: Mapping[str, LimiterSettings] = field(default_factory=dict)
     web: WebSettings | None = None
-    """What goes for the rules of a web app; None where several stores leave open where they count."""
+    """All that goes for the rules of a web app; None where several stores leave open where they count."""
     rules: Rules | None = field(default=None, repr=False)
     """The rules of a web app, with whose share they take, and who meets none."""
 

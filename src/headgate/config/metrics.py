@@ -18,7 +18,7 @@ _WAITED_S: Final = 0.001
 
 @dataclass(frozen=True)
 class Metrics:
-    """What a limiter has answered in this process, since it was first used. Times are in seconds."""
+    """Counts of the answers of a limiter in this process, since it was first used. Times are in seconds."""
 
     allowed: int = 0
     denied: int = 0

@@ -49,7 +49,7 @@ class ConfiguredLimiter:
 
     @property
     def settings(self) -> LimiterSettings:
-        """What is configured now."""
+        """The settings of now."""
         return self._limiters[0]
 
     def configure(self, settings: LimiterSettings) -> None:

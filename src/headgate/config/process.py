@@ -17,6 +17,7 @@ from headgate.stores.contract import Store
 
 if TYPE_CHECKING:
     from headgate.config.settings import LimiterSettings, StoreSettings
+    from headgate.config.stores import OpenStores
     from headgate.config.watching import Watch
 
 _CODE: Final = "the configuration"
@@ -90,6 +91,11 @@ class Configured:
             known = ConfiguredLimiter(settings, self._open_stores.of)
         known.configure(settings)
         self._limiters[name] = known
+
+    @property
+    def open_stores(self) -> OpenStores:
+        """The stores that were asked."""
+        return self._open_stores
 
     def limiter(self, name: str) -> ConfiguredLimiter:
         """The limiter of a name.
@@ -193,3 +199,15 @@ def get_limiter(name: str) -> ConfiguredLimiter:
     :raises ConfigError: if there is none.
     """
     return _here().limiter(name)
+
+
+def close() -> None:
+    """Close the connections of all stores that are configured, as far as nobody else needs them. For the end of a
+    program; a limiter that is asked later opens them again.
+    """
+    _here().open_stores.close()
+
+
+async def aclose() -> None:
+    """The same, in an event loop: `await headgate.config.aclose()`, before it ends."""
+    await _here().open_stores.aclose()

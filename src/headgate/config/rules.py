@@ -81,7 +81,7 @@ def _all_limits(said: Any, place: Place) -> Any:
 
 
 def _function(said: Any, place: Place, find: Find) -> Any:
-    """What a rule takes for a function: the function, a number, or what a table says."""
+    """A value that a rule takes for a function: the function, a number, or what a table says."""
     if isinstance(said, str):
         return said if said in _SOURCES else find(str(said), place)
     if not isinstance(said, Mapping) or place.path[-1] == "tier":

@@ -1,4 +1,4 @@
-"""What a configuration says of stores and limiters, once it is understood. Values, which do nothing."""
+"""Settings of stores, limiters and apps: what a configuration says, once it is understood. Values, which do nothing."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LimiterSettings:
 
 @dataclass(frozen=True)
 class WebSettings:
-    """What goes for all rules of a web app, beside those rules."""
+    """All that goes for the rules of a web app, beside those rules."""
 
     store: StoreSettings
     name: str = "web"

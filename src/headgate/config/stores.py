@@ -100,3 +100,13 @@ class OpenStores:
             share = share_store(settings.url, asks_in_loops=False, **settings.options)
             known = self._shares[settings.name] = settings, share
         return known[1].store
+
+    def close(self) -> None:
+        """Close what was opened here and nobody else needs. Who asks a store again opens it again."""
+        while self._shares:
+            self._shares.popitem()[1][1].close()
+
+    async def aclose(self) -> None:
+        """The same, in an event loop."""
+        while self._shares:
+            await self._shares.popitem()[1][1].aclose()

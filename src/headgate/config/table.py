@@ -29,7 +29,7 @@ class Table:
 
     keys: Mapping[str, Key]
     what: str
-    """What the table is about, for errors and the schema."""
+    """The subject of the table, for errors and the schema."""
     needs_one_of: tuple[str, ...] = ()
     """One of these has to be there."""
     apart: tuple[tuple[str, str], ...] = ()

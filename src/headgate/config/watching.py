@@ -66,7 +66,7 @@ class Watch:
         self._coming: bytes | str | None = None
         """Another one, which was seen once."""
         self.config = parsed(self._seen, self._shown)
-        """What was understood last."""
+        """The configuration that was understood last."""
         self._is_closed = False
         self._is_rung = False
         self._checking = threading.Lock()

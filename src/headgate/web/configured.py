@@ -12,7 +12,6 @@ from typing import Any, Final, NamedTuple
 
 from headgate.config.loading import Config, Source, load
 from headgate.config.settings import WebSettings
-from headgate.config.stores import OpenStores
 from headgate.config.watching import Watch
 from headgate.errors import InvalidUse
 from headgate.identity import Identity
@@ -47,7 +46,7 @@ class OwnRules(NamedTuple):
 
 
 class FromConfig:
-    """What a configuration says for one app. Safe to share between threads.
+    """The part of a configuration that is about one app. Safe to share between threads.
 
     :raises ConfigError: if it is missing or not understood.
     :raises InvalidUse: if it does not go together with what code says.
@@ -56,7 +55,6 @@ class FromConfig:
     def __init__(self, source: Source | Config, own: OwnRules, *, watch: bool, on_sighup: bool) -> None:
         self._own = own
         self._limits: Any = None
-        self._open_stores = OpenStores()
         self.watch: Final = (
             Watch(source, self._apply, on_sighup=on_sighup, is_polling=watch)
             if (watch or on_sighup) and not isinstance(source, (Config, Mapping))
@@ -70,16 +68,17 @@ class FromConfig:
             raise InvalidUse(f"{config.source}: there are several stores: say in [web] which one rules count in")
         self._web: Final[WebSettings] = config.web
 
-    def options(self, store: Any, name: Any, headers: Any) -> tuple[Any, Any, Any]:
-        """The store, the name and the headers: those of code, or else those of the configuration."""
+    def options(self, store: Any, name: Any, headers: Any) -> tuple[Any, dict[str, Any], Any, Any]:
+        """The store, the options of its URL, the name and the headers: those of code, or else those of the
+        configuration.
+        """
         web = self._web
         if headers is False and web.headers is not None:
             headers = web.headers
-        return (
-            self._open_stores.of(web.store) if store is None else store,
-            web.name if name is None else name,
-            headers,
-        )
+        named = web.name if name is None else name
+        if store is not None:
+            return store, {}, named, headers
+        return web.store.given or web.store.url, dict(web.store.options), named, headers
 
     def start(self, limits: Any) -> None:
         """Let changes of the file take effect on an app's limits, for as long as those live."""

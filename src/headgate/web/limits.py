@@ -97,8 +97,11 @@ class AppLimits(Generic[L]):
         own = OwnRules(self._rules(rules), identity, exempt, allow, deny)
         self.configured: Final = None if config is None else FromConfig(config, own, watch=watch, on_sighup=on_sighup)
         """The part of the limits that is from a file, where there is one."""
+        for_url = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials, "breaker": breaker}
+        options: dict[str, Any] = {option: value for option, value in for_url.items() if value is not None}
         if self.configured is not None:
-            store, name, headers = self.configured.options(store, name, headers)
+            store, said, name, headers = self.configured.options(store, name, headers)
+            options = said | options
         styles = "draft-11" if headers is False else headers
         self.headers: Final = (styles,) if isinstance(styles, str) else tuple(styles or ())
         self.on_denied: Final = on_denied
@@ -107,10 +110,7 @@ class AppLimits(Generic[L]):
             own.rules() if self.configured is None else self.configured.rules,
             store="memory://" if store is None else store,
             name="web" if name is None else name,
-            timeout=timeout,
-            prefix=prefix,
-            remember_denials=remember_denials,
-            breaker=breaker,
+            **options,
         )
         if self.configured is not None:
             self.configured.start(self)
