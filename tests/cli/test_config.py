@@ -41,7 +41,8 @@ def test_passwords_are_hidden(
     monkeypatch.setenv("PASSWORD", "s3cr3t")
     file = tmp_path / "headgate.toml"
     file.write_text(
-        '[stores.a]\nurl = "redis://:s3cr3t@localhost"\n[stores.b]\nurl = "redis://localhost"\npassword = "${PASSWORD}"\n',
+        '[stores.a]\nurl = "redis://:s3cr3t@localhost"\n'
+        '[stores.b]\nurl = "redis://localhost"\npassword = "${PASSWORD}"\n',
         "utf-8",
     )
     assert main(["config", "check", str(file)]) == 0

@@ -18,7 +18,7 @@ def cost(request: Any) -> int:
 class Costs:
     @staticmethod
     def of_upload(request: Any) -> int:
-        return 11
+        return 11 if request else 12
 
 
 async def cost_async(request: Any) -> int:

@@ -26,16 +26,17 @@ from headgate import (
     configure_store,
     get_limiter,
 )
+from headgate.config import aclose, close
 
 
 @pytest.fixture(autouse=True)
 def clock() -> Iterator[ManualClock]:
     """Nothing is configured but a store whose clock the test moves."""
     made = ManualClock()
-    configure({})
+    close()
     configure_store("main", store=MemoryStore(made))
     yield made
-    configure({})
+    close()
 
 
 async def test_a_turn_is_awaited_or_waited_for() -> None:
@@ -93,8 +94,7 @@ async def test_a_turn_is_asked_for_once() -> None:
 def test_a_turn_that_nobody_asks_for_is_warned_of() -> None:
     configure_limiter("api", "5/minute")
     with pytest.warns(RuntimeWarning, match=r"acquire\('api'\) was neither awaited nor entered"):
-        acquire("api")
-        gc.collect()
+        acquire("api")  # and is gone at once
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         acquire("api").wait()
@@ -244,3 +244,14 @@ def test_processes_share_what_a_file_names(valkey_url: str, prefix: str) -> None
         assert another.try_acquire("global")
     assert get_limiter("api").try_acquire()
     assert not get_limiter("api").try_acquire()
+
+
+async def test_connections_are_closed_and_nothing_is_configured_any_more(valkey_url: str, prefix: str) -> None:
+    configure({"stores": {"main": {"url": valkey_url, "prefix": prefix}}, "limiters": {"api": {"limit": "2/minute"}}})
+    api = get_limiter("api")
+    assert await acquire("api")
+    await aclose()
+    with pytest.raises(ConfigError, match="configure"):
+        get_limiter("api")
+    assert api.try_acquire().remaining == 0  # who has it goes on
+    close()

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from headgate import Config, ConfigError, InvalidUse, configure, get_limiter
+from headgate.config import close
 from headgate.config.process import configured_watch
 from headgate.config.watching import Watch
 
@@ -266,8 +267,8 @@ def test_limiters_of_a_process_go_on_with_a_file_that_changes(file: Path) -> Non
         in_place(file, limiter(7))
         changed(watch)
         assert api.try_acquire("another").limit == 7
-        configure({})
+        configure({"limiters": {}})
         watch.join(PATIENCE_S)
         assert not watch.is_running
     finally:
-        configure({})
+        close()

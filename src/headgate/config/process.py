@@ -202,12 +202,21 @@ def get_limiter(name: str) -> ConfiguredLimiter:
 
 
 def close() -> None:
-    """Close the connections of all stores that are configured, as far as nobody else needs them. For the end of a
-    program; a limiter that is asked later opens them again.
+    """Forget all that is configured, and close the connections of its stores as far as nobody else needs them. For the
+    end of a program, or of a test.
     """
-    _here().open_stores.close()
+    if (here := _forget()) is not None:
+        here.open_stores.close()
 
 
 async def aclose() -> None:
     """The same, in an event loop: `await headgate.config.aclose()`, before it ends."""
-    await _here().open_stores.aclose()
+    if (here := _forget()) is not None:
+        await here.open_stores.aclose()
+
+
+def _forget() -> Configured | None:
+    here = _made.pop("", None)
+    if here is not None and here.watch is not None:
+        here.watch.close()
+    return here

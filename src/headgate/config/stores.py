@@ -102,7 +102,7 @@ class OpenStores:
         return known[1].store
 
     def close(self) -> None:
-        """Close what was opened here and nobody else needs. Who asks a store again opens it again."""
+        """Close what was opened here and nobody else needs."""
         while self._shares:
             self._shares.popitem()[1][1].close()
 
