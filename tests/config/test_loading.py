@@ -259,7 +259,6 @@ SECRET = "s3cr3t-0f-ours"
         {"rules": [{"limit": "5/s", "paths": "${SECRET}"}]},
         {"rules": [{"limit": "5/s", "key": "${SECRET}"}]},
         {"rules": [{"limit": "5/s", "cost": "${SECRET}"}]},
-        {"rules": [{"limit": "5/s", "penalty": "${SECRET}"}]},
         {"web": {"allow": ["${SECRET}"]}},
         {"web": {"headers": "${SECRET}"}},
     ],

@@ -138,6 +138,8 @@ def _named(value: Any) -> Any:
 
 
 def _limits(limits: Any, between: str = " ") -> str:
+    if isinstance(limits, (tuple, list)):
+        return " + ".join(map(str, limits))
     if not isinstance(limits, dict):
         return str(limits)
     parts = []

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from headgate.config.places import Place
+from headgate.config.places import FromEnvironment, Place
 from headgate.web.messages import WebRequest, WebResponse
 
 
@@ -22,7 +22,8 @@ def found(path: str, place: Place) -> Any:
         for part in name.split("."):
             value = getattr(value, part)
     except Exception as error:  # importing runs somebody's code, which may raise whatever it likes
-        return place.say(f"{path!r} cannot be imported: {type(error).__name__}: {error}")
+        told = "" if isinstance(path, FromEnvironment) else f": {error}"
+        return place.say(f"{path!r} cannot be imported: {type(error).__name__}{told}")
     return value if callable(value) else place.say(f"{path!r} is a {type(value).__name__}, and no function")
 
 

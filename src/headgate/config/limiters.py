@@ -15,6 +15,7 @@ from headgate.config.settings import LimiterSettings, StoreSettings
 from headgate.config.stores import store_of
 from headgate.errors import HeadgateError, LimitError
 from headgate.lease import Lease
+from headgate.limiter.limiters import Limiter
 from headgate.limiter.policy import CallLimit
 from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
 from headgate.limits.grammar import parse_limit
@@ -65,6 +66,19 @@ def limiter_settings(name: str, said: Mapping[str, Any], stores: Mapping[str, St
             return place.at("lease").say(str(error))
     if WRONG in tiers.values():
         return WRONG
+    if isinstance(limits, Mapping) and not tiers and not isinstance(said.get("limits"), Mapping):
+        limits = tuple(
+            limits.values()
+        )  # their names are needed by nobody, and their state is called by them all the same
+    penalty = options.get("penalty")
+    try:
+        Limiter(limits, name=name, **options)  # in memory, to see whether all goes together
+    except HeadgateError as error:
+        if isinstance(penalty, FromEnvironment):
+            return place.say(
+                f"this does not go together with penalty {penalty!r} (what the environment has is not shown)"
+            )
+        return place.say(str(error))
     return LimiterSettings(name, store, limits, options, said.get("timeout"), tiers)
 
 

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NamedTuple, TypeVar
 
 from headgate.config.metrics import Counts, Metrics
 from headgate.decision import Decision
 from headgate.errors import InvalidUse
 from headgate.limiter.holds import Hold
 from headgate.limiter.limiters import AsyncLimiter, Limiter
-from headgate.limiter.policy import CallLimit
-from headgate.limits import Concurrency
+from headgate.limiter.policy import CallLimit, Keys
+from headgate.limits import Concurrency, Limit
 from headgate.stores.contract import Store
 
 if TYPE_CHECKING:
@@ -28,7 +28,19 @@ if TYPE_CHECKING:
 EVERYBODY: Final = "global"
 """The key of those who give none: one share for all."""
 AS_CONFIGURED: Final = "as configured"
+L = TypeVar("L", Limiter, AsyncLimiter)
 Timeout = float | None | Literal["as configured"]
+
+
+class Now(NamedTuple, Generic[L]):
+    """All that a call needs of a configuration as it is now."""
+
+    limiter: L
+    keys: Keys
+    """The key, for each limit where they have names."""
+    limit: CallLimit
+    """The limits of the caller's tier, where it has some."""
+    timeout_s: float | None
 
 
 class ConfiguredLimiter:
@@ -41,7 +53,8 @@ class ConfiguredLimiter:
 
     def __init__(self, settings: LimiterSettings, open_store: Callable[[StoreSettings], Store]) -> None:
         self._open_store = open_store
-        self._counts = Counts()
+        self.counts = Counts()
+        """Counts what is asked here."""
         self._limiters: tuple[LimiterSettings, dict[type[Any], Any]] = settings, {}
 
     def __repr__(self) -> str:
@@ -64,34 +77,36 @@ class ConfiguredLimiter:
 
     @property
     def limiter(self) -> Limiter:
-        """The limiter that blocks. Where it has several limits, its keys are those of `keys`."""
-        found: Limiter = self._made(Limiter)
-        return found
+        """The limiter that blocks. Its keys are those of `keys`."""
+        return self.now(Limiter).limiter
 
     @property
     def async_limiter(self) -> AsyncLimiter:
         """The limiter that is awaited, of the same limits and state."""
-        found: AsyncLimiter = self._made(AsyncLimiter)
-        return found
+        return self.now(AsyncLimiter).limiter
 
-    def _made(self, kind: type[Any]) -> Any:
+    def now(self, kind: type[L], key: str = EVERYBODY, tier: str | None = None) -> Now[L]:
+        """All that a call needs, of one and the same configuration."""
         settings, made = self._limiters
         limiter = made.get(kind)
         if limiter is None:
-            new = kind(settings.limits, store=self._open_store(settings.store), name=settings.name, **settings.options)
-            limiter = made.setdefault(kind, new)
-        return limiter
+            new: Any = kind
+            store = self._open_store(settings.store)
+            limiter = new(settings.limits, store=store, name=settings.name, **settings.options)
+            limiter = made.setdefault(kind, limiter)
+        limits = settings.limits
+        keys = dict.fromkeys(limits, key) if isinstance(limits, dict) else key
+        return Now(limiter, keys, None if tier is None else settings.tiers.get(tier), settings.timeout)
 
-    def keys(self, key: str = EVERYBODY) -> Any:
-        """A key in the form in which `limiter` takes it: for each of several limits."""
-        limits = self.settings.limits
-        return dict.fromkeys(limits, key) if isinstance(limits, dict) else key
+    def keys(self, key: str = EVERYBODY) -> Keys:
+        """A key in the form in which `limiter` takes it: for each limit, where they have names."""
+        return self.now(Limiter, key).keys
 
     @property
     def has_slots(self) -> bool:
         """Does it say how many may go at the same time?"""
         limits = self.settings.limits
-        every = limits.values() if isinstance(limits, dict) else (limits,)
+        every = limits.values() if isinstance(limits, Mapping) else (limits,) if isinstance(limits, Limit) else limits
         return any(isinstance(limit, Concurrency) for limit in every)
 
     def try_acquire(self, key: str = EVERYBODY, cost: int = 1, *, tier: str | None = None) -> Decision:
@@ -100,14 +115,16 @@ class ConfiguredLimiter:
         :param tier: the caller's tier; one without limits of its own has those of everybody.
         :raises InvalidKey, InvalidCost, StoreOutage: as that does.
         """
-        decision = self.limiter.try_acquire(self.keys(key), cost, limit=self._limit(tier))
-        self._counts.decided(decision)
+        now = self.now(Limiter, key, tier)
+        decision = now.limiter.try_acquire(now.keys, cost, limit=now.limit)
+        self.counts.decided(decision)
         return decision
 
     async def try_acquire_async(self, key: str = EVERYBODY, cost: int = 1, *, tier: str | None = None) -> Decision:
         """As `try_acquire`, in an event loop."""
-        decision = await self.async_limiter.try_acquire(self.keys(key), cost, limit=self._limit(tier))
-        self._counts.decided(decision)
+        now = self.now(AsyncLimiter, key, tier)
+        decision = await now.limiter.try_acquire(now.keys, cost, limit=now.limit)
+        self.counts.decided(decision)
         return decision
 
     def acquire(
@@ -120,10 +137,7 @@ class ConfiguredLimiter:
         """Counts of what was asked here in this process. What `limiter` and `async_limiter` are asked is not among
         them.
         """
-        return self._counts.metrics()
-
-    def _limit(self, tier: str | None) -> CallLimit:
-        return None if tier is None else self.settings.tiers.get(tier)
+        return self.counts.metrics()
 
 
 class Acquiring:
@@ -139,9 +153,7 @@ class Acquiring:
     def __init__(self, limiter: ConfiguredLimiter, key: str, cost: int, timeout: Timeout, tier: str | None) -> None:
         self._is_used = False
         self._limiter = limiter
-        settings = limiter.settings
-        timeout_s = settings.timeout if timeout == AS_CONFIGURED else timeout
-        self._arguments = limiter.keys(key), cost, timeout_s, limiter._limit(tier)
+        self._arguments = key, cost, timeout, tier
         self._block: Any = None
 
     def __await__(self) -> Generator[Any, Any, Decision]:
@@ -154,30 +166,27 @@ class Acquiring:
         :raises InvalidKey, InvalidCost, StoreOutage: as `Limiter.acquire` does.
         :raises InvalidUse: if the turn was asked for before, or the limiter has slots: nobody would give them back.
         """
-        self._use()
         self._check_slots()
-        key, cost, timeout, limit = self._arguments
-        counts = self._limiter._counts
+        now, cost, timeout_s = self._use(Limiter)
+        counts = self._limiter.counts
         with counts.timing_out() as started:
-            decision = self._limiter.limiter.acquire(key, cost, timeout=timeout, limit=limit)
+            decision = now.limiter.acquire(now.keys, cost, timeout=timeout_s, limit=now.limit)
             counts.acquired(decision, time.monotonic() - started)
         return decision
 
     async def _wait_async(self) -> Decision:
-        self._use()
         self._check_slots()
-        key, cost, timeout, limit = self._arguments
-        counts = self._limiter._counts
+        now, cost, timeout_s = self._use(AsyncLimiter)
+        counts = self._limiter.counts
         with counts.timing_out() as started:
-            decision = await self._limiter.async_limiter.acquire(key, cost, timeout=timeout, limit=limit)
+            decision = await now.limiter.acquire(now.keys, cost, timeout=timeout_s, limit=now.limit)
             counts.acquired(decision, time.monotonic() - started)
         return decision
 
     def __enter__(self) -> Hold:
-        self._use()
-        key, cost, timeout, limit = self._arguments
-        counts = self._limiter._counts
-        block: AbstractContextManager[Hold] = self._limiter.limiter.hold(key, cost, timeout=timeout, limit=limit)
+        now, cost, timeout_s = self._use(Limiter)
+        counts = self._limiter.counts
+        block: AbstractContextManager[Hold] = now.limiter.hold(now.keys, cost, timeout=timeout_s, limit=now.limit)
         with counts.timing_out() as started:
             hold = block.__enter__()
             self._block = block
@@ -188,15 +197,13 @@ class Acquiring:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._limiter._counts.left()
+        self._limiter.counts.left()
         self._block.__exit__(kind, error, traceback)
 
     async def __aenter__(self) -> Hold:
-        self._use()
-        key, cost, timeout, limit = self._arguments
-        counts = self._limiter._counts
-        limiter = self._limiter.async_limiter
-        block: AbstractAsyncContextManager[Hold] = limiter.hold(key, cost, timeout=timeout, limit=limit)
+        now, cost, timeout_s = self._use(AsyncLimiter)
+        counts = self._limiter.counts
+        block: AbstractAsyncContextManager[Hold] = now.limiter.hold(now.keys, cost, timeout=timeout_s, limit=now.limit)
         with counts.timing_out() as started:
             hold = await block.__aenter__()
             self._block = block
@@ -207,16 +214,20 @@ class Acquiring:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._limiter._counts.left()
+        self._limiter.counts.left()
         await self._block.__aexit__(kind, error, traceback)
 
-    def _use(self) -> None:
+    def _use(self, kind: type[L]) -> tuple[Now[L], int, float | None]:
         if self._is_used:
             raise InvalidUse("a turn is asked for once: call acquire(...) again for the next one")
         self._is_used = True
+        key, cost, timeout, tier = self._arguments
+        now = self._limiter.now(kind, key, tier)
+        return now, cost, now.timeout_s if timeout == AS_CONFIGURED else timeout
 
     def _check_slots(self) -> None:
         if self._limiter.has_slots:
+            self._is_used = True
             name = self._limiter.name
             raise InvalidUse(
                 f"limiter {name!r} says how many may go at the same time, and a turn without a block has no end: "

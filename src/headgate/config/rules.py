@@ -7,7 +7,7 @@ from typing import Any
 
 from headgate.config.functions import found, named_only, number_of_header, responses
 from headgate.config.limiters import limit_of
-from headgate.config.places import WRONG, Place
+from headgate.config.places import WRONG, FromEnvironment, Place
 from headgate.errors import HeadgateError
 from headgate.identity import Identity
 from headgate.rules import Rule, Rules
@@ -56,8 +56,6 @@ def _rule(said: Mapping[str, Any], tiers_of: Mapping[str, str], place: Place, fi
             return place.at("tiers").say(
                 "nothing tells the tier of a caller: write tier = 'myapp:tier', or [web.tiers_of]"
             )
-    if "penalty" in options:
-        options["penalty"] = limit_of(options["penalty"], place.at("penalty"))
     for key in _FUNCTIONS:
         if key in options:
             options[key] = _function(options[key], place.at(key), find)
@@ -66,6 +64,10 @@ def _rule(said: Mapping[str, Any], tiers_of: Mapping[str, str], place: Place, fi
     try:
         return Rule(limits, **options)
     except HeadgateError as error:
+        if isinstance(penalty := options.get("penalty"), FromEnvironment):
+            return place.say(
+                f"this does not go together with penalty {penalty!r} (what the environment has is not shown)"
+            )
         return place.say(str(error))
 
 
@@ -83,7 +85,7 @@ def _all_limits(said: Any, place: Place) -> Any:
 def _function(said: Any, place: Place, find: Find) -> Any:
     """A value that a rule takes for a function: the function, a number, or what a table says."""
     if isinstance(said, str):
-        return said if said in _SOURCES else find(str(said), place)
+        return str(said) if said in _SOURCES else find(said, place)
     if not isinstance(said, Mapping) or place.path[-1] == "tier":
         return said
     if place.path[-1] == "charge_when":

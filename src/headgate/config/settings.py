@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,8 +30,8 @@ class LimiterSettings:
 
     name: str
     store: StoreSettings
-    limits: Limit | Mapping[str, Limit]
-    """One limit, or several by their names, which all have one key."""
+    limits: Limit | Sequence[Limit] | Mapping[str, Limit]
+    """One limit, or several, perhaps with names, which all have one key."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """The other options of `Limiter`."""
     timeout: float | None = None

@@ -206,7 +206,7 @@ WEB: Final = Table(
         ),
         "api_key": Key(API_KEY, "Where the API key of a request is."),
         "secret": Key(Text(is_secret=True), "Keys the hashes of API keys. Write ${NAME}."),
-        "proxies": Key(Either((Number(0), _NETWORKS)), "How many proxies are trusted, or their networks."),
+        "proxies": Key(Either((Number(0, 64), _NETWORKS)), "How many proxies are trusted, or their networks."),
         "forwarded": Key(Text("the name of a header", r"^[A-Za-z0-9-]+$"), "The header by which they name clients."),
         "ipv6_prefix": Key(Number(1, 128), "So many bits of an IPv6 address are one caller; 64 by default."),
         "ipv4_prefix": Key(Number(1, 32), "So many bits of an IPv4 address are one caller; 32 by default."),
