@@ -255,3 +255,61 @@ async def test_connections_are_closed_and_nothing_is_configured_any_more(valkey_
         get_limiter("api")
     assert api.try_acquire().remaining == 0  # who has it goes on
     close()
+
+
+def test_a_turn_goes_by_the_configuration_of_when_it_is_asked_for() -> None:
+    configure_limiter("api", "1/minute")
+    turn = acquire("api", "user:42")
+    configure_limiter(
+        "api", limits={"requests": "1/minute", "tokens": "7/minute"}, tiers={"pro": {"tokens": "9/minute"}}
+    )
+    assert turn.wait().limit == 1
+
+
+def test_several_threads_that_come_first_count_in_one_store() -> None:
+    configure({"stores": {"here": {"engine": "memory"}}, "limiters": {"api": {"limit": "5/day"}}})
+    begin = threading.Barrier(8)
+    admitted: list[bool] = []
+
+    def work() -> None:
+        begin.wait()
+        admitted.extend(bool(get_limiter("api").try_acquire()) for _ in range(3))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(admitted) == 5
+
+
+RATE_SYNC = {
+    "engine": "redis",
+    "url": "redis://localhost:6379/0",
+    "db": 0,
+    "password": "${REDIS_PASSWORD:-}",
+    "key_prefix": "rate_limit",
+}
+"""The words that mean the same here."""
+
+
+def test_the_words_of_rate_sync_are_understood() -> None:
+    configure_store("redis", strategy="redis", url="redis://localhost:6379/0", key_prefix="myapp_limits")
+    configure_limiter("api", store_id="redis", rate_per_second=100.0, max_concurrent=50, timeout=30.0)
+    assert get_limiter("api").settings.timeout == 30.0
+    configure({"stores": {"redis": RATE_SYNC}, "limiters": {"api": {"rate_per_second": 100.0}}})
+
+
+@pytest.mark.parametrize(
+    ("word", "instead"),
+    [
+        ("pool_min_size", "leave it out"),
+        ("pool_max_size", "leave it out"),
+        ("timing_margin_ms", "leave it out"),
+        ("socket_timeout", "write timeout instead"),
+        ("socket_connect_timeout", "write timeout instead"),
+    ],
+)
+def test_its_other_words_are_answered_with_ours(word: str, instead: str) -> None:
+    with pytest.raises(ConfigError, match=rf"\[stores\.redis\], {word}: {instead}"):
+        configure({"stores": {"redis": {**RATE_SYNC, word: 2}}})

@@ -12,7 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from headgate import Config, ConfigError, InvalidUse, configure, get_limiter
+from headgate import (
+    Config,
+    ConfigError,
+    InvalidUse,
+    ManualClock,
+    MemoryStore,
+    configure,
+    configure_limiter,
+    configure_store,
+    get_limiter,
+    parse_limit,
+)
 from headgate.config import close
 from headgate.config.process import configured_watch
 from headgate.config.watching import Watch
@@ -270,5 +281,21 @@ def test_limiters_of_a_process_go_on_with_a_file_that_changes(file: Path) -> Non
         configure({"limiters": {}})
         watch.join(PATIENCE_S)
         assert not watch.is_running
+    finally:
+        close()
+
+
+def test_what_code_has_added_stays_when_the_file_changes(file: Path) -> None:
+    try:
+        configure(file, watch=True)
+        watch = configured_watch()
+        assert watch is not None
+        configure_store("memory", store=MemoryStore(ManualClock()))
+        configure_limiter("more", "2/minute")
+        assert get_limiter("more").try_acquire()
+        in_place(file, limiter(7))
+        changed(watch)
+        assert get_limiter("api").settings.limits == parse_limit("7/minute")
+        assert get_limiter("more").try_acquire().remaining == 0
     finally:
         close()

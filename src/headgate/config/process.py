@@ -7,6 +7,7 @@ know a web app.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from headgate.config.loading import Config, Source, load
@@ -34,6 +35,8 @@ class Configured:
         self._limiters: dict[str, ConfiguredLimiter] = {}
         self._gone: dict[str, ConfiguredLimiter] = {}
         """Those that are configured no more. Who has one goes on with it, also when it comes back."""
+        self._of_code: tuple[dict[str, StoreSettings], dict[str, LimiterSettings]] = {}, {}
+        """Those that code has added to the file."""
         self._open_stores = OpenStores()
         self.watch: Watch | None = None
         """Reads the file again when it changes."""
@@ -43,11 +46,18 @@ class Configured:
         go on with what is new.
         """
         with self._lock:
-            self._stores = dict(config.stores)
-            gone = self._limiters.keys() - config.limiters.keys()
-            for settings in config.limiters.values():
-                self._put(settings)
-            for name in gone:
+            self._of_code = {}, {}
+            self.reload(config)
+
+    def reload(self, config: Config) -> None:
+        """Have those of a file that has changed, and those that code has added since, which go before them."""
+        with self._lock:
+            stores, limiters = self._of_code
+            self._stores = {**config.stores, **stores}
+            settings = {**config.limiters, **limiters}
+            for one in settings.values():
+                self._put(replace(one, store=self._stores.get(one.store.name, one.store)))
+            for name in self._limiters.keys() - settings.keys():
                 self._gone[name] = self._limiters.pop(name)
 
     def add_store(self, name: str, said: Mapping[str, Any]) -> None:
@@ -63,11 +73,9 @@ class Configured:
         settings = store_settings(name, said if given is not None else STORE.read(said, place), place)
         place.end(_CODE)
         with self._lock:
-            self._stores[name] = settings
+            self._stores[name] = self._of_code[0][name] = settings
             for limiter in self._limiters.values():
                 if limiter.settings.store.name == name:
-                    from dataclasses import replace
-
                     limiter.configure(replace(limiter.settings, store=settings))
 
     def add_limiter(self, name: str, said: Mapping[str, Any]) -> None:
@@ -82,6 +90,7 @@ class Configured:
         settings = limiter_settings(name, read, self._stores, place)
         place.end(_CODE)
         with self._lock:
+            self._of_code[1][name] = settings
             self._put(settings)
 
     def _put(self, settings: LimiterSettings) -> None:
@@ -135,7 +144,7 @@ def configure(source: Source | Config | None = None, *, watch: bool = False, on_
     if watch or on_sighup:
         from headgate.config.watching import Watch
 
-        new = Watch(source, here.replace, on_sighup=on_sighup, is_polling=watch)
+        new = Watch(source, here.reload, on_sighup=on_sighup, is_polling=watch)
         config = new.config
     else:
         config = load(source)

@@ -10,6 +10,7 @@ from headgate.breaker import Breaker
 from headgate.config.places import WRONG, Place, nearest
 from headgate.config.settings import StoreSettings
 from headgate.errors import HeadgateError
+from headgate.runtime.locks import lock
 from headgate.stores.contract import Store
 from headgate.stores.registry import share_store
 from headgate.stores.sharing import Share
@@ -90,16 +91,18 @@ class OpenStores:
 
     def __init__(self) -> None:
         self._shares: dict[str, tuple[StoreSettings, Share]] = {}
+        self._lock = lock()
 
     def of(self, settings: StoreSettings) -> Store:
         """The store of some settings."""
         if settings.given is not None:
             return settings.given
-        known = self._shares.get(settings.name)
-        if known is None or known[0] != settings:
-            share = share_store(settings.url, asks_in_loops=False, **settings.options)
-            known = self._shares[settings.name] = settings, share
-        return known[1].store
+        with self._lock:  # two stores in memory would count apart
+            known = self._shares.get(settings.name)
+            if known is None or known[0] != settings:
+                share = share_store(settings.url, asks_in_loops=False, **settings.options)
+                known = self._shares[settings.name] = settings, share
+            return known[1].store
 
     def close(self) -> None:
         """Close what was opened here and nobody else needs."""
