@@ -145,14 +145,13 @@ def test_another_store_takes_a_restart_and_says_so(file: Path, caplog: pytest.Lo
     assert limits.limiter.name == "shop"
 
 
-def test_an_app_that_is_gone_is_watched_for_no_more(file: Path) -> None:
+def test_for_an_app_that_is_gone_nothing_is_watched(file: Path) -> None:
     limits = Limits(config=file)
     assert limits.configured is not None
     watch = limits.configured.watch
     assert isinstance(watch, Watch)
     del limits
     gc.collect()
-    file.write_text(FILE + "\n", "utf-8")
     watch.join(30)
     assert not watch.is_running
 

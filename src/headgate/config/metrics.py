@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from headgate.decision import Decision
 from headgate.errors import AcquireTimeout
@@ -16,8 +15,7 @@ _WAITED_S: Final = 0.001
 """A call that took longer than its decision and so much more has waited: a round trip is none."""
 
 
-@dataclass(frozen=True)
-class Metrics:
+class Metrics(NamedTuple):
     """Counts of the answers of a limiter in this process, since it was first used. Times are in seconds."""
 
     allowed: int = 0

@@ -84,13 +84,12 @@ class FromConfig:
         """Let changes of the file take effect on an app's limits, for as long as those live."""
         self._limits = weakref.ref(limits)
         if self.watch is not None:
+            weakref.finalize(limits, self.watch.close).atexit = False
             self.watch.start()
 
     def _apply(self, config: Config) -> None:
         limits = self._limits()
         if limits is None:
-            if self.watch is not None:
-                self.watch.close()
             return
         limits.rules = self._own.with_those_of(config)
         if config.web != self._web:
