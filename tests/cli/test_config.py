@@ -31,7 +31,7 @@ def test_all_that_is_wrong_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["config", "check", str(file)]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert f"{file}: 3 problems" in captured.err
+    assert f"{file}: 2 problems" in captured.err
     assert "did you mean 'limit'?" in captured.err
 
 

@@ -67,7 +67,8 @@ class Table:
         return read
 
     def _check(self, value: Mapping[str, Any], place: Place) -> None:
-        if self.needs_one_of and not any(name in value for name in self.needs_one_of):
+        is_known = all(name in self.keys for name in value)  # else, one that is needed may be misspelt
+        if self.needs_one_of and is_known and not any(name in value for name in self.needs_one_of):
             place.say(f"{self.what} needs {' or '.join(self.needs_one_of)}")
         for first, second in self._all_apart():
             if first in value and second in value:
