@@ -119,6 +119,7 @@ def test_an_actual_cost_of_a_header_may_be_nothing(whole: Config) -> None:
     function: Any = whole.rules.all[2].actual_cost
     assert function["tokens"](WebResponse(200, {"X-Tokens-Used": "0"}, None)) == 0
     assert function["tokens"](WebResponse(200, {"X-Tokens-Used": "77"}, None)) == 77
+    assert function["tokens"](WebResponse(200, {}, None)) is None  # what was reserved stays
 
 
 def test_limits_may_be_numbers() -> None:

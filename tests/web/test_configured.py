@@ -16,6 +16,7 @@ from headgate.config.watching import Watch
 from headgate.rules import Rule
 from headgate.web.core import run
 from headgate.web.limits import AppLimits
+from headgate.web.messages import WebResponse
 from tests.web.asking import Asked
 
 FILE = """
@@ -193,3 +194,19 @@ def test_several_stores_leave_open_where_rules_count() -> None:
         Limits("5/minute", config={"stores": stores})
     with pytest.raises(ConfigError, match=r"\[web\]: needs store: there are several, a, b"):
         Limits(config={"stores": stores, "rules": [{"limit": "5/minute"}]})
+
+
+@pytest.mark.parametrize(("told", "left"), [({}, 50), ({"X-Used": "70"}, 30), ({"X-Used": "0"}, 100)])
+def test_a_cost_of_the_response_replaces_what_was_reserved_if_it_is_told(told: dict[str, str], left: int) -> None:
+    rule = {
+        "name": "llm",
+        "limits": {"tokens": "100/day"},
+        "cost": {"tokens": {"header": "x-cost"}},
+        "actual_cost": {"tokens": {"header": "x-used"}},
+    }
+    limits = Limits(config={"rules": [rule]}, store=MemoryStore(ManualClock()))
+    admission = run(limits.limiter.admit(Asked(headers={"x-cost": "50"})))
+    run(limits.limiter.finish(admission, WebResponse(200, told, None)))
+    binding = run(limits.limiter.admit(Asked(headers={"x-cost": "1"}))).binding
+    assert binding is not None
+    assert binding.decision.remaining == left - 1

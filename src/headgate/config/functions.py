@@ -39,12 +39,15 @@ def named_only(path: str) -> Callable[[Any], Any]:
 
 @dataclass(frozen=True)
 class NumberOfHeader:
-    """A cost, by a header of the request or of the response. What is no whole number of at least 1 is the `default`,
-    and of several the largest counts: a client who may write the header, too, cannot go free by it.
+    """A cost, by a header of the request or of the response.
+
+    Of a request, what is no whole number of at least 1 is the `default`, and of several the largest counts: a client
+    who may write the header, too, cannot go free by it. Of a response, where the app itself may say that nothing was used,
+    it is 0 or more, and without a default what was reserved stays.
     """
 
     header: str
-    default: int = 1
+    default: int | None = None
     most: int | None = None
     of_web_request = True
     """Is it asked with a `WebRequest`, and not with the framework's own?"""
@@ -52,16 +55,19 @@ class NumberOfHeader:
     def __str__(self) -> str:
         return f"by header {self.header}"
 
-    def __call__(self, message: WebRequest | WebResponse) -> int:
-        """The cost that a message says."""
+    def __call__(self, message: WebRequest | WebResponse) -> Any:
+        """The cost that a message says; None for that which was reserved."""
+        name = self.header.lower()
         if isinstance(message, WebResponse):
-            texts = [message.headers.get(self.header.lower(), "")]
-            least = 0  # the app itself says that nothing was used
+            number = _largest([message.headers.get(name, "")], 0, self.default)
         else:
-            texts, least = list(message.values(self.header.lower())), 1
-        numbers = [int(text) for text in map(str.strip, texts) if text.isascii() and text.isdigit() and len(text) < 16]
-        number = max((number for number in numbers if number >= least), default=self.default)
-        return number if self.most is None else min(number, self.most)
+            number = _largest(message.values(name), 1, self.default or 1)
+        return number if self.most is None or number is None else min(number, self.most)
+
+
+def _largest(texts: Sequence[str], least: int, default: int | None) -> int | None:
+    numbers = [int(text) for text in map(str.strip, texts) if text.isascii() and text.isdigit() and len(text) < 16]
+    return max((number for number in numbers if number >= least), default=default)
 
 
 @dataclass(frozen=True)
@@ -94,4 +100,4 @@ def responses(said: Mapping[str, Any]) -> Responses:
 
 def number_of_header(said: Mapping[str, Any]) -> NumberOfHeader:
     """The cost of a table of the configuration."""
-    return NumberOfHeader(said["header"], said.get("default", 1), said.get("most"))
+    return NumberOfHeader(said["header"], said.get("default"), said.get("most"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from headgate import identity
 from headgate.config.functions import found, named_only, number_of_header, responses
 from headgate.config.limiters import limit_of
 from headgate.config.places import WRONG, FromEnvironment, Place
@@ -104,18 +105,15 @@ def identity_of(said: Mapping[str, Any], place: Place, find: Find) -> Any:
     if WRONG in sources:
         return WRONG
     options: dict[str, Any] = {key: said[key] for key in ("ipv4_prefix", "ipv6_prefix", "secret") if key in said}
+    kinds: Any = identity  # whose kinds check what they are given
     try:
         if "api_key" in said:
-            from headgate.identity import ApiKey
-
-            sources = [ApiKey(**said["api_key"]) if source == "api_key" else source for source in sources]
+            sources = [kinds.ApiKey(**said["api_key"]) if source == "api_key" else source for source in sources]
         if proxies := said.get("proxies"):
-            from headgate.identity import Proxies
-
             trusted: dict[str, Any] = {"count": proxies} if isinstance(proxies, int) else {"networks": proxies}
             if "forwarded" in said:
                 trusted["header"] = said["forwarded"]
-            options["proxies"] = Proxies(**trusted)
+            options["proxies"] = kinds.Proxies(**trusted)
         return Identity(*sources, **options)
     except HeadgateError as error:
         return place.say(str(error))
@@ -123,8 +121,8 @@ def identity_of(said: Mapping[str, Any], place: Place, find: Find) -> Any:
 
 def app_rules(said: Mapping[str, Any], rules: Sequence[Rule], place: Place, find: Find) -> Any:
     """All rules, and what goes for all of them. Problems are said."""
-    identity = identity_of(said, place, find)
-    if identity is WRONG:
+    who = identity_of(said, place, find)
+    if who is WRONG:
         return WRONG
     networks = {}
     for key in ("exempt", "allow", "deny"):
@@ -136,4 +134,4 @@ def app_rules(said: Mapping[str, Any], rules: Sequence[Rule], place: Place, find
         except HeadgateError as error:
             place.at(key).say(str(error))
             networks[key] = ()
-    return Rules(rules, identity=identity, **networks)
+    return Rules(rules, identity=who, **networks)

@@ -118,7 +118,7 @@ LIMITER: Final = Table(
 OF_HEADER: Final = Table(
     {
         "header": Key(Text("the name of a header", r"^[A-Za-z0-9-]+$"), "The header that says it."),
-        "default": Key(Number(0), "The number where the header is missing or is no such number; 1 by default."),
+        "default": Key(Number(1), "The number where there is none; 1, or of a response what was reserved, by default."),
         "most": Key(Number(1), "The largest that is believed; more is this much."),
     },
     "a number from a header",

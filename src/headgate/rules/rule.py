@@ -26,8 +26,8 @@ CostFunction = Callable[[Any], int | Awaitable[int]]
 """The cost of a request in tokens, by the framework's own request; or, of a function with an attribute `of_web_request`
 that is true, by the `WebRequest`."""
 CostLike = int | CostFunction
-ActualCost = Callable[[WebResponse], int | Awaitable[int]]
-"""The cost of a request, once it has been answered."""
+ActualCost = Callable[[WebResponse], int | Awaitable[int | None] | None]
+"""The cost of a request, once it has been answered; None for the one that was reserved."""
 KeyOfRule = Literal["ip", "user", "api_key", "*"] | KeyFunction | Identity
 
 _MAX_WAIT: Final = 3600

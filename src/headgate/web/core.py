@@ -365,7 +365,8 @@ def _actual_costs(part: Part, decision: Decision, response: WebResponse) -> Plan
         if rule.charge_when is not None and not (yield Call(rule.charge_when, (response,))):
             cost = 0
         elif actual is not None:
-            cost = yield Call(actual, (response,))
+            told = yield Call(actual, (response,))
+            cost = hit.cost if told is None else told
         costs.append(cost)
     return costs if costs != [hit.cost for hit in hits] else None
 
