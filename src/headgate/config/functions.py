@@ -42,8 +42,8 @@ class NumberOfHeader:
     """A cost, by a header of the request or of the response.
 
     Of a request, what is no whole number of at least 1 is the `default`, and of several the largest counts: a client
-    who may write the header, too, cannot go free by it. Of a response, where the app itself may say that nothing was used,
-    it is 0 or more, and without a default what was reserved stays.
+    who may write the header, too, cannot go free by it. Of a response, where the app itself may say that nothing was
+    used, it is 0 or more, and without a default what was reserved stays.
     """
 
     header: str
