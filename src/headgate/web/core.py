@@ -305,12 +305,18 @@ def _question(
         known = of_rule.get(rule)
         if known is None:
             key = yield from _key(rule, request, identity, caller)
-            tier = (yield Call(rule.tier, (request.native,))) if rule.tier is not None else None
+            tier: str | None = None
+            if isinstance(rule.tier, Mapping):
+                tier = rule.tier.get(key)
+            elif rule.tier is not None:
+                tier = yield Call(rule.tier, (request.native,))
             known = of_rule[rule] = key, tier
         keys.append(known[0])
         given = rule.cost
         cost = given.get(name, 1) if isinstance(given, Mapping) else given
-        costs.append((yield Call(cost, (request.native,))) if callable(cost) else cost)
+        if callable(cost):
+            cost = yield Call(cost, (request if getattr(cost, "of_web_request", False) else request.native,))
+        costs.append(cost)
         if known[1] is not None and known[1] in tiers:
             limits[label] = tiers[known[1]]
     if part.has_one_key:
@@ -366,7 +372,8 @@ def _actual_costs(part: Part, decision: Decision, response: WebResponse) -> Plan
         if rule.charge_when is not None and not (yield Call(rule.charge_when, (response,))):
             cost = 0
         elif actual is not None:
-            cost = yield Call(actual, (response,))
+            told = yield Call(actual, (response,))
+            cost = hit.cost if told is None else told
         costs.append(cost)
     return costs if costs != [hit.cost for hit in hits] else None
 

@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple
 
 from headgate.breaker import Breaker
+from headgate.config.loading import Config, Source
 from headgate.errors import InvalidUse
 from headgate.identity import Identity
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
 from headgate.rules import Rule, Rules
 from headgate.stores.contract import Store
+from headgate.web.configured import FromConfig, OwnRules
 from headgate.web.core import L, WebLimiter
 from headgate.web.headers import HeaderStyle
 
@@ -58,6 +60,11 @@ class AppLimits(Generic[L]):
     :param name: the app's name in the store.
     :param timeout: of a store that is given as the URL of a server, as for limiters; likewise `prefix`,
         `remember_denials` and `breaker`.
+    :param config: a configuration: a file of TOML, or a dict of the same shape. Its rules are added to those given
+        here, and what is given here goes before what it says else.
+    :param watch: does a change of that file take effect? One that is not understood is logged, and changes nothing.
+    :param on_sighup: is it also read again when the process gets a SIGHUP? Only in the main thread.
+    :raises ConfigError: if the configuration is missing or not understood.
     :raises LimitError, StoreURLError, InvalidUse, MissingExtra: as limiters do, or if something else does not fit.
     """
 
@@ -67,36 +74,46 @@ class AppLimits(Generic[L]):
     def __init__(
         self,
         *rules: str | Limit | Rule | L,
-        store: str | Store = "memory://",
-        identity: Identity | str | Sequence[str] = "ip",
+        store: str | Store | None = None,
+        identity: Identity | str | Sequence[str] | None = None,
         exempt: Sequence[str] = (),
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
-        headers: HeaderStyle | Sequence[HeaderStyle] | None = "draft-11",
+        headers: HeaderStyle | Sequence[HeaderStyle] | Literal[False] | None = False,
         on_denied: OnDenied | None = None,
-        name: str = "web",
+        name: str | None = None,
         timeout: float | None = None,
         prefix: str | None = None,
         remember_denials: float | None = None,
         breaker: Breaker | Literal[False] | None = None,
+        config: Source | Config | None = None,
+        watch: bool = True,
+        on_sighup: bool = False,
     ) -> None:
         if isinstance(identity, str):
             identity = Identity(identity)
-        elif not isinstance(identity, Identity):
+        elif identity is not None and not isinstance(identity, Identity):
             identity = Identity(*identity)
-        found = Rules(self._rules(rules), identity=identity, exempt=exempt, allow=allow, deny=deny)
-        self.headers: Final = (headers,) if isinstance(headers, str) else tuple(headers or ())
+        own = OwnRules(self._rules(rules), identity, exempt, allow, deny)
+        self.configured: Final = None if config is None else FromConfig(config, own, watch=watch, on_sighup=on_sighup)
+        """The part of the limits that is from a file, where there is one."""
+        for_url = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials, "breaker": breaker}
+        options: dict[str, Any] = {option: value for option, value in for_url.items() if value is not None}
+        if self.configured is not None:
+            store, said, name, headers = self.configured.options(store, name, headers)
+            options = said | options
+        styles = "draft-11" if headers is False else headers
+        self.headers: Final = (styles,) if isinstance(styles, str) else tuple(styles or ())
         self.on_denied: Final = on_denied
         self.limiter: Final[WebLimiter[L]] = WebLimiter(
             self.kind,
-            found,
-            store=store,
-            name=name,
-            timeout=timeout,
-            prefix=prefix,
-            remember_denials=remember_denials,
-            breaker=breaker,
+            own.rules() if self.configured is None else self.configured.rules,
+            store="memory://" if store is None else store,
+            name="web" if name is None else name,
+            **options,
         )
+        if self.configured is not None:
+            self.configured.start(self)
 
     @property
     def rules(self) -> Rules:
