@@ -119,12 +119,19 @@ class WebLimiter(Generic[L]):
                     raise InvalidUse(f"{what} of rule {rule.title!r} is async, and this framework blocks: give a def")
 
     def admit(
-        self, request: WebRequest, own: Sequence[Rule] = (), *, has_own: bool = False, known: Admission | None = None
+        self,
+        request: WebRequest,
+        own: Sequence[Rule] = (),
+        *,
+        has_own: bool = False,
+        is_exempt: bool = False,
+        known: Admission | None = None,
     ) -> Plan[Call, Admission]:
         """Decide about a request, and take what it costs. Whatever interrupts that, what was taken goes back.
 
         :param own: the rules of its route.
         :param has_own: has the route rules of its own that are asked later, and not here?
+        :param is_exempt: does its route say that it meets no rule? Networks are refused all the same.
         :param known: what was decided about the request before: the app's rules were asked then.
         :raises InvalidCost: if a function of the user's says a cost that is none. Whatever such a function raises is
             raised.
@@ -133,7 +140,7 @@ class WebLimiter(Generic[L]):
         rules = self._rules
         met: Sequence[Rule] = own
         if known is None:
-            admission.is_exempt = _is_preflight(request) or rules.is_exempt(request.path)
+            admission.is_exempt = is_exempt or _is_preflight(request) or rules.is_exempt(request.path)
             if rules.allow or rules.deny:
                 self._look_at_network(admission, rules)
             if not admission.is_exempt and admission.refusal is None:
