@@ -59,7 +59,7 @@ def check_deployment(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
     if limits.is_in_memory:
         found.append(
             checks.Warning(
-                f"{NAME} counts in memory, each worker by itself: with four of them, a caller has four times the share.",
+                f"{NAME} counts in memory, each worker by itself: with four of them, callers have four times as much.",
                 hint="Give it a 'store' that workers share, such as 'redis://localhost:6379/0'.",
                 id="headgate.W004",
             )

@@ -1,8 +1,8 @@
 """One exchange, a request and its response: all that is decided about it, where several places have rules to ask.
 
 The middleware asks the rules of the app and of the view; throttles of REST framework, and decorators that the
-middleware cannot see, ask theirs later. Each such asking is a unit. Whoever began the exchange ends it: every unit is finished in
-the way in which it was asked, blocking or not, and the client is told of the limit that binds among all of them.
+middleware cannot see, ask theirs later. Each such asking is a unit. Whoever began the exchange ends it: every unit is
+finished in the way in which it was asked, blocking or not, and the client is told of the limit that binds among them.
 This module must not know where its rules come from.
 """
 
