@@ -146,7 +146,7 @@ def test_a_request_that_a_view_denies_spends_nothing_of_the_app(ask: Asker, use:
     use(rules=[Rule("4/minute", name="all", paths=["/", "/limited/", "/hidden/", "/limited/async/"])])
     assert statuses(ask, path, 6) == [200, 200, 429, 429, 429, 429]
     with override_settings(MIDDLEWARE=MIDDLEWARES["with"]):
-        assert left(ask("/")) in ("1", "3")  # what two requests took: of all of them, or of those the app was asked
+        assert left(Asker(is_async=ask.is_async)("/")) == "1"  # of four, two went to those that passed
 
 
 def test_exempt_wins_over_a_limit(use: Use) -> None:
@@ -198,7 +198,7 @@ def test_a_limit_that_is_not_understood_is_refused_where_it_stands() -> None:
 
 def test_a_view_without_a_request_is_no_view(use: Use) -> None:
     use()
-    with pytest.raises(InvalidUse, match=r"view is limited as a view, and was called without a request"):
+    with pytest.raises(InvalidUse, match=r"lambda> is limited as a view, and was called without a request"):
         limit("5/minute")(lambda: HttpResponse())()
 
 
@@ -222,4 +222,4 @@ async def test_64_parallel_requests_pass_exactly_what_the_limit_has(use: Use) ->
 
 def test_a_client_of_tests_is_enough(use: Use) -> None:
     use()
-    assert Client().get("/limited/").headers["RateLimit-Policy"].startswith('"limited')
+    assert Client().get("/limited/").headers["RateLimit-Policy"].count("limited") == 1

@@ -38,14 +38,15 @@ class Asker:
         response = await asked
         if response.streaming:
             response.body = await _body(response)
-        for _ in range(100):  # what a stream leaves to the event loop
-            await asyncio.sleep(0)
         return response
 
 
 async def _body(response: Any) -> bytes:
     content = response.streaming_content
-    return b"".join([part async for part in content] if response.is_async else [*content])
+    body = b"".join([part async for part in content] if response.is_async else [*content])
+    for _ in range(100):  # what a stream leaves to the event loop
+        await asyncio.sleep(0)
+    return body
 
 
 @pytest.fixture(params=["wsgi", "asgi"])

@@ -32,7 +32,7 @@ from headgate.web.django.exchange import (
     finish_async,
 )
 from headgate.web.django.request import http_of
-from headgate.web.django.views import EXEMPT, RULES, name_of
+from headgate.web.django.views import EXEMPT, RULES, name_of, rule_of_method
 from headgate.web.limits import rule_of_route
 from headgate.web.messages import WebResponse
 
@@ -68,7 +68,7 @@ def limit(
             @functools.wraps(view)
             async def limited_async(*args: Any, **kwargs: Any) -> Any:
                 native = _request_of(args, view)
-                rules = _unasked(native, getattr(limited_async, RULES))
+                rules = _unasked(native, _rules_of(limited_async, view, native is not args[0]))
                 if not rules:
                     return await view(*args, **kwargs)
                 return await _answer_async(native, rules, view, args, kwargs)
@@ -79,10 +79,10 @@ def limit(
         @functools.wraps(view)
         def limited(*args: Any, **kwargs: Any) -> Any:
             native = _request_of(args, view)
-            rules = _unasked(native, getattr(limited, RULES))
+            rules = _unasked(native, _rules_of(limited, view, native is not args[0]))
             if not rules:
                 return view(*args, **kwargs)
-            if _is_of_async_class(view):  # its `dispatch` is no coroutine function, but returns a coroutine
+            if getattr(_owner_of(view), "view_is_async", False):  # its `dispatch` is no coroutine function, but returns a coroutine
                 return _answer_async(native, rules, view, args, kwargs)
             return _answer(native, rules, view, args, kwargs)
 
@@ -161,16 +161,26 @@ def _unasked(native: Any, rules: Sequence[Rule]) -> Sequence[Rule]:
     return rules if exchange is None else [rule for rule in rules if rule not in exchange.asked]
 
 
-def _is_of_async_class(view: Any) -> bool:
-    """Is it a method of a class-based view whose handlers are async?"""
+def _rules_of(limited: Any, view: Any, is_method: bool) -> Sequence[Rule]:
+    """The rules of a decorated view, or of a decorated method of one."""
+    rules: Sequence[Rule] = getattr(limited, RULES)
+    if is_method or _owner_of(view) is not None:
+        name = view.__name__
+        if name != "dispatch":
+            return [rule_of_method(rule, name) for rule in rules]
+    return rules
+
+
+def _owner_of(view: Any) -> Any:
+    """The class-based view that a bound method is of; None for a function."""
     while not hasattr(view, "__self__"):
         if isinstance(view, functools.partial):
             view = view.func
         elif hasattr(view, "__wrapped__"):
             view = view.__wrapped__
         else:
-            return False
-    return bool(getattr(view.__self__, "view_is_async", False))
+            return None
+    return view.__self__
 
 
 def _told(error: BaseException, native: Any) -> WebResponse | None:

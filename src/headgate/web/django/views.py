@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, Final, NamedTuple
 
@@ -35,11 +36,18 @@ def own_of(view: Any, method: str) -> Own:
     handler = getattr(kind, handler_name, None) if handler_name else None
     if handler is None and name == "head":
         handler = getattr(kind, "get" if actions is None else actions.get("get", ""), None)
-    of_handler: tuple[Rule, ...] = getattr(handler, RULES, ())
+    of_handler = tuple([rule_of_method(rule, handler.__name__) for rule in getattr(handler, RULES, ())])
     is_exempt = is_exempt or getattr(kind, EXEMPT, False) or getattr(handler, EXEMPT, False)
     if hasattr(kind, "check_throttles"):
         return Own(rules, is_exempt, has_later=bool(of_handler))
     return Own((*rules, *[rule for rule in of_handler if rule not in rules]), is_exempt)
+
+
+@functools.lru_cache(maxsize=4096)
+def rule_of_method(rule: Rule, method: str) -> Rule:
+    """The rule of a method of a class-based view: one without a name has a share for the method, and not one with all
+    others of its route."""
+    return dataclasses.replace(rule, name=method) if rule.is_per_route and not rule.name else rule
 
 
 def name_of(view: Any) -> str:
