@@ -1,1 +1,1 @@
-"""Tests of limits in Django. Its settings are the process's: these tests share one project, and override its settings."""
+"""Tests of limits in Django. Its settings are the process's: these tests share one project, and override them."""

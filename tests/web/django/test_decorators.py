@@ -11,7 +11,8 @@ from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from headgate import AsyncLimiter, InvalidUse, LimitSyntaxError
 from headgate.rules import Rule
-from headgate.web.django import exempt, limit
+from headgate.web.django import RateLimitMiddleware, exempt, limit
+from headgate.web.messages import WebResponse
 from tests.web.django.conftest import Use
 from tests.web.django.test_middleware import Asker, left, statuses
 
@@ -151,8 +152,22 @@ def test_a_request_that_a_view_denies_spends_nothing_of_the_app(ask: Asker, use:
 
 def test_exempt_wins_over_a_limit(use: Use) -> None:
     use()
-    view = exempt(limit("1/minute")(lambda request: HttpResponse()))
-    assert view.headgate_exempt  # type: ignore[attr-defined]
+    seen = []
+
+    @exempt
+    @limit("1/minute")
+    def view(request: HttpRequest) -> HttpResponse:
+        seen.append(request)
+        return HttpResponse()
+
+    def rest_of_django(request: HttpRequest) -> HttpResponse:
+        refusal: HttpResponse | None = ours.process_view(request, view, (), {})
+        return refusal or view(request)
+
+    ours = RateLimitMiddleware(rest_of_django)
+    answers: Any = [ours(RequestFactory().get("/")) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len(seen) == 3
 
 
 @pytest.mark.parametrize("middleware", ["without"], indirect=True)
@@ -173,9 +188,13 @@ def test_a_view_may_be_called_alone(use: Use, middleware: str) -> None:
 
 def test_a_view_that_raises_gives_back_what_does_not_count(use: Use, middleware: str) -> None:
     use()
-    counted = []
+    counted: list[int] = []
 
-    @limit("1/minute", name="kept", charge_when=lambda response: counted.append(response.status_code) or False)
+    def is_charged(response: WebResponse) -> bool:
+        counted.append(response.status_code)
+        return False
+
+    @limit("1/minute", name="kept", charge_when=is_charged)
     def view(request: HttpRequest) -> HttpResponse:
         raise PermissionError
 
@@ -198,8 +217,13 @@ def test_a_limit_that_is_not_understood_is_refused_where_it_stands() -> None:
 
 def test_a_view_without_a_request_is_no_view(use: Use) -> None:
     use()
-    with pytest.raises(InvalidUse, match=r"lambda> is limited as a view, and was called without a request"):
-        limit("5/minute")(lambda: HttpResponse())()
+
+    @limit("5/minute")
+    def view() -> HttpResponse:
+        return HttpResponse()
+
+    with pytest.raises(InvalidUse, match="view is limited as a view, and was called without a request"):
+        view()
 
 
 def test_an_async_limiter_is_refused_by_a_view_that_blocks(use: Use) -> None:

@@ -149,9 +149,7 @@ def test_a_store_that_does_not_answer_is_no_429(ask: Asker, use: Use, middleware
         assert ask("/api/anonymous/").status_code == 200
 
 
-def test_a_throttle_may_look_at_the_response_where_the_middleware_is(
-    ask: Asker, use: Use, middleware: str
-) -> None:
+def test_a_throttle_may_look_at_the_response_where_the_middleware_is(ask: Asker, use: Use, middleware: str) -> None:
     use()
     if middleware == "with":
         assert statuses(ask, "/api/failing/", 5) == [200] * 5
@@ -190,5 +188,3 @@ def test_many_threads_pass_exactly_what_the_rate_has(use: Use) -> None:
         return sorted(answer.status_code for answer in answers)
 
     assert asyncio.run(all_at_once()) == [200] * 3 + [429] * 29
-
-

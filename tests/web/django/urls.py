@@ -98,7 +98,11 @@ def limited_twice(request: HttpRequest) -> HttpResponse:
 
 def hiding(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """A decorator that hides what it decorates."""
-    return lambda request: view(request)
+
+    def hidden(request: HttpRequest) -> HttpResponse:
+        return view(request)
+
+    return hidden
 
 
 @method_decorator(limit("2/minute"), name="dispatch")

@@ -41,7 +41,7 @@ KEYS: Final = (
     "timeout",
 )
 FUNCTIONS: Final = ("key", "cost", "tier", "exempt_when", "charge_when", "actual_cost")
-"""What a rule may have as a function, and the setting as the dotted path of one."""
+"""The parts of a rule that may be functions, or, in the setting, dotted paths of functions."""
 
 T = TypeVar("T")
 

@@ -82,7 +82,9 @@ def limit(
             rules = _unasked(native, _rules_of(limited, view, native is not args[0]))
             if not rules:
                 return view(*args, **kwargs)
-            if getattr(_owner_of(view), "view_is_async", False):  # its `dispatch` is no coroutine function, but returns a coroutine
+            if getattr(
+                _owner_of(view), "view_is_async", False
+            ):  # its `dispatch` is no coroutine function, but returns a coroutine
                 return _answer_async(native, rules, view, args, kwargs)
             return _answer(native, rules, view, args, kwargs)
 

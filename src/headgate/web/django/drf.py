@@ -30,7 +30,7 @@ from headgate.identity import Identity
 from headgate.rules import Rule
 from headgate.rules.rule import LimitLike
 from headgate.web.core import run
-from headgate.web.django.conf import BlockingLimits, project_limits
+from headgate.web.django.conf import project_limits
 from headgate.web.django.exchange import Exchange, exchange_of
 from headgate.web.django.request import DjangoRequest
 
@@ -197,13 +197,8 @@ def _made(throttle: type[HeadgateThrottle], scope: str | None, rate: LimitLike |
             return None
     identity = throttle.identity
     if isinstance(identity, tuple):
-        identity = Identity(*identity, like=_project_identity())
+        identity = Identity(*identity, like=project_limits().either.rules.identity)
     return Rule(rate, name=scope or throttle.__name__, key=identity)
-
-
-def _project_identity() -> Identity:
-    limits: BlockingLimits = project_limits().blocking
-    return limits.rules.identity
 
 
 def _forget(*, setting: str, **_: Any) -> None:

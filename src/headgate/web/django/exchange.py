@@ -37,7 +37,7 @@ _ending: Final[set[asyncio.Task[None]]] = set()
 
 
 class Unit(NamedTuple):
-    """What was asked at once."""
+    """Rules that were asked at once."""
 
     limiter: WebLimiter[Any]
     admission: Admission
@@ -56,7 +56,7 @@ class Exchange:
         self.is_asked = False
         """Have the rules of the app been asked, or tried to?"""
         self.shown: Admission | None = None
-        """What the client is told of."""
+        """The admission that the client is told of."""
         self._limiter: WebLimiter[Any] | None = None
         setattr(self.http, ATTRIBUTE, self)
 
@@ -194,7 +194,7 @@ async def finish_async(exchange: Exchange, response: WebResponse | None) -> None
 
 
 def closers_of(response: Any) -> list[Any]:
-    """What is called when a response is closed. The name is private, and has been the same since Django 3.1."""
+    """The functions that are called when a response is closed. The name is private, and has been the same since Django 3.1."""
     closers: list[Any] = response._resource_closers
     return closers
 
@@ -205,7 +205,7 @@ def told(response: HttpResponseBase, http: HttpRequest) -> WebResponse:
 
 
 def _endings(exchange: Exchange, response: WebResponse | None) -> list[tuple[Unit, Plan[Call, None]]]:
-    """What is left to do of each unit, once."""
+    """All that is left to do, of each unit, once."""
     units, is_admitted = list(exchange.units), exchange.is_admitted
     exchange.units.clear()
     return [

@@ -101,7 +101,7 @@ class RateLimitMiddleware:
 
 
 def _own(request: HttpRequest) -> Any:
-    """What the view says of itself to which the URLs led, if they led to one."""
+    """The rules of the view to which the URLs led, if they led to one."""
     found = request.resolver_match
     return own_of(None if found is None else found.func, request.method or "GET")
 

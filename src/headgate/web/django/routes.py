@@ -14,6 +14,8 @@ from headgate.web.django.views import name_of, own_of
 from headgate.web.limits import RouteEntry
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+_GROUP: Final = re.compile(r"\(\?P<(\w+)>(?:[^()]|\([^()]*\))*\)")
+_END: Final = re.compile(r"\??(?:\$|\\Z)$")
 _PARAMETER: Final = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 
 
@@ -37,7 +39,10 @@ def _patterns(patterns: Iterable[Any], prefix: str) -> Iterator[tuple[str, Any]]
 
 
 def _text(pattern: Any) -> str:
-    return str(pattern).removeprefix("^") if isinstance(pattern, RegexPattern) else str(pattern)
+    text = str(pattern)
+    if not isinstance(pattern, RegexPattern):
+        return text
+    return _GROUP.sub(r"<\1>", _END.sub("", text.removeprefix("^")))
 
 
 def _entries(rules: Rules, path: str, view: Any) -> Iterator[RouteEntry]:

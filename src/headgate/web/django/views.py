@@ -15,7 +15,7 @@ EXEMPT: Final = "headgate_exempt"
 
 
 class Own(NamedTuple):
-    """What a view says of itself."""
+    """The rules of a view, and whether it meets any."""
 
     rules: tuple[Rule, ...] = ()
     is_exempt: bool = False
@@ -24,7 +24,7 @@ class Own(NamedTuple):
 
 
 def own_of(view: Any, method: str) -> Own:
-    """What a view says of the requests of a method: the view itself, its class, and the class's method."""
+    """The rules of a view for requests of a method: its own, those of its class, and those of the class's method."""
     rules: tuple[Rule, ...] = getattr(view, RULES, ())
     is_exempt = getattr(view, EXEMPT, False)
     kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
@@ -36,7 +36,8 @@ def own_of(view: Any, method: str) -> Own:
     handler = getattr(kind, handler_name, None) if handler_name else None
     if handler is None and name == "head":
         handler = getattr(kind, "get" if actions is None else actions.get("get", ""), None)
-    of_handler = tuple([rule_of_method(rule, handler.__name__) for rule in getattr(handler, RULES, ())])
+    given: tuple[Rule, ...] = getattr(handler, RULES, ())
+    of_handler = tuple([rule_of_method(rule, getattr(handler, "__name__", name)) for rule in given])
     is_exempt = is_exempt or getattr(kind, EXEMPT, False) or getattr(handler, EXEMPT, False)
     if hasattr(kind, "check_throttles"):
         return Own(rules, is_exempt, has_later=bool(of_handler))
@@ -46,7 +47,8 @@ def own_of(view: Any, method: str) -> Own:
 @functools.lru_cache(maxsize=4096)
 def rule_of_method(rule: Rule, method: str) -> Rule:
     """The rule of a method of a class-based view: one without a name has a share for the method, and not one with all
-    others of its route."""
+    others of its route.
+    """
     return dataclasses.replace(rule, name=method) if rule.is_per_route and not rule.name else rule
 
 
