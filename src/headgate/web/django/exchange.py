@@ -194,7 +194,7 @@ async def finish_async(exchange: Exchange, response: WebResponse | None) -> None
 
 
 def closers_of(response: Any) -> list[Any]:
-    """The functions that are called when a response is closed. The name is private, and has been the same since Django 3.1."""
+    """The functions that are called when a response is closed. The name is private, and as old as Django 3.1."""
     closers: list[Any] = response._resource_closers
     return closers
 
