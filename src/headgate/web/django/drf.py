@@ -166,6 +166,8 @@ class ScopedRateThrottle(HeadgateThrottle):
 def _others(request: Request, view: APIView, rule: Rule, exchange: Exchange) -> list[Rule]:
     """The rules of the view's other throttles, to be asked in the same round trip."""
     rules: list[Rule] = []
+    if len(view.throttle_classes) == 1 and type(view).get_throttles is APIView.get_throttles:
+        return rules
     for throttle in view.get_throttles():
         if isinstance(throttle, HeadgateThrottle):
             other = throttle.rule_for(request, view)

@@ -9,9 +9,9 @@ This module must not know where its rules come from.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -68,9 +68,10 @@ class Exchange:
     @property
     def is_unfinished(self) -> bool:
         """Is something to be done when the response is there?"""
-        return any(unit.admission.is_unfinished for unit in self.units) or (
-            len(self.units) > 1 and not self.is_admitted
-        )
+        units = self.units
+        if len(units) == 1:
+            return units[0].admission.is_unfinished
+        return any(unit.admission.is_unfinished for unit in units) or (len(units) > 1 and not self.is_admitted)
 
     def ask(
         self,
@@ -84,8 +85,8 @@ class Exchange:
         """Ask rules of a route, and those of the app where nobody has yet; says whether the request goes on."""
         limiter: WebLimiter[Any] = limits.limiter
         for rule in own:
-            limiter.check(rule)
-        self.asked.update(own)
+            _check(limiter, rule)
+            self.asked.add(rule)
         if not self.is_asked:
             self.is_asked = True
             admission = yield from limiter.admit(request, own, has_own=has_own, is_exempt=is_exempt)
@@ -143,7 +144,7 @@ def end(exchange: Exchange, response: HttpResponseBase) -> None:
         return
     said = told(response, exchange.http)
     if response.streaming:
-        closers_of(response).append(partial(_logging, partial(finish, exchange, said)))
+        closers_of(response).append(functools.partial(_logging, functools.partial(finish, exchange, said)))
     else:
         finish(exchange, said)
 
@@ -155,7 +156,9 @@ async def end_async(exchange: Exchange, response: HttpResponseBase) -> None:
         return
     said = told(response, exchange.http)
     if response.streaming:
-        closers_of(response).append(partial(_logging, partial(_finish_from_anywhere, exchange, said)))
+        closers_of(response).append(
+            functools.partial(_logging, functools.partial(_finish_from_anywhere, exchange, said))
+        )
     else:
         await finish_async(exchange, said)
 
@@ -204,6 +207,12 @@ def told(response: HttpResponseBase, http: HttpRequest) -> WebResponse:
     return WebResponse(response.status_code, dict(response.items()), http)
 
 
+@functools.lru_cache(maxsize=4096)
+def _check(limiter: WebLimiter[Any], rule: Rule) -> None:
+    """See once whether a rule fits the framework."""
+    limiter.check(rule)
+
+
 def _endings(exchange: Exchange, response: WebResponse | None) -> list[tuple[Unit, Plan[Call, None]]]:
     """All that is left to do, of each unit, once."""
     units, is_admitted = list(exchange.units), exchange.is_admitted
@@ -240,7 +249,7 @@ def _ended(task: asyncio.Task[None]) -> None:
         logger.error("a streamed response could not be settled", exc_info=error)
 
 
-def _logging(finishing: partial[None]) -> None:
+def _logging(finishing: functools.partial[None]) -> None:
     """Django drops in silence what fails when a response is closed."""
     try:
         finishing()
