@@ -20,6 +20,7 @@ from django.test import override_settings  # noqa: E402
 
 from headgate import MemoryStore  # noqa: E402
 from headgate.testing import ManualClock  # noqa: E402
+from tests.web.django.settings import DATABASE  # noqa: E402
 
 Use = Callable[..., ManualClock]
 
@@ -30,6 +31,7 @@ def database() -> Iterator[None]:
     call_command("migrate", verbosity=0)
     yield
     connections.close_all()
+    DATABASE.unlink()
 
 
 @pytest.fixture

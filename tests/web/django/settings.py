@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 
@@ -9,8 +10,9 @@ SECRET_KEY = "only for tests, and of no use to anybody"
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
 ROOT_URLCONF = "tests.web.django.urls"
-DIRECTORY = tempfile.TemporaryDirectory(prefix="headgate-django-")
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": Path(DIRECTORY.name) / "db.sqlite3"}}
+DATABASE = Path(tempfile.gettempdir()) / f"headgate-django-{os.getpid()}.sqlite3"
+"""Made by the tests that need it, and removed by them."""
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATABASE}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 USE_TZ = True
 LANGUAGES = [("en", "English"), ("de", "German")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -21,6 +22,13 @@ COMMANDS = {
     "gunicorn": "-m gunicorn --workers 2 --threads 4 --chdir examples --log-level warning "
     "--bind 127.0.0.1:{port} django_app:application",
     "uvicorn": "-m uvicorn --app-dir examples --log-level warning --port {port} django_app:asgi",
+}
+
+
+SHARED = {
+    "gunicorn": "-m gunicorn --threads 4 --log-level critical --bind 127.0.0.1:{port} "
+    "tests.web.django.served:application",
+    "uvicorn": "-m uvicorn --log-level critical --port {port} tests.web.django.served:asgi",
 }
 
 
@@ -54,7 +62,7 @@ def served(command: str, url: str, prefix: str) -> Iterator[int]:
     def listens() -> bool:
         assert server.poll() is None, server.communicate()[1]
         try:
-            return ask(port, "/health").status == 200
+            return ask(port, "/health").status in (200, 301)
         except OSError:
             return False
 
@@ -100,3 +108,26 @@ def test_a_head_of_a_denial_has_no_body(port: int) -> None:
     denied = ask(port, "/search", "HEAD")
     assert (denied.status, denied.body) == (429, b"")
     assert "ratelimit" in denied.headers
+
+
+@pytest.mark.parametrize(("server", "path"), [("gunicorn", "/endless/"), ("uvicorn", "/endless/async/")])
+def test_a_client_that_goes_away_leaves_no_slot_behind(server: str, path: str, valkey_url: str, prefix: str) -> None:
+    with served(SHARED[server], valkey_url, prefix) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+            assert begin(connection, path) == b"HTTP/1.1 200"
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as other:
+                assert begin(other, path) == b"HTTP/1.1 429"
+        for _ in range(3):
+            eventually(lambda: is_free(port, path), "the slot is free again")
+
+
+def begin(connection: socket.socket, path: str) -> bytes:
+    """Ask for something endless; returns how the answer begins."""
+    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    return connection.recv(12)
+
+
+def is_free(port: int, path: str) -> bool:
+    """Is the slot free? This takes it for an instant, and goes away."""
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        return begin(connection, path) == b"HTTP/1.1 200"

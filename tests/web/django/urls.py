@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -90,6 +91,25 @@ async def slots_async(request: HttpRequest) -> StreamingHttpResponse:
     return await streams_async(request)
 
 
+@limit("concurrency 1; ttl=1h", name="endless")
+def endless(request: HttpRequest) -> StreamingHttpResponse:
+    def parts() -> Iterator[bytes]:
+        while True:
+            yield b"." * 10_000
+
+    return StreamingHttpResponse(parts())
+
+
+@limit("concurrency 1; ttl=1h", name="endless")
+async def endless_async(request: HttpRequest) -> StreamingHttpResponse:
+    async def parts() -> AsyncIterator[bytes]:
+        while True:
+            yield b"." * 10_000
+            await asyncio.sleep(0.001)
+
+    return StreamingHttpResponse(parts())
+
+
 @limit("5/minute", name="first")
 @limit("2/minute", name="second")
 def limited_twice(request: HttpRequest) -> HttpResponse:
@@ -174,6 +194,8 @@ urlpatterns = [
     path("login/async/", login_async),
     path("slots/", slots),
     path("slots/async/", slots_async),
+    path("endless/", endless),
+    path("endless/async/", endless_async),
     path("twice/", limited_twice),
     path("hidden/", hiding(limited)),
     path("class/", Limited.as_view()),

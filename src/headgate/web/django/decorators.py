@@ -165,6 +165,8 @@ def _unasked(native: Any, rules: Sequence[Rule]) -> Sequence[Rule]:
 
 def _rules_of(limited: Any, view: Any, is_method: bool) -> Sequence[Rule]:
     """The rules of a decorated view, or of a decorated method of one."""
+    if getattr(limited, EXEMPT, False):
+        return ()
     rules: Sequence[Rule] = getattr(limited, RULES)
     if is_method or _owner_of(view) is not None:
         name = view.__name__
