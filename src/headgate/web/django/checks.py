@@ -19,9 +19,8 @@ AUTHENTICATION: Final = "django.contrib.auth.middleware.AuthenticationMiddleware
 
 def check_settings(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
     """See whether the settings are understood, and take effect."""
-    given = getattr(settings, NAME, None)
     try:
-        limits = ProjectLimits({} if given is None else given)
+        limits = ProjectLimits(_given())
         rules = limits.either.rules
     except HeadgateError as error:
         return [Error(f"{NAME} is not understood: {error}", hint=_hint(error), id="headgate.E001")]
@@ -49,9 +48,8 @@ def check_settings(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
 
 def check_deployment(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
     """See whether the settings are fit for production: `manage.py check --deploy`."""
-    given = getattr(settings, NAME, None)
     try:
-        limits = ProjectLimits({} if given is None else given)
+        limits = ProjectLimits(_given())
         rules = limits.either.rules
     except HeadgateError:
         return []  # said by the other check
@@ -79,6 +77,12 @@ def check_deployment(app_configs: Any, **_: Any) -> Sequence[CheckMessage]:
             )
         )
     return found
+
+
+def _given() -> Any:
+    """The setting, to be looked at only."""
+    given = getattr(settings, NAME, {})
+    return {**given, "watch": False} if isinstance(given, dict) and "config" in given else given
 
 
 def _has_middleware() -> bool:

@@ -7,6 +7,7 @@ know requests.
 from __future__ import annotations
 
 import difflib
+import inspect
 import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
@@ -19,27 +20,16 @@ from headgate.errors import InvalidUse
 from headgate.identity import Identity
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.rules import Rule
-from headgate.stores.contract import Store
-from headgate.stores.registry import open_store
+from headgate.stores.memory import MemoryStore
 from headgate.web.limits import AppLimits, RouteEntry
 
 NAME: Final = "HEADGATE"
 KEYS: Final = (
-    "allow",
-    "breaker",
-    "deny",
-    "exempt",
-    "headers",
-    "identity",
     "limits",
-    "name",
-    "on_denied",
-    "prefix",
-    "remember_denials",
     "rules",
-    "store",
-    "timeout",
+    *(name for name, one in inspect.signature(AppLimits).parameters.items() if one.kind is one.KEYWORD_ONLY),
 )
+"""The keys of the setting: those of the limits of any app, in code."""
 FUNCTIONS: Final = ("key", "cost", "tier", "exempt_when", "charge_when", "actual_cost")
 """The parts of a rule that may be functions, or, in the setting, dotted paths of functions."""
 
@@ -88,13 +78,8 @@ class ProjectLimits:
             options["identity"] = _identity(options["identity"])
         if isinstance(options.get("on_denied"), str):
             options["on_denied"] = _imported(options["on_denied"], "on_denied")
-        store: str | Store = options.get("store", "memory://")
-        self.is_in_memory: Final = isinstance(store, str) and store.lower().startswith("memory://")
-        """Does each process count by itself?"""
-        if self.is_in_memory:
-            options["store"] = open_store(str(store))  # one for both sides
         self._options: Final = options
-        self._lock: Final = threading.Lock()
+        self._lock: Final = threading.RLock()
         self._blocking: BlockingLimits | None = None
         self._awaiting: AwaitingLimits | None = None
 
@@ -106,7 +91,7 @@ class ProjectLimits:
         """
         with self._lock:
             if self._blocking is None:
-                self._blocking = BlockingLimits(*self.rules, **self._options)
+                self._blocking = BlockingLimits(*self.rules, **self._options_beside(self._awaiting))
             return self._blocking
 
     @property
@@ -117,7 +102,7 @@ class ProjectLimits:
         """
         with self._lock:
             if self._awaiting is None:
-                self._awaiting = AwaitingLimits(*self.rules, **self._options)
+                self._awaiting = AwaitingLimits(*self.rules, **self._options_beside(self._blocking))
             return self._awaiting
 
     @property
@@ -128,8 +113,20 @@ class ProjectLimits:
         except InvalidUse:
             return self.awaiting
 
+    @property
+    def is_in_memory(self) -> bool:
+        """Does each process count by itself?"""
+        return isinstance(self.either.limiter.store, MemoryStore)
+
+    def _options_beside(self, other: AppLimits[Any] | None) -> dict[str, Any]:
+        """The options of one side: where the other has its state in memory, that is theirs together."""
+        if other is not None and isinstance(other.limiter.store, MemoryStore):
+            return {**self._options, "store": other.limiter.store}
+        return self._options
+
 
 _current: ProjectLimits | None = None
+_making: Final = threading.Lock()
 
 
 def project_limits() -> ProjectLimits:
@@ -138,9 +135,13 @@ def project_limits() -> ProjectLimits:
     :raises HeadgateError: if the setting is not understood.
     """
     global _current  # noqa: PLW0603 - settings are the process's, too
-    if _current is None:
-        _current = ProjectLimits(getattr(settings, NAME, {}))
-    return _current
+    current = _current
+    if current is None:
+        with _making:
+            current = _current
+            if current is None:
+                current = _current = ProjectLimits(getattr(settings, NAME, {}))
+    return current
 
 
 def _forget(*, setting: str, **_: Any) -> None:
