@@ -131,7 +131,7 @@ class WebLimiter(Generic[L]):
 
         :param own: the rules of its route.
         :param has_own: has the route rules of its own that are asked later, and not here?
-        :param is_exempt: does its route say that it meets no rule? Networks are refused all the same.
+        :param is_exempt: is its route to meet no rule?
         :param known: what was decided about the request before: the app's rules were asked then.
         :raises InvalidCost: if a function of the user's says a cost that is none. Whatever such a function raises is
             raised.

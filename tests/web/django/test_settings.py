@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -188,3 +190,17 @@ def _entries() -> Any:
 def test_unknown_use_of_a_rule_is_refused() -> None:
     with pytest.raises(InvalidUse, match="HEADGATE has no"):
         ProjectLimits({"Limits": ["5/minute"]})
+
+
+@pytest.mark.parametrize(
+    ("library", "module", "said"),
+    [
+        ("django", "headgate.web.django", "Django is not installed: pip install 'headgate[django]'"),
+        ("rest_framework", "headgate.web.django.drf", "REST framework is not installed: pip install 'headgate[drf]'"),
+    ],
+)
+def test_a_missing_framework_says_what_to_install(library: str, module: str, said: str) -> None:
+    program = f"import sys; sys.modules[{library!r}] = None; import {module}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr

@@ -9,6 +9,13 @@ This package may be imported before Django's settings are there.
 
 from __future__ import annotations
 
+try:
+    import django  # noqa: F401  # here, because the modules below import parts of it, and would not say what is missing
+except ImportError as error:
+    from headgate.errors import MissingExtra
+
+    raise MissingExtra("Django", "django") from error
+
 from headgate.web.django.decorators import exempt, limit
 from headgate.web.django.middleware import RateLimitMiddleware
 

@@ -19,11 +19,17 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from django.core.signals import setting_changed
-from rest_framework.exceptions import APIException
-from rest_framework.request import Request
-from rest_framework.settings import api_settings
-from rest_framework.throttling import BaseThrottle
-from rest_framework.views import APIView
+
+try:
+    from rest_framework.exceptions import APIException
+    from rest_framework.request import Request
+    from rest_framework.settings import api_settings
+    from rest_framework.throttling import BaseThrottle
+    from rest_framework.views import APIView
+except ImportError as error:
+    from headgate.errors import MissingExtra
+
+    raise MissingExtra("Django REST framework", "drf") from error
 
 from headgate.errors import InvalidUse
 from headgate.identity import Identity
