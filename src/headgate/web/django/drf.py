@@ -32,9 +32,8 @@ except ImportError as error:
     raise MissingExtra("Django REST framework", "drf") from error
 
 from headgate.errors import InvalidUse
-from headgate.identity import Identity
 from headgate.rules import Rule
-from headgate.rules.rule import LimitLike
+from headgate.rules.rule import KeyOfRule, LimitLike
 from headgate.web.core import run
 from headgate.web.django.conf import project_limits
 from headgate.web.django.exchange import Exchange, exchange_of
@@ -64,14 +63,18 @@ class HeadgateThrottle(BaseThrottle):  # type: ignore[misc]  # REST framework ha
     """All that there is to say of the limit, in place of a rate."""
     scope: ClassVar[str | None] = None
     """The name of the rate in `DEFAULT_THROTTLE_RATES`, and of the limit for clients."""
-    identity: ClassVar[Identity | tuple[str, ...] | None] = None
-    """Whose share; None for the identity of the project."""
+    key: ClassVar[KeyOfRule | None] = None
+    """Whose share, as for a rule; None for the identity of the project."""
 
     _wait: float | None = None
 
     def scope_of(self, view: APIView) -> str | None:
         """The scope of a request's view; None for a view without one."""
         return self.scope
+
+    def key_of(self, request: Request) -> KeyOfRule | None:
+        """Whose share a request takes, where `rule` does not say. To be overridden."""
+        return self.key
 
     def is_for(self, request: Request, view: APIView) -> bool:
         """Does the throttle say something about a request? To be overridden."""
@@ -83,7 +86,7 @@ class HeadgateThrottle(BaseThrottle):  # type: ignore[misc]  # REST framework ha
             return None
         if self.rule is not None:
             return self.rule
-        return _rule(type(self), self.scope_of(view), self.rate)
+        return _rule(type(self), self.scope_of(view), self.rate, self.key_of(request))
 
     def allow_request(self, request: Request, view: APIView) -> bool:
         """Ask, for this throttle and all others of the view that are not asked yet; says whether the request goes on.
@@ -122,21 +125,24 @@ class HeadgateThrottle(BaseThrottle):  # type: ignore[misc]  # REST framework ha
         """The rule, as lists of routes show it; None if there is none for a view."""
         if cls.rule is not None:
             return cls.rule
-        return _rule(cls, cls.scope, cls.rate) if cls.scope or cls.rate is not None else None
+        return _rule(cls, cls.scope, cls.rate, cls.key) if cls.scope or cls.rate is not None else None
 
 
 class UserRateThrottle(HeadgateThrottle):
     """As REST framework's: a share for each user; for callers who are none, by their address."""
 
     scope = "user"
-    identity = ("user", "ip")
+
+    def key_of(self, request: Request) -> KeyOfRule | None:
+        """The user, or else the address."""
+        return _user_or_address(request)
 
 
 class AnonRateThrottle(HeadgateThrottle):
     """As REST framework's: for callers who are no users, by their address."""
 
     scope = "anon"
-    identity = ("ip",)
+    key = "ip"
 
     def is_for(self, request: Request, view: APIView) -> bool:
         """Is the caller nobody's user?"""
@@ -148,7 +154,9 @@ class ScopedRateThrottle(HeadgateThrottle):
     their own: `@action(throttle_scope="export")`; and so may methods: `throttle_scope = {"create": "writes"}`.
     """
 
-    identity = ("user", "ip")
+    def key_of(self, request: Request) -> KeyOfRule | None:
+        """The user, or else the address."""
+        return _user_or_address(request)
 
     def scope_of(self, view: APIView) -> str | None:
         """The view's `throttle_scope`, or what it says of the action or method."""
@@ -166,7 +174,7 @@ class ScopedRateThrottle(HeadgateThrottle):
     def listed_rule(cls, view: Any, initial: Mapping[str, Any]) -> Rule | None:
         """As above; scopes by action are not listed."""
         scope = initial.get("throttle_scope", getattr(view, "throttle_scope", None))
-        return _rule(cls, scope, cls.rate) if isinstance(scope, str) else None
+        return _rule(cls, scope, cls.rate, cls.key) if isinstance(scope, str) else None
 
 
 def _others(request: Request, view: APIView, rule: Rule, exchange: Exchange) -> list[Rule]:
@@ -183,17 +191,22 @@ def _others(request: Request, view: APIView, rule: Rule, exchange: Exchange) -> 
 
 
 _rules: Final[dict[tuple[Any, ...], Rule | None]] = {}
-"""The rule of each throttle with its scope and rate: one for all its instances."""
+"""The rule of each throttle with its scope, rate and key: one for all its instances."""
 
 
-def _rule(throttle: type[HeadgateThrottle], scope: str | None, rate: LimitLike | None) -> Rule | None:
-    key = (throttle, scope, rate)
-    if key not in _rules:
-        _rules[key] = _made(throttle, scope, rate)
-    return _rules[key]
+def _rule(
+    throttle: type[HeadgateThrottle], scope: str | None, rate: LimitLike | None, key: KeyOfRule | None
+) -> Rule | None:
+    known = (throttle, scope, rate, key)
+    if known not in _rules:
+        made = _made(throttle, scope, rate, key)
+        _rules.setdefault(known, made)  # whoever comes first makes it for all threads
+    return _rules[known]
 
 
-def _made(throttle: type[HeadgateThrottle], scope: str | None, rate: LimitLike | None) -> Rule | None:
+def _made(
+    throttle: type[HeadgateThrottle], scope: str | None, rate: LimitLike | None, key: KeyOfRule | None
+) -> Rule | None:
     if rate is None:
         if scope is None:
             raise InvalidUse(f"{throttle.__qualname__} has no rate: give it rate=..., rule=... or scope=...")
@@ -203,10 +216,12 @@ def _made(throttle: type[HeadgateThrottle], scope: str | None, rate: LimitLike |
         rate = rates[scope]
         if rate is None:
             return None
-    identity = throttle.identity
-    if isinstance(identity, tuple):
-        identity = Identity(*identity, like=project_limits().either.rules.identity)
-    return Rule(rate, name=scope or throttle.__name__, key=identity)
+    return Rule(rate, name=scope or throttle.__name__, key=key)
+
+
+def _user_or_address(request: Request) -> KeyOfRule:
+    user = request.user
+    return "user" if user and user.is_authenticated and getattr(user, "pk", None) is not None else "ip"
 
 
 def _forget(*, setting: str, **_: Any) -> None:

@@ -44,12 +44,17 @@ def own_of(view: Any, method: str) -> Own:
     return Own((*rules, *[rule for rule in of_handler if rule not in rules]), is_exempt)
 
 
-@functools.lru_cache(maxsize=4096)
+_of_methods: Final[dict[tuple[Rule, str], Rule]] = {}
+
+
 def rule_of_method(rule: Rule, method: str) -> Rule:
     """The rule of a method of a class-based view: one without a name has a share for the method, and not one with all
-    others of its route.
+    others of its route. It is the same one each time, in all threads.
     """
-    return dataclasses.replace(rule, name=method) if rule.is_per_route and not rule.name else rule
+    if rule.name or not rule.is_per_route:
+        return rule
+    known = _of_methods.get((rule, method))
+    return known or _of_methods.setdefault((rule, method), dataclasses.replace(rule, name=method))
 
 
 def name_of(view: Any) -> str:
