@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, override_settings
 
@@ -139,6 +140,39 @@ def test_the_user_is_known_wherever_the_middleware_stands(ask: Asker, use: Use, 
         assert ask("/").status_code == 200
         ask.client.force_login(user)
         assert statuses(ask, "/", 2) == [200, 429]
+
+
+@pytest.mark.parametrize("index", range(6))
+@pytest.mark.parametrize(("path", "status"), [("/", 200), ("/nowhere/", 404), ("/limited", 301), ("/fails/", 500)])
+def test_each_response_is_counted_and_says_so_wherever_the_middleware_stands(
+    ask: Asker, use: Use, index: int, path: str, status: int
+) -> None:
+    from tests.web.django.settings import MIDDLEWARE
+
+    use("2/minute")
+    names = [name for name in MIDDLEWARE if "headgate" not in name]
+    names.insert(index, "headgate.web.django.RateLimitMiddleware")
+    with override_settings(MIDDLEWARE=names):
+        answers = [ask(path) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [status, status, 429]
+    if status != 301 or index <= 2:  # or else the response is replaced on its way out
+        assert [left(answer) for answer in answers] == ["1", "0", "0"]
+
+
+@pytest.mark.parametrize("index", range(3))
+def test_a_page_from_the_cache_counts_and_has_fields_of_its_own(ask: Asker, use: Use, index: int) -> None:
+    use("2/minute")
+    names = ["django.middleware.cache.UpdateCacheMiddleware", "django.middleware.cache.FetchFromCacheMiddleware"]
+    names.insert(index, "headgate.web.django.RateLimitMiddleware")
+    with override_settings(MIDDLEWARE=names, CACHE_MIDDLEWARE_SECONDS=60):
+        cache.clear()
+        answers = [ask("/") for _ in range(3)]
+        cache.clear()
+    if index == 2:  # behind the cache, which answers by itself
+        assert [answer.status_code for answer in answers] == [200] * 3
+    else:
+        assert [answer.status_code for answer in answers] == [200, 200, 429]
+        assert [left(answer) for answer in answers] == ["1", "0", "0"]
 
 
 def test_functions_may_look_at_the_user(ask: Asker, use: Use, user: User) -> None:
