@@ -130,9 +130,7 @@ class AppLimits(Generic[L]):
 
         :raises InvalidUse: if it does not fit the framework.
         """
-        rule = _rule(limit, options)
-        if not rule.name and rule.limiter is None:
-            rule = dataclasses.replace(rule, is_per_route=True)
+        rule = rule_of_route(limit, options)
         self.limiter.check(rule)
         return rule
 
@@ -146,6 +144,17 @@ class AppLimits(Generic[L]):
         limiters = [Rule(limiter=one, is_default=True) for one in given if isinstance(one, (Limiter, AsyncLimiter))]
         defaults = [Rule(limits, name="default", is_default=True)] if limits else []
         return [*defaults, *limiters, *rules]
+
+
+def rule_of_route(limit: Any, options: dict[str, Any]) -> Rule:
+    """The rule of a route, of what its decorator or dependency was given, without a look at its framework.
+
+    :raises LimitError, InvalidUse: as `Rule` does.
+    """
+    rule = _rule(limit, options)
+    if not rule.name and rule.limiter is None:
+        rule = dataclasses.replace(rule, is_per_route=True)
+    return rule
 
 
 def _rule(limit: Any, options: dict[str, Any]) -> Rule:
