@@ -15,7 +15,7 @@ from headgate import observer
 from headgate.decision import Decision
 from headgate.drive import Plan
 from headgate.errors import AcquireTimeout, CostExceedsCapacity, InvalidUse
-from headgate.identity import Identity
+from headgate.identity import ApiKey, Identity
 from headgate.limiter.decorator import is_async
 from headgate.limiter.limiters import AsyncLimiter
 from headgate.limiter.making import AnyLimiter
@@ -111,6 +111,7 @@ class WebLimiter(Generic[L]):
     def rules(self, rules: Rules) -> None:
         for rule in rules.all:
             self.check(rule)
+        self._check_identity(rules.identity)
         self._parts: dict[tuple[tuple[Rule, ...], str | None], tuple[Part, ...]] = {}
         self._rules = rules
 
@@ -124,6 +125,8 @@ class WebLimiter(Generic[L]):
             given, wanted = type(rule.limiter).__name__, self.kind.__name__
             why = "block its event loop" if self.kind is AsyncLimiter else "have to be awaited"
             raise InvalidUse(f"rule {rule.title!r}: this framework takes an {wanted}; a {given} would {why}")
+        if isinstance(rule.key, (ApiKey, Identity)):
+            self._check_identity(rule.key if isinstance(rule.key, Identity) else Identity(rule.key))
         if self.kind is AsyncLimiter:
             return
         for what in _FUNCTIONS:
@@ -131,6 +134,10 @@ class WebLimiter(Generic[L]):
             for function in given_here.values() if isinstance(given_here, Mapping) else (given_here,):
                 if callable(function) and is_async(function):
                     raise InvalidUse(f"{what} of rule {rule.title!r} is async, and this framework blocks: give a def")
+
+    def _check_identity(self, identity: Identity) -> None:
+        if self.kind is not AsyncLimiter and any(is_async(function) for function in identity.functions):
+            raise InvalidUse("a function of the identity is async, and this framework blocks: give a def")
 
     def admit(
         self, request: WebRequest, own: Sequence[Rule] = (), *, has_own: bool = False, known: Admission | None = None
@@ -310,7 +317,7 @@ def _key(rule: Rule, request: WebRequest, identity: Identity, caller: list[str])
     if key == "*":
         return "*"
     if key is not None:
-        own = key if isinstance(key, Identity) else Identity(key, like=identity)
+        own = key if isinstance(key, Identity) else identity.by(key)
         return (yield from own.of(request))
     if not caller:
         caller.append((yield from identity.of(request)))
