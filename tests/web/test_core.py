@@ -399,6 +399,20 @@ async def test_each_rule_says_it_for_itself(make_app: MakeApp) -> None:
     assert (await app.admit(Asked("/b"))).refusal == "outage"
 
 
+# --- where one stands ---
+
+
+async def test_a_caller_may_ask_where_they_stand(make_app: MakeApp) -> None:
+    app = make_app([Rule("5/hour", name="a", paths=["/a"]), Rule("3/hour", name="b", paths=["/b"])])
+    await app.admit(Asked("/a"))
+    for _ in range(2):
+        admission = await app.run(app.limiter.peek(Asked("/status"), "a"))
+        assert admission.decision.remaining == 4
+        assert (await app.run(app.limiter.peek(Asked("/status")))).decision.limit == 5
+    with pytest.raises(InvalidUse, match="there is no rule 'c'; there are a, b"):
+        await app.run(app.limiter.peek(Asked("/status"), "c"))
+
+
 # --- outcomes ---
 
 

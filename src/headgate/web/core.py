@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
 from headgate import observer
 from headgate.decision import Decision
-from headgate.drive import Plan
+from headgate.drive import Plan, drive, drive_async
 from headgate.errors import AcquireTimeout, CostExceedsCapacity, InvalidUse
 from headgate.identity import ApiKey, Identity
 from headgate.limiter.decorator import is_async
@@ -40,36 +41,21 @@ _MAX_KNOWN: Final = 1024
 
 def run(plan: Plan[Call, R]) -> R:
     """Run a plan, blocking."""
-    try:
-        call = next(plan)
-        while True:
-            try:
-                reply = call.function(*call.arguments)
-            except BaseException as error:
-                call = plan.throw(error)
-            else:
-                call = plan.send(reply)
-    except StopIteration as done:
-        result: R = done.value
-        return result
+    return drive(plan, _make)
 
 
 async def run_async(plan: Plan[Call, R]) -> R:
     """Run a plan, and await what is to be awaited."""
-    try:
-        call = next(plan)
-        while True:
-            try:
-                reply = call.function(*call.arguments)
-                if isinstance(reply, Awaitable):
-                    reply = await reply
-            except BaseException as error:
-                call = plan.throw(error)
-            else:
-                call = plan.send(reply)
-    except StopIteration as done:
-        result: R = done.value
-        return result
+    return await drive_async(plan, _make_async)
+
+
+def _make(call: Call) -> Any:
+    return call.function(*call.arguments)
+
+
+async def _make_async(call: Call) -> Any:
+    reply = call.function(*call.arguments)
+    return await reply if isinstance(reply, Awaitable) else reply
 
 
 class WebLimiter(Generic[L]):
@@ -203,6 +189,27 @@ class WebLimiter(Generic[L]):
                 admission.slots.append(block)
         return admission
 
+    def peek(self, request: WebRequest, *names: str) -> Plan[Call, Admission]:
+        """Tell a caller where they stand with the rules of the app of these names, or with all: nothing is taken.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        """
+        rules = self._rules
+        known = {rule.title: rule for rule in rules.all}
+        for name in names:
+            if name not in known:
+                raise InvalidUse(f"there is no rule {name!r}; there are {', '.join(known)}")
+        admission = Admission(request)
+        caller: list[str] = []
+        verdicts = []
+        for part in self._parts_of(tuple([known[name] for name in names or known]), request.route):
+            key, cost, limit = yield from _question(part, request, rules.identity, caller)
+            nothing = 0 if part.has_one_key else dict.fromkeys(cost, 0)
+            decision = yield Call(partial(part.limiter.peek, key, nothing, limit=limit))
+            verdicts.append(Verdict(part, decision))
+        admission.verdicts = verdicts
+        return admission
+
     def finish(self, admission: Admission, response: WebResponse | None) -> Plan[Call, None]:
         """Release what was held for a request, and settle what it took, now that it is answered: what its rules say
         does not count goes back.
@@ -328,16 +335,16 @@ def _decide(part: Part, key: Any, cost: Any, limit: Any) -> Plan[Call, tuple[Dec
     decision: Decision
     try:
         if part.wait:
-            decision = yield Call(lambda: part.limiter.acquire(key, cost, timeout=part.wait, limit=limit))
+            decision = yield Call(partial(part.limiter.acquire, key, cost, timeout=part.wait, limit=limit))
         elif limit is None:
             decision = yield Call(part.limiter.try_acquire, (key, cost))
         else:
-            decision = yield Call(lambda: part.limiter.try_acquire(key, cost, limit=limit))
+            decision = yield Call(partial(part.limiter.try_acquire, key, cost, limit=limit))
     except AcquireTimeout as timeout:
         decision = timeout.decision
     except CostExceedsCapacity:
         # Never, and not "not now": the client is told so. How things stand with the limit goes with it.
-        decision = yield Call(lambda: part.limiter.peek(key, 0 if part.has_one_key else dict.fromkeys(cost, 0)))
+        decision = yield Call(part.limiter.peek, (key, 0 if part.has_one_key else dict.fromkeys(cost, 0)))
         return decision, "cost"
     if decision.allowed:
         return decision, None
