@@ -27,6 +27,7 @@ from headgate.stores.registry import share_store
 from headgate.web.admission import Admission, Answer, Refusal, Verdict
 from headgate.web.messages import WebRequest, WebResponse
 from headgate.web.parts import Maker, Part
+from headgate.web.responses import Responses
 
 L = TypeVar("L", bound=AnyLimiter)
 R = TypeVar("R")
@@ -65,15 +66,24 @@ class WebLimiter(Generic[L]):
     :param rules: the rules of the app.
     :param store: where the state lives, as for limiters.
     :param name: the app's name in the store: apps of one name, and rules of one name, share their limits.
+    :param responses: how clients are told.
     :param options: of the store, where it is a URL.
     :raises InvalidUse: if something does not fit, such as an async function for a framework that blocks.
     """
 
     def __init__(
-        self, kind: type[L], rules: Rules, *, store: str | Store = "memory://", name: str = "web", **options: Any
+        self,
+        kind: type[L],
+        rules: Rules,
+        *,
+        store: str | Store = "memory://",
+        name: str = "web",
+        responses: Responses | None = None,
+        **options: Any,
     ) -> None:
         self.kind: Final[Any] = kind
         self.name: Final = name
+        self.responses: Final = responses or Responses()
         self._share = None
         given = {option: value for option, value in options.items() if value is not None}
         if given and isinstance(store, Store):
@@ -230,14 +240,11 @@ class WebLimiter(Generic[L]):
 
     def fields(self, admission: Admission) -> list[tuple[str, str]]:
         """The headers to add to the response of a request."""
-        binding = admission.binding
-        return [] if binding is None else list(binding.decision.headers("draft-11").items())
+        return self.responses.fields(admission)
 
     def refuse(self, admission: Admission) -> Answer:
         """The response to a request that was not admitted."""
-        status = {"limit": 429, "outage": 503, "network": 403, "cost": 413}[admission.refusal or "limit"]
-        headers = [*self.fields(admission), ("Cache-Control", "no-store"), ("Content-Type", "text/plain")]
-        return Answer(status, headers, b"Too many requests\n")
+        return self.responses.refuse(admission)
 
     def close(self) -> None:
         """Close the store, if it was given as a URL."""

@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple
 
 from headgate.breaker import Breaker
 from headgate.errors import InvalidUse
-from headgate.identity import Identity
+from headgate.identity import ApiKey, ClientIP, Identity, Source
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
 from headgate.rules import Rule, Rules
 from headgate.stores.contract import Store
 from headgate.web.core import L, WebLimiter
-from headgate.web.headers import HeaderStyle
+from headgate.web.headers import HeaderStyle, Reset
+from headgate.web.responses import Body, Responses
 
 OnDenied = Callable[[Any, Any], Any]
 """Answers a refused request in the user's own way: by the framework's request and the decision that denied, a response
@@ -49,11 +50,14 @@ class AppLimits(Generic[L]):
 
     :param rules: limits, as text or object, for the routes without rules of their own; and `Rule`s.
     :param store: where the state lives: a URL or a `Store`.
-    :param identity: whose share a request takes: an `Identity`, or the names of its sources.
+    :param identity: whose share a request takes: an `Identity`, or its sources.
     :param exempt: patterns of paths that meet no rule.
     :param allow: networks of callers who meet no rule.
     :param deny: networks of callers who are refused.
-    :param headers: the generation of headers that clients are told by, or several; None for none.
+    :param headers: the generation of headers that clients are told by, or several that go together; None for none.
+    :param reset: how `X-RateLimit-Reset` says a time: `delta`, in seconds from now, or `epoch`, since 1970.
+    :param partition_secret: of at least 16 bytes: headers of draft 11 tell keys apart, by hashes that it makes.
+    :param body: of a refusal: `problem` (RFC 9457) or `text`.
     :param on_denied: answers a refused request: a function of the framework's request and the decision.
     :param name: the app's name in the store.
     :param timeout: of a store that is given as the URL of a server, as for limiters; likewise `prefix`,
@@ -68,11 +72,14 @@ class AppLimits(Generic[L]):
         self,
         *rules: str | Limit | Rule | L,
         store: str | Store = "memory://",
-        identity: Identity | str | Sequence[str] = "ip",
+        identity: Identity | Source | Sequence[Source] = "ip",
         exempt: Sequence[str] = (),
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
         headers: HeaderStyle | Sequence[HeaderStyle] | None = "draft-11",
+        reset: Reset = "delta",
+        partition_secret: bytes | str | None = None,
+        body: Body = "problem",
         on_denied: OnDenied | None = None,
         name: str = "web",
         timeout: float | None = None,
@@ -80,18 +87,20 @@ class AppLimits(Generic[L]):
         remember_denials: float | None = None,
         breaker: Breaker | Literal[False] | None = None,
     ) -> None:
-        if isinstance(identity, str):
-            identity = Identity(identity)
-        elif not isinstance(identity, Identity):
-            identity = Identity(*identity)
+        if not isinstance(identity, Identity):
+            sources: Any = identity  # one, or several
+            is_one = isinstance(sources, (str, ApiKey, ClientIP)) or callable(sources)
+            identity = Identity(sources) if is_one else Identity(*sources)
         found = Rules(self._rules(rules), identity=identity, exempt=exempt, allow=allow, deny=deny)
-        self.headers: Final = (headers,) if isinstance(headers, str) else tuple(headers or ())
+        responses = Responses(headers, body=body, reset=reset, partition_secret=partition_secret)
+        self.headers: Final = responses.styles
         self.on_denied: Final = on_denied
         self.limiter: Final[WebLimiter[L]] = WebLimiter(
             self.kind,
             found,
             store=store,
             name=name,
+            responses=responses,
             timeout=timeout,
             prefix=prefix,
             remember_denials=remember_denials,
