@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from headgate.errors import InvalidUse
 from headgate.hits import check_cost
-from headgate.identity import Identity, KeyFunction
+from headgate.identity import ApiKey, ClientIP, Identity, KeyFunction
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
 from headgate.limits.grammar import parse_limit
@@ -28,7 +28,7 @@ that is true, by the `WebRequest`."""
 CostLike = int | CostFunction
 ActualCost = Callable[[WebResponse], int | Awaitable[int | None] | None]
 """The cost of a request, once it has been answered; None for the one that was reserved."""
-KeyOfRule = Literal["ip", "user", "api_key", "*"] | KeyFunction | Identity
+KeyOfRule = Literal["ip", "user", "api_key", "*"] | KeyFunction | ApiKey | ClientIP | Identity
 
 _MAX_WAIT: Final = 3600
 """The longest that a request may be held back, in seconds."""
@@ -57,8 +57,8 @@ class Rule:
     methods: Sequence[str] = ()
     """The methods that it is about; none for all. `GET` goes for `HEAD`, too."""
     key: KeyOfRule | None = None
-    """Whose share: `ip`, `user`, `api_key`, `*` (one share for everybody), a function of the framework's request, or an
-    `Identity`; None for that of the app."""
+    """Whose share: `ip`, `user`, `api_key`, `*` (one share for everybody), a function of the framework's request, an
+    `ApiKey`, a `ClientIP` or an `Identity`; None for that of the app."""
     cost: CostLike | Mapping[str, CostLike] = 1
     """The tokens that a request takes, or a function of the request; for limits with names, optionally by name (those
     that are left out take 1)."""

@@ -68,17 +68,18 @@ class FromConfig:
             raise InvalidUse(f"{config.source}: there are several stores: say in [web] which one rules count in")
         self._web: Final[WebSettings] = config.web
 
-    def options(self, store: Any, name: Any, headers: Any) -> tuple[Any, dict[str, Any], Any, Any]:
-        """The store, the options of its URL, the name and the headers: those of code, or else those of the
-        configuration.
+    def options(self, store: Any, name: Any, headers: Any, body: Any) -> tuple[Any, dict[str, Any], Any, Any, Any]:
+        """The store, the options of its URL, the name, the headers and the body of refusals: those of code, or else
+        those of the configuration.
         """
         web = self._web
         if headers is False and web.headers is not None:
             headers = web.headers
         named = web.name if name is None else name
+        body = body or web.body
         if store is not None:
-            return store, {}, named, headers
-        return web.store.given or web.store.url, dict(web.store.options), named, headers
+            return store, {}, named, headers, body
+        return web.store.given or web.store.url, dict(web.store.options), named, headers, body
 
     def start(self, limits: Any) -> None:
         """Let changes of the file take effect on an app's limits, for as long as those live."""
