@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final, Literal, cast
 
 from headgate.algorithms import Facts
 from headgate.decision import copies
+from headgate.decision.standings import standings_of
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group, Hit
-from headgate.web.headers import HeaderStyle, render
+from headgate.limits import Penalty
+from headgate.web.headers import HeaderStyle, Reset, Standing, binding_of, checked_reset, checked_styles, fields
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
 """Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
@@ -72,7 +74,8 @@ class Decision:
         if len(hits) == 1 or not self.facts:
             return 0
         if self.allowed:
-            return min(range(len(hits)), key=lambda i: self._remaining(i) / hits[i].limit.capacity)
+            of_tokens = [i for i, hit in enumerate(hits) if not isinstance(hit.limit, Penalty)] or range(len(hits))
+            return min(of_tokens, key=lambda i: self._remaining(i) / hits[i].limit.capacity)
         return max(range(len(hits)), key=self._retry_after_us)
 
     def _hit(self) -> Hit:
@@ -92,7 +95,7 @@ class Decision:
 
     @property
     def binding(self) -> str:
-        """The name of the limit that denied or, if allowed, is nearest to denying."""
+        """The name of the limit that denied or, if allowed, is nearest to denying; of a penalty, while it blocks."""
         hit = self._hit()
         return hit.tier or hit.name
 
@@ -189,20 +192,28 @@ class Decision:
             setattr(self, name, value)
         copies.restore(self, mark, claimed=claimed)
 
-    def headers(self, style: HeaderStyle = "legacy") -> dict[str, str]:
-        """HTTP response fields for the binding limit, with `Retry-After` on a denial. `headgate.web.headers` has
-        the styles.
+    def standings(self, names: Sequence[str] | None = None) -> list[Standing]:
+        """How the keys stand with each limit, as headers tell it. For those who write headers.
+
+        :param names: the names of the limits for clients, in the order of the hits, where those are others; of the
+            first of them, at least.
         """
-        hit = self._hit()
-        return render(
-            style,
-            name=hit.tier or hit.name,
-            quota=hit.limit.capacity,
-            remaining=self.remaining,
-            reset_after_us=self.reset_after_us,
-            retry_after_us=0 if self.allowed else self.retry_after_us,
-            window_us=hit.limit.period_us,
-        )
+        hits = self.group.hits
+        names = [*(names or ()), *[hit.tier or hit.name for hit in hits[len(names or ()) :]]]
+        return standings_of(hits, names, self.facts, self.instants_us, is_allowed=self.allowed)
+
+    def headers(
+        self, style: HeaderStyle | Collection[HeaderStyle] = "legacy", *, reset: Reset = "delta"
+    ) -> dict[str, str]:
+        """HTTP response fields, with `Retry-After` on a denial: `draft-11` tells of all limits, the others of the
+        binding one. Where the store did not answer, they say no more than what the limits are.
+
+        :param style: `legacy`, `draft-6`, `draft-7` or `draft-11`, or several that go together.
+        :param reset: how `X-RateLimit-Reset` says a time: `delta`, in seconds from now, or `epoch`, since 1970.
+        :raises InvalidUse: if a style is unknown, or two of them write the same field.
+        """
+        standings = self.standings()
+        return dict(fields(checked_styles(style), standings, binding_of(standings), reset=checked_reset(reset)))
 
 
 Answer = Decision | StoreOutage

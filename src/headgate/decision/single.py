@@ -6,13 +6,15 @@ docstring tells them apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from headgate.algorithms import Facts, token_bucket
 from headgate.decision.decision import Decision, Source
+from headgate.decision.standings import single_standing
 from headgate.hits import Group, Hit, SingleHit
 from headgate.limits import Limit, TokenBucket
+from headgate.web.headers import Standing
 
 Single = Callable[[Any, Any], Decision | None]
 """Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
@@ -62,6 +64,13 @@ class ToldDecision(Decision):
         """When it was decided."""
         return (self.now_us,)
 
+    def standings(self, names: Sequence[str] | None = None) -> list[Standing]:
+        """How the key stands with the limit, as headers tell it."""
+        limit, name = self.asked
+        if names is not None:
+            name = names[0]
+        return [single_standing(limit, name, self.key, self.cost, self.facts[0], self.now_us, is_allowed=self.allowed)]
+
 
 class SingleHitDecision(Decision):
     """The answer of a token bucket to a single hit that was sent with others that are alike. As a `ToldDecision`, 64
@@ -95,6 +104,13 @@ class SingleHitDecision(Decision):
     def instants_us(self) -> tuple[int, ...]:
         """When it was decided."""
         return (self.now_us,)
+
+    def standings(self, names: Sequence[str] | None = None) -> list[Standing]:
+        """How the key stands with the limit, as headers tell it."""
+        asked = self.asked
+        name = asked.name if names is None else names[0]
+        facts, now_us = self.facts[0], self.now_us
+        return [single_standing(asked.limit, name, self.key, asked.cost, facts, now_us, is_allowed=self.allowed)]
 
 
 Remembered = tuple[int, Limit, int, int, int, Facts, int]

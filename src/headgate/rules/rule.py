@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 from headgate.errors import InvalidUse
 from headgate.hits import check_cost
-from headgate.identity import Identity, KeyFunction
+from headgate.identity import ApiKey, ClientIP, Identity, KeyFunction
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
 from headgate.limits.grammar import parse_limit
@@ -23,11 +23,12 @@ from headgate.web.messages import WebResponse
 
 LimitLike = str | Limit
 CostFunction = Callable[[Any], int | Awaitable[int]]
-"""The cost of a request in tokens, by the framework's own request."""
+"""The cost of a request in tokens, by the framework's own request; or, of a function with an attribute `of_web_request`
+that is true, by the `WebRequest`."""
 CostLike = int | CostFunction
-ActualCost = Callable[[WebResponse], int | Awaitable[int]]
-"""The cost of a request, once it has been answered."""
-KeyOfRule = Literal["ip", "user", "api_key", "*"] | KeyFunction | Identity
+ActualCost = Callable[[WebResponse], int | Awaitable[int | None] | None]
+"""The cost of a request, once it has been answered; None for the one that was reserved."""
+KeyOfRule = Literal["ip", "user", "api_key", "*"] | KeyFunction | ApiKey | ClientIP | Identity
 
 _MAX_WAIT: Final = 3600
 """The longest that a request may be held back, in seconds."""
@@ -56,15 +57,15 @@ class Rule:
     methods: Sequence[str] = ()
     """The methods that it is about; none for all. `GET` goes for `HEAD`, too."""
     key: KeyOfRule | None = None
-    """Whose share: `ip`, `user`, `api_key`, `*` (one share for everybody), a function of the framework's request, or an
-    `Identity`; None for that of the app."""
+    """Whose share: `ip`, `user`, `api_key`, `*` (one share for everybody), a function of the framework's request, an
+    `ApiKey`, a `ClientIP` or an `Identity`; None for that of the app."""
     cost: CostLike | Mapping[str, CostLike] = 1
     """The tokens that a request takes, or a function of the request; for limits with names, optionally by name (those
     that are left out take 1)."""
     tiers: Mapping[str, LimitLike | Mapping[str, LimitLike]] = field(default_factory=dict)
     """Other numbers for some callers, by the name of their tier; those of none have `limits`."""
-    tier: Callable[[Any], str | Awaitable[str | None] | None] | None = None
-    """The tier of a caller, by the framework's request."""
+    tier: Callable[[Any], str | Awaitable[str | None] | None] | Mapping[str, str] | None = None
+    """The tier of a caller, by the framework's request; or a table of tiers by the keys of callers."""
     exempt_when: Callable[[Any], bool | Awaitable[bool]] | None = None
     """Which requests are not counted, by the framework's request."""
     charge_when: Callable[[WebResponse], bool | Awaitable[bool]] | None = None
@@ -151,8 +152,9 @@ class Rule:
         if self.tiers and self.tier is None:
             raise InvalidUse(f"rule {self.title!r} has tiers, and nothing that tells a caller's: give it tier=...")
         for what in ("tier", "exempt_when", "charge_when"):
-            if getattr(self, what) is not None and not callable(getattr(self, what)):
-                raise InvalidUse(f"{what} is a function, not {getattr(self, what)!r}")
+            given = getattr(self, what)
+            if given is not None and not callable(given) and not (what == "tier" and isinstance(given, Mapping)):
+                raise InvalidUse(f"{what} is a function, not {given!r}")
         if isinstance(self.key, str) and self.key not in ("ip", "user", "api_key", "*"):
             raise InvalidUse(
                 f"the key of rule {self.title!r} is one of 'ip', 'user', 'api_key' and '*' (one share for everybody), "

@@ -16,7 +16,7 @@ from headgate import observer
 from headgate.decision import Decision
 from headgate.drive import Plan, drive, drive_async
 from headgate.errors import AcquireTimeout, CostExceedsCapacity, InvalidUse
-from headgate.identity import Identity
+from headgate.identity import ApiKey, Identity
 from headgate.limiter.decorator import is_async
 from headgate.limiter.limiters import AsyncLimiter
 from headgate.limiter.making import AnyLimiter
@@ -27,6 +27,7 @@ from headgate.stores.registry import share_store
 from headgate.web.admission import Admission, Answer, Refusal, Verdict
 from headgate.web.messages import WebRequest, WebResponse
 from headgate.web.parts import Maker, Part
+from headgate.web.responses import Responses
 
 L = TypeVar("L", bound=AnyLimiter)
 R = TypeVar("R")
@@ -65,15 +66,24 @@ class WebLimiter(Generic[L]):
     :param rules: the rules of the app.
     :param store: where the state lives, as for limiters.
     :param name: the app's name in the store: apps of one name, and rules of one name, share their limits.
+    :param responses: how clients are told.
     :param options: of the store, where it is a URL.
     :raises InvalidUse: if something does not fit, such as an async function for a framework that blocks.
     """
 
     def __init__(
-        self, kind: type[L], rules: Rules, *, store: str | Store = "memory://", name: str = "web", **options: Any
+        self,
+        kind: type[L],
+        rules: Rules,
+        *,
+        store: str | Store = "memory://",
+        name: str = "web",
+        responses: Responses | None = None,
+        **options: Any,
     ) -> None:
         self.kind: Final[Any] = kind
         self.name: Final = name
+        self.responses: Final = responses or Responses()
         self._share = None
         given = {option: value for option, value in options.items() if value is not None}
         if given and isinstance(store, Store):
@@ -97,6 +107,7 @@ class WebLimiter(Generic[L]):
     def rules(self, rules: Rules) -> None:
         for rule in rules.all:
             self.check(rule)
+        self._check_identity(rules.identity)
         self._parts: dict[tuple[tuple[Rule, ...], str | None], tuple[Part, ...]] = {}
         self._rules = rules
 
@@ -110,6 +121,8 @@ class WebLimiter(Generic[L]):
             given, wanted = type(rule.limiter).__name__, self.kind.__name__
             why = "block its event loop" if self.kind is AsyncLimiter else "have to be awaited"
             raise InvalidUse(f"rule {rule.title!r}: this framework takes an {wanted}; a {given} would {why}")
+        if isinstance(rule.key, (ApiKey, Identity)):
+            self._check_identity(rule.key if isinstance(rule.key, Identity) else Identity(rule.key))
         if self.kind is AsyncLimiter:
             return
         for what in _FUNCTIONS:
@@ -117,6 +130,10 @@ class WebLimiter(Generic[L]):
             for function in given_here.values() if isinstance(given_here, Mapping) else (given_here,):
                 if callable(function) and is_async(function):
                     raise InvalidUse(f"{what} of rule {rule.title!r} is async, and this framework blocks: give a def")
+
+    def _check_identity(self, identity: Identity) -> None:
+        if self.kind is not AsyncLimiter and any(is_async(function) for function in identity.functions):
+            raise InvalidUse("a function of the identity is async, and this framework blocks: give a def")
 
     def admit(
         self,
@@ -230,14 +247,11 @@ class WebLimiter(Generic[L]):
 
     def fields(self, admission: Admission) -> list[tuple[str, str]]:
         """The headers to add to the response of a request."""
-        binding = admission.binding
-        return [] if binding is None else list(binding.decision.headers("draft-11").items())
+        return self.responses.fields(admission)
 
     def refuse(self, admission: Admission) -> Answer:
         """The response to a request that was not admitted."""
-        status = {"limit": 429, "outage": 503, "network": 403, "cost": 413}[admission.refusal or "limit"]
-        headers = [*self.fields(admission), ("Cache-Control", "no-store"), ("Content-Type", "text/plain")]
-        return Answer(status, headers, b"Too many requests\n")
+        return self.responses.refuse(admission)
 
     def close(self) -> None:
         """Close the store, if it was given as a URL."""
@@ -306,12 +320,18 @@ def _question(
         known = of_rule.get(rule)
         if known is None:
             key = yield from _key(rule, request, identity, caller)
-            tier = (yield Call(rule.tier, (request.native,))) if rule.tier is not None else None
+            tier: str | None = None
+            if isinstance(rule.tier, Mapping):
+                tier = rule.tier.get(key)
+            elif rule.tier is not None:
+                tier = yield Call(rule.tier, (request.native,))
             known = of_rule[rule] = key, tier
         keys.append(known[0])
         given = rule.cost
         cost = given.get(name, 1) if isinstance(given, Mapping) else given
-        costs.append((yield Call(cost, (request.native,))) if callable(cost) else cost)
+        if callable(cost):
+            cost = yield Call(cost, (request if getattr(cost, "of_web_request", False) else request.native,))
+        costs.append(cost)
         if known[1] is not None and known[1] in tiers:
             limits[label] = tiers[known[1]]
     if part.has_one_key:
@@ -325,7 +345,7 @@ def _key(rule: Rule, request: WebRequest, identity: Identity, caller: list[str])
     if key == "*":
         return "*"
     if key is not None:
-        own = key if isinstance(key, Identity) else Identity(key, like=identity)
+        own = key if isinstance(key, Identity) else identity.by(key)
         return (yield from own.of(request))
     if not caller:
         caller.append((yield from identity.of(request)))
@@ -367,7 +387,8 @@ def _actual_costs(part: Part, decision: Decision, response: WebResponse) -> Plan
         if rule.charge_when is not None and not (yield Call(rule.charge_when, (response,))):
             cost = 0
         elif actual is not None:
-            cost = yield Call(actual, (response,))
+            told = yield Call(actual, (response,))
+            cost = hit.cost if told is None else told
         costs.append(cost)
     return costs if costs != [hit.cost for hit in hits] else None
 

@@ -2,80 +2,253 @@
 
 Generations, by the name that people know them under:
 
-- `legacy`: `X-RateLimit-Limit`, `-Remaining`, `-Reset` (seconds from now, as most clients expect of small numbers).
+- `legacy`: `X-RateLimit-Limit`, `-Remaining`, `-Reset` (seconds from now, or since the epoch).
 - `draft-6`: `RateLimit-Limit`, `-Remaining`, `-Reset`, `RateLimit-Policy: 100;w=60`
   (draft-ietf-httpapi-ratelimit-headers-06).
 - `draft-7`: `RateLimit: limit=100, remaining=50, reset=5` (-07).
 - `draft-11`: `RateLimit-Policy: "api";q=100;w=60` and `RateLimit: "api";r=50;t=30` (-11, the current one, not yet
   an RFC).
 
+The last one knows several limits. Of the others, the policies name all, and the rest is about the one that binds.
 `Retry-After` is added to every one of them on a denial, in whole seconds, rounded up and at least 1, so that a
 client that heeds it is never early.
 """
 
 from __future__ import annotations
 
-from typing import Final, Literal, get_args
+import base64
+import hashlib
+from collections.abc import Collection, Sequence
+from typing import Final, Literal, NamedTuple, get_args
 
 from headgate.errors import InvalidUse
 
 HeaderStyle = Literal["legacy", "draft-6", "draft-7", "draft-11"]
+Reset = Literal["delta", "epoch"]
+"""How `X-RateLimit-Reset` says a time: in seconds from now, or since the epoch."""
 
-STYLES: Final[tuple[str, ...]] = get_args(HeaderStyle)
+STYLES: Final[tuple[HeaderStyle, ...]] = get_args(HeaderStyle)
+
+_MAX_INTEGER: Final = 10**15 - 1
+"""The largest Integer of RFC 9651."""
+_SECOND_US: Final = 1_000_000
+_NAMES: Final[dict[HeaderStyle, tuple[str, ...]]] = {
+    "legacy": ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
+    "draft-6": ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy"),
+    "draft-7": ("RateLimit-Policy", "RateLimit"),
+    "draft-11": ("RateLimit-Policy", "RateLimit"),
+}
+_ALONE: Final[dict[HeaderStyle, tuple[HeaderStyle, ...]]] = {style: (style,) for style in STYLES}
 
 
-def render(
-    style: HeaderStyle,
-    *,
-    name: str,
-    quota: int,
-    remaining: int,
-    reset_after_us: int,
-    retry_after_us: int,
-    window_us: int,
-) -> dict[str, str]:
-    """The fields of `style`. Times are in microseconds; `retry_after_us` of 0 means "not denied".
+class Policy:
+    """A limit as clients are told of it, and the texts that say it. Immutable; made once for many responses.
 
-    :raises InvalidUse: if the style is unknown.
+    :param name: its name; what is no printable ASCII in it is percent-encoded.
+    :param quota: its capacity.
+    :param window_us: the time in which the whole capacity comes back, in microseconds; 0 where no time does that.
+    :param unit: of what the quota is, where it is not of requests.
+    :param is_quota: is it one of which clients spend? One that is none is told of only where it binds.
     """
-    reset_after, window = _seconds(reset_after_us), max(1, _seconds(window_us))
-    if style == "legacy":
-        fields = {
-            "X-RateLimit-Limit": str(quota),
-            "X-RateLimit-Remaining": str(remaining),
-            "X-RateLimit-Reset": str(reset_after),
-        }
-    elif style == "draft-6":
-        fields = {
-            "RateLimit-Limit": str(quota),
-            "RateLimit-Remaining": str(remaining),
-            "RateLimit-Reset": str(reset_after),
-            "RateLimit-Policy": f"{quota};w={window}",
-        }
-    elif style == "draft-7":
-        fields = {
-            "RateLimit-Policy": f"{quota};w={window}",
-            "RateLimit": f"limit={quota}, remaining={remaining}, reset={reset_after}",
-        }
-    elif style == "draft-11":
-        quoted = _string(name)
-        until = max(1, _seconds(retry_after_us)) if retry_after_us else reset_after
-        fields = {
-            "RateLimit-Policy": f"{quoted};q={quota};w={window}",
-            "RateLimit": f"{quoted};r={remaining};t={until}",
-        }
+
+    __slots__ = ("draft_7", "draft_11", "has_window", "is_quota", "item", "name", "quota", "quota_text")
+
+    def __init__(self, name: str, quota: int, window_us: int, unit: str = "", *, is_quota: bool = True) -> None:
+        self.name: Final = _printable(name)
+        """The name, as clients see it."""
+        self.quota: Final = quota
+        self.is_quota: Final = is_quota
+        self.has_window: Final = window_us > 0
+        self.quota_text: Final = str(min(quota, _MAX_INTEGER))
+        window = f";w={_seconds(window_us)}" if window_us > 0 else ""
+        self.draft_7: Final = self.quota_text + window
+        """In the policies of drafts 6 and 7."""
+        self.item: Final = '"' + self.name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        """The name, as a String of RFC 9651."""
+        self.draft_11: Final = f"{self.item};q={self.quota_text}" + (f';qu="{unit}"' if unit else "") + window
+
+
+class Standing(NamedTuple):
+    """How a key stands with one limit."""
+
+    policy: Policy
+    key: str
+    """Whose share it is."""
+    remaining: int | None
+    """The tokens that are left; None where the store did not tell."""
+    reset_after_us: int
+    """Microseconds until the whole capacity is there."""
+    retry_after_us: int
+    """Microseconds until the limit admits the request that it has denied; 0 if it did not deny."""
+    now_us: int
+    """When that was found, in microseconds since the epoch."""
+
+
+def checked_styles(styles: HeaderStyle | Collection[HeaderStyle] | None) -> tuple[HeaderStyle, ...]:
+    """Styles that go together, from one, several or None.
+
+    :raises InvalidUse: if one is unknown, or two of them write the same field.
+    """
+    if isinstance(styles, str) and styles in _ALONE:  # nearly always
+        return _ALONE[styles]
+    chosen: tuple[HeaderStyle, ...] = (styles,) if isinstance(styles, str) else tuple(styles or ())
+    for style in chosen:
+        if style not in STYLES:
+            raise InvalidUse(f"unknown header style {style!r}; there are {', '.join(STYLES)}")
+    written: dict[str, HeaderStyle] = {}
+    for style in chosen:
+        for name in _NAMES[style]:
+            other = written.setdefault(name, style)
+            if other != style:
+                raise InvalidUse(f"{other} and {style} both write {name}: choose one of them; legacy goes with any")
+    return tuple(dict.fromkeys(chosen))
+
+
+def checked_reset(reset: Reset) -> Reset:
+    """The way to say a time.
+
+    :raises InvalidUse: if it is unknown.
+    """
+    if reset not in get_args(Reset):
+        raise InvalidUse(f"reset is 'delta' (seconds from now) or 'epoch' (since 1970), not {reset!r}")
+    return reset
+
+
+def expose_headers(styles: HeaderStyle | Collection[HeaderStyle] | None = "draft-11") -> tuple[str, ...]:
+    """The names for `Access-Control-Expose-Headers`: without them, scripts of other origins do not see the fields.
+
+    :raises InvalidUse: as `checked_styles`.
+    """
+    return (*dict.fromkeys(name for style in checked_styles(styles) for name in _NAMES[style]), "Retry-After")
+
+
+def binding_of(standings: Sequence[Standing]) -> int:
+    """The index of the limit that denied (the one to wait for longest) or, if none did, of which the least share is
+    left.
+    """
+    if len(standings) == 1:
+        return 0
+    indices = range(len(standings))
+    longest = max(indices, key=lambda index: standings[index].retry_after_us)
+    return longest if standings[longest].retry_after_us else min(indices, key=lambda index: _share(standings[index]))
+
+
+def fields(
+    styles: Sequence[HeaderStyle],
+    standings: Sequence[Standing],
+    binding: int,
+    *,
+    reset: Reset = "delta",
+    partition_secret: bytes | None = None,
+) -> list[tuple[str, str]]:
+    """The fields of some styles, for all limits that a request met.
+
+    :param styles: as `checked_styles` returns them.
+    :param binding: the index of the limit that binds.
+    :param reset: how `X-RateLimit-Reset` says a time.
+    :param partition_secret: where it is given, draft 11 tells the keys apart, by hashes that are keyed with it.
+    """
+    bound = standings[binding]
+    if not (bound.policy.is_quota or bound.retry_after_us):
+        return []  # there is no quota at all
+    retry_after = max(1, _seconds(bound.retry_after_us)) if bound.retry_after_us else None
+    found: list[tuple[str, str]] = []
+    for style in styles:
+        if style == "draft-11":
+            found += _draft_11(standings, bound, retry_after, partition_secret)
+            continue
+        policy, remaining = bound.policy, bound.remaining
+        left = str(min(remaining or 0, _MAX_INTEGER))
+        until = _seconds(bound.reset_after_us)
+        if style == "legacy":
+            if reset == "epoch":
+                until = _seconds(bound.now_us + bound.reset_after_us)
+            found.append(("X-RateLimit-Limit", policy.quota_text))
+            if remaining is not None:
+                found += (("X-RateLimit-Remaining", left), ("X-RateLimit-Reset", str(until)))
+            continue
+        windows = ", ".join([one.policy.draft_7 for one in _listed(standings, bound) if one.policy.has_window])
+        policies = [("RateLimit-Policy", windows)] if windows else []
+        if style == "draft-6":
+            found.append(("RateLimit-Limit", policy.quota_text))
+            if remaining is not None:
+                found += (("RateLimit-Remaining", left), ("RateLimit-Reset", str(until)))
+            found += policies
+        else:
+            found += policies
+            if remaining is not None:
+                found.append(("RateLimit", f"limit={policy.quota_text}, remaining={left}, reset={until}"))
+    if retry_after is not None:
+        found.append(("Retry-After", str(retry_after)))
+    return found
+
+
+def _draft_11(
+    standings: Sequence[Standing], bound: Standing, retry_after: int | None, secret: bytes | None
+) -> list[tuple[str, str]]:
+    if len(standings) == 1 and secret is None:
+        policies = bound.policy.draft_11
+        items = "" if bound.remaining is None else _item(bound, retry_after)
     else:
-        raise InvalidUse(f"unknown header style {style!r}; there are {', '.join(STYLES)}")
+        listed = _listed(standings, bound)
+        parts = [""] * len(listed) if secret is None else [_partition(one.key, secret) for one in listed]
+        policies = ", ".join([one.policy.draft_11 + part for one, part in zip(listed, parts, strict=True)])
+        items = ", ".join(
+            [
+                _item(one, retry_after) + part
+                for one, part in zip(listed, parts, strict=True)
+                if one.remaining is not None
+            ]
+        )
+    found = [("RateLimit-Policy", policies)]
+    if items:
+        found.append(("RateLimit", items))
+    return found
+
+
+def _item(standing: Standing, retry_after: int | None) -> str:
+    """A limit of `RateLimit`. Its `t` is no later than `Retry-After`: who reads both is to find no contradiction."""
+    policy, _, remaining, reset_after_us, retry_after_us, _ = standing
     if retry_after_us:
-        fields["Retry-After"] = str(max(1, _seconds(retry_after_us)))
-    return fields
+        until = max(1, -(-retry_after_us // _SECOND_US))
+    else:
+        until = -(-reset_after_us // _SECOND_US)
+        if not policy.has_window:
+            return f"{policy.item};r={remaining}"
+    if remaining is not None and remaining > _MAX_INTEGER:
+        remaining = _MAX_INTEGER
+    if retry_after is not None and until > retry_after:
+        return f"{policy.item};r={remaining}"
+    return f"{policy.item};r={remaining};t={until}"
+
+
+def _listed(standings: Sequence[Standing], bound: Standing) -> list[Standing]:
+    return [one for one in standings if one.policy.is_quota or (one is bound and one.retry_after_us)]
+
+
+def _share(standing: Standing) -> float:
+    """The share that is left; more than all of it where that is not known, or is none of a quota."""
+    if standing.remaining is None or not standing.policy.is_quota:
+        return 2.0
+    return standing.remaining / standing.policy.quota
+
+
+def _partition(key: str, secret: bytes) -> str:
+    """The parameter that tells a key from others: a Byte Sequence of RFC 9651."""
+    digest = hashlib.blake2b(key.encode("utf-8", "surrogatepass"), key=secret, digest_size=12).digest()
+    return f";pk=:{base64.b64encode(digest).decode()}:"
 
 
 def _seconds(microseconds: int) -> int:
-    return -(-microseconds // 1_000_000)
+    return -(-microseconds // _SECOND_US)
 
 
-def _string(text: str) -> str:
-    """A String of RFC 9651: printable ASCII in quotes."""
-    kept = "".join(character if " " <= character <= "~" else "?" for character in text)
-    return '"' + kept.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _printable(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        character
+        if " " <= character <= "~"
+        else "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))
+        for character in text
+    )

@@ -10,12 +10,15 @@ from datetime import timedelta
 from typing import Any, Literal, TypedDict
 
 from headgate.breaker import Breaker
-from headgate.identity import Identity
+from headgate.config.loading import Config
+from headgate.config.loading import Source as ConfigSource
+from headgate.identity import Identity, Source
 from headgate.rules.rule import ActualCost, CostLike, KeyOfRule, LimitLike
 from headgate.stores.contract import Store
-from headgate.web.headers import HeaderStyle
+from headgate.web.headers import HeaderStyle, Reset
 from headgate.web.limits import OnDenied
 from headgate.web.messages import WebResponse
+from headgate.web.responses import Body
 
 
 class RuleOptions(TypedDict, total=False):
@@ -39,15 +42,21 @@ class RuleOptions(TypedDict, total=False):
 class LimitsOptions(TypedDict, total=False):
     """The options of an app's limits: see `AppLimits`."""
 
-    store: str | Store
-    identity: Identity | str | Sequence[str]
+    store: str | Store | None
+    identity: Identity | Source | Sequence[Source] | None
     exempt: Sequence[str]
     allow: Sequence[str]
     deny: Sequence[str]
-    headers: HeaderStyle | Sequence[HeaderStyle] | None
+    headers: HeaderStyle | Sequence[HeaderStyle] | Literal[False] | None
+    reset: Reset
+    partition_secret: bytes | str | None
+    body: Body | None
     on_denied: OnDenied | None
-    name: str
+    name: str | None
     timeout: float | None
     prefix: str | None
     remember_denials: float | None
     breaker: Breaker | Literal[False] | None
+    config: ConfigSource | Config | None
+    watch: bool
+    on_sighup: bool

@@ -1,0 +1,128 @@
+"""What clients are told: header fields for each response, and the response to a request that was refused.
+
+This module must not know a framework, nor how decisions come about.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Final, Literal, get_args
+
+from headgate.errors import InvalidUse
+from headgate.identity.sources import check_secret
+from headgate.web.admission import Admission, Answer, Refusal
+from headgate.web.headers import (
+    HeaderStyle,
+    Reset,
+    Standing,
+    binding_of,
+    checked_reset,
+    checked_styles,
+    fields,
+)
+
+Body = Literal["problem", "text"]
+"""The body of a refusal: `application/problem+json` (RFC 9457), or a line of plain text."""
+
+STATUS: Final[dict[Refusal, int]] = {"limit": 429, "outage": 503, "network": 403, "cost": 413}
+"""The status of each refusal."""
+_TITLES: Final = {
+    "quota-exceeded": "Quota Exceeded",
+    "abnormal-usage-detected": "Abnormal Usage Detected",
+    "temporary-reduced-capacity": "Temporary Reduced Capacity",
+}
+"""The problem types of the draft, and their titles."""
+_TYPES: Final = "https://iana.org/assignments/http-problem-types#"
+
+
+class Responses:
+    """How clients are told. Immutable; safe to share between threads and tasks.
+
+    :param styles: the headers of each response: one style, several that go together, or None for none.
+    :param body: `problem` or `text`, whatever the client says that it accepts: a refusal is to cost little.
+    :param reset: how `X-RateLimit-Reset` says a time: in seconds from now (`delta`), or since 1970 (`epoch`).
+    :param partition_secret: of at least 16 bytes: draft 11 tells the keys apart, by hashes that are keyed with it.
+    :raises InvalidUse: if one of them does not fit.
+    """
+
+    def __init__(
+        self,
+        styles: HeaderStyle | Collection[HeaderStyle] | None = "draft-11",
+        *,
+        body: Body = "problem",
+        reset: Reset = "delta",
+        partition_secret: bytes | str | None = None,
+    ) -> None:
+        if body not in get_args(Body):
+            raise InvalidUse(f"body is 'problem' (application/problem+json) or 'text', not {body!r}")
+        self.styles: Final = checked_styles(styles)
+        self.body: Final = body
+        self.reset: Final = checked_reset(reset)
+        self._partition_secret = check_secret(partition_secret)
+
+    def fields(self, admission: Admission) -> list[tuple[str, str]]:
+        """The header fields for the response to a request; none where no limit was asked."""
+        if not admission.verdicts:
+            return []
+        standings = _standings(admission)
+        secret = self._partition_secret
+        return fields(self.styles, standings, binding_of(standings), reset=self.reset, partition_secret=secret)
+
+    def refuse(self, admission: Admission) -> Answer:
+        """The response to a request that was not admitted. One to HEAD has no body."""
+        refusal = admission.refusal or "limit"
+        standings = _standings(admission)
+        told = self.fields(admission)
+        status = STATUS[refusal]
+        title, detail = _words(refusal, standings)
+        if self.body == "text":
+            media, text = "text/plain; charset=utf-8", f"{detail}\n"
+        else:
+            media = "application/problem+json"
+            kind = _kind(refusal, standings)
+            problem: dict[str, object] = {"type": f"{_TYPES}{kind}" if kind else "about:blank"}
+            problem |= {"title": _TITLES.get(kind, title), "status": status, "detail": detail}
+            if refusal == "limit":
+                problem["violated-policies"] = [one.policy.name for one in standings if one.retry_after_us]
+            text = json.dumps(problem)
+        headers = [*told, ("Cache-Control", "no-store"), ("Content-Type", media)]
+        if admission.request.method == "HEAD":
+            return Answer(status, headers, b"")
+        data = text.encode()
+        return Answer(status, [*headers, ("Content-Length", str(len(data)))], data)
+
+
+def _standings(admission: Admission) -> list[Standing]:
+    verdicts = admission.verdicts
+    if len(verdicts) == 1:
+        part, decision = verdicts[0]
+        return decision.standings(part.labels)
+    return [standing for part, decision in verdicts for standing in decision.standings(part.labels)]
+
+
+def _kind(refusal: Refusal, standings: Sequence[Standing]) -> str:
+    """The type of the problem; empty where the status says all."""
+    if refusal == "limit":
+        is_quota = standings[binding_of(standings)].policy.is_quota
+        return "quota-exceeded" if is_quota else "abnormal-usage-detected"
+    return "temporary-reduced-capacity" if refusal == "outage" else ""
+
+
+def _words(refusal: Refusal, standings: Sequence[Standing]) -> tuple[str, str]:
+    """A title for the status, and what a person is to know."""
+    if refusal == "network":
+        return "Forbidden", "Requests from this network are refused."
+    bound = standings[binding_of(standings)]
+    name = bound.policy.name
+    if refusal == "cost":
+        return "Content Too Large", f"This request costs more than the limit {name} ever admits."
+    seconds = max(1, -(-bound.retry_after_us // 1_000_000))
+    again = f"try again in {seconds} second{'' if seconds == 1 else 's'}."
+    if refusal == "outage":
+        return "Service Unavailable", f"The rate limit cannot be looked up at present: {again}"
+    if not bound.policy.is_quota:
+        return "Too Many Requests", f"Refused too often ({name}): {again}"
+    if not bound.policy.has_window:
+        return "Too Many Requests", f"Too many requests at the same time ({name}): {again}"
+    return "Too Many Requests", f"Too many requests ({name}): {again}"

@@ -1,0 +1,183 @@
+"""The response to a request that was refused, and the headers of each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import http_sf
+import pytest
+
+from headgate import AsyncLimiter, InvalidUse, Limiter, ManualClock, MemoryStore
+from headgate.rules import Rule, Rules
+from headgate.web.admission import Answer
+from headgate.web.headers import STYLES
+from headgate.web.responses import Responses
+from tests.web.asking import App, Asked, MakeApp
+
+DEAD = "redis://127.0.0.1:1"
+TYPES = "https://iana.org/assignments/http-problem-types#"
+
+
+def app(make_app: MakeApp, rules: Sequence[Rule] | Rules, **options: Any) -> App:
+    return make_app(rules, store=MemoryStore(ManualClock()), responses=Responses(**options))
+
+
+async def refused(app: App, request: Asked | None = None) -> Answer:
+    """The answer to the first request that is refused."""
+    while (admission := await app.admit(request)).is_admitted:
+        pass
+    return app.limiter.refuse(admission)
+
+
+async def test_a_refusal_is_a_problem_that_names_the_policies(make_app: MakeApp) -> None:
+    answer = await refused(app(make_app, [Rule("1/minute", name="api"), Rule("100/minute", name="all")]))
+    assert answer.status == 429
+    assert dict(answer.headers) == {
+        "RateLimit-Policy": '"api";q=1;w=60, "all";q=100;w=60',
+        "RateLimit": '"api";r=0;t=60, "all";r=99;t=1',
+        "Retry-After": "60",
+        "Cache-Control": "no-store",
+        "Content-Type": "application/problem+json",
+        "Content-Length": str(len(answer.body)),
+    }
+    assert json.loads(answer.body) == {
+        "type": TYPES + "quota-exceeded",
+        "title": "Quota Exceeded",
+        "status": 429,
+        "detail": "Too many requests (api): try again in 60 seconds.",
+        "violated-policies": ["api"],
+    }
+
+
+async def test_a_refusal_may_be_a_line_of_text(make_app: MakeApp) -> None:
+    answer = await refused(app(make_app, [Rule("1/second", name="api")], body="text"))
+    assert answer.body == b"Too many requests (api): try again in 1 second.\n"
+    assert dict(answer.headers)["Content-Type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize("body", ["problem", "text"])
+async def test_a_refusal_of_head_has_no_body(make_app: MakeApp, body: str) -> None:
+    answer = await refused(app(make_app, [Rule("1/second", name="api")], body=body), Asked(method="HEAD"))
+    assert (answer.status, answer.body) == (429, b"")
+    assert "Content-Length" not in dict(answer.headers)
+    assert dict(answer.headers)["Retry-After"] == "1"
+
+
+async def test_without_headers_a_refusal_says_when_to_come_back(make_app: MakeApp) -> None:
+    limits = app(make_app, [Rule("1/minute", name="api")], styles=None)
+    admission = await limits.admit()
+    assert limits.limiter.fields(admission) == []
+    assert dict((await refused(limits)).headers)["Retry-After"] == "60"
+
+
+async def test_a_store_that_is_gone_is_a_503_that_names_no_store(make_app: MakeApp) -> None:
+    limits = make_app([Rule("1/minute", name="api", on_outage="closed")], store=DEAD, timeout=0.05)
+    answer = await refused(limits)
+    assert answer.status == 503
+    problem = json.loads(answer.body)
+    assert problem["type"] == TYPES + "temporary-reduced-capacity"
+    assert problem["title"] == "Temporary Reduced Capacity"
+    assert "violated-policies" not in problem
+    headers = dict(answer.headers)
+    assert headers["Retry-After"] == "1"
+    assert headers["Cache-Control"] == "no-store"
+    assert "RateLimit" not in headers
+    assert "127.0.0.1" not in f"{answer}"
+    await limits.limiter.aclose()
+
+
+async def test_in_an_outage_that_lets_requests_through_no_quota_is_made_up(make_app: MakeApp) -> None:
+    limits = make_app([Rule("1/minute", name="api")], store=DEAD, timeout=0.05)
+    admission = await limits.admit()
+    assert limits.limiter.fields(admission) == [("RateLimit-Policy", '"api";q=1;w=60')]
+    await limits.limiter.aclose()
+
+
+@pytest.mark.parametrize("body", ["problem", "text"])
+async def test_a_network_that_is_refused_gets_a_403(make_app: MakeApp, body: str) -> None:
+    answer = await refused(app(make_app, Rules([Rule("9/s")], deny=["203.0.113.0/24"]), body=body))
+    assert answer.status == 403
+    assert b"Requests from this network are refused." in answer.body
+    assert set(dict(answer.headers)) == {"Cache-Control", "Content-Type", "Content-Length"}
+    if body == "problem":
+        assert json.loads(answer.body) == {
+            "type": "about:blank",
+            "title": "Forbidden",
+            "status": 403,
+            "detail": "Requests from this network are refused.",
+        }
+
+
+async def test_a_request_that_costs_too_much_is_told_that_it_never_fits(make_app: MakeApp) -> None:
+    answer = await refused(app(make_app, [Rule("5/minute", name="api", cost=lambda request: 6)]))
+    assert answer.status == 413
+    headers = dict(answer.headers)
+    assert "Retry-After" not in headers
+    assert headers["RateLimit"].startswith('"api";r=5')
+    problem = json.loads(answer.body)
+    assert (problem["type"], problem["title"]) == ("about:blank", "Content Too Large")
+    assert problem["detail"] == "This request costs more than the limit api ever admits."
+
+
+async def test_slots_that_are_taken_are_said_to_be_of_requests_at_the_same_time(make_app: MakeApp) -> None:
+    limits = app(make_app, [Rule("concurrency 1", name="uploads")])
+    admission = await limits.admit()
+    assert limits.limiter.fields(admission) == [
+        ("RateLimit-Policy", '"uploads";q=1;qu="concurrent-requests"'),
+        ("RateLimit", '"uploads";r=0'),
+    ]
+    answer = await refused(limits)
+    assert json.loads(answer.body)["detail"].startswith("Too many requests at the same time (uploads): try again in")
+    await limits.finish(admission)
+
+
+async def test_where_no_limit_was_asked_there_are_no_headers(make_app: MakeApp) -> None:
+    for rules in (Rules([]), Rules([Rule("1/s")], exempt=["/"]), Rules([Rule("1/s", is_shadow=True)])):
+        limits = app(make_app, rules, styles=["draft-11", "legacy"])
+        assert limits.limiter.fields(await limits.admit()) == []
+
+
+async def test_limits_that_are_asked_apart_are_told_of_together(make_app: MakeApp) -> None:
+    rules = [Rule("10/minute", name="api"), Rule("4/minute", name="slow", wait=0.01)]
+    limits = app(make_app, rules, styles=["draft-11", "legacy"])
+    headers = dict(limits.limiter.fields(await limits.admit()))
+    assert headers["RateLimit-Policy"] == '"api";q=10;w=60, "slow";q=4;w=60'
+    assert headers["RateLimit"] == '"api";r=9;t=6, "slow";r=3;t=15'
+    assert headers["X-RateLimit-Limit"] == "4"
+
+
+async def test_names_are_those_of_the_rules_in_headers_and_bodies(make_app: MakeApp) -> None:
+    rule = Rule({"requests": "10/minute", "tokens": "1/minute"}, name="llm")
+    answer = await refused(app(make_app, [rule]))
+    names = [name for name, _ in http_sf.parse(dict(answer.headers)["RateLimit"].encode(), tltype="list")]
+    assert names == ["llm:requests", "llm:tokens"]
+    assert json.loads(answer.body)["violated-policies"] == ["llm:tokens"]
+
+
+async def test_no_key_is_in_a_refusal(make_app: MakeApp) -> None:
+    for body in ("problem", "text"):
+        for styles in STYLES:
+            limits = app(make_app, [Rule("1/minute", key="user")], body=body, styles=styles, partition_secret="x" * 16)
+            assert "alice" not in str(await refused(limits, Asked(user="alice")))
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+async def test_a_limiter_of_ones_own_with_several_limits_has_its_names(kind: Any) -> None:
+    own = kind(["5/s", "100/day"], store=MemoryStore(ManualClock()))
+    limits = App(kind, [Rule(limiter=own)])
+    headers = dict(limits.limiter.fields(await limits.admit()))
+    assert len(http_sf.parse(headers["RateLimit"].encode(), tltype="list")) == 2
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    wrong: Any = "html"
+    with pytest.raises(InvalidUse, match="body is 'problem'"):
+        Responses(body=wrong)
+    with pytest.raises(InvalidUse, match="reset is 'delta'"):
+        Responses(reset=wrong)
+    with pytest.raises(InvalidUse, match="unknown header style 'html'"):
+        Responses(wrong)
+    with pytest.raises(InvalidUse, match="at least 16 bytes"):
+        Responses(partition_secret="short")
