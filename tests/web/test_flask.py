@@ -9,6 +9,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import flask
@@ -639,6 +640,28 @@ def test_the_config_of_an_app_goes_before_what_code_says() -> None:
     of_app = app.extensions["headgate"]
     assert (of_app.limiter.name, of_app.headers) == ("of-config", ())
     assert [rule.title for rule in of_app.rules.all] == ["default", "stays"]
+
+
+def test_the_config_may_name_a_configuration_file(tmp_path: Path) -> None:
+    file = tmp_path / "headgate.toml"
+    file.write_text('[[rules]]\nlimit = "1/minute"\nname = "login"\npaths = ["/login"]\n', "utf-8")
+    app = flask.Flask("shop", static_folder=None)
+    app.config.from_mapping(HEADGATE_CONFIG=str(file), HEADGATE_WATCH=False)
+    RateLimits("2/minute", app=app)
+    app.get("/login")(index)
+    app.get("/", endpoint="other")(index)
+    assert statuses(app, "/login", "/login", "/", "/") == [200, 429, 200, 429]
+
+
+def test_the_refusal_of_a_head_request_says_nothing_of_its_length() -> None:
+    app, _ = make("1/minute")
+    app.get("/")(index)
+    client = app.test_client()
+    client.head("/")
+    refused = client.head("/")
+    assert (refused.status_code, refused.data) == (429, b"")
+    assert "Content-Length" not in refused.headers
+    assert int(client.get("/").headers["Content-Length"]) > 0
 
 
 def test_limits_can_be_switched_off_by_the_config() -> None:

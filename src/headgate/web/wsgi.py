@@ -324,7 +324,8 @@ class Denial:
         """Answer."""
         status, given, body = self._answer
         headers = list(given)
-        if all(name.lower() != "content-length" for name, _ in headers):
+        is_head = environ.get("REQUEST_METHOD", "").upper() == "HEAD"
+        if not is_head and all(name.lower() != "content-length" for name, _ in headers):
             headers.append(("Content-Length", str(len(body))))
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-        return [] if environ.get("REQUEST_METHOD", "").upper() == "HEAD" else [body]
+        return [] if is_head else [body]

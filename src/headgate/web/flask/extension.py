@@ -32,7 +32,9 @@ T = TypeVar("T")
 OwnLimit = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike] | Rule | Limiter
 """The limit of a route: as text or object, several, several with names; or a rule or limiter that is there already."""
 
-_NOT_OF_STORES: Final = frozenset({"identity", "exempt", "allow", "deny", "headers", "on_denied"})
+_NOT_OF_STORES: Final = frozenset(
+    {"identity", "exempt", "allow", "deny", "headers", "reset", "partition_secret", "body", "on_denied"}
+)
 """The options that can be looked at before there is an app."""
 _log: Final = logging.getLogger("headgate.web")
 

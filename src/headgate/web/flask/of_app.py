@@ -167,7 +167,9 @@ class FlaskLimits(wsgi.RateLimits):
             if own is not None:
                 return app.make_response(own)
         status, headers, body = self.limiter.refuse(admission)
-        refused = _ERRORS.get(status, RateLimitExceeded)(response=app.response_class(body, status, list(headers)))
+        response = app.response_class(body, status, list(headers))
+        response.automatically_set_content_length = bool(body)  # none of a HEAD request: its length is not that of GET
+        refused = _ERRORS.get(status, RateLimitExceeded)(response=response)
         if isinstance(refused, RateLimitExceeded):
             refused.decision = decision
         raise refused
