@@ -322,10 +322,6 @@ class Denial:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer."""
-        status, given, body = self._answer
-        headers = list(given)
-        is_head = environ.get("REQUEST_METHOD", "").upper() == "HEAD"
-        if not is_head and all(name.lower() != "content-length" for name, _ in headers):
-            headers.append(("Content-Length", str(len(body))))
-        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-        return [] if is_head else [body]
+        status, headers, body = self._answer
+        start_response(f"{status} {HTTPStatus(status).phrase}", list(headers))
+        return [body] if body else []

@@ -98,10 +98,14 @@ class RateLimits:
 
         def finalize_request(*args: Any, **kwargs: Any) -> Any:
             response = finalize(*args, **kwargs)
+            error = next((one for one in args if isinstance(one, HTTPException)), None)
+            given = None if error is None else error.response
+            if given is not None:  # Flask makes another response of it
+                response.automatically_set_content_length &= given.automatically_set_content_length
             exchange = exchange_of(flask.request.environ)
             if exchange is not None:
-                is_error = any(isinstance(one, HTTPException) and one.response is None for one in args)
-                exchange.is_whole = is_error or not response.is_streamed  # Flask makes a stream of a plain error
+                is_plain_error = error is not None and given is None  # of which Flask makes a stream
+                exchange.is_whole = is_plain_error or not response.is_streamed
             return response
 
         def wsgi_app(environ: Any, start_response: Any) -> Any:

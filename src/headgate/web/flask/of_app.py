@@ -167,7 +167,7 @@ class FlaskLimits(wsgi.RateLimits):
             if own is not None:
                 return app.make_response(own)
         status, headers, body = self.limiter.refuse(admission)
-        response = app.response_class(body, status, list(headers))
+        response = app.response_class(body or None, status, list(headers))
         response.automatically_set_content_length = bool(body)  # none of a HEAD request: its length is not that of GET
         refused = _ERRORS.get(status, RateLimitExceeded)(response=response)
         if isinstance(refused, RateLimitExceeded):
