@@ -101,7 +101,7 @@ class RateLimits:
             error = next((one for one in args if isinstance(one, HTTPException)), None)
             given = None if error is None else error.response
             if given is not None:  # Flask makes another response of it
-                response.automatically_set_content_length &= given.automatically_set_content_length
+                response.automatically_set_content_length &= getattr(given, "automatically_set_content_length", True)
             exchange = exchange_of(flask.request.environ)
             if exchange is not None:
                 is_plain_error = error is not None and given is None  # of which Flask makes a stream
