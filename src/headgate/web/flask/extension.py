@@ -100,12 +100,7 @@ class RateLimits:
             response = finalize(*args, **kwargs)
             if not limits.looks_at_responses:
                 return response
-            given, is_plain_error = None, False
-            for one in args:
-                if isinstance(one, HTTPException):
-                    given, is_plain_error = one.response, one.response is None
-            if given is not None:  # Flask makes another response of it
-                response.automatically_set_content_length &= getattr(given, "automatically_set_content_length", True)
+            is_plain_error = any(isinstance(one, HTTPException) and one.response is None for one in args)
             exchange = exchange_of(flask.request.environ)
             if exchange is not None and exchange.is_unfinished:  # Flask makes a stream of a plain error
                 exchange.is_whole = is_plain_error or not response.is_streamed

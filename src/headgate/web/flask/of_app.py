@@ -174,9 +174,7 @@ class FlaskLimits(wsgi.RateLimits):
                 return app.make_response(own)
         status, headers, body = self.limiter.refuse(admission)
         response = app.response_class(body or None, status, list(headers))
-        if not body:  # to HEAD: the length would not be that of the response to GET
-            response.automatically_set_content_length = False
-            self.looks_at_responses = True
+        response.automatically_set_content_length = bool(body)  # to HEAD, it would not be that of the response to GET
         refused = _ERRORS.get(status, RateLimitExceeded)(response=response)
         if isinstance(refused, RateLimitExceeded):
             refused.decision = decision
