@@ -227,8 +227,10 @@ def _listed(standings: Sequence[Standing], bound: Standing) -> list[Standing]:
 
 
 def _share(standing: Standing) -> float:
-    """The share that is left; more than all of it where that is not known, or is none of a quota."""
-    if standing.remaining is None or not standing.policy.is_quota:
+    """The share that is left; more than all of it where that is not known, and most where there is no quota."""
+    if not standing.policy.is_quota:
+        return 3.0
+    if standing.remaining is None:
         return 2.0
     return standing.remaining / standing.policy.quota
 
