@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Collection, Sequence
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -229,7 +230,7 @@ def _listed(standings: Sequence[Standing], bound: Standing) -> list[Standing]:
 def _share(standing: Standing) -> float:
     """The share that is left; more than all of it where that is not known, and most where there is no quota."""
     if not standing.policy.is_quota:
-        return 3.0
+        return math.inf
     if standing.remaining is None:
         return 2.0
     return standing.remaining / standing.policy.quota
