@@ -210,14 +210,14 @@ def _draft_11(
 def _item(standing: Standing, retry_after: int | None) -> str:
     """A limit of `RateLimit`. Its `t` is no later than `Retry-After`: who reads both is to find no contradiction."""
     policy, _, remaining, reset_after_us, retry_after_us, _ = standing
+    if remaining is not None and remaining > _MAX_INTEGER:
+        remaining = _MAX_INTEGER
     if retry_after_us:
         until = max(1, -(-retry_after_us // _SECOND_US))
     else:
         until = -(-reset_after_us // _SECOND_US)
         if not policy.has_window:
             return f"{policy.item};r={remaining}"
-    if remaining is not None and remaining > _MAX_INTEGER:
-        remaining = _MAX_INTEGER
     if retry_after is not None and until > retry_after:
         return f"{policy.item};r={remaining}"
     return f"{policy.item};r={remaining};t={until}"
