@@ -69,7 +69,7 @@ test: $(DEV) ## Check format, lint and types, and run all tests, those of Redis 
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pyrefly check tests/typing/api.py
+	$(VENV)/bin/pyrefly check tests/typing/api.py tests/typing/web.py
 	$(VENV)/bin/pytest
 	@$(MAKE) --no-print-directory redis-versions
 

@@ -7,18 +7,21 @@ import multiprocessing
 import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate import AsyncLimiter, Decision, Limiter, ManualClock
+from headgate import AcquireTimeout, AsyncLimiter, Decision, Limiter, ManualClock
 from headgate.denials import MAX_DENIALS, MAX_KEPT, DenialMemory
 from headgate.hits import Group, Hit
-from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
+from headgate.limits import Concurrency, FixedWindow, Limit, Penalty, SlidingLog, SlidingWindow, TokenBucket
+from headgate.stores.memory import MemoryStore
 from headgate.stores.redis import RedisStore
 from tests.profiles import quickly
+from tests.servers import own_valkey
 
 PATIENT = 20.0
 LIMITS: list[Limit] = [
@@ -440,3 +443,112 @@ def test_refunds_and_settling_are_heard_of(valkey_url: str, prefix: str) -> None
 def test_it_can_be_switched_off(valkey_url: str, prefix: str) -> None:
     with Limiter("1/hour", store=valkey_url, prefix=prefix, timeout=PATIENT, remember_denials=0) as limiter:
         assert [limiter.try_acquire("k").source for _ in range(4)] == ["store"] * 4
+
+
+# Penalties
+
+
+PENALTY_STEPS = st.lists(
+    st.tuples(
+        st.sampled_from([0, 0, 0, 1, 1_000, 999_999, 1_000_000, 10_000_000, 30_000_000, 90_000_000]),  # later by us
+        st.integers(0, 2),  # which store
+        st.integers(0, 3),  # which group
+        st.integers(0, 2),  # cost
+    ),
+    min_size=10,
+    max_size=60,
+)
+
+
+@settings(max_examples=quickly(40))
+@given(steps=PENALTY_STEPS)
+def test_penalties_count_and_block_as_if_no_denial_was_remembered(
+    stores: list[RedisStore], clock: ManualClock, steps: list[Any]
+) -> None:
+    """Three processes that remember, beside a store that never does and is asked the same."""
+    *remembering, truth = stores
+    other_truth = MemoryStore(clock)
+    bucket, log = TokenBucket(1, per=40, burst=2), SlidingLog(2, per=50)
+    penalties = [Penalty(2, per=60, block=90), Penalty(3, per=60, block=100)]
+    names = ["bucket", "log", "first", "second"]
+    truth.decide(
+        [Group((Hit(limit, "k", name, 0),), 0, "forget") for name in names for limit in (bucket, log, *penalties)]
+    )
+    for store in remembering:
+        assert store._learnt.denials is not None
+        store._learnt.denials.clear()
+    for later_us, who, which, cost in steps:
+        clock.advance(microseconds=later_us)
+        hits = [Hit(bucket, "k", "bucket", cost), Hit(log, "k", "log", cost)]
+        watching = [Hit(one, "k", name, min(cost, 1)) for one, name in zip(penalties, names[2:], strict=True)]
+        groups = [
+            (hits[0], watching[0]),
+            (hits[1], watching[1]),
+            (hits[0], watching[0], hits[1], watching[1]),
+            (hits[0],),
+        ]
+        group = Group(groups[which])
+        expected = other_truth.decide([group])[0]
+        assert remembering[who].decide([group])[0].allowed == expected.allowed
+        for one in watching:
+            look = [Group((one,), 0, "peek")]
+            assert truth.decide(look)[0].facts == other_truth.decide(look)[0].facts
+
+
+def test_a_blocked_key_costs_the_server_nothing_while_that_is_remembered() -> None:
+    clock = ManualClock()
+    with own_valkey() as own, remembering_store(own.url, clock) as store:
+        limiter = Limiter("2/minute", store=store, name="api", on_outage="raise", penalty="3 denials/minute -> 1h")
+        tiers = Limiter({"user": "9/minute", "ip": "2/minute"}, store=store, name="tiers", penalty="1 denial/h -> 1h")
+        keys = {"user": "ann", "ip": "here"}
+        for _ in range(5):
+            limiter.try_acquire("k")
+        for _ in range(3):
+            tiers.try_acquire(keys)
+        asked = own.calls()["evalsha"]
+        for _ in range(100):
+            assert limiter.try_acquire("k").source == tiers.try_acquire(keys).source == "memory_of_denial"
+        denied = limiter.try_acquire("k", 0)
+        assert (denied.binding, denied.retry_after) == ("api.penalty", 3_600)
+        assert tiers.try_acquire({"user": "bob", "ip": "here"}).binding == "ip:penalty"
+        with pytest.raises(AcquireTimeout):
+            limiter.acquire("k", timeout=10)
+        assert own.calls()["evalsha"] == asked
+        clock.advance(seconds=1)
+        assert limiter.try_acquire("k").source == "store"
+        assert limiter.try_acquire("k").retry_after == 3_599
+        assert own.calls()["evalsha"] == asked + 1
+
+
+def test_the_denials_that_a_penalty_counts_are_asked_for_each_in_one_call() -> None:
+    with own_valkey() as own, remembering_store(own.url, ManualClock()) as store:
+        limiter = Limiter("2/minute", store=store, name="api", on_outage="raise", penalty="9 denials/minute -> 1h")
+        single = Limiter("2/minute", store=store, name="api", on_outage="raise")
+        for _ in range(3):
+            limiter.try_acquire("k")
+        assert single.try_acquire("k").source == "store"
+        assert single.try_acquire("k").source == "memory_of_denial"
+        asked = own.calls()["evalsha"]
+        for _ in range(7):
+            assert limiter.try_acquire("k").binding == "api"
+        assert limiter.try_acquire("k").binding == "api.penalty"
+        assert own.calls()["evalsha"] == asked + 8
+
+
+def test_a_reset_is_heard_of_where_a_block_is_remembered() -> None:
+    with own_valkey() as own, remembering_store(own.url, ManualClock()) as store:
+        limiter = Limiter("1/minute", store=store, name="api", on_outage="raise", penalty="1 denial/minute -> 1h")
+        for _ in range(3):
+            limiter.try_acquire("k")
+        assert limiter.try_acquire("k").source == "memory_of_denial"
+        limiter.reset("k")
+        assert limiter.try_acquire("k")
+
+
+@contextmanager
+def remembering_store(url: str, clock: ManualClock) -> Iterator[RedisStore]:
+    """A store that remembers, by a clock that stands still."""
+    store = RedisStore(url, timeout=PATIENT)
+    store.use_clock(clock)
+    yield store
+    store.close()

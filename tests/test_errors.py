@@ -10,6 +10,7 @@ import pytest
 import headgate
 from headgate import (
     AcquireTimeout,
+    ConfigError,
     CostExceedsCapacity,
     Decision,
     HeadgateError,
@@ -45,6 +46,7 @@ EVERY_ERROR: list[tuple[HeadgateError, type[Exception]]] = [
     (CostExceedsCapacity(9, 5, "api"), ValueError),
     (InvalidUse("this limiter has one key"), TypeError),
     (StoreURLError("not understood"), ValueError),
+    (ConfigError("headgate.toml", ["[limiters.api], limt: there is no such key"]), ValueError),
     (MissingExtra("redis-py", "redis"), ImportError),
     (AcquireTimeout(denial(), 5.0), TimeoutError),
     (LimitExceeded(denial()), Exception),

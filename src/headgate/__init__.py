@@ -10,9 +10,20 @@ This module is the face of the library, and holds no logic.
 
 from headgate.breaker import Breaker
 from headgate.clock import Clock, ManualClock
+from headgate.config import (
+    Acquiring,
+    Config,
+    ConfiguredLimiter,
+    acquire,
+    configure,
+    configure_limiter,
+    configure_store,
+    get_limiter,
+)
 from headgate.decision import Decision
 from headgate.errors import (
     AcquireTimeout,
+    ConfigError,
     CostExceedsCapacity,
     HeadgateError,
     InvalidCost,
@@ -31,20 +42,25 @@ from headgate.errors import (
 from headgate.lease import Lease, LeaseReport
 from headgate.limiter import AsyncLimiter, Limiter
 from headgate.limiter.holds import Hold
-from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
+from headgate.limits import Concurrency, FixedWindow, Limit, Penalty, SlidingLog, SlidingWindow, TokenBucket
 from headgate.limits.grammar import parse_limit
 from headgate.observer import Observer
 from headgate.stores import Store
 from headgate.stores.memory import MemoryStore
+from headgate.web.audit import audit
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AcquireTimeout",
+    "Acquiring",
     "AsyncLimiter",
     "Breaker",
     "Clock",
     "Concurrency",
+    "Config",
+    "ConfigError",
+    "ConfiguredLimiter",
     "CostExceedsCapacity",
     "Decision",
     "FixedWindow",
@@ -65,6 +81,7 @@ __all__ = [
     "MemoryStore",
     "MissingExtra",
     "Observer",
+    "Penalty",
     "SlidingLog",
     "SlidingWindow",
     "Store",
@@ -73,5 +90,11 @@ __all__ = [
     "StoreURLError",
     "StoreUnavailable",
     "TokenBucket",
+    "acquire",
+    "audit",
+    "configure",
+    "configure_limiter",
+    "configure_store",
+    "get_limiter",
     "parse_limit",
 ]

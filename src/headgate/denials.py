@@ -4,7 +4,8 @@ It is exact: what is denied here, the store would have denied. A denial counts f
 was *sent*, so that it ends here no later than at the store, and each hit of a group is remembered by itself. It cannot
 know what others give back or reset meanwhile, nor that a limit was raised elsewhere; so it ends after a second at the
 latest. What is given back or reset through this store is forgotten at once. Slots are never remembered: nobody knows
-when one is released.
+when one is released. Nor is the denial of a limit that a penalty watches, which would not be counted: of a group with
+penalties, what is remembered is that a key is blocked.
 
 The idea is envoyproxy/ratelimit's local cache of keys that are over their limit, which holds until the end of a
 window; here it is of the microsecond, and for every algorithm.
@@ -22,13 +23,18 @@ from typing import Any, Final
 from headgate.clock import Clock, in_nanoseconds, monotonic_us
 from headgate.decision import Decision, Remembered, RememberedDenial, Single
 from headgate.hits import Group, Hit
-from headgate.limits import Concurrency, Limit, SlidingLog
+from headgate.limits import Concurrency, Limit, Penalty, SlidingLog
 from headgate.runtime.interned import Interned
 
 MAX_DENIALS: Final = 50_000
 """The number of denials of one limit that are remembered before the older half of them is forgotten."""
 MAX_KEPT: Final = 1_024
 """For how many limits that no limiter has, denials are kept."""
+
+
+def penalties_of(group: Group) -> list[Hit]:
+    """The hits of a group that count the denials of others."""
+    return [hit for hit in group.hits if hit.limit.__class__ is Penalty]
 
 
 class _Table:
@@ -101,10 +107,15 @@ class DenialMemory:
 
     def recall(self, group: Group) -> Decision | None:
         """The denial of a group of which one hit is known to be denied; None if there is none."""
-        if group.max_wait_us > 0 or group.action != "spend":
+        if group.action != "spend":
             return None
+        hits: Sequence[Hit] = penalties_of(group)
+        if not hits:
+            if group.max_wait_us > 0:
+                return None
+            hits = group.hits
         at_ns = self._time_ns()
-        for hit in group.hits:
+        for hit in hits:
             table = self._tables.get((hit.name, hit.limit.code))
             if table is None:
                 continue
@@ -124,7 +135,10 @@ class DenialMemory:
         group = decision.group
         if decision.allowed or group.action != "spend" or forgettings != self.forgettings:
             return
+        has_penalty = len(group.hits) > 1 and bool(penalties_of(group))
         for hit, facts in zip(group.hits, decision.facts, strict=False):
+            if has_penalty and not isinstance(hit.limit, Penalty):
+                continue
             wait_us = hit.limit.retry_after_us(facts, decision.now_us, hit.cost)
             if wait_us > 0 and not isinstance(hit.limit, Concurrency):
                 self._remember(hit, facts, decision.now_us, sent_us + min(wait_us, self._cap_us))
@@ -138,7 +152,8 @@ class DenialMemory:
         # When a larger one fits a log, the log was not asked.
         most = hit.cost if isinstance(hit.limit, SlidingLog) else hit.limit.capacity
         learnt_us = self.clock()
-        table.latest[hit.key] = (until_us * 1_000, hit.limit, hit.cost, most, now_us - learnt_us, facts, now_us)
+        least = 0 if isinstance(hit.limit, Penalty) else hit.cost
+        table.latest[hit.key] = (until_us * 1_000, hit.limit, least, most, now_us - learnt_us, facts, now_us)
         if until_us > table.kept_until_us:
             self._keep(table, learnt_us)
 

@@ -11,6 +11,7 @@
     │   └── CostExceedsCapacity           "never": the cost is above what the limit can ever hold
     ├── InvalidUse (TypeError)            a call or a setting that does not fit what it is made on
     ├── StoreURLError (ValueError)        a store URL that is not understood
+    ├── ConfigError (ValueError)          a configuration that is not understood
     ├── MissingExtra (ImportError)        the client library of a store is not installed
     ├── AcquireTimeout (TimeoutError)     the turn would come later than the caller can wait
     ├── LimitExceeded                     raised by the decorator only, in place of the call
@@ -26,6 +27,7 @@ This module must not know about any other: it holds no logic, and no text in it 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -94,6 +96,22 @@ class InvalidUse(HeadgateError, TypeError):
 
 class StoreURLError(HeadgateError, ValueError):
     """A store URL that is not understood. The message never holds the URL's password."""
+
+
+class ConfigError(HeadgateError, ValueError):
+    """A configuration that is not understood. It has no effect: what was configured before stays.
+
+    `problems` says where each is and what to do, in the order of the file. No text holds what came from the
+    environment, nor a password.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        if len(self.problems) == 1:
+            super().__init__(f"{source}: {self.problems[0]}")
+        else:
+            super().__init__("\n  ".join([f"{source}: {len(self.problems)} problems", *self.problems]))
 
 
 class MissingExtra(HeadgateError, ImportError):

@@ -56,7 +56,8 @@ class Group(NamedTuple):
     hits: tuple[Hit, ...]
     max_wait_us: int = 0
     """The longest that the caller can wait for its turn, in microseconds: a token bucket then admits into the future.
-    For groups of one hit; the others of a larger group are charged at once, and do not know of the wait."""
+    For groups of one hit, penalties aside; the others of a larger group are charged at once, and do not know of the
+    wait."""
     action: Action = "spend"
     once: Once | None = None
     """Of `give_back` and `take`: what makes it count once. A group that comes again does nothing, and is answered as a

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from headgate.algorithms import Facts
+from headgate.algorithms import Facts, penalty
 from headgate.decision import Decision
 from headgate.hits import Group, Hit
+from headgate.limits import Penalty
 
 Address = tuple[str, str, str]
 """Key, name and algorithm."""
@@ -46,17 +47,28 @@ class Reference:
     def _judge(self, group: Group, now_us: int) -> Decision:
         allowed = True
         judged = []
-        for hit in group.hits:
+        denying: dict[int, bool] = {}
+        for number, hit in enumerate(group.hits):
             arguments = hit.limit.arguments(hit.cost, now_us, hit.holder)
             fits, found = hit.limit.algorithm.judge(
                 self.states.get(address_of(hit)), now_us, arguments, group.max_wait_us
             )
             allowed = allowed and fits
+            denying[number] = not fits
             judged.append(found)
         if allowed and group.action == "spend":
             spent = [hit.limit.algorithm.spend(found) for hit, found in zip(group.hits, judged, strict=True)]
             facts = [self._write(hit, *written) for hit, written in zip(group.hits, spent, strict=True) if written]
         else:
+            watched: list[bool] = []
+            is_blocked = any(denying[number] for number, hit in enumerate(group.hits) if isinstance(hit.limit, Penalty))
+            for number, hit in enumerate(group.hits):
+                if not isinstance(hit.limit, Penalty):
+                    watched.append(denying[number])
+                    continue
+                if any(watched) and group.action == "spend" and not is_blocked:
+                    judged[number] = penalty.count(judged[number])
+                watched = []
             facts = [hit.limit.algorithm.keep(found) for hit, found in zip(group.hits, judged, strict=True)]
             for hit, found in zip(group.hits, judged, strict=True):
                 repaired = hit.limit.algorithm.repaired(found)

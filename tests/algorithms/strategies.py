@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS
 from headgate.hits import Action
-from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
+from headgate.limits import Concurrency, FixedWindow, Limit, Penalty, SlidingLog, SlidingWindow, TokenBucket
 
 START_US = 1_800_000_000_000_000
 LAST_US = 2**52 - 1
@@ -73,12 +73,22 @@ def slots() -> st.SearchStrategy[Concurrency]:
     return st.builds(lambda most, us: Concurrency(most, span(us)), st.integers(1, 6), PERIODS_US)
 
 
+def penalties() -> st.SearchStrategy[Penalty]:
+    return st.builds(
+        lambda most, us, block_us: Penalty(most, span(us), span(block_us)),
+        st.integers(1, 4) | st.just(1_000),
+        PERIODS_US,
+        PERIODS_US,
+    )
+
+
 KINDS: dict[str, Callable[[], st.SearchStrategy[Any]]] = {
     "tb": token_buckets,
     "fw": fixed_windows,
     "sw": sliding_windows,
     "sl": sliding_logs,
     "cc": slots,
+    "pn": penalties,
 }
 
 
@@ -116,6 +126,8 @@ def moments_us(limits: Sequence[Limit]) -> st.SearchStrategy[int]:
     for limit in limits:
         token_us = -(-limit.period_us // limit.rate)
         measures |= {token_us, limit.period_us, token_us * limit.capacity}
+        if isinstance(limit, Penalty):
+            measures.add(limit.block_us)
     return st.builds(
         lambda measure, times, more: max(0, min(MAX_SPAN_US // 4, measure * times + more)),
         st.sampled_from(sorted(measures)),

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from headgate.algorithms import MAX_SPAN_US, concurrency, sliding_log
 from headgate.algorithms.token_bucket_notes import Notes
 from headgate.hits import Action, Group
-from headgate.limits import TokenBucket
+from headgate.limits import Penalty, SlidingLog, TokenBucket
 from headgate.plans import redis as plans
 from tests.algorithms.playing import MOST_CHARGED, Played, play
 from tests.algorithms.reference import Address, Reference, address_of
@@ -73,6 +73,8 @@ def stored(code: str, value: Any, expected: Any) -> Any:
         return tuple(sorted((slot, int(expiry)) for slot, expiry in value))
     if code == "sl":
         return int(value[0]), *[tuple(map(int, entry.split(" "))) for entry in value[1:]]
+    if code == "pn":
+        return (int(value[0][1:]), ()) if value[0][0] == "=" else (0, tuple(map(int, value)))
     assert re.fullmatch(r"\d+( \d+)*", value), value
     numbers = list(map(int, value.split(" ")))
     if code != "tb":
@@ -107,6 +109,7 @@ READ = {
     "sw": lambda pipe, key: pipe.get(key),
     "sl": lambda pipe, key: pipe.lrange(key, 0, -1),
     "cc": lambda pipe, key: pipe.zrange(key, 0, -1, withscores=True),
+    "pn": lambda pipe, key: pipe.lrange(key, 0, -1),
 }
 
 
@@ -210,6 +213,42 @@ def test_those_who_wait_and_leave_meet_the_same_queue_in_python_and_in_lua(
     server: Any, prefix: str, queue: tuple[list[Lane], list[Step]]
 ) -> None:
     compare(server, prefix, *queue, with_expiry=True)
+
+
+@st.composite
+def watched(draw: st.DrawFn, *, may_go_back: bool, most_limits: int = 2) -> tuple[list[Lane], list[Step]]:
+    """Limits that deny often, and penalties that block soon."""
+    short = st.integers(1, 12).map(span)
+    limits = st.builds(TokenBucket, st.integers(1, 2), short) | st.builds(SlidingLog, st.integers(1, 2), short)
+    penalties = st.builds(Penalty, st.integers(1, 4), st.integers(1, 60).map(span), st.integers(1, 60).map(span))
+    among = []
+    for number in range(draw(st.integers(1, 3))):
+        among.append(Lane(f"limit {number}", [draw(limits)]))
+        among.append(Lane(f"penalty {number}", draw(st.lists(penalties, min_size=1, max_size=most_limits))))
+    actions: list[Action] = ["spend", "spend", "spend", "spend", "spend", "spend", "spend", "take", "peek", "give_back"]
+    drawn = draw(steps(among, actions=actions, may_go_back=may_go_back, most=40))
+    # In order, mostly: a penalty watches what stands before it.
+    in_order = draw(st.lists(st.booleans() | st.just(True), min_size=len(drawn), max_size=len(drawn)))
+    return among, [
+        step._replace(lanes=sorted(step.lanes) if is_sorted else step.lanes, max_wait_us=0)
+        for step, is_sorted in zip(drawn, in_order, strict=True)
+    ]
+
+
+@settings(max_examples=quickly(150))
+@given(schedule=watched(may_go_back=True))
+def test_denials_are_counted_and_block_the_same_in_python_and_in_lua(
+    server: Any, prefix: str, schedule: tuple[list[Lane], list[Step]]
+) -> None:
+    compare(server, prefix, *schedule, with_expiry=False)
+
+
+@settings(max_examples=quickly(60))
+@given(schedule=watched(may_go_back=False, most_limits=1))
+def test_a_block_never_expires_before_it_is_over(
+    server: Any, prefix: str, schedule: tuple[list[Lane], list[Step]]
+) -> None:
+    compare(server, prefix, *schedule, with_expiry=True)
 
 
 @st.composite

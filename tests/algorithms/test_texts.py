@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from headgate.algorithms import concurrency, fixed_window, sliding_log, sliding_window, token_bucket
+from headgate.algorithms import concurrency, fixed_window, penalty, sliding_log, sliding_window, token_bucket
 from headgate.algorithms.token_bucket_notes import Notes
 from headgate.hits import Action
 from tests.algorithms.playing import play
@@ -23,6 +23,7 @@ ALGORITHMS: dict[str, Any] = {
     "sw": sliding_window,
     "sl": sliding_log,
     "cc": concurrency,
+    "pn": penalty,
 }
 ACTIONS: tuple[Action, ...] = ("spend", "spend", "spend", "peek", "give_back", "take", "renew", "forget")
 NOW = 1_800_000_000_000_000
@@ -105,6 +106,7 @@ WRITTEN = {
     "sw": "1 1800000000000000 5 2",
     "sl": "1 1799999999999999 2 1800000000000000 5",
     "cc": "1 1799999999999999 b%20c:1 1800000000000000 a.60:1",
+    "pn": "1 0 1799999999999999 1800000000000000 1800000000000000",
 }
 
 
@@ -151,6 +153,11 @@ def test_what_is_no_state_is_an_error(code: str, spoil: Any) -> None:
         ("sl", "1 5 0"),
         ("sl", "1 6 1 5 1"),
         ("sl", "1 5"),
+        ("pn", "1 0"),
+        ("pn", "1 -5"),
+        ("pn", "1 5 6"),
+        ("pn", "1 0 7 6"),
+        ("pn", "1 0 -1 6"),
         ("cc", "1 5 a:1 5 a:1"),
         ("cc", "1 5 a:1 6"),
         ("cc", "1 a:1 5"),

@@ -11,7 +11,9 @@ import pytest
 
 from tests.docs.markdown import ROOT
 
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+APPS = sorted((ROOT / "examples").glob("*_app.py"))
+"""Web apps serve for ever: `test_web_examples.py` calls them over HTTP."""
+EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if path not in APPS]
 PATIENCE = 30
 
 
@@ -39,7 +41,7 @@ def test_an_example_runs(example: Path, store: str, request: pytest.FixtureReque
     assert not done.stderr.strip()
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("example", [*EXAMPLES, *APPS], ids=lambda path: path.stem)
 def test_an_example_is_short(example: Path) -> None:
     most = 80 if example.stem == "file_store" else 60  # a whole store
     assert len(example.read_text(encoding="utf-8").splitlines()) <= most

@@ -94,6 +94,35 @@ class Turn(NamedTuple):
     """When it went on, by the machine's clock."""
 
 
+Penalized = tuple[bool, int, int, int]
+"""Whether a request was allowed, when, and until when its key was blocked then (0: it was not), and how many denials
+counted; by the store's clock."""
+
+
+def be_denied(start: Barrier, url: str, prefix: str, limit: str, penalty: str, seconds: float) -> list[Penalized]:
+    """Ask as fast as four threads can, of a limit with a penalty. What the store decided."""
+    store = RedisStore(url, prefix=prefix, timeout=PATIENT)
+    limiter = Limiter(limit, store=store, name="n", on_outage="raise", penalty=penalty)
+    limiter.peek("warm")
+    start.wait()
+    end = time.monotonic() + seconds
+
+    def ask() -> list[Penalized]:
+        told = []
+        while time.monotonic() < end:
+            decision = limiter.try_acquire("k")
+            if decision.source == "store":
+                blocked_until_us, counted, _ = decision.facts[-1]
+                told.append((decision.allowed, decision.now_us, blocked_until_us, counted))
+        return told
+
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask) for _ in range(4)]
+        told = [one for future in asked for one in future.result()]
+    store.close()
+    return told
+
+
 def turn(decision: Decision) -> Turn:
     """Note when a waiter was woken, now."""
     return Turn(decision.now_us, decision.now_us + decision.wait_us, time.time_ns() // 1_000)

@@ -18,11 +18,13 @@ from headgate import (
     LimitError,
     LimitOutOfBounds,
     LimitSyntaxError,
+    Penalty,
     SlidingLog,
     SlidingWindow,
     TokenBucket,
     parse_limit,
 )
+from headgate.limits.grammar import parse_penalty
 
 UNDERSTOOD: list[tuple[str, Limit]] = [
     ("100/minute", TokenBucket(100, per=60)),
@@ -60,6 +62,12 @@ UNDERSTOOD: list[tuple[str, Limit]] = [
     ("7/usec", TokenBucket(7, per=0.000_001)),
     ("  100\t/ minute  ", TokenBucket(100, per=60)),
     ("007/minute", TokenBucket(7, per=60)),
+    ("penalty 10 denials/minute -> 1h", Penalty(10, per=60, block=3600)),
+    ("10 denials/minute -> 1h", Penalty(10, per=60, block=3600)),
+    ("penalty 10/minute -> 1h", Penalty(10, per=60, block=3600)),
+    ("10 denials per 5 minutes -> 1 hour", Penalty(10, per=300, block=3600)),
+    ("PENALTY 1 Denial / 30s\N{RIGHTWARDS ARROW}1.5 days", Penalty(1, per=30, block=129_600)),
+    ("10denials/minute->1h", Penalty(10, per=60, block=3600)),
 ]
 
 
@@ -163,6 +171,24 @@ REFUSED: list[tuple[str, type[LimitError], str, str]] = [
     ("concurrency 5 per minute", LimitSyntaxError, "expected ';' and an option, or the end", "per minute"),
     ("concurrency 5; ttl=5", LimitSyntaxError, "expected a unit of time", "$"),
     ("concurrency 5; ttl=0s", LimitSyntaxError, "a period must be longer than nothing", "0s"),
+    ("penalty 10/minute", LimitSyntaxError, "expected '->' and for how long the key is blocked", "$"),
+    ("10 denials/minute; 1h", LimitSyntaxError, "expected '->' and for how long the key is blocked", "; 1h"),
+    ("10 denials/minute > 1h", LimitSyntaxError, "expected '->' and for how long the key is blocked", "> 1h"),
+    ("10 denials/minute ->", LimitSyntaxError, "expected a unit of time", "$"),
+    ("10 denials/minute -> 1", LimitSyntaxError, "expected a unit of time", "$"),
+    ("10 denials/minute -> soon", LimitSyntaxError, "unknown unit of time 'soon'", "soon"),
+    ("10 denials/minute -> month", LimitSyntaxError, "a month has no fixed length", "month"),
+    ("10 denials/minute -> 0s", LimitSyntaxError, "a period must be longer than nothing", "0s"),
+    ("10 denials -> 1h", LimitSyntaxError, "expected '/' or 'per', then a period", "-> 1h"),
+    ("penalty", LimitSyntaxError, "expected a whole number", "$"),
+    ("denials/minute -> 1h", LimitSyntaxError, "unknown algorithm 'denials'", "denials"),
+    ("10/minute -> 1h", LimitSyntaxError, "expected ';' and an option, or the end", "-> 1h"),
+    ("penalty 10/minute -> 1h -> 2h", LimitSyntaxError, "expected ';' and an option, or the end", "-> 2h"),
+    ("penalty 10/minute -> 1h; burst=5", LimitSyntaxError, "penalty has no option 'burst'; it has no options", "burst"),
+    ("sliding-log 5 denials/s -> 1h", LimitSyntaxError, "denials are counted by a penalty, not by", "denials"),
+    ("penalty 0/s -> 1h", LimitOutOfBounds, "denials must be at least 1, not 0", "0/s"),
+    ("penalty 1001/s -> 1h", LimitOutOfBounds, "a penalty remembers each denial by itself; 1001 is above", "1001"),
+    ("penalty 5/s -> 36500d", LimitOutOfBounds, "a period must be shorter than 35 years", "5/s"),
     ("0/s", LimitOutOfBounds, "rate must be at least 1, not 0", "0/s"),
     ("sliding-log 0/s", LimitOutOfBounds, "rate must be at least 1, not 0", "0/s"),
     ("concurrency 0", LimitOutOfBounds, "slots must be at least 1, not 0", "0"),
@@ -214,6 +240,28 @@ def test_what_is_no_text_is_refused(thing: Any) -> None:
         parse_limit(thing)
 
 
+@pytest.mark.parametrize("text", ["10/minute -> 1h", "10 denials/minute -> 1h", "penalty 10 denials/minute -> 1h"])
+def test_where_nothing_but_a_penalty_can_be_meant_its_words_may_be_left_out(text: str) -> None:
+    assert parse_penalty(text) == Penalty(10, per=60, block=3600)
+    assert parse_penalty(parse_penalty(text)) == Penalty(10, per=60, block=3600)
+
+
+@pytest.mark.parametrize(
+    ("thing", "problem"),
+    [
+        ("10/minute", "expected '->' and for how long the key is blocked, such as '-> 1h'"),
+        ("token-bucket 10/minute", "a penalty is one such as '10 denials/minute -> 1h', not '10/minute'"),
+        (TokenBucket(10), "a penalty is one such as '10 denials/minute -> 1h', not '10/second'"),
+        (7, "a penalty is one such as '10 denials/minute -> 1h', not int"),
+        (None, "a penalty is one such as '10 denials/minute -> 1h', not NoneType"),
+    ],
+)
+def test_where_a_penalty_is_meant_nothing_else_is_understood(thing: Any, problem: str) -> None:
+    with pytest.raises(LimitSyntaxError) as caught:
+        parse_penalty(thing)
+    assert caught.value.problem == problem
+
+
 def test_a_very_long_text_is_refused_without_being_repeated() -> None:
     with pytest.raises(LimitSyntaxError, match="a limit has at most 200 characters") as caught:
         parse_limit("9" * 100_000)
@@ -240,7 +288,7 @@ def limits(draw: st.DrawFn) -> Limit:
     """Any limit that can be made."""
     from datetime import timedelta
 
-    kind = draw(st.sampled_from(["tb", "fw", "calendar", "sw", "sl", "cc"]))
+    kind = draw(st.sampled_from(["tb", "fw", "calendar", "sw", "sl", "cc", "pn"]))
     per = timedelta(microseconds=draw(periods_us))
     if kind == "tb":
         rate, burst = draw(counts), draw(st.none() | counts)
@@ -259,6 +307,8 @@ def limits(draw: st.DrawFn) -> Limit:
         return SlidingWindow(draw(st.integers(1, 10**6)), per)
     if kind == "sl":
         return SlidingLog(draw(st.integers(1, 10_000)), per)
+    if kind == "pn":
+        return Penalty(draw(st.integers(1, 1_000)), per, timedelta(microseconds=draw(periods_us)))
     return Concurrency(draw(st.integers(1, 100_000)), per)
 
 
@@ -280,7 +330,8 @@ def test_a_limits_representation_can_be_evaluated_and_its_pickle_opened(limit: L
     assert pickle.loads(pickle.dumps(limit)) == limit
 
 
-WORDS = "token-bucket fixed-window sliding-window sliding-log concurrency burst tz ttl us ms s minute hour month year"
+WORDS = "token-bucket fixed-window sliding-window sliding-log concurrency penalty denials -> "
+WORDS += "burst tz ttl us ms s minute hour month year"
 SIGNS = "/ per ; = . _ - ^ 1 0 10 007 1_0 5_ 9999999999 1.5 .5 1e9 -1 Europe/Berlin UTC é ٣ \u2028 \0 \ud800"
 pieces = st.sampled_from([*WORDS.split(" "), *SIGNS.split(" "), "", " ", "\t", "\n"])
 

@@ -20,6 +20,7 @@ from headgate import (
     Limit,
     LimitError,
     LimitOutOfBounds,
+    Penalty,
     SlidingLog,
     SlidingWindow,
     TokenBucket,
@@ -35,6 +36,7 @@ EVERY_LIMIT = [
     SlidingWindow(100, per=60),
     SlidingLog(100, per=60),
     Concurrency(100, ttl=90),
+    Penalty(100, per=60, block=90),
 ]
 
 
@@ -162,6 +164,7 @@ def _biggest(kind: type[Limit]) -> list[Limit]:
         SlidingWindow: [SlidingWindow(MAX_TOKENS, 0.000_001), SlidingWindow(10**6, span)],
         SlidingLog: [SlidingLog(10_000, span)],
         Concurrency: [Concurrency(100_000, span)],
+        Penalty: [Penalty(1_000, span, span)],
     }[kind]  # type: ignore[return-value]
 
 
@@ -200,6 +203,9 @@ def test_different_limits_are_different() -> None:
         SlidingLog(5),
         Concurrency(5),
         Concurrency(5, 1),
+        Penalty(5, 1, 1),
+        Penalty(5, 1, 2),
+        Penalty(5, 2, 1),
     ]
     assert len(set(different)) == len(different)
     assert len({str(limit) for limit in different}) == len(different)
@@ -226,6 +232,8 @@ def test_different_limits_are_different() -> None:
         (Concurrency(50, ttl=60), "concurrency 50"),
         (Concurrency(50, ttl=1), "concurrency 50; ttl=1s"),
         (Concurrency(50, ttl=604_800), "concurrency 50; ttl=7d"),
+        (Penalty(10, per=60, block=3600), "penalty 10 denials/minute -> 1h"),
+        (Penalty(1, per=90, block=604_800), "penalty 1 denial/90s -> 7d"),
     ],
 )
 def test_a_limit_prints_itself_in_its_grammar(limit: Limit, text: str) -> None:
@@ -245,6 +253,7 @@ def test_a_limit_prints_itself_in_its_grammar(limit: Limit, text: str) -> None:
         (SlidingWindow(7, per=60), "per-minute"),
         (Concurrency(7), "concurrency"),
         (Concurrency(8, ttl=5), "concurrency"),
+        (Penalty(7, per=5, block=6), "penalty"),
     ],
 )
 def test_a_label_stays_when_the_numbers_change(limit: Limit, label: str) -> None:
@@ -301,3 +310,13 @@ def test_a_limit_that_is_leased_is_the_same_but_for_what_it_takes_back() -> None
     assert bucket.receipt((1, 2, 3, 4), 1) == (3, 4, False)
     window = FixedWindow(7, per=60)
     assert window.leased() is window
+
+
+def test_a_penalty_tells_what_its_facts_mean() -> None:
+    limit, now_us = Penalty(3, per=60, block=90), 10**15
+    assert (limit.denials, limit.period_us, limit.block_us) == (3, 60_000_000, 90_000_000)
+    nothing, one, blocked = (0, 0, 0), (0, 1, now_us - 10_000_000), (now_us + 5, 0, 0)
+    assert [limit.remaining(facts, now_us) for facts in (nothing, one, blocked)] == [3, 2, 0]
+    assert [limit.retry_after_us(facts, now_us, 1) for facts in (nothing, one, blocked)] == [0, 0, 5]
+    assert [limit.reset_after_us(facts, now_us) for facts in (nothing, one, blocked)] == [0, 50_000_000, 5]
+    assert limit.remaining((0, 7, now_us), now_us) == 1  # it counted under other numbers: the next denial blocks

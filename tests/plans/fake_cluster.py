@@ -11,6 +11,7 @@ from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, Hit
 from headgate.plans.cluster import Redirect, RoutedGroup, redirect_of
+from headgate.plans.groups import takes
 from headgate.plans.topology import Address, Topology
 from headgate.stores.memory import MemoryStore
 
@@ -100,7 +101,7 @@ class FakeCluster:
     def _count(self, group: Group, decision: Decision) -> None:
         for hit in group.hits:
             taken = (hit.key, hit.name), hit.holder
-            if group.action == "spend" and decision.allowed and hit.cost > 0:
+            if group.action == "spend" and decision.allowed and takes(hit):
                 assert taken not in self.taken, f"{taken} is taken twice"
                 self.taken.add(taken)
             elif group.action == "give_back":

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import hiredis
 
-from headgate.algorithms import Facts, concurrency, fixed_window, sliding_log, sliding_window, token_bucket
+from headgate.algorithms import Facts, concurrency, fixed_window, penalty, sliding_log, sliding_window, token_bucket
 from headgate.plans.redis import Script, ScriptMissing
 
 ALGORITHMS: Final[dict[str, Any]] = {
@@ -16,6 +16,7 @@ ALGORITHMS: Final[dict[str, Any]] = {
     "sw": sliding_window,
     "sl": sliding_log,
     "cc": concurrency,
+    "pn": penalty,
 }
 
 
@@ -110,7 +111,7 @@ class FakeServer:
         hits = [(next(keys), *self._hit(action, next(words), words)) for _ in range(size)]
         if any(code == "fw" and fixed_window.locate(now_us, arguments) is None for _, code, arguments, _ in hits):
             return [-1]
-        allowed, judged = True, []
+        allowed, judged, denying = True, [], []
         facts: list[Facts] = []
         for key, code, arguments, receipt in hits:
             algorithm, state = ALGORITHMS[code], self.states.get(key)
@@ -120,6 +121,7 @@ class FakeServer:
                 fits, found = algorithm.judge(state, now_us, arguments, max_wait_us)
                 allowed = allowed and (fits or action == "look")
                 judged.append(found)
+                denying.append(not fits)
                 facts.append(algorithm.keep(found))
             elif action == "renew":
                 allowed, *written = algorithm.renew(state, now_us, arguments)
@@ -134,6 +136,13 @@ class FakeServer:
                 for (key, code, _, _), found in zip(hits, judged, strict=True)
             ]
         elif action == "spend":
+            codes = [code for _, code, _, _ in hits]
+            if not any(denies for code, denies in zip(codes, denying, strict=True) if code == "pn"):
+                for number in [number for number, code in enumerate(codes) if code == "pn"]:
+                    before = max([at for at in range(number) if codes[at] == "pn"], default=-1)
+                    if any(denying[before + 1 : number]):
+                        judged[number] = penalty.count(judged[number])
+                        facts[number] = penalty.keep(judged[number])
             for (key, code, _, _), found in zip(hits, judged, strict=True):
                 if repaired := ALGORITHMS[code].repaired(found):
                     self.states[key] = repaired[0]
@@ -165,6 +174,8 @@ class FakeServer:
         elif code == "sl":
             arguments = tuple(numbers(3))
             receipt = tuple(numbers(2)) if gives_back else None
+        elif code == "pn":
+            arguments = tuple(numbers(4))
         else:
             arguments = (*numbers(3), next(words))
         return code, arguments, receipt

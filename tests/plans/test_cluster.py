@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.hits import Action, Group, Hit
-from headgate.limits import Concurrency, FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
+from headgate.limits import Concurrency, FixedWindow, Limit, Penalty, SlidingLog, SlidingWindow, TokenBucket
 from headgate.plans import cluster as plans
 from headgate.plans import redis
 from headgate.plans.cluster import MAX_NODES, RETURN_PAUSES_MS, Redirect, Removed, RoutedGroup
@@ -283,6 +283,103 @@ def test_a_denial_leaves_every_limit_as_it_was_and_what_is_allowed_is_spent_once
                 expected.facts,
                 expected.remaining,
             )
+
+
+# Penalties
+
+PENALTY: Final = Penalty(2, per=60, block=90)
+
+
+def penalty(key: str, name: str = "pn", cost: int = 1) -> Hit:
+    return Hit(PENALTY, key, name, cost)
+
+
+def counted(cluster: FakeCluster, *penalties: Hit) -> list[int]:
+    return [cluster.peek(one).facts[0][1] for one in penalties]
+
+
+def test_a_penalty_that_lies_with_what_it_watches_counts_there(cluster: FakeCluster) -> None:
+    hits = [hit("tb", "a"), penalty("a"), hit("sl", "b"), penalty("b")]
+    cluster.fill(hits[2])
+    assert not decide(cluster, *hits)
+    assert asked(cluster) == [("spend", "aa"), ("spend", "bb"), ("give_back", "a")]
+    assert counted(cluster, hits[1], hits[3]) == [0, 1]
+    denied = decide(cluster, *hits)
+    assert (denied.binding, denied.key, denied.retry_after) == ("pn", "b", 90)
+
+
+def test_a_penalty_that_lies_elsewhere_counts_together_with_what_is_given_back(cluster: FakeCluster) -> None:
+    hits = [hit("burst", "a"), hit("tb", "c"), penalty("b")]
+    cluster.fill(hits[0])
+    assert not decide(cluster, *hits)
+    assert asked(cluster) == [("spend", "b"), ("spend", "c"), ("spend", "a"), ("give_back", "c"), ("take", "b")]
+    assert [len(sent) for sent in cluster.lists] == [1, 1, 1, 2]
+    assert counted(cluster, hits[2]) == [1]
+    denied = decide(cluster, *hits)
+    assert (denied.binding, denied.retry_after) == ("pn", 90)
+
+
+def test_a_key_that_is_blocked_elsewhere_takes_nothing(cluster: FakeCluster) -> None:
+    hits = [hit("tb", "a"), penalty("b")]
+    cluster.fill(hits[0])
+    for _ in range(2):
+        decide(cluster, *hits)
+    cluster.clock.advance(seconds=60)
+    cluster.asked.clear()
+    assert not decide(cluster, *hits)
+    assert asked(cluster) == [("spend", "b"), ("peek", "a")]
+    assert remaining(cluster, hits[0]) == [3]
+    cluster.clock.advance(seconds=30)
+    assert decide(cluster, *hits)
+
+
+def test_what_costs_nothing_or_only_peeks_is_counted_by_no_penalty(cluster: FakeCluster) -> None:
+    hits = [hit("tb", "a"), penalty("b", cost=0)]
+    cluster.fill(hits[0])
+    assert not decide(cluster, *hits)
+    assert not decide(cluster, hits[0], penalty("b"), action="peek")
+    assert counted(cluster, hits[1]) == [0]
+
+
+@st.composite
+def watched_groups(draw: st.DrawFn) -> tuple[list[Hit], list[int]]:
+    """A group of limits and penalties, anywhere, of which the first is no penalty; and which of its limits are full."""
+    kinds = draw(st.lists(st.sampled_from(["tb", "sl", "fw", "pn", "pn"]), min_size=2, max_size=8))
+    keys = [draw(st.sampled_from(["a", "b", "c"])) for _ in kinds]
+    hits = [
+        penalty(key, f"{number}") if kind == "pn" else Hit(LIMITS[kind], key, f"{number}")
+        for number, (kind, key) in enumerate(zip(kinds, keys, strict=True))
+    ]
+    of_tokens = [number for number, kind in enumerate(kinds) if kind != "pn"]
+    full = draw(st.lists(st.sampled_from(of_tokens), max_size=3, unique=True)) if of_tokens else []
+    return hits, full
+
+
+@pytest.mark.parametrize("slot_moves", [False, True])
+@settings(max_examples=quickly(200))
+@given(made=watched_groups())
+def test_penalties_at_several_nodes_count_what_they_watch_and_nothing_else(
+    slot_moves: bool, made: tuple[list[Hit], list[int]]
+) -> None:
+    """Of limits that would deny, the first that is asked ends it: the others are not asked any more."""
+    hits, full = made
+    cluster = FakeCluster()
+    one = MemoryStore(cluster.clock)
+    for number in full:
+        cluster.fill(hits[number])
+        assert one.decide([group(hits[number]._replace(cost=hits[number].limit.capacity))])[0]
+    if slot_moves:  # some keys are here, and some there
+        for slot in range(3):
+            cluster.written |= {(hit.key, hit.name) for hit in hits}
+            cluster.begin_moving(slot, NODES[(slot + 1) % 3])
+            cluster.move_key(slot, 0)
+    assert decide(cluster, *hits).allowed == one.decide([group(*hits)])[0].allowed
+    penalties = [hit for hit in hits if hit.limit is PENALTY]
+    expected = [one.decide([group(hit, action="peek")])[0].facts[0][1] for hit in penalties]
+    found = counted(cluster, *penalties)
+    assert all(count <= most for count, most in zip(found, expected, strict=True))
+    if len(full) == 1:
+        assert found == expected
 
 
 # Clocks that differ

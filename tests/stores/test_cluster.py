@@ -291,6 +291,28 @@ async def test_slots_of_a_group_are_held_and_released(cluster: OwnCluster) -> No
         assert limiter.peek({"job": "other", "all": "*"}, 99)
 
 
+async def test_keys_in_several_slots_are_blocked_by_penalties_wherever_those_lie(cluster: OwnCluster) -> None:
+    async with on(cluster) as store:
+        limiter = Limiter(
+            {"user": "2/hour", "all": "100/hour"}, store=store, on_outage="raise", penalty="3 denials/h -> 2h"
+        )
+        for number in range(12):
+            keys = {"user": f"u{number}", "all": "*"}
+            bindings = [limiter.try_acquire(keys).binding for _ in range(6)]
+            assert bindings[2:] == ["user", "user", "user:penalty", "user:penalty"]
+        assert limiter.peek({"user": "other", "all": "*"}, {"user": 1, "all": 76})
+        assert not limiter.peek({"user": "other", "all": "*"}, {"user": 1, "all": 77})
+        apart = Limiter(
+            {"user": "2/hour", "address": "penalty 3 denials/hour -> 2h"}, store=store, on_outage="raise", name="apart"
+        )
+        for number in range(12):
+            denied = [apart.try_acquire({"user": f"u{number}", "address": f"a{number}"}) for _ in range(6)]
+            assert [one.binding for one in denied[2:]] == ["user", "user", "address", "address"]
+            assert not apart.try_acquire({"user": "new", "address": f"a{number}"})
+            apart.reset({"user": f"u{number}", "address": f"a{number}"})
+            assert apart.try_acquire({"user": f"u{number}", "address": f"a{number}"})
+
+
 def _hammer_tiers(start: Barrier, url: str, prefix: str, number: int) -> Counter[str]:
     """Ask for groups whose keys are shared with other processes; count what was admitted, by key."""
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headgate import Concurrency, Limit, SlidingLog, TokenBucket
+from headgate import Concurrency, Limit, Penalty, SlidingLog, TokenBucket
 from headgate.decision import Decision
 from headgate.hits import Action, Group, Hit, Once
 from headgate.stores import Write, judge_group
@@ -82,3 +82,21 @@ def test_a_mark_is_kept_beside_the_state_until_nobody_comes_any_more() -> None:
     decision, writes = texts.decide(charge, NOW_US + 4)
     assert decision.allowed
     assert writes == []
+
+
+def test_a_penalty_that_is_as_it_was_is_not_written() -> None:
+    kept: dict[tuple[str, str, str], tuple[str, int]] = {}
+
+    def judge(cost: int) -> list[tuple[str, str | None]]:
+        hits = (Hit(TokenBucket(3, per=60), "k", "limit", cost), Hit(Penalty(2, per=60, block=60), "k", "penalty"))
+        _, writes = judge_group(Group(hits), NOW_US, lambda *address: kept.get(address))
+        for name, code, key, text, until_us in writes:
+            assert text is not None
+            kept[name, code, key] = text, until_us
+        return [(write.code, write.text) for write in writes]
+
+    assert [code for code, _ in judge(1)] == ["tb"]
+    assert judge(3) == [("pn", f"1 0 {NOW_US}")]
+    assert [code for code, _ in judge(1)] == ["tb"]
+    assert judge(2) == [("pn", f"1 {NOW_US + 60_000_000}")]
+    assert judge(2) == judge(1) == []

@@ -26,6 +26,7 @@ from headgate import (
     LimitSyntaxError,
     ManualClock,
     MemoryStore,
+    Penalty,
     SlidingLog,
     SlidingWindow,
     Store,
@@ -45,7 +46,10 @@ def limits() -> list[Limit]:
     assert_type(Concurrency(5, ttl=timedelta(seconds=5)).ttl_us, int)
     assert_type(SlidingWindow(5).label, str)
     assert_type(SlidingLog(5, per=Decimal("0.5")).period_us, int)
-    return [TokenBucket(5), FixedWindow(5, 0.5), SlidingWindow(5), SlidingLog(5), Concurrency(5)]
+    assert_type(Penalty(5, per=60, block=timedelta(hours=1)).block_us, int)
+    Limiter("5/minute", penalty="3 denials/minute -> 1h")
+    AsyncLimiter({"user": "5/minute"}, penalty=Penalty(3, 60, 3600))
+    return [TokenBucket(5), FixedWindow(5, 0.5), SlidingWindow(5), SlidingLog(5), Concurrency(5), Penalty(5, 60, 3600)]
 
 
 def stores(blocking: redis.Redis, awaiting: redis.asyncio.Redis, clock: Clock) -> list[Store]:

@@ -57,9 +57,9 @@ class Algorithm(Protocol[State, Arguments_contra, Judged, Receipt_contra]):
         """Leave everything as it is, and say how it is."""
 
     def repaired(self, judged: Judged, /) -> tuple[State | None, int] | None:
-        """The part of a hit to be spent that must be written although it was denied: `(state, expires_at)` where the
-        state was one of the future, since the clock stepped back. Were it not written, it would be repaired anew each
-        time, until the clock is there again. Nearly always None.
+        """The part of a hit to be spent that must be written although its group was denied: `(state, expires_at)` where
+        the state was one of the future, since the clock stepped back. Were it not written, it would be repaired anew
+        each time, until the clock is there again. Nearly always None; but a penalty has counted the denial.
         """
 
     def give_back(

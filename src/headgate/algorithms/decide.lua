@@ -11,6 +11,23 @@
 --        token_bucket_each.lua answers, or STRANGE and then the reply of a group.
 local STRANGE = -9007199254740991
 
+-- Has the penalties of a group that was denied count what they watch: the hits before each, back to the penalty before.
+local function count_denials(judged, size)
+  local penalty = algorithms.pn
+  for i = 1, size do
+    if judged[i].algorithm == penalty and not judged[i].allowed then return end -- what a block denies counts nowhere
+  end
+  local is_denied = false
+  for i = 1, size do
+    if judged[i].algorithm ~= penalty then
+      is_denied = is_denied or not judged[i].allowed
+    else
+      if is_denied then penalty.count(judged[i]) end
+      is_denied = false
+    end
+  end
+end
+
 local function judge_group(action, max_wait, size)
   local judged, allowed = {}, true
   local forgets = action == 'forget'
@@ -32,6 +49,7 @@ local function judge_group(action, max_wait, size)
     return
   end
   answer(allowed and 1 or 0)
+  if algorithms.pn and not allowed and action == 'spend' then count_denials(judged, size) end
   for i = 1, size do
     local hit = judged[i]
     local algorithm = hit.algorithm

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from headgate import MissingExtra, __version__
-from headgate.cli import demo, load
+from headgate.cli import config, demo, load
 
 
 def parser() -> argparse.ArgumentParser:
@@ -20,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="headgate", description="Tools around the headgate rate limiter.")
     top.add_argument("--version", action="version", version=f"headgate {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
+    config.add(commands)
     demo.add(commands)
     load.add(commands)
     top.set_defaults(run=None)

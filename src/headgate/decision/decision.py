@@ -11,6 +11,7 @@ from headgate.decision import copies
 from headgate.decision.standings import standings_of
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group, Hit
+from headgate.limits import Penalty
 from headgate.web.headers import HeaderStyle, Reset, Standing, binding_of, checked_reset, checked_styles, fields
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
@@ -73,7 +74,8 @@ class Decision:
         if len(hits) == 1 or not self.facts:
             return 0
         if self.allowed:
-            return min(range(len(hits)), key=lambda i: self._remaining(i) / hits[i].limit.capacity)
+            of_tokens = [i for i, hit in enumerate(hits) if not isinstance(hit.limit, Penalty)] or range(len(hits))
+            return min(of_tokens, key=lambda i: self._remaining(i) / hits[i].limit.capacity)
         return max(range(len(hits)), key=self._retry_after_us)
 
     def _hit(self) -> Hit:
@@ -93,7 +95,7 @@ class Decision:
 
     @property
     def binding(self) -> str:
-        """The name of the limit that denied or, if allowed, is nearest to denying."""
+        """The name of the limit that denied or, if allowed, is nearest to denying; of a penalty, while it blocks."""
         hit = self._hit()
         return hit.tier or hit.name
 

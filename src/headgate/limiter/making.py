@@ -19,7 +19,7 @@ from headgate.hits import Group
 from headgate.lease import Lease, LeaseReport, Leases
 from headgate.limiter.decorator import CostOfCall, KeyOfCall, decorator, is_async, key_rule
 from headgate.limiter.outage import OnOutage, OutageRule
-from headgate.limiter.policy import CallLimit, Costs, Keys, Limits, Policy
+from headgate.limiter.policy import CallLimit, Costs, Keys, Limits, PenaltyLike, Policy
 from headgate.limiter.port import Port, connect_all, port_for, register
 from headgate.limiter.reporting import OnDecision, Reporter
 from headgate.limits import Limit
@@ -85,6 +85,7 @@ class AnyLimiter:
         *,
         store: str | Store = "memory://",
         name: str | None = None,
+        penalty: PenaltyLike | None = None,
         on_outage: OnOutage = "open",
         on_decision: OnDecision | None = None,
         timeout: float | None = None,
@@ -102,6 +103,9 @@ class AnyLimiter:
             `remember_denials` and `breaker`, share their connections.
         :param name: the limiter's name, part of where its state lives. Limiters of one name share their counters,
             and a named limiter's numbers can change without losing state. By default, the limit's text.
+        :param penalty: blocks a key that is denied too often, as text or object: `10 denials/minute -> 1h`. It watches
+            the limits, all of one key together; of tiers, each has a penalty of its own, on its key, called
+            `user:penalty`.
         :param on_outage: what to answer when the store does not: `open` admits, `closed` denies, `raise` raises
             `StoreOutage`.
         :param on_decision: called with each decision about a request. What it raises is logged, and changes
@@ -129,7 +133,7 @@ class AnyLimiter:
             raise InvalidUse(f"lease is True, False or a Lease, not {lease!r}")
         for_url = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials, "breaker": breaker}
         given = {option: value for option, value in for_url.items() if value is not None}
-        policy = Policy(limit, name, on_outage=on_outage)
+        policy = Policy(limit, name, penalty=penalty, on_outage=on_outage)
         outage_rule = OutageRule(on_outage, policy.name, connect_all)
         share = None
         if isinstance(store, str):
@@ -144,10 +148,13 @@ class AnyLimiter:
         else:
             found = store
         options: dict[str, Any] = {"name": name, "on_outage": on_outage, "on_decision": on_decision, "lease": lease}
+        options["penalty"] = penalty
         # A limiter like this one counts in the same memory.
         options |= {"store": found} if isinstance(found, MemoryStore) else {"store": store, **for_url}
         leases = None
         if lease is not False:
+            if policy.has_penalty:
+                raise InvalidUse("a lease does not go with a penalty: who spends what was drawn ahead asks nobody")
             is_far = not isinstance(found, MemoryStore)
             policy = Policy(limit, name, on_outage=on_outage, is_leased=is_far)
             made = _leases(policy, lease)

@@ -17,8 +17,8 @@ from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
 from headgate.hits import Action, Group, Hit, check_cost, integer_cost
 from headgate.keys import check_key
 from headgate.limiter.outage import OnOutage
-from headgate.limits import Concurrency, Limit
-from headgate.limits.grammar import parse_limit
+from headgate.limits import Concurrency, Limit, Penalty
+from headgate.limits.grammar import parse_limit, parse_penalty
 
 LimitLike = str | Limit
 Limits = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike]
@@ -30,7 +30,11 @@ Costs = SupportsIndex | Mapping[str, SupportsIndex]
 CallLimit = LimitLike | Mapping[str, LimitLike] | None
 """A limit for this call only, in place of the limiter's own; for tiers, by tier."""
 
+PenaltyLike = str | Penalty
+
 MAX_LIMITS: Final = 32
+OF_PENALTY: Final = ":penalty"
+"""The penalty of a tier is called as the tier, with this behind it."""
 T = TypeVar("T")
 _new: Final = tuple.__new__
 
@@ -39,6 +43,7 @@ class Policy:
     """Named limits, the rule for their keys, and what to answer in an outage. A frozen value.
 
     :param name: part of where state lives: give one, and the numbers can change without losing state.
+    :param penalty: watches the limit, or all limits of one key, or each tier's by itself; None for none.
     :param is_leased: are some of its tokens drawn ahead of need?
     :raises LimitError: if a limit is not understood or not usable.
     :raises InvalidUse: if there are too many limits, or two of one name.
@@ -48,27 +53,45 @@ class Policy:
     """Has each limit a key of its own?"""
     is_single: bool
     """Is there just one limit, with the key as it is?"""
+    has_penalty: bool
+    """Is one of the limits a `Penalty`?"""
     has_slots: bool
     """Is one of the limits a `Concurrency`?"""
     as_given: Limits
-    """The limits in the form in which they were given: they make the same policy again."""
+    """The limits in the form in which they were given: with the penalty that was, they make the same policy again."""
     name: str
     """Its name for users: the one that they gave, or that of the first limit."""
     on_outage: OnOutage
     """The rule for outages: how to answer when the store does not."""
     _is_leased: bool
     _tiers: tuple[str, ...]
+    """The tiers of all limits, in order."""
+    _keyed_by: tuple[str, ...]
+    """The tiers whose keys and costs they have: a penalty that was not given as a tier has those of the tier that it
+    watches."""
+    _shown: tuple[str, ...]
+    """The tiers that the user gave."""
+    _of_tokens: tuple[str, ...]
+    """The tiers of all limits but penalties."""
+    _takes_one: Sequence[bool]
+    """Which limits take one at most of a cost in tokens; empty where none does."""
     _limits: tuple[Limit, ...]
     _names: tuple[str, ...]
     _first: Limit
     _first_name: str
 
     def __init__(
-        self, limits: Limits, name: str | None = None, *, on_outage: OnOutage = "open", is_leased: bool = False
+        self,
+        limits: Limits,
+        name: str | None = None,
+        *,
+        penalty: PenaltyLike | None = None,
+        on_outage: OnOutage = "open",
+        is_leased: bool = False,
     ) -> None:
         if name is not None:
             check_key(name)
-        as_given, tiers, parsed, names = _named(limits, name)
+        as_given, tiers, parsed, names = _named(limits, name, None if penalty is None else parse_penalty(penalty))
         if is_leased:
             parsed = tuple(limit.leased() for limit in parsed)
         if not 1 <= len(parsed) <= MAX_LIMITS:
@@ -77,15 +100,26 @@ class Policy:
             raise InvalidUse(
                 f"two limits would share the name {_twice(names)!r}: give them as a dict, with names of their own"
             )
+        keyed_by = tiers if penalty is None else tuple(tiers[at - at % 2] for at in range(len(tiers)))
+        of_tokens = [limit for limit in parsed if not isinstance(limit, Penalty)]
+        takes_one = [
+            isinstance(limit, Penalty) or (isinstance(limit, Concurrency) and len(of_tokens) > 1) for limit in parsed
+        ]
         vars(self).update(
             is_tiered=isinstance(limits, Mapping),
             is_single=len(parsed) == 1 and not isinstance(limits, Mapping),
             has_slots=any(isinstance(limit, Concurrency) for limit in parsed),
+            has_penalty=len(of_tokens) < len(parsed),
             as_given=as_given,
             name=name or names[0],
             on_outage=on_outage,
             _is_leased=is_leased,
             _tiers=tiers,
+            _keyed_by=keyed_by,
+            _shown=tuple(dict.fromkeys(keyed_by)),
+            _of_tokens=tuple(tier for tier, limit in zip(tiers, parsed, strict=False) if limit in of_tokens),
+            # Beside other limits, one request takes one slot, whatever its cost in tokens.
+            _takes_one=() if not any(takes_one) else takes_one,
             _limits=parsed,
             _names=names,
             _first=parsed[0],
@@ -152,21 +186,25 @@ class Policy:
                 raise InvalidUse("this limiter has one key: give it as a str; keys by tier go with Limiter({...})")
             return [check_key(key)] * len(self._limits)
         if not isinstance(key, Mapping):
-            raise InvalidUse(f"this limiter has tiers: give a dict with a key for each of {', '.join(self._tiers)}")
-        self._match(key, "key")
-        return [check_key(key[tier]) for tier in self._tiers]
+            raise InvalidUse(f"this limiter has tiers: give a dict with a key for each of {', '.join(self._shown)}")
+        self._match(key, "key", self._shown)
+        return [check_key(key[tier]) for tier in self._keyed_by]
 
     def _costs(self, cost: Costs) -> Sequence[SupportsIndex]:
         if isinstance(cost, Mapping):
             if not self.is_tiered:
                 raise InvalidUse("costs by tier go with Limiter({...}): give this limiter one int")
-            self._match(cost, "cost")
-            return [cost[tier] for tier in self._tiers]
-        if len(self._limits) == 1 or not self.has_slots:
+            self._match(cost, "cost", self._of_tokens)
+            if not self.has_penalty:
+                return [cost[tier] for tier in self._tiers]
+            return [
+                min(integer_cost(cost.get(tier, 1)), 1) if isinstance(limit, Penalty) else cost[tier]
+                for tier, limit in zip(self._keyed_by, self._limits, strict=True)
+            ]
+        if not self._takes_one:
             return [cost] * len(self._limits)
-        # Beside other limits, one request takes one slot, whatever its cost in tokens.
         tokens = cost if type(cost) is int else integer_cost(cost)
-        return [min(tokens, 1) if isinstance(limit, Concurrency) else tokens for limit in self._limits]
+        return [min(tokens, 1) if takes_one else tokens for takes_one in self._takes_one]
 
     def _limits_of_call(self, limit: CallLimit) -> Sequence[Limit]:
         if limit is None:
@@ -178,22 +216,24 @@ class Policy:
                 if tier not in self._tiers:
                     raise InvalidUse(f"there is no tier {tier!r}; there are {', '.join(self._tiers)}")
             return [
-                parse_limit(limit[tier]) if tier in limit else own
+                _in_place_of(own, limit[tier]) if tier in limit else own
                 for tier, own in zip(self._tiers, self._limits, strict=True)
             ]
-        if not self.is_single:
+        first, *others = self._limits
+        if self.is_tiered or not all(isinstance(other, Penalty) for other in others):
             raise InvalidUse(
                 "this limiter has several limits: to replace some for a call, name them in a dict of tiers"
             )
-        return [parse_limit(limit).leased() if self._is_leased else parse_limit(limit)]
+        given = _in_place_of(first, limit)
+        return [given.leased() if self._is_leased else given, *others]
 
-    def _match(self, given: Mapping[str, object], what: str) -> None:
-        for tier in self._tiers:
+    def _match(self, given: Mapping[str, object], what: str, needed: Sequence[str]) -> None:
+        for tier in needed:
             if tier not in given:
                 raise InvalidUse(f"there is no {what} for the tier {tier!r}: a tier is never left out in silence")
         for tier in given:
-            if tier not in self._tiers:
-                raise InvalidUse(f"there is no tier {tier!r}; there are {', '.join(self._tiers)}")
+            if tier not in self._keyed_by:
+                raise InvalidUse(f"there is no tier {tier!r}; there are {', '.join(self._shown)}")
 
 
 def wait_bound_us(timeout: float | None) -> int:
@@ -212,20 +252,72 @@ def wait_bound_us(timeout: float | None) -> int:
     return MAX_SPAN_US if timeout >= MAX_SPAN_US // 1_000_000 else int(timeout * 1_000_000)
 
 
-def _named(limits: Limits, name: str | None) -> tuple[Limits, tuple[str, ...], tuple[Limit, ...], tuple[str, ...]]:
-    """The limits as they are given, but read; the tiers, if there are any; all limits; and their names."""
+def _named(
+    limits: Limits, name: str | None, penalty: Penalty | None
+) -> tuple[Limits, tuple[str, ...], tuple[Limit, ...], tuple[str, ...]]:
+    """The limits as they are given, but read; the tiers, if there are any; all limits, penalties included; and their
+    names.
+    """
     if isinstance(limits, Mapping):
-        tiers = {check_key(tier): limit for tier, limit in limits.items()}
-        read = {tier: parse_limit(limit) for tier, limit in tiers.items()}
-        names = (joined(name, tier) if name else f"{tier}={limit}" for tier, limit in read.items())
-        return read, tuple(read), tuple(read.values()), tuple(names)
+        given = {check_key(tier): limit for tier, limit in limits.items()}
+        read = {tier: parse_limit(limit) for tier, limit in given.items()}
+        tiers: dict[str, Limit] = {}
+        for tier, limit in read.items():
+            tiers[tier] = limit
+            if penalty is not None:
+                if f"{tier}{OF_PENALTY}" in read:
+                    raise InvalidUse(f"there is a tier {tier + OF_PENALTY!r}, which is what the penalty is called")
+                tiers[f"{tier}{OF_PENALTY}"] = penalty
+        texts = _texts(tuple(tiers.values()), penalty)
+        names = [joined(name, tier) if name else f"{tier}={text}" for tier, text in zip(tiers, texts, strict=True)]
+        return read, tuple(tiers), tuple(tiers.values()), tuple(names)
+    more = () if penalty is None else (penalty,)
     if isinstance(limits, (str, Limit)):
         limit = parse_limit(limits)
-        return limit, (), (limit,), (name or str(limit),)
+        first, *others = _texts((limit, *more), penalty)
+        if name is not None:
+            first, others = name, [joined(name, one.label) for one in more]
+        return limit, (), (limit, *more), (first, *others)
     if isinstance(limits, Sequence):
         parsed = [parse_limit(limit) for limit in limits]
-        return parsed, (), tuple(parsed), tuple(joined(name, limit.label) if name else str(limit) for limit in parsed)
+        found = (*parsed, *more)
+        texts = _texts(found, penalty)
+        return parsed, (), found, tuple(joined(name, limit.label) for limit in found) if name else tuple(texts)
     raise LimitSyntaxError(repr(limits), 0, f"a limit is a text or a Limit, not {type(limits).__name__}")
+
+
+def _texts(limits: tuple[Limit, ...], penalty: Penalty | None) -> list[str]:
+    """The limits as they are called where they have no names. A penalty is that of the limits that it watches.
+
+    :raises InvalidUse: if there is nothing for a penalty to watch, or one too many.
+    """
+    texts: list[str] = []
+    watched: list[str] = []
+    for limit in limits:
+        if not isinstance(limit, Penalty):
+            watched.append(str(limit))
+            texts.append(str(limit))
+            continue
+        if penalty is not None and limit is not penalty:
+            raise InvalidUse(
+                "give the penalty among the limits, behind those that it watches, or as penalty=, not both"
+            )
+        if not watched:
+            raise InvalidUse(f"{str(limit)!r} watches the limits before it, back to the penalty before: there is none")
+        texts.append(f"{limit} of {', '.join(watched)}")
+        watched = []
+    return texts
+
+
+def _in_place_of(own: Limit, given: LimitLike) -> Limit:
+    """A limit for a call, in place of the limiter's own.
+
+    :raises InvalidUse: if one is a penalty, and the other is none.
+    """
+    limit = parse_limit(given)
+    if isinstance(limit, Penalty) != isinstance(own, Penalty):
+        raise InvalidUse(f"{str(limit)!r} cannot stand in place of {str(own)!r}: of the two, one is a penalty")
+    return limit
 
 
 def _name_of_call(name: str, own: Limit, given: Limit) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from headgate.limits.concurrency import Concurrency
 from headgate.limits.fixed_window import FixedWindow
 from headgate.limits.limit import UNITS_US, Duration, Limit, integer_of
+from headgate.limits.penalty import Penalty
 from headgate.limits.sliding_log import SlidingLog
 from headgate.limits.sliding_window import SlidingWindow
 from headgate.limits.token_bucket import TokenBucket
@@ -15,6 +16,7 @@ __all__ = [
     "Duration",
     "FixedWindow",
     "Limit",
+    "Penalty",
     "SlidingLog",
     "SlidingWindow",
     "TokenBucket",

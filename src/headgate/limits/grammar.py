@@ -1,17 +1,20 @@
 """Limits in words: `100/minute; burst=20`, `sliding-log 5/300s`, `fixed-window 1000/day; tz=Europe/Berlin`,
-`concurrency 50`.
+`concurrency 50`, `penalty 10 denials/minute -> 1h`.
 
 ::
 
-    limit     = [ algorithm ] count [ ("/" | "per") [ number ] unit ] *( ";" option "=" value )
+    limit     = [ algorithm ] count [ ("/" | "per") period ] *( ";" option "=" value )
+              | [ "penalty" ] count [ "denials" ] ("/" | "per") period ( "->" | "→" ) period
+    period    = [ number ] unit
     algorithm = "token-bucket" | "fixed-window" | "sliding-window" | "sliding-log" | "concurrency"
     unit      = us | ms | s | m | h | d | w, or a word: second, minute, hour, day, week
                 (and month, year for fixed windows)
     option    = "burst" (token-bucket) | "tz" (fixed-window) | "ttl" (concurrency)
 
-Case and spaces do not matter, and `_` may stand in long numbers. A text that is not understood raises
-`LimitSyntaxError` with a caret under the place; it is never dropped, and never means "unlimited". This module must
-not know what the limits do.
+The word `denials` makes it a penalty without the other one; where nothing else can be meant, both may be left out. Case
+and spaces do not matter, and `_` may stand in long numbers. A text that is not understood raises `LimitSyntaxError`
+with a caret under the place; it is never dropped, and never means "unlimited". This module must not know what the
+limits do.
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ from headgate.limits import (
     Concurrency,
     FixedWindow,
     Limit,
+    Penalty,
     SlidingLog,
     SlidingWindow,
     TokenBucket,
@@ -48,12 +52,14 @@ _WORDS: Final = {
 _UNITS: Final = {word: unit for unit, words in _WORDS.items() for word in words}
 _CALENDAR: Final = {"hour": "hour", "day": "day", "week": "week", "month": "month", "year": "year"}
 _OPTIONS: Final = {"token-bucket": "burst", "fixed-window": "tz", "concurrency": "ttl"}
-_ALGORITHMS: Final = ("token-bucket", "fixed-window", "sliding-window", "sliding-log", "concurrency")
+_ALGORITHMS: Final = ("token-bucket", "fixed-window", "sliding-window", "sliding-log", "concurrency", "penalty")
 
 _SPACE = re.compile(r"\s*")
-_WORD = re.compile(r"[^\W\d][\w-]*")
+_WORD = re.compile(r"[^\W\d]\w*(?:-\w+)*")
 _NUMBER = re.compile(r"[0-9]+(?:_[0-9]+)*(?:\.[0-9]+)?")
 _VALUE = re.compile(r"[^;\s]+")
+_DENIALS = re.compile(r"denials?\b", re.IGNORECASE)
+_ARROW = re.compile(r"->|\u2192")
 
 
 def parse_limit(text: str | Limit) -> Limit:
@@ -72,11 +78,31 @@ def parse_limit(text: str | Limit) -> Limit:
     return _parse(text)
 
 
+def parse_penalty(text: str | Limit) -> Penalty:
+    """Read a penalty where nothing else can be meant.
+
+    :raises LimitSyntaxError: if it is none.
+    :raises LimitOutOfBounds: if it is understood, but its numbers are not usable.
+
+    >>> parse_penalty("10 denials per minute -> 1 hour")
+    parse_limit('penalty 10 denials/minute -> 1h')
+    """
+    found = text if isinstance(text, Limit) else None
+    if isinstance(text, str):
+        found = _parse(text, "penalty")
+    if not isinstance(found, Penalty):
+        kind = type(text).__name__ if found is None else repr(str(found))
+        raise LimitSyntaxError(
+            str(found or repr(text)), 0, f"a penalty is one such as '10 denials/minute -> 1h', not {kind}"
+        )
+    return found
+
+
 @functools.lru_cache(maxsize=1024)
-def _parse(text: str) -> Limit:
+def _parse(text: str, by_default: str = "token-bucket") -> Limit:
     if len(text) > MAX_TEXT:
         raise LimitSyntaxError(text[:40] + "...", 0, f"a limit has at most {MAX_TEXT} characters")
-    return _Reader(text).limit()
+    return _Reader(text).limit(by_default)
 
 
 class _Reader:
@@ -87,13 +113,20 @@ class _Reader:
         self.at = 0
         self._skip(_SPACE)
 
-    def limit(self) -> Limit:
+    def limit(self, by_default: str) -> Limit:
         start = self.at
-        algorithm = (self._match(_WORD) or "token-bucket").lower().replace("_", "-")
+        algorithm = (self._match(_WORD) or by_default).lower().replace("_", "-")
         if algorithm not in _ALGORITHMS:
             self._fail(f"unknown algorithm {algorithm!r}; there are {', '.join(_ALGORITHMS)}", start)
         count_at = self.at
         count = self._count()
+        denials_at = self.at
+        if self._match(_DENIALS) and algorithm != "penalty":
+            if start != count_at:
+                self._fail(f"denials are counted by a penalty, not by a {algorithm}", denials_at)
+            algorithm = "penalty"
+        if algorithm == "penalty":
+            return self._penalty(count, count_at)
         if algorithm == "concurrency":
             options = self._options(algorithm)
             return self._make(
@@ -114,6 +147,16 @@ class _Reader:
         burst = options.get("burst")
         return self._make(lambda: TokenBucket(count, seconds, None if burst is None else int(burst)), count_at)
 
+    def _penalty(self, count: int, count_at: int) -> Limit:
+        self._separator()
+        period_us, _ = self._period("penalty")
+        if not self._match(_ARROW):
+            self._fail("expected '->' and for how long the key is blocked, such as '-> 1h'")
+        block_us, _ = self._period("penalty")
+        self._options("penalty")
+        per, block = Decimal(period_us) / 1_000_000, Decimal(block_us) / 1_000_000
+        return self._make(lambda: Penalty(count, per, block), count_at)
+
     def _make(self, build: Callable[[], Limit], at: int) -> Limit:
         try:
             return build()
@@ -127,7 +170,12 @@ class _Reader:
             self._fail("expected a whole number of at least 1, such as 100")
         if "." in number:
             self._fail("expected a whole number; for one and a half a second, write 3/2s", at)
-        if self.at < len(self.text) and self.text[self.at] not in "/; \t" and not self._per_ahead():
+        if (
+            self.at < len(self.text)
+            and self.text[self.at] not in "/; \t"
+            and not self._per_ahead()
+            and not _DENIALS.match(self.text, self.at)
+        ):
             self._fail(f"expected '/', 'per' or ';' after {number}", self.at)
         return int(number)
 

@@ -3,7 +3,8 @@
 A script may touch the keys of one slot only. So a caller's groups are asked for at the nodes that serve them
 (`decide`), and what goes to one node is sent as one script call for each slot, one behind the other (`at_node`). A
 group whose keys lie in several slots is taken part by part, the narrowest limit first, and given back when a later
-part denies: never over the limit, at worst briefly under.
+part denies: never over the limit, at worst briefly under. A penalty that lies elsewhere than what it watches counts a
+denial together with what is given back.
 
 A node that does not serve a key says so, and has done nothing: the group goes on to where it points.
 """
@@ -18,7 +19,8 @@ from headgate.decision import Answer, Decision
 from headgate.drive import Plan, together
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Action, Group, Hit
-from headgate.plans.groups import give_back_groups, returns_of
+from headgate.limits import Penalty
+from headgate.plans.groups import give_back_groups, returns_of, takes
 from headgate.plans.redis import Script, singly
 from headgate.plans.topology import Address, Topology
 
@@ -208,7 +210,8 @@ def _judge_apart(
                 return answer
             known.add(indices, answer)
         return known.decision(all(bool(answer) for answer in answers))
-    parts = sorted(parts, key=lambda indices: min(_width(hits[index]) for index in indices))
+    penalties = _Penalties(group, parts)
+    parts = sorted(map(penalties.arranged, parts), key=lambda indices: _least_width([hits[index] for index in indices]))
     taken: list[tuple[int, Group]] = []
     """The groups that give back what was taken, each with the index of its hit."""
     later = parts
@@ -224,7 +227,7 @@ def _judge_apart(
             if not answer.allowed:
                 break
             given_back = iter(give_back_groups(answer))
-            taken += [(index, next(given_back)) for index in indices if hits[index].cost > 0]
+            taken += [(index, next(given_back)) for index in indices if takes(hits[index])]
         else:
             return known.decision(True)
     except GeneratorExit:  # dropped: nobody is there to send what we would ask
@@ -232,17 +235,66 @@ def _judge_apart(
     except BaseException:
         yield from ask([back for _, back in taken])
         raise
-    # What is left of those that were taken, and what those say that were not asked.
-    answers = yield from ask([*(back for _, back in taken), *(part(indices, "peek") for indices in later)])
-    for indices, answer in zip([*([index] for index, _ in taken), *later], answers, strict=True):
+    # What is left of those that were taken, what those say that were not asked, and what penalties count.
+    counts = penalties.counts(indices, answer)
+    follow_ups = [
+        *(([index], back) for index, back in taken),
+        *((indices, part(indices, "peek")) for indices in later),
+        *(([index], part([index], "take")) for index in counts),
+    ]
+    answers = yield from ask([asked for _, asked in follow_ups])
+    for (indices, _), answer in zip(follow_ups, answers, strict=True):
         if isinstance(answer, Decision):
             known.add(indices, answer)
     return known.decision(False)
 
 
+def _least_width(hits: Sequence[Hit]) -> Fraction:
+    """The width of the narrowest of some limits. Penalties alone come first: who is blocked is to take nothing."""
+    return min([_width(hit) for hit in hits if not isinstance(hit.limit, Penalty)], default=Fraction())
+
+
 def _width(hit: Hit) -> Fraction:
     """The rate of a limit, in tokens per microsecond."""
     return Fraction(hit.limit.rate, hit.limit.period_us)
+
+
+class _Penalties:
+    """The penalties of a group that is judged in parts. One that lies with all that it watches counts there; the
+    others are *apart*.
+    """
+
+    def __init__(self, group: Group, parts: list[list[int]]) -> None:
+        self._hits = group.hits
+        self._watched: dict[int, list[int]] = {}
+        """The penalties that are apart, and count, with what each watches."""
+        self._together: set[int] = set()
+        part_of = {index: number for number, indices in enumerate(parts) for index in indices}
+        watched: list[int] = []
+        for index, hit in enumerate(group.hits):
+            if not isinstance(hit.limit, Penalty):
+                watched.append(index)
+                continue
+            if {part_of[one] for one in watched} == {part_of[index]}:
+                self._together.update((*watched, index))
+            elif hit.cost > 0:
+                self._watched[index] = watched
+            watched = []
+
+    def arranged(self, indices: list[int]) -> list[int]:
+        """The hits of a part in such an order that none is watched by a penalty that is not its own."""
+        return sorted(indices, key=lambda index: 1 if index in self._together else self._rank_apart(index))
+
+    def _rank_apart(self, index: int) -> int:
+        return 0 if isinstance(self._hits[index].limit, Penalty) else 2
+
+    def counts(self, indices: list[int], denied: Decision) -> list[int]:
+        """Those that are apart, and have to count what a part denied. What a block denies counts nowhere."""
+        told = zip(indices, denied.group.hits, denied.facts, strict=True)
+        denying = {index for index, hit, facts in told if hit.limit.retry_after_us(facts, denied.now_us, hit.cost) > 0}
+        if any(isinstance(self._hits[index].limit, Penalty) for index in denying):
+            return []
+        return [index for index, watched in self._watched.items() if not denying.isdisjoint(watched)]
 
 
 class _Known:

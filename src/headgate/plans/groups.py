@@ -9,15 +9,20 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from headgate.decision import Decision
-from headgate.hits import Group, Once
-from headgate.limits import Concurrency
+from headgate.hits import Group, Hit, Once
+from headgate.limits import Concurrency, Penalty
+
+
+def takes(hit: Hit) -> bool:
+    """Does a hit that passes take anything?"""
+    return hit.cost > 0 and not isinstance(hit.limit, Penalty)
 
 
 def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Group]:
     """Return all that an allowed decision took (or only its slots), where nobody has a copy of it."""
     groups = []
     for hit, facts in zip(decision.group.hits, decision.facts, strict=False):
-        if _has_spent(decision) and hit.cost > 0 and (not only_slots or isinstance(hit.limit, Concurrency)):
+        if _has_spent(decision) and takes(hit) and (not only_slots or isinstance(hit.limit, Concurrency)):
             groups.append(Group((hit._replace(receipt=hit.limit.receipt(facts, hit.cost)),), 0, "give_back"))
     return groups
 
@@ -29,7 +34,7 @@ def refund_groups(decision: Decision) -> list[Group]:
     if mark is None:
         return groups
     ends_us = _mark_ends_us(decision)
-    indices = [index for index, hit in enumerate(decision.group.hits) if hit.cost > 0]
+    indices = [index for index, hit in enumerate(decision.group.hits) if takes(hit)]
     return [_once(group, mark, ends_us[index]) for index, group in zip(indices, groups, strict=True)]
 
 
@@ -63,6 +68,8 @@ def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, 
     ends_us = [] if mark is None else _mark_ends_us(decision)
     groups = []
     for index, (hit, facts) in enumerate(zip(decision.group.hits, decision.facts, strict=True)):
+        if isinstance(hit.limit, Penalty):
+            continue
         difference = actual[index] - hit.cost
         if isinstance(hit.limit, Concurrency) or (difference == 0 and mark is None):
             group = Group((hit._replace(cost=0),), 0, "peek")

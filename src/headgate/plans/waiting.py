@@ -3,6 +3,8 @@
 Asks for `Ask` and `Pause` commands. A token bucket by itself is asked once: it admits into the future, and the plan
 sleeps until the turn. Windows and slots cannot be reserved: the plan comes back when they say, and asks again. Whatever
 interrupts a sleep gives the place back before it goes on.
+
+To a penalty, who waits is denied when the wait is given up, and not before: until then, it is asked without counting.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from headgate.decision import Decision
 from headgate.drive import Plan
 from headgate.errors import AcquireTimeout
 from headgate.hits import Group
-from headgate.limits import Concurrency
+from headgate.limits import Concurrency, Penalty, TokenBucket
 from headgate.plans import requests
 from headgate.plans.commands import Ask, Command, Pause
 from headgate.plans.groups import give_back_groups
@@ -41,10 +43,15 @@ def acquire(
     left_us = timeout_us
     poll_us = FIRST_POLL_US
     # Only a single limit can reserve. In a group, one limit would be charged now for what another lets go later, and
-    # what that lets go at once could be too much for the first.
-    reserves = len(group.hits) == 1
+    # what that lets go at once could be too much for the first. Penalties are never charged.
+    first, *others = [hit.limit for hit in group.hits if not isinstance(hit.limit, Penalty)]
+    reserves = not others
+    uncounted = _uncounted(group)
+    if reserves and isinstance(first, TokenBucket):  # its denial is final
+        uncounted = group
     while True:
-        decision = yield from ask(group._replace(max_wait_us=left_us if reserves else 0))
+        asked = uncounted if left_us > 0 else group
+        decision = yield from ask(asked._replace(max_wait_us=left_us if reserves else 0))
         if decision.allowed:
             try:
                 yield from _sleep_until_turn(decision)
@@ -57,6 +64,10 @@ def acquire(
             return decision
         known_us = _known_wait_us(decision)
         if known_us > left_us or left_us == 0:
+            if asked is not group and decision.facts and not _is_blocked(decision):
+                decision = yield from ask(group)  # in the end, it is to be counted
+                if decision.allowed:
+                    return decision
             raise AcquireTimeout(decision, timeout or 0.0)
         if known_us > 0:
             pause_us = known_us + int(jitter() * min(MAX_JITTER_US, known_us // 10))
@@ -72,6 +83,23 @@ def _sleep_until_turn(decision: Decision) -> Plan[Command, None]:
     while left_us > 0:
         slept_us: int = yield Pause(left_us)
         left_us -= slept_us
+
+
+def _uncounted(group: Group) -> Group:
+    """The same group, of which a denial is counted by no penalty."""
+    if not any(isinstance(hit.limit, Penalty) for hit in group.hits):
+        return group
+    return group._replace(
+        hits=tuple(hit._replace(cost=0) if isinstance(hit.limit, Penalty) else hit for hit in group.hits)
+    )
+
+
+def _is_blocked(decision: Decision) -> bool:
+    told = zip(decision.group.hits, decision.facts, decision.instants_us, strict=True)
+    return any(
+        isinstance(hit.limit, Penalty) and hit.limit.retry_after_us(facts, now_us, hit.cost) > 0
+        for hit, facts, now_us in told
+    )
 
 
 def _known_wait_us(decision: Decision) -> int:

@@ -11,7 +11,7 @@ from headgate.errors import InvalidUse
 from headgate.limits.limit import UNITS_US
 
 _TEXT: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([a-z]*)\s*")
-_UNITS_US: Final = {"": UNITS_US["s"]} | {
+UNITS_US_OF: Final = {"": UNITS_US["s"]} | {
     word: length
     for unit, length in UNITS_US.items()
     for word in {
@@ -22,6 +22,7 @@ _UNITS_US: Final = {"": UNITS_US["s"]} | {
         "s": ("s", "sec", "second", "seconds"),
     }.get(unit, (unit,))
 }
+"""The words for units of time, each with its length in microseconds; none is seconds."""
 
 
 def seconds_of(duration: float | str | timedelta) -> float:
@@ -34,8 +35,8 @@ def seconds_of(duration: float | str | timedelta) -> float:
         seconds = duration.total_seconds()
     elif isinstance(duration, str):
         match = _TEXT.fullmatch(duration.lower())
-        if match is not None and match[2] in _UNITS_US:
-            seconds = float(match[1]) * _UNITS_US[match[2]] / UNITS_US["s"]
+        if match is not None and match[2] in UNITS_US_OF:
+            seconds = float(match[1]) * UNITS_US_OF[match[2]] / UNITS_US["s"]
     elif not isinstance(duration, bool):
         with suppress(TypeError, ValueError):
             seconds = float(duration)

@@ -23,10 +23,11 @@ from headgate.web.messages import WebResponse
 
 LimitLike = str | Limit
 CostFunction = Callable[[Any], int | Awaitable[int]]
-"""The cost of a request in tokens, by the framework's own request."""
+"""The cost of a request in tokens, by the framework's own request; or, of a function with an attribute `of_web_request`
+that is true, by the `WebRequest`."""
 CostLike = int | CostFunction
-ActualCost = Callable[[WebResponse], int | Awaitable[int]]
-"""The cost of a request, once it has been answered."""
+ActualCost = Callable[[WebResponse], int | Awaitable[int | None] | None]
+"""The cost of a request, once it has been answered; None for the one that was reserved."""
 KeyOfRule = Literal["ip", "user", "api_key", "*"] | KeyFunction | ApiKey | ClientIP | Identity
 
 _MAX_WAIT: Final = 3600
@@ -63,8 +64,8 @@ class Rule:
     that are left out take 1)."""
     tiers: Mapping[str, LimitLike | Mapping[str, LimitLike]] = field(default_factory=dict)
     """Other numbers for some callers, by the name of their tier; those of none have `limits`."""
-    tier: Callable[[Any], str | Awaitable[str | None] | None] | None = None
-    """The tier of a caller, by the framework's request."""
+    tier: Callable[[Any], str | Awaitable[str | None] | None] | Mapping[str, str] | None = None
+    """The tier of a caller, by the framework's request; or a table of tiers by the keys of callers."""
     exempt_when: Callable[[Any], bool | Awaitable[bool]] | None = None
     """Which requests are not counted, by the framework's request."""
     charge_when: Callable[[WebResponse], bool | Awaitable[bool]] | None = None
@@ -151,8 +152,9 @@ class Rule:
         if self.tiers and self.tier is None:
             raise InvalidUse(f"rule {self.title!r} has tiers, and nothing that tells a caller's: give it tier=...")
         for what in ("tier", "exempt_when", "charge_when"):
-            if getattr(self, what) is not None and not callable(getattr(self, what)):
-                raise InvalidUse(f"{what} is a function, not {getattr(self, what)!r}")
+            given = getattr(self, what)
+            if given is not None and not callable(given) and not (what == "tier" and isinstance(given, Mapping)):
+                raise InvalidUse(f"{what} is a function, not {given!r}")
         if isinstance(self.key, str) and self.key not in ("ip", "user", "api_key", "*"):
             raise InvalidUse(
                 f"the key of rule {self.title!r} is one of 'ip', 'user', 'api_key' and '*' (one share for everybody), "

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from headgate.algorithms import Facts, Written
+from headgate.algorithms import Facts, Written, penalty
 from headgate.decision import Decision
 from headgate.hits import Group
 from headgate.limits import Limit
@@ -53,20 +53,25 @@ def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[W
     :param now_us: the time, by the store's clock.
     """
 
-    def find(name: str, limit: Limit, key: str) -> tuple[tuple[str, Limit, str], Any, int]:
-        text, until_us = load(name, limit.code, key) or (MARK, 0)
-        return (name, limit, key), None if text == MARK or until_us <= now_us else limit.algorithm.load(text), until_us
+    def find(name: str, limit: Limit, key: str) -> tuple[tuple[str, Limit, str, Any], Any, int]:
+        text, until_us = kept = load(name, limit.code, key) or (MARK, 0)
+        return (
+            (name, limit, key, kept),
+            None if text == MARK or until_us <= now_us else limit.algorithm.load(text),
+            until_us,
+        )
 
     allowed, parts, facts = judge(group, now_us, find)
     writes, told = [], []
-    for (name, limit, key), work in parts:
+    for (name, limit, key, kept), work in parts:
         written = work()
         assert written is not None  # the state is ours alone
         state, until_us, facts_here = written
         if facts_here:
             told.append(facts_here)
         text = state if state is None or state is MARK else limit.algorithm.dump(state)
-        writes.append(Write(name, limit.code, key, text, until_us))
+        if (text, until_us) != kept and (text is not None or kept != (MARK, 0)):  # a penalty mostly stays as it is
+            writes.append(Write(name, limit.code, key, text, until_us))
     return Decision(group, now_us, allowed, facts or tuple(told)), writes
 
 
@@ -83,17 +88,39 @@ def judge(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
             state if until_us > now_us else None, now_us, limit.arguments(cost, now_us, holder), max_wait_us
         )
         allowed = allowed and fits
-        judged.append((place, limit, found))
+        judged.append((place, limit, found, fits))
     if allowed and action == "spend":
-        return True, [(place, partial(limit.algorithm.spend, found)) for place, limit, found in judged], ()
-    facts = tuple([limit.algorithm.keep(found) for _, limit, found in judged])
+        return True, [(place, partial(limit.algorithm.spend, found)) for place, limit, found, _ in judged], ()
+    if action == "spend":
+        for one in judged:
+            if one[1].algorithm is penalty:
+                judged = _with_denials(judged)
+                break
+    facts = tuple([limit.algorithm.keep(found) for _, limit, found, _ in judged])
     parts: list[tuple[P, Work]] = []
     if action == "spend":
-        for place, limit, found in judged:
+        for place, limit, found, _ in judged:
             repaired = limit.algorithm.repaired(found)
             if repaired is not None:
                 parts.append((place, writing(*repaired, ())))
     return allowed, parts, facts
+
+
+def _with_denials(judged: list[tuple[P, Limit, Any, bool]]) -> list[tuple[P, Limit, Any, bool]]:
+    """The hits of a group that was denied, when its penalties have counted what they watch: the hits before each, back
+    to the penalty before. Where a block denies, nothing is counted.
+    """
+    if not all(fits for _, limit, _, fits in judged if limit.algorithm is penalty):
+        return judged
+    counted, is_denied = [], False
+    for place, limit, found, fits in judged:
+        if limit.algorithm is not penalty:
+            is_denied = is_denied or not fits
+            counted.append((place, limit, found, fits))
+        else:
+            counted.append((place, limit, penalty.count(found) if is_denied else found, fits))
+            is_denied = False
+    return counted
 
 
 def _judge_other(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:

@@ -30,11 +30,11 @@ class _Family(NamedTuple):
     """The options that it takes; None where it sees to that itself."""
 
 
-def _memory(url: str) -> Store:
+def _memory(url: str, **options: Any) -> Store:
     rest = url.partition("://")[2]
     if rest:
         raise StoreURLError(f"memory:// takes nothing behind it, not {len(rest)} characters")
-    return MemoryStore()
+    return MemoryStore(**options)
 
 
 def _redis(url: str, **options: Any) -> Store:
@@ -44,7 +44,7 @@ def _redis(url: str, **options: Any) -> Store:
 
 
 _FAMILIES: Final = {
-    "memory": _Family(_memory, ()),
+    "memory": _Family(_memory, ("max_entries",)),
     **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES), _Family(_redis, None)),
 }
 

@@ -2,40 +2,45 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
-from typing import Any
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import parse_qs
 
+from headgate.errors import InvalidUse
 from headgate.limiter.limiters import AsyncLimiter
+from headgate.limits import Limit
+from headgate.rules import Rule, Rules
 from headgate.web.admission import Admission
+from headgate.web.audit import audit
 from headgate.web.core import run_async
-from headgate.web.limits import AppLimits
-from headgate.web.messages import WebResponse
+from headgate.web.exchange import EXCHANGE, App, Denial, Exchange, Message, Receive, Scope, Send
+from headgate.web.limits import AppLimits, installed
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
-
-STATE = "headgate.admission"
-"""Where a scope keeps what was decided about its request."""
+_log: Final = logging.getLogger("headgate.web")
 
 
 class AsgiRequest:
     """A request of ASGI, as rules and identities see it."""
 
-    __slots__ = ("_scope", "method", "native", "path", "route")
+    __slots__ = ("_native", "_native_of", "_scope", "method", "path", "route")
 
-    def __init__(self, scope: Scope, native: Any = None) -> None:
+    def __init__(self, scope: Scope, native_of: Callable[[Scope], Any]) -> None:
+        """:param native_of: makes the framework's request, when somebody asks for it."""
         self._scope = scope
-        self.method: str = scope.get("method", "GET").upper()
-        path: str = scope["path"]
-        root: str = scope.get("root_path", "")
-        self.path = path[len(root) :] if root and re.match(re.escape(root) + "(/|$)", path) else path
-        self.native = scope if native is None else native
+        self._native_of = native_of
+        self._native: Any = None
+        self.method: str = scope.get("method", "GET").upper()  # a websocket is opened by a GET
+        self.path = path_within(scope)
         self.route: str | None = None
+
+    @property
+    def native(self) -> Any:
+        """As `WebRequest.native`."""
+        if self._native is None:
+            self._native = self._native_of(self._scope)
+        return self._native
 
     @property
     def peer(self) -> str | None:
@@ -47,66 +52,184 @@ class AsgiRequest:
     def user(self) -> str | None:
         """The user that an authentication of the server's kind has put into the scope."""
         user = self._scope.get("user")
-        return str(user.identity) if user is not None and getattr(user, "is_authenticated", False) else None
+        if user is None or not getattr(user, "is_authenticated", False):
+            return None
+        try:
+            return str(user.identity)
+        except (AttributeError, NotImplementedError):  # Starlette's SimpleUser has a name alone
+            return str(user.display_name)
 
     def values(self, name: str) -> Sequence[str]:
         """As `WebRequest.values`."""
         wanted = name.encode("latin-1")
-        return [value.decode("latin-1") for known, value in self._scope["headers"] if known == wanted]
+        return [value.decode("latin-1") for known, value in self._scope["headers"] if known.lower() == wanted]
 
     def query(self, name: str) -> str | None:
         """As `WebRequest.query`."""
-        found = parse_qs(self._scope.get("query_string", b"").decode("latin-1")).get(name)
+        found = parse_qs(self._scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True).get(name)
         return found[0] if found else None
+
+
+def path_within(scope: Scope) -> str:
+    """The path as it is routed: without the part at which the app is mounted."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if not root or not path.startswith(root):
+        return path
+    rest = path[len(root) :]
+    return rest if not rest or rest[0] == "/" else path
+
+
+class FoundRoute(NamedTuple):
+    """The route that a request is going to take."""
+
+    name: str
+    has_own: bool
+    """Has it rules of its own?"""
+    is_exempt: bool
+    """Is it to meet none?"""
 
 
 class RateLimits(AppLimits[AsyncLimiter]):
     """The rate limits of an ASGI app: see `AppLimits`."""
 
     kind = AsyncLimiter
+    lists_routes: ClassVar[bool] = False
+    """Does an app of the framework say which routes it has?"""
+    has_own_routes = False
+    """Has a route been given rules of its own, or been exempted?"""
+    _seen: tuple[Rules | None, bool] = (None, False)
 
     def middleware(self, app: App) -> App:
         """The app behind its limits."""
         return RateLimitMiddleware(app, self)
 
+    def native_of(self, scope: Scope) -> Any:
+        """The request that the functions of users are called with: the scope, where there is no framework."""
+        return scope
+
+    def find_route(self, scope: Scope, app: Any) -> FoundRoute | None:
+        """The route that a request is going to take; None where it is not known: then it meets all rules.
+
+        :param app: the framework's app; None if that is not known.
+        """
+        return None
+
+    async def decide(self, scope: Scope, app: Any = None) -> Admission:
+        """Ask the app's rules about a request.
+
+        :param app: the framework's app, where the scope does not say it.
+        """
+        request = AsgiRequest(scope, self.native_of)
+        has_own = is_exempt = False
+        if self.has_own_routes or self._has_rules_of_routes():
+            found = self.find_route(scope, scope.get("app", app))
+            if found is not None:
+                request.route, has_own, is_exempt = found
+        return await run_async(self.limiter.admit(request, has_own=has_own, is_exempt=is_exempt))
+
+    async def denial(self, admission: Admission) -> App:
+        """The answer to a request that was refused: the user's own, if there is one and it answers."""
+        answer = self.limiter.refuse(admission)
+        if self.on_denied is None:
+            return Denial(answer)
+        own = self.on_denied(admission.request.native, admission.decision)
+        if inspect.isawaitable(own):
+            own = await own
+        if own is not None and not callable(own):
+            raise InvalidUse(f"on_denied returns an app of ASGI, such as a Response, or None, not {own!r}")
+        return Denial(answer, own)
+
+    def _has_rules_of_routes(self) -> bool:
+        rules = self.rules
+        if self._seen[0] is not rules:
+            self._seen = rules, any(rule.is_per_route for rule in rules.all)
+        return self._seen[1]
+
 
 class RateLimitMiddleware:
-    """Puts an ASGI app behind its limits."""
+    """Puts an ASGI app behind its limits.
+
+        app = RateLimitMiddleware(app, "100/minute", store="redis://localhost:6379/0")
+
+    :param app: the app.
+    :param rules: its `RateLimits`; or else the rules of one, with its options.
+    :raises LimitError, StoreURLError, InvalidUse, MissingExtra: as `RateLimits` does.
+    """
+
+    limits_class: ClassVar[type[RateLimits]] = RateLimits
+    """The limits that are made of rules."""
+
+    def __init__(self, app: App, /, *rules: RateLimits | str | Limit | Rule | AsyncLimiter, **options: Any) -> None:
+        self._app = app
+        self._routed = app if hasattr(app, "routes") else None
+        """The framework's app, where this stands outside of it."""
+        given = [one for one in rules if isinstance(one, RateLimits)]
+        if given and (len(rules) > 1 or options):
+            raise InvalidUse("the middleware takes a RateLimits, or rules and options to make one, but not both")
+        made = [one for one in rules if not isinstance(one, RateLimits)]
+        self.limits: Final = given[0] if given else self.limits_class(*made, **options)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Decide about a request, and let it through, or answer in its place."""
+        kind = scope["type"]
+        if kind not in ("http", "websocket"):
+            await self._app(scope, receive, self._starting(scope, send) if kind == "lifespan" else send)
+            return
+        exchange: Exchange | None = scope.get(EXCHANGE)
+        if exchange is not None:  # somebody further out ends it
+            limits = self.limits
+            if exchange.decided and exchange.admission_of(limits.limiter) is not None:  # it is installed twice
+                await self._app(scope, receive, send)
+                return
+            admission = await limits.decide(scope, self._routed)
+            exchange.decided.append((limits.limiter, admission))
+            app = self._app if admission.refusal is None else await limits.denial(admission)
+            await app(scope, receive, send)
+        else:
+            await ending(self, self.limits, scope, receive, send)
+
+    def _starting(self, scope: Scope, send: Send) -> Send:
+        """As `send`; when the app has started, its routes without a limit are logged."""
+        app = scope.get("app", self._routed)
+        if app is None or not self.limits.lists_routes:
+            return send
+        installed.setdefault(app, self.limits)
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "lifespan.startup.complete":
+                try:
+                    _log.info("%s", audit(app).line)
+                except Exception:
+                    _log.exception("the routes of the app could not be listed")
+            await send(message)
+
+        return sending
+
+
+class Outermost:
+    """Ends the exchanges of an app, outside all that may answer in its place, such as the handler of its errors."""
 
     def __init__(self, app: App, limits: RateLimits) -> None:
         self._app = app
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Decide about a request, and let it through, or answer in its place."""
-        if scope["type"] != "http":
+        """Hand a request on, and see to its response."""
+        if scope["type"] not in ("http", "websocket") or EXCHANGE in scope:
             await self._app(scope, receive, send)
-            return
-        limiter = self._limits.limiter
-        admission: Admission = await run_async(limiter.admit(AsgiRequest(scope)))
-        scope[STATE] = admission
-        if not admission.is_admitted:
-            answer = limiter.refuse(admission)
-            headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
-            await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-            await send({"type": "http.response.body", "body": answer.body})
-            return
-        response: WebResponse | None = None
+        else:
+            await ending(self._app, self._limits, scope, receive, send)
 
-        async def sending(message: Message) -> None:
-            nonlocal response
-            if message["type"] == "http.response.start":
-                fields = [
-                    (name.encode("latin-1"), value.encode("latin-1")) for name, value in limiter.fields(admission)
-                ]
-                message["headers"] = [*message.get("headers", ()), *fields]
-                if admission.is_unfinished:
-                    told = {name.decode("latin-1"): value.decode("latin-1") for name, value in message["headers"]}
-                    response = WebResponse(message["status"], told, admission.request.native)
-            await send(message)
 
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            if admission.is_unfinished:
-                await run_async(limiter.finish(admission, response))
+async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, send: Send) -> None:
+    """Hand a request on as an exchange, and bring that to its end."""
+    exchange = scope[EXCHANGE] = Exchange(limits.limiter, scope, send)
+    try:
+        await app(scope, receive, exchange.send)
+    except BaseException as error:
+        if exchange.is_unfinished:
+            await exchange.end(error)
+        raise
+    if exchange.is_unfinished:
+        await exchange.end(None)

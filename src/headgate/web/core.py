@@ -136,12 +136,19 @@ class WebLimiter(Generic[L]):
             raise InvalidUse("a function of the identity is async, and this framework blocks: give a def")
 
     def admit(
-        self, request: WebRequest, own: Sequence[Rule] = (), *, has_own: bool = False, known: Admission | None = None
+        self,
+        request: WebRequest,
+        own: Sequence[Rule] = (),
+        *,
+        has_own: bool = False,
+        is_exempt: bool = False,
+        known: Admission | None = None,
     ) -> Plan[Call, Admission]:
         """Decide about a request, and take what it costs. Whatever interrupts that, what was taken goes back.
 
         :param own: the rules of its route.
         :param has_own: has the route rules of its own that are asked later, and not here?
+        :param is_exempt: is its route to meet no rule?
         :param known: what was decided about the request before: the app's rules were asked then.
         :raises InvalidCost: if a function of the user's says a cost that is none. Whatever such a function raises is
             raised.
@@ -150,7 +157,7 @@ class WebLimiter(Generic[L]):
         rules = self._rules
         met: Sequence[Rule] = own
         if known is None:
-            admission.is_exempt = _is_preflight(request) or rules.is_exempt(request.path)
+            admission.is_exempt = is_exempt or _is_preflight(request) or rules.is_exempt(request.path)
             if rules.allow or rules.deny:
                 self._look_at_network(admission, rules)
             if not admission.is_exempt and admission.refusal is None:
@@ -312,12 +319,18 @@ def _question(
         known = of_rule.get(rule)
         if known is None:
             key = yield from _key(rule, request, identity, caller)
-            tier = (yield Call(rule.tier, (request.native,))) if rule.tier is not None else None
+            tier: str | None = None
+            if isinstance(rule.tier, Mapping):
+                tier = rule.tier.get(key)
+            elif rule.tier is not None:
+                tier = yield Call(rule.tier, (request.native,))
             known = of_rule[rule] = key, tier
         keys.append(known[0])
         given = rule.cost
         cost = given.get(name, 1) if isinstance(given, Mapping) else given
-        costs.append((yield Call(cost, (request.native,))) if callable(cost) else cost)
+        if callable(cost):
+            cost = yield Call(cost, (request if getattr(cost, "of_web_request", False) else request.native,))
+        costs.append(cost)
         if known[1] is not None and known[1] in tiers:
             limits[label] = tiers[known[1]]
     if part.has_one_key:
@@ -373,7 +386,8 @@ def _actual_costs(part: Part, decision: Decision, response: WebResponse) -> Plan
         if rule.charge_when is not None and not (yield Call(rule.charge_when, (response,))):
             cost = 0
         elif actual is not None:
-            cost = yield Call(actual, (response,))
+            told = yield Call(actual, (response,))
+            cost = hit.cost if told is None else told
         costs.append(cost)
     return costs if costs != [hit.cost for hit in hits] else None
 

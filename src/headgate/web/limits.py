@@ -12,12 +12,15 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple
 
 from headgate.breaker import Breaker
+from headgate.config.loading import Config
+from headgate.config.loading import Source as ConfigSource
 from headgate.errors import InvalidUse
 from headgate.identity import ApiKey, ClientIP, Identity, Source
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
 from headgate.rules import Rule, Rules
 from headgate.stores.contract import Store
+from headgate.web.configured import FromConfig, OwnRules
 from headgate.web.core import L, WebLimiter
 from headgate.web.headers import HeaderStyle, Reset
 from headgate.web.responses import Body, Responses
@@ -62,6 +65,11 @@ class AppLimits(Generic[L]):
     :param name: the app's name in the store.
     :param timeout: of a store that is given as the URL of a server, as for limiters; likewise `prefix`,
         `remember_denials` and `breaker`.
+    :param config: a configuration: a file of TOML, or a dict of the same shape. Its rules are added to those given
+        here, and what is given here goes before what it says else.
+    :param watch: does a change of that file take effect? One that is not understood is logged, and changes nothing.
+    :param on_sighup: is it also read again when the process gets a SIGHUP? Only in the main thread.
+    :raises ConfigError: if the configuration is missing or not understood.
     :raises LimitError, StoreURLError, InvalidUse, MissingExtra: as limiters do, or if something else does not fit.
     """
 
@@ -71,41 +79,55 @@ class AppLimits(Generic[L]):
     def __init__(
         self,
         *rules: str | Limit | Rule | L,
-        store: str | Store = "memory://",
-        identity: Identity | Source | Sequence[Source] = "ip",
+        store: str | Store | None = None,
+        identity: Identity | Source | Sequence[Source] | None = None,
         exempt: Sequence[str] = (),
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
-        headers: HeaderStyle | Sequence[HeaderStyle] | None = "draft-11",
+        headers: HeaderStyle | Sequence[HeaderStyle] | Literal[False] | None = False,
         reset: Reset = "delta",
         partition_secret: bytes | str | None = None,
-        body: Body = "problem",
+        body: Body | None = None,
         on_denied: OnDenied | None = None,
-        name: str = "web",
+        name: str | None = None,
         timeout: float | None = None,
         prefix: str | None = None,
         remember_denials: float | None = None,
         breaker: Breaker | Literal[False] | None = None,
+        config: ConfigSource | Config | None = None,
+        watch: bool = True,
+        on_sighup: bool = False,
     ) -> None:
-        if not isinstance(identity, Identity):
+        if identity is not None and not isinstance(identity, Identity):
             sources: Any = identity  # one, or several
             is_one = isinstance(sources, (str, ApiKey, ClientIP)) or callable(sources)
             identity = Identity(sources) if is_one else Identity(*sources)
-        found = Rules(self._rules(rules), identity=identity, exempt=exempt, allow=allow, deny=deny)
-        responses = Responses(headers, body=body, reset=reset, partition_secret=partition_secret)
+        own = OwnRules(self._rules(rules), identity, exempt, allow, deny)
+        self.configured: Final = None if config is None else FromConfig(config, own, watch=watch, on_sighup=on_sighup)
+        """The part of the limits that is from a file, where there is one."""
+        for_url = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials, "breaker": breaker}
+        options: dict[str, Any] = {option: value for option, value in for_url.items() if value is not None}
+        if self.configured is not None:
+            store, said, name, headers, body = self.configured.options(store, name, headers, body)
+            options = said | options
+        responses = Responses(
+            "draft-11" if headers is False else headers,
+            body=body or "problem",
+            reset=reset,
+            partition_secret=partition_secret,
+        )
         self.headers: Final = responses.styles
         self.on_denied: Final = on_denied
         self.limiter: Final[WebLimiter[L]] = WebLimiter(
             self.kind,
-            found,
-            store=store,
-            name=name,
+            own.rules() if self.configured is None else self.configured.rules,
+            store="memory://" if store is None else store,
+            name="web" if name is None else name,
             responses=responses,
-            timeout=timeout,
-            prefix=prefix,
-            remember_denials=remember_denials,
-            breaker=breaker,
+            **options,
         )
+        if self.configured is not None:
+            self.configured.start(self)
 
     @property
     def rules(self) -> Rules:
@@ -122,9 +144,7 @@ class AppLimits(Generic[L]):
 
         :raises InvalidUse: if it does not fit the framework.
         """
-        rule = _rule(limit, options)
-        if not rule.name and rule.limiter is None:
-            rule = dataclasses.replace(rule, is_per_route=True)
+        rule = rule_of_route(limit, options)
         self.limiter.check(rule)
         return rule
 
@@ -138,6 +158,17 @@ class AppLimits(Generic[L]):
         limiters = [Rule(limiter=one, is_default=True) for one in given if isinstance(one, (Limiter, AsyncLimiter))]
         defaults = [Rule(limits, name="default", is_default=True)] if limits else []
         return [*defaults, *limiters, *rules]
+
+
+def rule_of_route(limit: Any, options: dict[str, Any]) -> Rule:
+    """The rule of a route, of what its decorator or dependency was given, without a look at its framework.
+
+    :raises LimitError, InvalidUse: as `Rule` does.
+    """
+    rule = _rule(limit, options)
+    if not rule.name and rule.limiter is None:
+        rule = dataclasses.replace(rule, is_per_route=True)
+    return rule
 
 
 def _rule(limit: Any, options: dict[str, Any]) -> Rule:

@@ -15,6 +15,7 @@ FILES: Final = {
     "sw": ("sliding_window.lua",),
     "sl": ("sliding_log.lua",),
     "cc": ("concurrency.lua",),
+    "pn": ("penalty.lua",),
 }
 _TEXTS: Final = {
     file.name: file.read_text("utf-8")

@@ -1,0 +1,168 @@
+"""One request of ASGI from its first message to its last: all that was decided about it, and what its client is told.
+
+Whoever meets a request first, of several middlewares, makes its exchange and ends it; all others add what they decide.
+So headers are added once, however many have decided. This module must not know a framework of ASGI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from headgate.web.admission import Admission, Answer
+from headgate.web.core import WebLimiter, run_async
+from headgate.web.messages import WebResponse
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+EXCHANGE: Final = "headgate.exchange"
+"""Where a scope keeps the exchange of its request."""
+DENIAL_EXTENSION: Final = "websocket.http.response"
+"""By this extension a server can answer the opening of a websocket with a response."""
+POLICY_VIOLATION: Final = 1008
+"""The code with which a websocket is closed that its limits do not admit."""
+
+_STATUS_OF: Final = {"http.response.start": None, "websocket.http.response.start": None, "websocket.accept": 101}
+"""The messages that take headers, and their status; None where they say it themselves."""
+_ending: Final[set[asyncio.Task[None]]] = set()
+"""Requests whose tasks were cancelled, and which are brought to their end all the same."""
+
+
+class Exchange:
+    """A request, its decisions and its response. Used by one task at a time."""
+
+    __slots__ = ("_send", "app", "decided", "headers", "is_bare", "limiter", "root_path", "status")
+
+    def __init__(self, limiter: WebLimiter[Any], scope: Scope, send: Send | None) -> None:
+        """:param send: None if there is no middleware."""
+        self.limiter = limiter
+        """Renders the headers."""
+        is_known = send is not None and "app" in scope
+        self.app: Any = scope["app"] if is_known else None
+        """The framework's app that the request met first; None if that is not known."""
+        self.root_path: str | None = scope.get("root_path", "") if is_known else None
+        """Where that app is mounted."""
+        self._send = send
+        self.is_bare = send is None
+        """Does nobody add headers, nor end it: is there no middleware?"""
+        self.decided: list[tuple[WebLimiter[Any], Admission]] = []
+        """The decisions, of each app's limits in the order in which the request met them."""
+        self.status: int | None = None
+        """The status of the response; None until it begins."""
+        self.headers: Iterable[tuple[bytes, bytes]] = ()
+
+    def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
+        """All that some limits have decided; None if they were not asked."""
+        for one, admission in self.decided:
+            if one is limiter:
+                return admission
+        return None
+
+    def fields(self) -> list[tuple[str, str]]:
+        """The header fields of all decisions."""
+        decided = self.decided
+        if not decided:
+            return []
+        if len(decided) == 1:
+            return self.limiter.fields(decided[0][1])
+        together = Admission(decided[0][1].request)
+        denying = [admission for _, admission in decided if not admission.is_admitted]
+        together.refusal = denying[-1].refusal if denying else None
+        told = denying or [admission for _, admission in decided]
+        together.verdicts = [verdict for admission in told for verdict in admission.verdicts]
+        return self.limiter.fields(together)
+
+    async def send(self, message: Message) -> None:
+        """Send a message of the app; the one that begins its response with header fields."""
+        assert self._send is not None
+        if self.status is None:
+            kind = message["type"]
+            if kind in _STATUS_OF:
+                self._begin(message, _STATUS_OF[kind])
+            elif kind == "websocket.close":
+                self.status = 403  # the server's answer to a close before the opening
+        await self._send(message)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Is something to be settled or released?"""
+        for _, admission in self.decided:
+            if admission.slots:
+                return True
+            for part, _ in admission.verdicts:
+                if part.is_settled:
+                    return True
+        return False
+
+    async def end(self, error: BaseException | None) -> None:
+        """Settle and release what the request took. It is done in the end even if this task is cancelled meanwhile."""
+        if self.status is None and isinstance(error, Exception):
+            self.status = 500
+        task = asyncio.create_task(self._finish(), name="headgate-exchange")
+        _ending.add(task)
+        task.add_done_callback(_ending.discard)
+        await asyncio.shield(task)
+
+    async def _finish(self) -> None:
+        for limiter, admission in self.decided:
+            response = None
+            if self.status is not None:
+                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
+                response = WebResponse(self.status, headers, admission.request.native)
+            await run_async(limiter.finish(admission, response))
+
+    def _begin(self, message: Message, status: int | None) -> None:
+        self.status = message["status"] if status is None else status
+        fields = self.fields()
+        own = message.get("headers") or ()
+        if fields:
+            names = [name for name, _ in own]  # those of the app stay as they are
+            added = [field for field in encoded(fields) if field[0] not in names]
+            if self.decided[-1][1].refusal is not None and b"cache-control" not in names:
+                added.append((b"cache-control", b"no-store"))
+            own = message["headers"] = [*own, *added]
+        self.headers = own
+
+
+class Denial:
+    """The answer to a request that is refused: an app of ASGI."""
+
+    def __init__(self, answer: Answer, response: App | None = None) -> None:
+        """:param response: the user's own answer."""
+        self._answer = answer
+        self._response = response
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer; a websocket by closing it, unless the server can answer it with a response."""
+        prefix = ""
+        if scope["type"] == "websocket":
+            if DENIAL_EXTENSION not in (scope.get("extensions") or {}):
+                await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": "Too many requests"})
+                return
+            prefix = "websocket."
+        if self._response is not None:
+            await self._response(scope, receive, send)
+            return
+        status, headers, body = self._answer
+        raw = encoded(headers)
+        if all(name != b"content-length" for name, _ in raw):
+            raw.append((b"content-length", str(len(body)).encode("ascii")))
+        body = b"" if scope.get("method") == "HEAD" else body
+        await send({"type": f"{prefix}http.response.start", "status": status, "headers": raw})
+        await send({"type": f"{prefix}http.response.body", "body": body})
+
+
+def encoded(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI sends them."""
+    return [(_name(name), value.encode("latin-1")) for name, value in headers]
+
+
+@lru_cache
+def _name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
