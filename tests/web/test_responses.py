@@ -61,7 +61,7 @@ async def test_a_refusal_may_be_a_line_of_text(make_app: MakeApp) -> None:
 async def test_a_refusal_of_head_has_no_body(make_app: MakeApp, body: str) -> None:
     answer = await refused(app(make_app, [Rule("1/second", name="api")], body=body), Asked(method="HEAD"))
     assert (answer.status, answer.body) == (429, b"")
-    assert "Content-Length" not in dict(answer.headers)
+    assert int(dict(answer.headers)["Content-Length"]) > 0  # as the response to a GET has it
     assert dict(answer.headers)["Retry-After"] == "1"
 
 
@@ -161,6 +161,27 @@ async def test_no_key_is_in_a_refusal(make_app: MakeApp) -> None:
         for styles in STYLES:
             limits = app(make_app, [Rule("1/minute", key="user")], body=body, styles=styles, partition_secret="x" * 16)
             assert "alice" not in str(await refused(limits, Asked(user="alice")))
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+async def test_who_is_blocked_by_a_penalty_is_told_of_abnormal_usage(kind: Any) -> None:
+    own = kind("1/minute", name="login", penalty="2 denials/minute -> 1h", store=MemoryStore(ManualClock()))
+    limits = App(kind, [Rule(limiter=own)])
+    admitted = dict(limits.limiter.fields(await limits.admit()))
+    ((name, values),) = parsed(admitted["RateLimit"])
+    assert values == {"r": 0, "t": 60}
+    denied = await refused(limits)
+    assert json.loads(denied.body)["type"] == TYPES + "quota-exceeded"
+    assert json.loads(denied.body)["violated-policies"] == [name]
+    blocked = await refused(limits)
+    problem = json.loads(blocked.body)
+    assert (blocked.status, problem["type"]) == (429, TYPES + "abnormal-usage-detected")
+    assert problem["title"] == "Abnormal Usage Detected"
+    assert dict(blocked.headers)["Retry-After"] == "3600"
+    assert problem["detail"].startswith("Refused too often")
+    assert problem["detail"].endswith("try again in 3600 seconds.")
+    (_, quota), (_, penalty) = parsed(dict(blocked.headers)["RateLimit"])
+    assert (quota, penalty) == ({"r": 0, "t": 60}, {"r": 0, "t": 3600})
 
 
 @pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
