@@ -399,6 +399,54 @@ async def test_each_rule_says_it_for_itself(make_app: MakeApp) -> None:
     assert (await app.admit(Asked("/b"))).refusal == "outage"
 
 
+# --- penalties ---
+
+
+async def test_who_is_denied_too_often_is_blocked(make_app: MakeApp, clock: ManualClock, store: MemoryStore) -> None:
+    app = make_app(
+        [Rule("2/minute", name="login", cost=lambda request: len(request.path), penalty="3/minute -> 1h")], store=store
+    )
+    other = Asked(peer="203.0.113.8")
+    assert await app.left() == 2  # and one denial
+    for label in ("login", "login:penalty"):
+        admission = await app.admit()
+        assert admission.binding is not None
+        assert admission.binding.label == label
+    clock.advance(seconds=3599)
+    assert not (await app.admit()).is_admitted
+    assert (await app.admit(other)).is_admitted
+    clock.advance(seconds=2)
+    assert await app.left() == 2
+
+
+async def test_a_penalty_takes_no_tokens_and_is_not_settled(make_app: MakeApp) -> None:
+    rule = Rule(
+        {"tokens": "100/hour"},
+        name="llm",
+        cost=40,
+        actual_cost=lambda response: response.status_code // 20,
+        penalty="3/minute -> 1h",
+    )
+    app = make_app([rule])
+    for _ in range(5):
+        await app.finish(await app.admit())
+    admission = await app.admit()
+    assert admission.decision is not None
+    assert (admission.decision.limit, admission.decision.remaining) == (100, 10)
+
+
+async def test_a_cost_is_computed_once_for_all_limits_of_a_rule(make_app: MakeApp) -> None:
+    asked = []
+
+    def cost(request: Asked) -> int:
+        asked.append(request)
+        return 2
+
+    app = make_app([Rule(["10/second", "10/hour"], name="a", cost=cost, penalty="9/minute -> 1h")])
+    assert (await app.admit()).is_admitted
+    assert len(asked) == 1
+
+
 # --- where one stands ---
 
 
