@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -41,6 +42,25 @@ def store(clock: ManualClock) -> MemoryStore:
 def nobody_listens() -> str:
     """A store that does not answer."""
     return "redis://127.0.0.1:1/0"
+
+
+class Heard(Observer):
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def near_limit(self, limiter: str, decision: Decision) -> None:
+        self.told.append(("near", limiter))
+
+    def shadow_denied(self, limiter: str, decision: Decision) -> None:
+        self.told.append(("shadow", limiter))
+
+
+@pytest.fixture
+def heard() -> Any:
+    observing = Heard()
+    detach = observer.attach(observing)
+    yield observing
+    detach()
 
 
 # --- rules ---
@@ -212,6 +232,29 @@ async def test_a_limiter_of_ones_own_is_asked_for_what_it_limits_elsewhere(make_
     assert await app.left() == 3
 
 
+async def test_a_limiter_of_ones_own_may_be_near_its_limit(make_app: MakeApp, heard: Heard) -> None:
+    limiter = make_app([]).limiter.kind(["5/hour", "9/day"])
+    app = make_app([Rule(limiter=limiter, name="mine", near=0.5)])
+    assert await app.left() == 5
+    assert heard.told == [("near", "mine:5/hour")] * 3
+
+
+async def test_a_denial_that_is_remembered_is_told_of_as_any_other(
+    make_app: MakeApp, valkey_url: str, prefix: str
+) -> None:
+    rules = [Rule("9/hour", name="a"), Rule("2/hour", name="b")]
+    app = make_app(rules, store=valkey_url, prefix=prefix)
+    assert await app.left() == 2
+    denied = await app.admit()
+    assert denied.decision is not None
+    assert denied.decision.source == "memory_of_denial"
+    assert denied.binding is not None
+    assert denied.binding.label == "b"
+    answer = app.limiter.refuse(denied)
+    assert json.loads(answer.body)["violated-policies"] == ["b"]
+    assert dict(answer.headers)["RateLimit"].startswith('"b";r=0;t=')
+
+
 # --- cost, tiers ---
 
 
@@ -330,25 +373,6 @@ async def test_who_asks_for_another_method_meets_its_rules(make_app: MakeApp, na
 
 
 # --- shadows, waiting, outages ---
-
-
-class Heard(Observer):
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
-
-    def near_limit(self, limiter: str, decision: Decision) -> None:
-        self.told.append(("near", limiter))
-
-    def shadow_denied(self, limiter: str, decision: Decision) -> None:
-        self.told.append(("shadow", limiter))
-
-
-@pytest.fixture
-def heard() -> Any:
-    observing = Heard()
-    detach = observer.attach(observing)
-    yield observing
-    detach()
 
 
 async def test_a_shadow_counts_and_never_denies(make_app: MakeApp, heard: Heard) -> None:

@@ -94,9 +94,8 @@ class Responses:
 def _standings(admission: Admission) -> list[Standing]:
     verdicts = admission.verdicts
     if len(verdicts) == 1:
-        part, decision = verdicts[0]
-        return decision.standings(part.labels)
-    return [standing for part, decision in verdicts for standing in decision.standings(part.labels)]
+        return verdicts[0].decision.standings(verdicts[0].labels)
+    return [standing for verdict in verdicts for standing in verdict.decision.standings(verdict.labels)]
 
 
 def _kind(refusal: Refusal, standings: Sequence[Standing]) -> str:
