@@ -236,7 +236,7 @@ async def test_a_limiter_of_ones_own_may_be_near_its_limit(make_app: MakeApp, he
     limiter = make_app([]).limiter.kind(["5/hour", "9/day"])
     app = make_app([Rule(limiter=limiter, name="mine", near=0.5)])
     assert await app.left() == 5
-    assert heard.told == [("near", "mine:5/hour")] * 3
+    assert heard.told == [("near", "web.mine:5/hour")] * 3
 
 
 async def test_a_denial_that_is_remembered_is_told_of_as_any_other(
@@ -378,7 +378,7 @@ async def test_who_asks_for_another_method_meets_its_rules(make_app: MakeApp, na
 async def test_a_shadow_counts_and_never_denies(make_app: MakeApp, heard: Heard) -> None:
     app = make_app([Rule("2/hour", name="new", is_shadow=True), Rule("5/hour", name="old")])
     assert await app.left() == 5
-    assert heard.told == [("shadow", "new")] * 3
+    assert heard.told == [("shadow", "web.new")] * 3
     admission = await app.admit()
     assert admission.binding is not None
     assert admission.binding.label == "old"
@@ -387,7 +387,7 @@ async def test_a_shadow_counts_and_never_denies(make_app: MakeApp, heard: Heard)
 async def test_who_is_near_a_limit_is_told_of(make_app: MakeApp, heard: Heard) -> None:
     app = make_app([Rule("10/hour", name="a", near=0.25), Rule("100/hour", name="b")])
     assert await app.left() == 10
-    assert heard.told == [("near", "a")] * 3  # at 2, 1 and 0
+    assert heard.told == [("near", "web.a")] * 3  # at 2, 1 and 0
 
 
 async def test_a_rule_may_hold_requests_back(make_app: MakeApp) -> None:

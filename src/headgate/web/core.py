@@ -180,15 +180,13 @@ class WebLimiter(Generic[L]):
             for part, (key, cost, limit) in asked:
                 decision, refusal = yield from _decide(part, key, cost, limit)
                 if part.is_shadow:
-                    if not decision.allowed:
-                        _tell_shadow(Verdict(part, decision))
                     continue
                 verdicts.append(Verdict(part, decision))
                 if refusal is not None:
                     admission.refusal = refusal
                     break
                 if part.is_watched:
-                    _tell_near(verdicts[-1])
+                    _tell_near(self.name, verdicts[-1])
         except GeneratorExit:  # nobody is there any more who would give back
             raise
         except BaseException:
@@ -349,15 +347,10 @@ def _actual_costs(part: Part, decision: Decision, response: WebResponse) -> Plan
     return costs if costs != [hit.cost for hit in hits] else None
 
 
-def _tell_shadow(verdict: Verdict) -> None:
-    """Tell observers what a shadow would have denied."""
-    observer.tell(lambda one: one.shadow_denied(verdict.label, verdict.decision))
-
-
-def _tell_near(verdict: Verdict) -> None:
+def _tell_near(name: str, verdict: Verdict) -> None:
     """Tell observers that a key is near its limit, where its rule says so."""
     decision = verdict.decision
     labels = verdict.part.labels
     near = verdict.part.members[labels.index(verdict.label)].rule.near
     if near is not None and decision.remaining < near * decision.limit:
-        observer.tell(lambda one: one.near_limit(verdict.label, decision))
+        observer.tell(lambda one: one.near_limit(f"{name}.{verdict.label}", decision))

@@ -99,6 +99,8 @@ class Maker:
                 if others
                 else self.kind(limit, name=joined(self.name, label), **options)
             )
+        if first.is_shadow and first.limiter is None:
+            limiter = limiter.shadow()
         return Part(
             limiter,
             tuple(limits),
