@@ -37,11 +37,11 @@ class Observer:
 
     def near_limit(self, limiter: str, decision: Decision) -> None:
         """A request was admitted, and less is left of the limit than the share at which its rule wants that to be told.
-        `limiter` is the name of the rule.
+        `limiter` is the app's name and the rule's: `web.login`.
         """
 
     def shadow_denied(self, limiter: str, decision: Decision) -> None:
-        """A rule that only looks would have denied a request. `limiter` is the name of the rule."""
+        """A rule that only looks would have denied a request. It is not told as `decided`."""
 
     def round_trip(self, store: str, groups: int, duration_ns: int, outage: StoreOutage | None) -> None:
         """So many groups were sent to a store (or a node of one) as one batch, and were answered, or not."""

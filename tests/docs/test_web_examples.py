@@ -73,6 +73,16 @@ SERVED: dict[str, Served] = {
             ("GET", "/health", 200),
         ),
     ),
+    "django_app": Served(
+        (*GUNICORN, "django_app:application"),
+        (
+            ("GET", "/", 200),
+            ("GET", "/search", 200),
+            ("GET", "/search", 200),
+            ("GET", "/search", 429),
+            ("GET", "/health", 200),
+        ),
+    ),
     "wsgi_app": Served(
         (*GUNICORN, "wsgi_app:app"),
         (

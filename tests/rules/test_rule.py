@@ -56,7 +56,10 @@ def test_one_text_is_one_path() -> None:
         ({"limits": "5/s", "key": "cookie"}, "'ip', 'user', 'api_key'"),
         ({"limits": "5/s", "exempt_when": True}, "exempt_when is a function"),
         ({"limiter": Limiter({"user": "5/s", "ip": "9/s"})}, "keys of their own"),
-        ({"limiter": Limiter("5/s"), "tiers": {"pro": "9/s"}, "tier": str, "penalty": "x"}, "to the limiter itself"),
+        (
+            {"limiter": Limiter("5/s"), "tiers": {"pro": "9/s"}, "tier": str, "penalty": "9/m -> 1h"},
+            "to the limiter itself",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(options: dict[str, Any], says: str) -> None:
@@ -65,7 +68,12 @@ def test_what_does_not_fit_is_refused(options: dict[str, Any], says: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "options", [{"limits": "5 per fortnight"}, {"limits": "5/s", "tiers": {"pro": "9"}, "tier": str}]
+    "options",
+    [
+        {"limits": "5 per fortnight"},
+        {"limits": "5/s", "tiers": {"pro": "9"}, "tier": str},
+        {"limits": "5/s", "penalty": "9/m"},
+    ],
 )
 def test_a_limit_that_is_not_understood_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(LimitSyntaxError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -41,6 +42,25 @@ def store(clock: ManualClock) -> MemoryStore:
 def nobody_listens() -> str:
     """A store that does not answer."""
     return "redis://127.0.0.1:1/0"
+
+
+class Heard(Observer):
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def near_limit(self, limiter: str, decision: Decision) -> None:
+        self.told.append(("near", limiter))
+
+    def shadow_denied(self, limiter: str, decision: Decision) -> None:
+        self.told.append(("shadow", limiter))
+
+
+@pytest.fixture
+def heard() -> Any:
+    observing = Heard()
+    detach = observer.attach(observing)
+    yield observing
+    detach()
 
 
 # --- rules ---
@@ -212,6 +232,29 @@ async def test_a_limiter_of_ones_own_is_asked_for_what_it_limits_elsewhere(make_
     assert await app.left() == 3
 
 
+async def test_a_limiter_of_ones_own_may_be_near_its_limit(make_app: MakeApp, heard: Heard) -> None:
+    limiter = make_app([]).limiter.kind(["5/hour", "9/day"])
+    app = make_app([Rule(limiter=limiter, name="mine", near=0.5)])
+    assert await app.left() == 5
+    assert heard.told == [("near", "web.mine:5/hour")] * 3
+
+
+async def test_a_denial_that_is_remembered_is_told_of_as_any_other(
+    make_app: MakeApp, valkey_url: str, prefix: str
+) -> None:
+    rules = [Rule("9/hour", name="a"), Rule("2/hour", name="b")]
+    app = make_app(rules, store=valkey_url, prefix=prefix)
+    assert await app.left() == 2
+    denied = await app.admit()
+    assert denied.decision is not None
+    assert denied.decision.source == "memory_of_denial"
+    assert denied.binding is not None
+    assert denied.binding.label == "b"
+    answer = app.limiter.refuse(denied)
+    assert json.loads(answer.body)["violated-policies"] == ["b"]
+    assert dict(answer.headers)["RateLimit"].startswith('"b";r=0;t=')
+
+
 # --- cost, tiers ---
 
 
@@ -332,29 +375,10 @@ async def test_who_asks_for_another_method_meets_its_rules(make_app: MakeApp, na
 # --- shadows, waiting, outages ---
 
 
-class Heard(Observer):
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str]] = []
-
-    def near_limit(self, limiter: str, decision: Decision) -> None:
-        self.told.append(("near", limiter))
-
-    def shadow_denied(self, limiter: str, decision: Decision) -> None:
-        self.told.append(("shadow", limiter))
-
-
-@pytest.fixture
-def heard() -> Any:
-    observing = Heard()
-    detach = observer.attach(observing)
-    yield observing
-    detach()
-
-
 async def test_a_shadow_counts_and_never_denies(make_app: MakeApp, heard: Heard) -> None:
     app = make_app([Rule("2/hour", name="new", is_shadow=True), Rule("5/hour", name="old")])
     assert await app.left() == 5
-    assert heard.told == [("shadow", "new")] * 3
+    assert heard.told == [("shadow", "web.new")] * 3
     admission = await app.admit()
     assert admission.binding is not None
     assert admission.binding.label == "old"
@@ -363,7 +387,7 @@ async def test_a_shadow_counts_and_never_denies(make_app: MakeApp, heard: Heard)
 async def test_who_is_near_a_limit_is_told_of(make_app: MakeApp, heard: Heard) -> None:
     app = make_app([Rule("10/hour", name="a", near=0.25), Rule("100/hour", name="b")])
     assert await app.left() == 10
-    assert heard.told == [("near", "a")] * 3  # at 2, 1 and 0
+    assert heard.told == [("near", "web.a")] * 3  # at 2, 1 and 0
 
 
 async def test_a_rule_may_hold_requests_back(make_app: MakeApp) -> None:
@@ -397,6 +421,54 @@ async def test_each_rule_says_it_for_itself(make_app: MakeApp) -> None:
     app = make_app(rules, store=nobody_listens(), breaker=Breaker(failures=1, open_for=60))
     assert (await app.admit(Asked("/"))).is_admitted
     assert (await app.admit(Asked("/b"))).refusal == "outage"
+
+
+# --- penalties ---
+
+
+async def test_who_is_denied_too_often_is_blocked(make_app: MakeApp, clock: ManualClock, store: MemoryStore) -> None:
+    app = make_app(
+        [Rule("2/minute", name="login", cost=lambda request: len(request.path), penalty="3/minute -> 1h")], store=store
+    )
+    other = Asked(peer="203.0.113.8")
+    assert await app.left() == 2  # and one denial
+    for label in ("login", "login:penalty"):
+        admission = await app.admit()
+        assert admission.binding is not None
+        assert admission.binding.label == label
+    clock.advance(seconds=3599)
+    assert not (await app.admit()).is_admitted
+    assert (await app.admit(other)).is_admitted
+    clock.advance(seconds=2)
+    assert await app.left() == 2
+
+
+async def test_a_penalty_takes_no_tokens_and_is_not_settled(make_app: MakeApp) -> None:
+    rule = Rule(
+        {"tokens": "100/hour"},
+        name="llm",
+        cost=40,
+        actual_cost=lambda response: response.status_code // 20,
+        penalty="3/minute -> 1h",
+    )
+    app = make_app([rule])
+    for _ in range(5):
+        await app.finish(await app.admit())
+    admission = await app.admit()
+    assert admission.decision is not None
+    assert (admission.decision.limit, admission.decision.remaining) == (100, 10)
+
+
+async def test_a_cost_is_computed_once_for_all_limits_of_a_rule(make_app: MakeApp) -> None:
+    asked = []
+
+    def cost(request: Asked) -> int:
+        asked.append(request)
+        return 2
+
+    app = make_app([Rule(["10/second", "10/hour"], name="a", cost=cost, penalty="9/minute -> 1h")])
+    assert (await app.admit()).is_admitted
+    assert len(asked) == 1
 
 
 # --- where one stands ---

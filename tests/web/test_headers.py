@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import http_sf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headgate import InvalidUse, Limiter, ManualClock, MemoryStore, TokenBucket
 from headgate.web.headers import STYLES, Policy, Standing, binding_of, checked_styles, expose_headers, fields
+from tests.web.structured import parsed
 
 NOW_US = 1_700_000_000_000_000
 SECRET = b"0123456789abcdef"
@@ -159,13 +159,13 @@ def test_where_the_store_did_not_answer_nothing_is_made_up() -> None:
 
 def test_keys_are_told_apart_by_hashes_that_only_the_secret_makes() -> None:
     found = render("draft-11", USUAL, DAILY, partition_secret=SECRET)
-    (_, one), (_, other) = http_sf.parse(found["RateLimit"].encode(), tltype="list")
+    (_, one), (_, other) = parsed(found["RateLimit"])
     assert one["pk"] == other["pk"]
     assert "203" not in found["RateLimit"]
-    (_, policy), _ = http_sf.parse(found["RateLimit-Policy"].encode(), tltype="list")
+    (_, policy), _ = parsed(found["RateLimit-Policy"])
     assert policy["pk"] == one["pk"]
     someone = render("draft-11", USUAL._replace(key="ip:198.51.100.1"), partition_secret=SECRET)
-    assert http_sf.parse(someone["RateLimit"].encode(), tltype="list")[0][1]["pk"] != one["pk"]
+    assert parsed(someone["RateLimit"])[0][1]["pk"] != one["pk"]
     assert render("draft-11", USUAL, DAILY, partition_secret=SECRET[::-1]) != found
     assert "pk" not in render("draft-11", USUAL)["RateLimit"]
 
@@ -216,12 +216,12 @@ def test_draft_11_is_structured_fields_that_say_what_was_meant(several: list[Sta
     told = [
         one for one in several if one.policy.is_quota or (one is several[binding_of(several)] and one.retry_after_us)
     ]
-    policies = http_sf.parse(found["RateLimit-Policy"].encode(), tltype="list") if "RateLimit-Policy" in found else []
+    policies = parsed(found["RateLimit-Policy"]) if "RateLimit-Policy" in found else []
     assert [name for name, _ in policies] == [one.policy.name for one in told]
     assert [values["q"] for _, values in policies] == [min(one.policy.quota, 10**15 - 1) for one in told]
     assert all(values.get("w", 1) >= 1 and ("pk" in values) is (secret is not None) for _, values in policies)
     known = [one for one in told if one.remaining is not None]
-    items = http_sf.parse(found["RateLimit"].encode(), tltype="list") if known else []
+    items = parsed(found["RateLimit"]) if known else []
     assert known or "RateLimit" not in found
     assert [(name, values["r"]) for name, values in items] == [
         (one.policy.name, min(one.remaining or 0, 10**15 - 1)) for one in known
@@ -233,14 +233,14 @@ def test_draft_11_is_structured_fields_that_say_what_was_meant(several: list[Sta
 @given(st.lists(STANDINGS, min_size=1, max_size=4))
 def test_the_drafts_before_are_structured_fields(several: list[Standing]) -> None:
     six, seven = render("draft-6", *several), render("draft-7", *several)
-    assert all(http_sf.parse(six[name].encode(), tltype="item") for name in six if name != "RateLimit-Policy")
+    assert all(parsed(six[name], "item") for name in six if name != "RateLimit-Policy")
     for found in (six, seven):
         if "RateLimit-Policy" in found:
-            for quota, values in http_sf.parse(found["RateLimit-Policy"].encode(), tltype="list"):
+            for quota, values in parsed(found["RateLimit-Policy"]):
                 assert isinstance(quota, int)
                 assert values["w"] >= 1
     if "RateLimit" in seven:
-        assert list(http_sf.parse(seven["RateLimit"].encode(), tltype="dictionary")) == ["limit", "remaining", "reset"]
+        assert list(parsed(seven["RateLimit"], "dictionary")) == ["limit", "remaining", "reset"]
 
 
 @pytest.mark.parametrize(
@@ -319,7 +319,7 @@ def test_headers_say_what_the_decision_says(limit: str) -> None:
     for _ in range(4):
         decision = limiter.try_acquire("a")
         headers = decision.headers("draft-11")
-        ((name, values),) = http_sf.parse(headers["RateLimit"].encode(), tltype="list")
+        ((name, values),) = parsed(headers["RateLimit"])
         assert (name, values["r"]) == ("api", decision.remaining)
         until = decision.reset_after if decision.allowed else decision.retry_after
         assert values["t"] - 1 < until <= values["t"]

@@ -6,7 +6,6 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-import http_sf
 import pytest
 
 from headgate import AsyncLimiter, InvalidUse, Limiter, ManualClock, MemoryStore
@@ -15,6 +14,7 @@ from headgate.web.admission import Answer
 from headgate.web.headers import STYLES
 from headgate.web.responses import Responses
 from tests.web.asking import App, Asked, MakeApp
+from tests.web.structured import parsed
 
 DEAD = "redis://127.0.0.1:1"
 TYPES = "https://iana.org/assignments/http-problem-types#"
@@ -61,7 +61,7 @@ async def test_a_refusal_may_be_a_line_of_text(make_app: MakeApp) -> None:
 async def test_a_refusal_of_head_has_no_body(make_app: MakeApp, body: str) -> None:
     answer = await refused(app(make_app, [Rule("1/second", name="api")], body=body), Asked(method="HEAD"))
     assert (answer.status, answer.body) == (429, b"")
-    assert "Content-Length" not in dict(answer.headers)
+    assert int(dict(answer.headers)["Content-Length"]) > 0  # as the response to a GET has it
     assert dict(answer.headers)["Retry-After"] == "1"
 
 
@@ -111,7 +111,7 @@ async def test_a_network_that_is_refused_gets_a_403(make_app: MakeApp, body: str
 
 
 async def test_a_request_that_costs_too_much_is_told_that_it_never_fits(make_app: MakeApp) -> None:
-    answer = await refused(app(make_app, [Rule("5/minute", name="api", cost=lambda request: 6)]))
+    answer = await refused(app(make_app, [Rule("5/minute", name="api", cost=lambda _: 6)]))
     assert answer.status == 413
     headers = dict(answer.headers)
     assert "Retry-After" not in headers
@@ -151,7 +151,7 @@ async def test_limits_that_are_asked_apart_are_told_of_together(make_app: MakeAp
 async def test_names_are_those_of_the_rules_in_headers_and_bodies(make_app: MakeApp) -> None:
     rule = Rule({"requests": "10/minute", "tokens": "1/minute"}, name="llm")
     answer = await refused(app(make_app, [rule]))
-    names = [name for name, _ in http_sf.parse(dict(answer.headers)["RateLimit"].encode(), tltype="list")]
+    names = [name for name, _ in parsed(dict(answer.headers)["RateLimit"])]
     assert names == ["llm:requests", "llm:tokens"]
     assert json.loads(answer.body)["violated-policies"] == ["llm:tokens"]
 
@@ -164,11 +164,32 @@ async def test_no_key_is_in_a_refusal(make_app: MakeApp) -> None:
 
 
 @pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+async def test_who_is_blocked_by_a_penalty_is_told_of_abnormal_usage(kind: Any) -> None:
+    own = kind("1/minute", name="login", penalty="2 denials/minute -> 1h", store=MemoryStore(ManualClock()))
+    limits = App(kind, [Rule(limiter=own)])
+    admitted = dict(limits.limiter.fields(await limits.admit()))
+    ((name, values),) = parsed(admitted["RateLimit"])
+    assert values == {"r": 0, "t": 60}
+    denied = await refused(limits)
+    assert json.loads(denied.body)["type"] == TYPES + "quota-exceeded"
+    assert json.loads(denied.body)["violated-policies"] == [name]
+    blocked = await refused(limits)
+    problem = json.loads(blocked.body)
+    assert (blocked.status, problem["type"]) == (429, TYPES + "abnormal-usage-detected")
+    assert problem["title"] == "Abnormal Usage Detected"
+    assert dict(blocked.headers)["Retry-After"] == "3600"
+    assert problem["detail"].startswith("Refused too often")
+    assert problem["detail"].endswith("try again in 3600 seconds.")
+    (_, quota), (_, penalty) = parsed(dict(blocked.headers)["RateLimit"])
+    assert (quota, penalty) == ({"r": 0, "t": 60}, {"r": 0, "t": 3600})
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
 async def test_a_limiter_of_ones_own_with_several_limits_has_its_names(kind: Any) -> None:
     own = kind(["5/s", "100/day"], store=MemoryStore(ManualClock()))
     limits = App(kind, [Rule(limiter=own)])
     headers = dict(limits.limiter.fields(await limits.admit()))
-    assert len(http_sf.parse(headers["RateLimit"].encode(), tltype="list")) == 2
+    assert len(parsed(headers["RateLimit"])) == 2
 
 
 def test_what_does_not_fit_is_refused() -> None:

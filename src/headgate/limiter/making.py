@@ -234,6 +234,11 @@ class AnyLimiter:
         """The limits by their names."""
         return self._policy.limits
 
+    def shadow(self) -> Self:
+        """The same limiter, for a rule that only looks: observers hear its denials as `shadow_denied`."""
+        self._parts.reporter.is_shadow = True
+        return self
+
     @property
     def is_tiered(self) -> bool:
         """Has each of the limits a key of its own?"""

@@ -28,6 +28,8 @@ class Reporter:
         self._limiter = limiter
         self._outage_rule = outage_rule
         self.on_decision = on_decision
+        self.is_shadow = False
+        """Are its denials told as those of a rule that only looks?"""
 
     @property
     def is_needed(self) -> bool:
@@ -46,7 +48,11 @@ class Reporter:
                 self.on_decision(decision)
             except Exception:  # a callback of the user's
                 logger.exception("headgate: on_decision of limiter %r failed; the decision stands", self._limiter)
-        if observer.attached:
+        if not observer.attached:
+            return
+        if self.is_shadow and not decision.allowed:
+            observer.tell(lambda one: one.shadow_denied(self._limiter, decision))
+        else:
             observer.tell(lambda one: one.decided(self._limiter, decision, duration_ns))
 
     def reporting(self, single: Single, group: Callable[[Any, Any], Group]) -> Single:

@@ -16,7 +16,7 @@ from headgate.hits import check_cost
 from headgate.identity import ApiKey, ClientIP, Identity, KeyFunction
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
-from headgate.limits.grammar import parse_limit
+from headgate.limits.grammar import parse_limit, parse_penalty
 from headgate.rules.durations import seconds_of
 from headgate.rules.matching import compiled
 from headgate.web.messages import WebResponse
@@ -164,6 +164,8 @@ class Rule:
             raise InvalidUse(f"on_outage of rule {self.title!r} is 'open' or 'closed', not {self.on_outage!r}")
         if self.near is not None and not 0 < self.near <= 1:
             raise InvalidUse(f"near of rule {self.title!r} is a share between 0 and 1, such as 0.1, not {self.near!r}")
+        if self.penalty is not None:
+            parse_penalty(self.penalty)
         if self.limiter is not None:
             if self.penalty is not None:
                 raise InvalidUse("a penalty beside a limiter of your own: give it to the limiter itself")

@@ -25,10 +25,21 @@ class Verdict(NamedTuple):
     decision: Decision
 
     @property
+    def labels(self) -> Sequence[str]:
+        """The names of the limits that the decision is about, for clients and logs: a denial that is remembered is
+        about the one that denied.
+        """
+        labels, hits = self.part.labels, self.decision.group.hits
+        return labels if len(labels) == len(hits) else [hit.tier or hit.name for hit in hits]
+
+    @property
     def label(self) -> str:
-        """The name of the limit that binds, for clients and logs."""
-        labels = self.part.labels
-        return labels[0] if len(labels) == 1 else self.decision.binding
+        """The name of the limit that binds, likewise."""
+        labels = self.labels
+        if len(labels) == 1:
+            return labels[0]
+        binding = self.decision.binding
+        return labels[[hit.tier or hit.name for hit in self.decision.group.hits].index(binding)]
 
 
 class Admission:

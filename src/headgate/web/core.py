@@ -27,6 +27,7 @@ from headgate.stores.registry import share_store
 from headgate.web.admission import Admission, Answer, Refusal, Verdict
 from headgate.web.messages import WebRequest, WebResponse
 from headgate.web.parts import Maker, Part
+from headgate.web.questions import question_of
 from headgate.web.responses import Responses
 
 L = TypeVar("L", bound=AnyLimiter)
@@ -172,22 +173,20 @@ class WebLimiter(Generic[L]):
         asked = []  # everything is found out before anything is taken: a function of the user's may fail
         caller: list[str] = []
         for part in self._parts_of(tuple(met), request.route):
-            question = yield from _question(part, request, rules.identity, caller)
+            question = yield from question_of(part, request, rules.identity, caller)
             asked.append((part, question))
         earlier, verdicts = admission.verdicts, []
         try:
             for part, (key, cost, limit) in asked:
                 decision, refusal = yield from _decide(part, key, cost, limit)
                 if part.is_shadow:
-                    if not decision.allowed:
-                        _tell_shadow(Verdict(part, decision))
                     continue
                 verdicts.append(Verdict(part, decision))
                 if refusal is not None:
                     admission.refusal = refusal
                     break
                 if part.is_watched:
-                    _tell_near(verdicts[-1])
+                    _tell_near(self.name, verdicts[-1])
         except GeneratorExit:  # nobody is there any more who would give back
             raise
         except BaseException:
@@ -220,7 +219,7 @@ class WebLimiter(Generic[L]):
         caller: list[str] = []
         verdicts = []
         for part in self._parts_of(tuple([known[name] for name in names or known]), request.route):
-            key, cost, limit = yield from _question(part, request, rules.identity, caller)
+            key, cost, limit = yield from question_of(part, request, rules.identity, caller)
             nothing = 0 if part.has_one_key else dict.fromkeys(cost, 0)
             decision = yield Call(partial(part.limiter.peek, key, nothing, limit=limit))
             verdicts.append(Verdict(part, decision))
@@ -304,54 +303,6 @@ def _is_preflight(request: WebRequest) -> bool:
     return bool(request.values("origin") and request.values("access-control-request-method"))
 
 
-def _question(
-    part: Part, request: WebRequest, identity: Identity, caller: list[str]
-) -> Plan[Call, tuple[Any, Any, Any]]:
-    """The key, the cost and the limits of a request for one part. `caller` keeps who it is, once that is known."""
-    if part.plain_cost is not None:
-        if not caller:
-            caller.append((yield from identity.of(request)))
-        return caller[0], part.plain_cost, None
-    keys: list[str] = []
-    costs: list[int] = []
-    limits: dict[str, Any] = {}
-    of_rule: dict[Rule, tuple[str, str | None]] = {}
-    for (rule, name, tiers), label in zip(part.members, part.labels, strict=True):
-        known = of_rule.get(rule)
-        if known is None:
-            key = yield from _key(rule, request, identity, caller)
-            tier: str | None = None
-            if isinstance(rule.tier, Mapping):
-                tier = rule.tier.get(key)
-            elif rule.tier is not None:
-                tier = yield Call(rule.tier, (request.native,))
-            known = of_rule[rule] = key, tier
-        keys.append(known[0])
-        given = rule.cost
-        cost = given.get(name, 1) if isinstance(given, Mapping) else given
-        if callable(cost):
-            cost = yield Call(cost, (request if getattr(cost, "of_web_request", False) else request.native,))
-        costs.append(cost)
-        if known[1] is not None and known[1] in tiers:
-            limits[label] = tiers[known[1]]
-    if part.has_one_key:
-        return keys[0], costs[0], limits.get(part.labels[0])
-    labels = part.labels
-    return dict(zip(labels, keys, strict=True)), dict(zip(labels, costs, strict=True)), limits or None
-
-
-def _key(rule: Rule, request: WebRequest, identity: Identity, caller: list[str]) -> Plan[Call, str]:
-    key = rule.key
-    if key == "*":
-        return "*"
-    if key is not None:
-        own = key if isinstance(key, Identity) else identity.by(key)
-        return (yield from own.of(request))
-    if not caller:
-        caller.append((yield from identity.of(request)))
-    return caller[0]
-
-
 def _decide(part: Part, key: Any, cost: Any, limit: Any) -> Plan[Call, tuple[Decision, Refusal | None]]:
     decision: Decision
     try:
@@ -381,8 +332,11 @@ def _actual_costs(part: Part, decision: Decision, response: WebResponse) -> Plan
     """The cost of each hit now that its response is known; None if nothing changes."""
     hits = decision.group.hits
     costs = []
-    for (rule, name, _), hit in zip(part.members, hits, strict=True):
+    for (rule, name, _, is_penalty), hit in zip(part.members, hits, strict=True):
         cost = hit.cost
+        if is_penalty:
+            costs.append(cost)
+            continue
         actual = rule.actual_cost.get(name) if isinstance(rule.actual_cost, Mapping) else rule.actual_cost
         if rule.charge_when is not None and not (yield Call(rule.charge_when, (response,))):
             cost = 0
@@ -393,15 +347,10 @@ def _actual_costs(part: Part, decision: Decision, response: WebResponse) -> Plan
     return costs if costs != [hit.cost for hit in hits] else None
 
 
-def _tell_shadow(verdict: Verdict) -> None:
-    """Tell observers what a shadow would have denied."""
-    observer.tell(lambda one: one.shadow_denied(verdict.label, verdict.decision))
-
-
-def _tell_near(verdict: Verdict) -> None:
+def _tell_near(name: str, verdict: Verdict) -> None:
     """Tell observers that a key is near its limit, where its rule says so."""
     decision = verdict.decision
     labels = verdict.part.labels
     near = verdict.part.members[labels.index(verdict.label)].rule.near
     if near is not None and decision.remaining < near * decision.limit:
-        observer.tell(lambda one: one.near_limit(verdict.label, decision))
+        observer.tell(lambda one: one.near_limit(f"{name}.{verdict.label}", decision))

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 from collections.abc import Collection, Sequence
 from typing import Final, Literal, NamedTuple, get_args
 
@@ -209,14 +210,14 @@ def _draft_11(
 def _item(standing: Standing, retry_after: int | None) -> str:
     """A limit of `RateLimit`. Its `t` is no later than `Retry-After`: who reads both is to find no contradiction."""
     policy, _, remaining, reset_after_us, retry_after_us, _ = standing
+    if remaining is not None and remaining > _MAX_INTEGER:
+        remaining = _MAX_INTEGER
     if retry_after_us:
         until = max(1, -(-retry_after_us // _SECOND_US))
     else:
         until = -(-reset_after_us // _SECOND_US)
         if not policy.has_window:
             return f"{policy.item};r={remaining}"
-    if remaining is not None and remaining > _MAX_INTEGER:
-        remaining = _MAX_INTEGER
     if retry_after is not None and until > retry_after:
         return f"{policy.item};r={remaining}"
     return f"{policy.item};r={remaining};t={until}"
@@ -227,8 +228,10 @@ def _listed(standings: Sequence[Standing], bound: Standing) -> list[Standing]:
 
 
 def _share(standing: Standing) -> float:
-    """The share that is left; more than all of it where that is not known, or is none of a quota."""
-    if standing.remaining is None or not standing.policy.is_quota:
+    """The share that is left; more than all of it where that is not known, and most where there is no quota."""
+    if not standing.policy.is_quota:
+        return math.inf
+    if standing.remaining is None:
         return 2.0
     return standing.remaining / standing.policy.quota
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from headgate.limiter.policy import joined
-from headgate.limits import Concurrency, Limit
+from headgate.limits import Concurrency, Limit, Penalty
+from headgate.limits.grammar import parse_penalty
 from headgate.rules import Rule
 from headgate.rules.durations import seconds_of
 from headgate.stores.contract import Store
@@ -25,6 +26,8 @@ class Member(NamedTuple):
     """Its name within the rule; empty where the rule has one limit."""
     tiers: Mapping[str, Limit]
     """Its numbers for callers of some tiers."""
+    is_penalty: bool
+    """Does it take no tokens, and watch the others of its rule?"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,12 +80,15 @@ class Maker:
         limits: dict[str, Limit] = {}
         members = []
         for rule in rules:
-            for part, limit in rule.named_limits().items():
+            named = [(part, limit, rule.limits_of_tiers(part)) for part, limit in rule.named_limits().items()]
+            if rule.penalty is not None:  # it watches those before it
+                named.append(("penalty", parse_penalty(rule.penalty), {}))
+            for part, limit, tiers in named:
                 label = _label(rule, part, limit, route)
                 while label in limits:  # two rules of one name, in one place
                     label += "+"
                 limits[label] = limit
-                members.append(Member(rule, part, rule.limits_of_tiers(part)))
+                members.append(Member(rule, part, tiers, isinstance(limit, Penalty)))
         first = rules[0]
         (label, limit), *others = limits.items()
         limiter: Any = first.limiter
@@ -93,6 +99,8 @@ class Maker:
                 if others
                 else self.kind(limit, name=joined(self.name, label), **options)
             )
+        if first.is_shadow and first.limiter is None:
+            limiter = limiter.shadow()
         return Part(
             limiter,
             tuple(limits),

@@ -1,4 +1,4 @@
-"""What clients are told: header fields for each response, and the response to a request that was refused.
+"""The words for clients: header fields for each response, and the response to a request that was refused.
 
 This module must not know a framework, nor how decisions come about.
 """
@@ -70,7 +70,7 @@ class Responses:
         return fields(self.styles, standings, binding_of(standings), reset=self.reset, partition_secret=secret)
 
     def refuse(self, admission: Admission) -> Answer:
-        """The response to a request that was not admitted. One to HEAD has no body."""
+        """The response to a request that was not admitted. One to HEAD has no body, and the same headers."""
         refusal = admission.refusal or "limit"
         standings = _standings(admission)
         told = self.fields(admission)
@@ -86,19 +86,16 @@ class Responses:
             if refusal == "limit":
                 problem["violated-policies"] = [one.policy.name for one in standings if one.retry_after_us]
             text = json.dumps(problem)
-        headers = [*told, ("Cache-Control", "no-store"), ("Content-Type", media)]
-        if admission.request.method == "HEAD":
-            return Answer(status, headers, b"")
         data = text.encode()
-        return Answer(status, [*headers, ("Content-Length", str(len(data)))], data)
+        headers = [*told, ("Cache-Control", "no-store"), ("Content-Type", media), ("Content-Length", str(len(data)))]
+        return Answer(status, headers, b"" if admission.request.method == "HEAD" else data)
 
 
 def _standings(admission: Admission) -> list[Standing]:
     verdicts = admission.verdicts
     if len(verdicts) == 1:
-        part, decision = verdicts[0]
-        return decision.standings(part.labels)
-    return [standing for part, decision in verdicts for standing in decision.standings(part.labels)]
+        return verdicts[0].decision.standings(verdicts[0].labels)
+    return [standing for verdict in verdicts for standing in verdict.decision.standings(verdict.labels)]
 
 
 def _kind(refusal: Refusal, standings: Sequence[Standing]) -> str:

@@ -1,0 +1,79 @@
+"""The question that a request puts to a part: by whose key, at what cost, and by which numbers.
+
+This module must not know how it is asked, nor what comes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from headgate.drive import Plan
+from headgate.identity import Identity
+from headgate.plans.commands import Call
+from headgate.rules import Rule
+from headgate.rules.rule import CostLike
+from headgate.web.messages import WebRequest
+from headgate.web.parts import Part
+
+
+def question_of(
+    part: Part, request: WebRequest, identity: Identity, caller: list[str]
+) -> Plan[Call, tuple[Any, Any, Any]]:
+    """The key, the cost and the limits of a request for one part. `caller` keeps who it is, once that is known."""
+    if part.plain_cost is not None:
+        if not caller:
+            caller.append((yield from identity.of(request)))
+        return caller[0], part.plain_cost, None
+    keys: list[str] = []
+    costs: list[int] = []
+    limits: dict[str, Any] = {}
+    of_rule: dict[Rule, tuple[str, str | None, int]] = {}
+    for (rule, name, tiers, is_penalty), label in zip(part.members, part.labels, strict=True):
+        known = of_rule.get(rule)
+        if known is None:
+            key = yield from _key(rule, request, identity, caller)
+            tier = yield from _tier(rule, request, key)
+            cost = 1 if isinstance(rule.cost, Mapping) else (yield from _cost(rule.cost, request))
+            known = of_rule[rule] = key, tier, cost
+        key, tier, cost = known
+        if is_penalty:
+            cost = 1
+        elif isinstance(rule.cost, Mapping):
+            cost = yield from _cost(rule.cost.get(name, 1), request)
+        keys.append(key)
+        costs.append(cost)
+        if tier is not None and tier in tiers:
+            limits[label] = tiers[tier]
+    if part.has_one_key:
+        return keys[0], costs[0], limits.get(part.labels[0])
+    labels = part.labels
+    return dict(zip(labels, keys, strict=True)), dict(zip(labels, costs, strict=True)), limits or None
+
+
+def _tier(rule: Rule, request: WebRequest, key: str) -> Plan[Call, str | None]:
+    if rule.tier is None:
+        return None
+    if isinstance(rule.tier, Mapping):
+        return rule.tier.get(key)
+    tier: str | None = yield Call(rule.tier, (request.native,))
+    return tier
+
+
+def _cost(cost: CostLike, request: WebRequest) -> Plan[Call, int]:
+    if not callable(cost):
+        return cost
+    found: int = yield Call(cost, (request if getattr(cost, "of_web_request", False) else request.native,))
+    return found
+
+
+def _key(rule: Rule, request: WebRequest, identity: Identity, caller: list[str]) -> Plan[Call, str]:
+    key = rule.key
+    if key == "*":
+        return "*"
+    if key is not None:
+        own = key if isinstance(key, Identity) else identity.by(key)
+        return (yield from own.of(request))
+    if not caller:
+        caller.append((yield from identity.of(request)))
+    return caller[0]
