@@ -173,8 +173,7 @@ class FlaskLimits(wsgi.RateLimits):
             if own is not None:
                 return app.make_response(own)
         status, headers, body = self.limiter.refuse(admission)
-        response = app.response_class(body or None, status, list(headers))
-        response.automatically_set_content_length = bool(body)  # to HEAD, it would not be that of the response to GET
+        response = app.response_class(body or None, status, list(headers))  # empty bytes would say 0
         refused = _ERRORS.get(status, RateLimitExceeded)(response=response)
         if isinstance(refused, RateLimitExceeded):
             refused.decision = decision
