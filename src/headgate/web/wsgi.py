@@ -145,26 +145,25 @@ class RateLimitMiddleware:
 class Exchange:
     """A request, its decisions and its response. Used by one thread at a time."""
 
-    __slots__ = ("asked", "decided", "has_sent", "headers", "is_bare", "is_ended", "is_whole", "limiter", "status")
+    asked: Sequence[Rule] = ()
+    """The rules of routes that were asked, as the routes were given them."""
+    status: int | None = None
+    """The status of the response; None until it begins."""
+    headers: Sequence[tuple[str, str]] = ()
+    """The headers of the response."""
+    has_sent = False
+    """Has a part of the body been handed on, and with it the status?"""
+    is_whole = False
+    """Is the body known to be there as a whole?"""
+    is_bare = False
+    """Does nobody see the response?"""
+    is_ended = False
 
-    def __init__(self, limiter: WebLimiter[Any], *, is_bare: bool = False) -> None:
+    def __init__(self, limiter: WebLimiter[Any]) -> None:
         self.limiter = limiter
         """Renders the headers."""
-        self.is_bare = is_bare
-        """Does nobody see the response?"""
-        self.asked: Sequence[Rule] = ()
-        """The rules of routes that were asked, as the routes were given them."""
         self.decided: list[tuple[WebLimiter[Any], Admission]] = []
         """The decisions, of each app's limits in the order in which the request met them."""
-        self.status: int | None = None
-        """The status of the response; None until it begins."""
-        self.headers: Sequence[tuple[str, str]] = ()
-        """The headers of the response."""
-        self.has_sent = False
-        """Has a part of the body been handed on, and with it the status?"""
-        self.is_whole = False
-        """Is the body known to be there as a whole?"""
-        self.is_ended = False
 
     def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
         """All that some limits have decided; None if they were not asked."""
