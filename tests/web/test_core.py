@@ -217,9 +217,9 @@ def test_a_framework_that_blocks_takes_no_async_function(what: str) -> None:
 
 
 def test_a_limiter_is_of_the_framework_s_kind() -> None:
-    with pytest.raises(InvalidUse, match="takes an AsyncLimiter; a Limiter would block its event loop"):
+    with pytest.raises(InvalidUse, match="takes AsyncLimiter, and Limiter would block its event loop"):
         App(AsyncLimiter, [Rule(limiter=Limiter("5/s"))])
-    with pytest.raises(InvalidUse, match="takes an Limiter; a AsyncLimiter would have to be awaited"):
+    with pytest.raises(InvalidUse, match="takes Limiter, and AsyncLimiter would have to be awaited"):
         App(Limiter, [Rule(limiter=AsyncLimiter("5/s"))])
 
 

@@ -121,7 +121,7 @@ class WebLimiter(Generic[L]):
         if rule.limiter is not None and not isinstance(rule.limiter, self.kind):
             given, wanted = type(rule.limiter).__name__, self.kind.__name__
             why = "block its event loop" if self.kind is AsyncLimiter else "have to be awaited"
-            raise InvalidUse(f"rule {rule.title!r}: this framework takes an {wanted}; a {given} would {why}")
+            raise InvalidUse(f"rule {rule.title!r}: this framework takes {wanted}, and {given} would {why}")
         if isinstance(rule.key, (ApiKey, Identity)):
             self._check_identity(rule.key if isinstance(rule.key, Identity) else Identity(rule.key))
         if self.kind is AsyncLimiter:
