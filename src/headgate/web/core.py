@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from headgate import observer
 from headgate.decision import Decision
-from headgate.drive import Plan, drive, drive_async
+from headgate.drive import Plan, drive
 from headgate.errors import AcquireTimeout, CostExceedsCapacity, InvalidUse
 from headgate.identity import ApiKey, Identity
 from headgate.limiter.decorator import is_async
@@ -47,17 +47,28 @@ def run(plan: Plan[Call, R]) -> R:
 
 
 async def run_async(plan: Plan[Call, R]) -> R:
-    """Run a plan, and await what is to be awaited."""
-    return await drive_async(plan, _make_async)
+    """Run a plan, and await what is to be awaited.
+
+    As `drive_async` does, but for a coroutine for each call, which would take as long as the call.
+    """
+    try:
+        call = next(plan)
+        while True:
+            try:
+                reply = call.function(*call.arguments)
+                if isinstance(reply, Awaitable):
+                    reply = await reply
+            except BaseException as error:
+                call = plan.throw(error)
+            else:
+                call = plan.send(reply)
+    except StopIteration as done:
+        result: R = done.value
+        return result
 
 
 def _make(call: Call) -> Any:
     return call.function(*call.arguments)
-
-
-async def _make_async(call: Call) -> Any:
-    reply = call.function(*call.arguments)
-    return await reply if isinstance(reply, Awaitable) else reply
 
 
 class WebLimiter(Generic[L]):
@@ -158,7 +169,11 @@ class WebLimiter(Generic[L]):
         rules = self._rules
         met: Sequence[Rule] = own
         if known is None:
-            admission.is_exempt = is_exempt or _is_preflight(request) or rules.is_exempt(request.path)
+            admission.is_exempt = (
+                is_exempt
+                or (request.method == "OPTIONS" and _is_preflight(request))
+                or (bool(rules.exempt) and rules.is_exempt(request.path))
+            )
             if rules.allow or rules.deny:
                 self._look_at_network(admission, rules)
             if not admission.is_exempt and admission.refusal is None:
@@ -170,20 +185,31 @@ class WebLimiter(Generic[L]):
         for rule in met:
             if rule.exempt_when is not None and (yield Call(rule.exempt_when, (request.native,))):
                 met = tuple([one for one in met if one is not rule])
+        parts = self._parts_of(tuple(met), request.route)
+        if len(parts) == 1 and parts[0].is_plain:  # nearly always, of one rule: no more than this is to be done
+            part, earlier = parts[0], admission.verdicts
+            key = rules.identity.at_once(request) or (yield from rules.identity.of(request))
+            decision = yield Call(part.limiter.try_acquire, (key, part.plain_cost))
+            if decision.allowed:
+                admission.verdicts = (*earlier, Verdict(part, decision))
+            else:
+                yield from self._refused(admission, _why(decision), [*earlier, Verdict(part, decision)])
+            return admission
         asked = []  # everything is found out before anything is taken: a function of the user's may fail
         caller: list[str] = []
-        for part in self._parts_of(tuple(met), request.route):
+        for part in parts:
             question = yield from question_of(part, request, rules.identity, caller)
             asked.append((part, question))
         earlier, verdicts = admission.verdicts, []
+        refusal: Refusal | None = None
         try:
             for part, (key, cost, limit) in asked:
-                decision, refusal = yield from _decide(part, key, cost, limit)
+                decision, why = yield from _decide(part, key, cost, limit)
                 if part.is_shadow:
                     continue
+                refusal = why
                 verdicts.append(Verdict(part, decision))
                 if refusal is not None:
-                    admission.refusal = refusal
                     break
                 if part.is_watched:
                     _tell_near(self.name, verdicts[-1])
@@ -192,10 +218,8 @@ class WebLimiter(Generic[L]):
         except BaseException:
             yield from _give_back(verdicts)
             raise
-        if admission.refusal is not None:
-            yield from _give_back([*earlier, *verdicts[:-1]])
-            yield from self._release(admission)
-            admission.verdicts = verdicts[-1:]
+        if refusal is not None:
+            yield from self._refused(admission, refusal, [*earlier, *verdicts])
             return admission
         admission.verdicts = (*earlier, *verdicts)
         for verdict in verdicts:
@@ -204,6 +228,13 @@ class WebLimiter(Generic[L]):
                 yield Call(block.__aenter__ if self.kind is AsyncLimiter else block.__enter__)
                 admission.slots.append(block)
         return admission
+
+    def _refused(self, admission: Admission, refusal: Refusal, verdicts: Sequence[Verdict]) -> Plan[Call, None]:
+        """Refuse a request by the last of these verdicts, and give back what the others took."""
+        admission.refusal = refusal
+        yield from _give_back(verdicts[:-1])
+        yield from self._release(admission)
+        admission.verdicts = verdicts[-1:]
 
     def peek(self, request: WebRequest, *names: str) -> Plan[Call, Admission]:
         """Tell a caller where they stand with the rules of the app of these names, or with all: nothing is taken.
@@ -263,13 +294,15 @@ class WebLimiter(Generic[L]):
             await self._share.aclose()
 
     def _parts_of(self, rules: tuple[Rule, ...], route: str | None) -> tuple[Part, ...]:
-        key = (rules, route if any(rule.is_per_route for rule in rules) else None)
         known = self._parts
-        parts = known.get(key)
+        parts = known.get((rules, None))
         if parts is None:
-            if len(known) >= _MAX_KNOWN:
-                known.clear()
-            parts = known[key] = self._maker.parts(rules, route)
+            key = rules, (route or "") if any(rule.is_per_route for rule in rules) else None
+            parts = known.get(key)
+            if parts is None:
+                if len(known) >= _MAX_KNOWN:
+                    known.clear()
+                parts = known[key] = self._maker.parts(rules, route)
         return parts
 
     def _look_at_network(self, admission: Admission, rules: Rules) -> None:
@@ -298,8 +331,6 @@ def _methods(request: WebRequest) -> list[str]:
 
 
 def _is_preflight(request: WebRequest) -> bool:
-    if request.method != "OPTIONS":
-        return False
     return bool(request.values("origin") and request.values("access-control-request-method"))
 
 
@@ -318,9 +349,11 @@ def _decide(part: Part, key: Any, cost: Any, limit: Any) -> Plan[Call, tuple[Dec
         # Never, and not "not now": the client is told so. How things stand with the limit goes with it.
         decision = yield Call(part.limiter.peek, (key, 0 if part.has_one_key else dict.fromkeys(cost, 0)))
         return decision, "cost"
-    if decision.allowed:
-        return decision, None
-    return decision, "outage" if decision.source == "fail_closed" else "limit"
+    return decision, None if decision.allowed else _why(decision)
+
+
+def _why(denial: Decision) -> Refusal:
+    return "outage" if denial.source == "fail_closed" else "limit"
 
 
 def _give_back(verdicts: Sequence[Verdict]) -> Plan[Call, None]:
