@@ -471,6 +471,16 @@ async def test_a_cost_is_computed_once_for_all_limits_of_a_rule(make_app: MakeAp
     assert len(asked) == 1
 
 
+async def test_a_reset_lets_a_key_start_afresh_and_lifts_its_penalty(make_app: MakeApp) -> None:
+    app = make_app([Rule("2/hour", name="login", penalty="1/minute -> 1h"), Rule("9/hour", name="all")])
+    assert await app.left() == 2
+    assert await app.left() == 0
+    await app.run(app.limiter.reset("ip:203.0.113.7", "login"))
+    assert await app.left() == 2
+    with pytest.raises(InvalidUse, match="there is no rule 'c'; there are login, all"):
+        await app.run(app.limiter.reset("ip:203.0.113.7", "c"))
+
+
 # --- where one stands ---
 
 

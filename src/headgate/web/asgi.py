@@ -148,6 +148,15 @@ class RateLimits(AppLimits[AsyncLimiter]):
         """
         return await run_async(self.limiter.peek(AsgiRequest(scope, self.native_of), *names))
 
+    async def reset(self, key: str, *names: str) -> None:
+        """Let a key, such as `ip:203.0.113.7`, start afresh with the rules of these names, or with all rules of the app
+        (those that count by route aside); a penalty is lifted.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        :raises StoreOutage: if the store does not answer.
+        """
+        await run_async(self.limiter.reset(key, *names))
+
     def _has_rules_of_routes(self) -> bool:
         rules = self.rules
         if self._seen[0] is not rules:

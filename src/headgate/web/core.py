@@ -241,21 +241,24 @@ class WebLimiter(Generic[L]):
 
         :raises InvalidUse: if there is no rule of such a name.
         """
-        rules = self._rules
-        known = {rule.title: rule for rule in rules.all}
-        for name in names:
-            if name not in known:
-                raise InvalidUse(f"there is no rule {name!r}; there are {', '.join(known)}")
         admission = Admission(request)
         caller: list[str] = []
         verdicts = []
-        for part in self._parts_of(tuple([known[name] for name in names or known]), request.route):
-            key, cost, limit = yield from question_of(part, request, rules.identity, caller)
+        for part in self._parts_called(names, request.route):
+            key, cost, limit = yield from question_of(part, request, self._rules.identity, caller)
             nothing = 0 if part.has_one_key else dict.fromkeys(cost, 0)
             decision = yield Call(partial(part.limiter.peek, key, nothing, limit=limit))
             verdicts.append(Verdict(part, decision))
         admission.verdicts = verdicts
         return admission
+
+    def reset(self, key: str, *names: str) -> Plan[Call, None]:
+        """Let a key start afresh with the rules of these names, or with all rules of the app; a penalty is lifted.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        """
+        for part in self._parts_called(names, None):
+            yield Call(part.limiter.reset, (key if part.has_one_key else dict.fromkeys(part.labels, key),))
 
     def finish(self, admission: Admission, response: WebResponse | None) -> Plan[Call, None]:
         """Release what was held for a request, and settle what it took, now that it is answered: what its rules say
@@ -304,6 +307,13 @@ class WebLimiter(Generic[L]):
                     known.clear()
                 parts = known[key] = self._maker.parts(rules, route)
         return parts
+
+    def _parts_called(self, names: Sequence[str], route: str | None) -> tuple[Part, ...]:
+        known = {rule.title: rule for rule in self._rules.all}
+        for name in names:
+            if name not in known:
+                raise InvalidUse(f"there is no rule {name!r}; there are {', '.join(known)}")
+        return self._parts_of(tuple([known[name] for name in names or known]), route)
 
     def _look_at_network(self, admission: Admission, rules: Rules) -> None:
         text = rules.identity.address(admission.request)

@@ -83,6 +83,23 @@ class RateLimits(AppLimits[Limiter]):
         if self.on_denied is not None and is_async(self.on_denied):
             raise InvalidUse("on_denied is async, and this framework blocks: give a def")
 
+    def peek(self, environ: WSGIEnvironment, *names: str) -> Admission:
+        """Tell a caller where they stand with the rules of these names, or with all rules of the app: nothing is taken.
+        Its `decision` is the tightest, and `limiter.fields(admission)` are the headers for it.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        """
+        return run(self.limiter.peek(WsgiRequest(environ), *names))
+
+    def reset(self, key: str, *names: str) -> None:
+        """Let a key, such as `ip:203.0.113.7`, start afresh with the rules of these names, or with all rules of the app
+        (those that count by route aside); a penalty is lifted.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        :raises StoreOutage: if the store does not answer.
+        """
+        run(self.limiter.reset(key, *names))
+
     def middleware(self, app: WSGIApplication) -> RateLimitMiddleware:
         """The app behind its limits."""
         return RateLimitMiddleware(app, self)
