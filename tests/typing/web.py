@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from typing import Annotated, assert_type
+from wsgiref.types import WSGIApplication
 
 from fastapi import Depends, FastAPI, Request
+from flask import Blueprint, Flask
 from starlette.applications import Starlette
 from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse
 
 from headgate import AsyncLimiter, Decision, Limiter
 from headgate.rules import Rule
-from headgate.web import fastapi, starlette
+from headgate.web import fastapi, flask, starlette, wsgi
 
 
 def of_fastapi(app: FastAPI) -> None:
@@ -43,3 +45,32 @@ def of_starlette(app: Starlette) -> None:
         return PlainTextResponse("fine")
 
     assert_type(health(Request({})), PlainTextResponse)
+
+
+def of_flask(app: Flask, blueprint: Blueprint) -> None:
+    limits = flask.RateLimits("100/minute", Rule("5/minute"), Limiter("1/s"), store="memory://", app=app)
+    limits.limit(AsyncLimiter("5/minute"))  # type: ignore[arg-type]  # pyrefly: ignore
+    limits.limit("5/minute", nme="a")  # type: ignore[call-arg]  # pyrefly: ignore
+    flask.RateLimits(AsyncLimiter("5/minute"))  # type: ignore[arg-type]  # pyrefly: ignore
+    flask.RateLimits("5/minute", stor="memory://")  # type: ignore[call-arg]  # pyrefly: ignore
+    assert_type(limits.limit_blueprint(blueprint, "5/minute", name="api"), Blueprint)
+    assert_type(limits.decision, Decision | None)
+
+    @app.get("/")
+    @limits.limit(["5/minute", "50/day"], key="ip", cost=2)
+    def index(number: int) -> str:
+        return str(number)
+
+    @limits.exempt
+    def health() -> str:
+        return "fine"
+
+    assert_type(index(5), str)
+    assert_type(health(), str)
+
+
+def of_wsgi(app: WSGIApplication) -> None:
+    limits = wsgi.RateLimits("100/minute", Limiter("1/s"))
+    limited: WSGIApplication = limits.middleware(app)
+    wsgi.RateLimitMiddleware(limited, "5/minute", store="memory://")
+    wsgi.RateLimitMiddleware(app, AsyncLimiter("5/minute"))  # type: ignore[arg-type]  # pyrefly: ignore

@@ -137,6 +137,16 @@ def test_a_blueprint_that_is_registered_twice_is_two() -> None:
     assert statuses(app, "/one/", "/two/", "/one/") == [200, 200, 429]
 
 
+def test_one_path_of_two_hosts_is_two_routes() -> None:
+    app = flask.Flask("shop", static_folder=None, subdomain_matching=True)
+    app.config["SERVER_NAME"] = "shop.example"
+    _, limits = make(app=app)
+    for name in ("one", "two"):
+        app.get("/", endpoint=name, subdomain=name)(limits.limit("1/minute")(index))
+    asked = [f"http://{name}.shop.example/" for name in ("one", "two", "one", "two")]
+    assert statuses(app, *asked) == [200, 200, 429, 429]
+
+
 def test_one_path_for_two_methods_is_two_routes() -> None:
     app, limits = make()
     app.get("/items", endpoint="list")(limits.limit("1/minute")(index))
@@ -224,7 +234,7 @@ class Whole(View):
 
 
 def test_a_class_has_a_limit_by_its_decorators_from_outside_or_as_a_class() -> None:
-    app, limits = make()
+    app, limits = make("9/minute")
 
     class Listed(Whole):
         decorators = [limits.limit("1/minute")]  # noqa: RUF012 - as Flask has it
@@ -248,7 +258,9 @@ def test_a_class_has_a_limit_by_its_decorators_from_outside_or_as_a_class() -> N
     app.add_url_rule("/dispatching", view_func=Dispatching.as_view("dispatching"))
     app.add_url_rule("/hidden", endpoint="hidden", view_func=hiding(Decorated.as_view("hidden")))
     for path in ("/listed", "/outside", "/decorated", "/below", "/dispatching", "/hidden"):
-        assert statuses(app, path, path) == [200, 429], path
+        first = app.test_client().get(path)
+        assert ("default" in first.headers["RateLimit-Policy"]) == (path == "/hidden")
+        assert statuses(app, path) == [429], path
 
 
 @pytest.mark.parametrize("outer", [showing, hiding])
@@ -272,7 +284,12 @@ def test_methods_of_a_class_have_limits_and_shares_of_their_own(
             return "put"
 
     app.add_url_rule("/", view_func=Parts.as_view("parts"))
-    assert statuses(app, "GET /", "POST /", "HEAD /", "POST /", "PUT /") == [200, 200, 429, 429, 200]
+    if outer is showing:
+        assert "default" not in app.test_client().head("/").headers["RateLimit-Policy"]
+        assert statuses(app, "GET /") == [429]
+    else:
+        assert statuses(app, "GET /") == [200]
+    assert statuses(app, "POST /", "HEAD /", "POST /", "PUT /") == [200, 429, 429, 200]
 
 
 def test_async_views_are_limited() -> None:
@@ -492,6 +509,11 @@ def test_what_answers_before_the_view_is_counted_and_closed() -> None:
 
     assert statuses(app, "/", "/") == [401, 429]
     assert closed == ["closed"] * 2
+    on_denied, _ = make("1/minute", on_denied=lambda *_: ("no", 429))
+    on_denied.get("/")(index)
+    on_denied.before_request(answer)
+    assert statuses(on_denied, "/", "/") == [401, 429]
+    assert closed == ["closed"] * 4
     app.extensions["headgate"].rules = Rules([Rule("1/minute", name="other")])
     assert statuses(app, "/?raises=1", "/?raises=1") == [401, 429]
 
@@ -722,6 +744,40 @@ def test_each_mistake_is_refused_where_it_is_made() -> None:
     limits.init_app(app)
     with pytest.raises(InvalidUse, match="has rate limits"):
         RateLimits(app=app)
+
+
+def test_a_view_that_is_called_in_a_context_of_a_test_is_asked_about_once() -> None:
+    app, limits = make(Rule("3/minute", name="app"))
+    view = limits.limit("2/minute")(index)
+    app.get("/")(view)
+    for _ in range(2):
+        with app.test_request_context("/"):
+            assert view() == "index"
+    with app.test_request_context("/"), pytest.raises(RateLimitExceeded):
+        view()
+
+
+def test_a_view_may_be_replaced_by_a_limited_one() -> None:
+    app, limits = make("9/minute")
+    app.get("/")(index)
+    assert statuses(app, "/") == [200]
+    app.view_functions["index"] = limits.limit("1/minute")(index)
+    assert "default" not in app.test_client().get("/").headers["RateLimit-Policy"]
+    assert statuses(app, "/") == [429]
+
+
+def test_limits_of_other_apps_are_not_asked_and_not_passed_over() -> None:
+    app, limits = make("9/minute")
+    _, others = make(app=flask.Flask("other"))
+    shown = limits.limit("2/minute", name="ours")(index)
+    others.exempt(shown)
+    app.get("/", endpoint="ours")(shown)
+    app.get("/others", endpoint="others")(others.limit("1/minute")(index))
+    assert statuses(app, "/", "/", "/") == [200, 200, 429]
+    assert [rule.title for route in audit(app).routes for rule in route.rules] == ["ours", "default"]
+    app.testing = True
+    with pytest.raises(InvalidUse, match="are not installed in this app"):
+        app.test_client().get("/others")
 
 
 def test_a_limited_view_of_an_app_without_the_limits_fails_loudly() -> None:

@@ -401,12 +401,14 @@ def test_of_nested_apps_the_client_is_told_of_the_limit_that_binds() -> None:
 
 
 def test_an_environment_that_is_used_again_is_another_request() -> None:
-    app = limited(hello, "1/minute")
+    settled = Settled()
+    app = limited(hello, settled.rule())
     told: list[Any] = []
     found = environ()
     app(found, start_into(told))
     app(found, start_into(told))
-    assert [status[:3] for status, _ in told] == ["200", "429"]
+    assert [headers["RateLimit"].split(";")[1] for _, headers in told] == ["r=99", "r=98"]
+    assert settled.statuses == [200, 200]
 
 
 def test_an_app_within_a_generator_is_counted_too() -> None:
@@ -416,8 +418,28 @@ def test_an_app_within_a_generator_is_counted_too() -> None:
     def lazy(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         yield from inner(environ, start_response)
 
-    app = limited(lazy, "9/minute", name="outer")
-    assert [ask(app).status for _ in range(2)] == [200, 429]
+    app = limited(lazy, Rule("9/minute", name="around"))
+    answers = [ask(app) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 429]
+    assert {"around", "default"} <= set(answers[0].headers["ratelimit-policy"].split('"'))
+
+
+def test_a_failure_in_settling_closes_the_body_that_nobody_gets() -> None:
+    class Whole(list[bytes]):
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    whole = Whole([b"hello"])
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", [("Content-Type", "text/plain")])
+        return whole
+
+    with pytest.raises(ZeroDivisionError):
+        ask(limited(app, Rule("9/minute", charge_when=lambda _: 1 // 0 > 0)))
+    assert whole.is_closed
 
 
 def test_a_failure_in_settling_is_raised_and_leaves_nothing_held() -> None:

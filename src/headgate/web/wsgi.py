@@ -176,12 +176,21 @@ class Exchange:
     def fields(self) -> list[tuple[str, str]]:
         """The header fields of all decisions."""
         decided = self.decided
-        return self.limiter.fields(together([admission for _, admission in decided])) if decided else []
+        if not decided:
+            return []
+        told = decided[0][1] if len(decided) == 1 else together([admission for _, admission in decided])
+        return self.limiter.fields(told)
 
     @property
     def is_unfinished(self) -> bool:
         """Is something to be settled or released?"""
-        return any(admission.is_unfinished for _, admission in self.decided)
+        for _, admission in self.decided:
+            if admission.slots:
+                return True
+            for part, _ in admission.verdicts:
+                if part.is_settled:
+                    return True
+        return False
 
     def begin(self, status: str, headers: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Begin the response: the app's headers and those of the decisions. The app's own stay as they are."""
@@ -206,10 +215,10 @@ class Exchange:
         if self.is_ended:
             return
         self.is_ended = True
-        if not self.is_unfinished:
-            return
+        # The environment has the exchange, and the request the environment: without them, both go at once.
+        decided, self.decided = self.decided, []
         failure: Exception | None = None
-        for limiter, admission in self.decided:
+        for limiter, admission in decided:
             if admission.is_unfinished:
                 response = None
                 if self.status is not None:

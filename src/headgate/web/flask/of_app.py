@@ -73,6 +73,9 @@ class FlaskLimits(wsgi.RateLimits):
         """The limits by which views and blueprints have their rules."""
         self.is_enabled: Final = is_enabled
         self.has_started = False
+        """Has there been a request?"""
+        self.looks_at_responses = False
+        """Has there been a request of which something was left to do when its response was there?"""
         self._routes: dict[tuple[str, str], Route] = {}
 
     def routes(self, app: flask.Flask) -> Iterable[RouteEntry]:
@@ -96,7 +99,7 @@ class FlaskLimits(wsgi.RateLimits):
             flask.g.headgate = None
             return None
         native, exchange = self._exchange()
-        if exchange.admission_of(self.limiter) is not None:
+        if exchange.decided and exchange.admission_of(self.limiter) is not None:
             return None
         request = FlaskRequest(native.environ, native)
         own = Own()
@@ -106,7 +109,8 @@ class FlaskLimits(wsgi.RateLimits):
             request.route, own = route.name, route.own
         admission = run(self.limiter.admit(request, own.asked, is_exempt=own.is_exempt))
         exchange.decided.append((self.limiter, admission))
-        exchange.asked = (*exchange.asked, *own.given)
+        if own.given:
+            exchange.asked = (*exchange.asked, *own.given)
         return self._told(app, admission)
 
     def decide_late(self, app: flask.Flask, rule: Rule, method: str) -> Response | None:
@@ -161,14 +165,15 @@ class FlaskLimits(wsgi.RateLimits):
     def _told(self, app: flask.Flask, admission: Admission) -> Response | None:
         decision = flask.g.headgate = admission.decision
         if admission.refusal is None:
+            if admission.is_unfinished:
+                self.looks_at_responses = True
             return None
         if self.on_denied is not None:
             own = self.on_denied(admission.request.native, decision)
             if own is not None:
                 return app.make_response(own)
         status, headers, body = self.limiter.refuse(admission)
-        response = app.response_class(body or None, status, list(headers))
-        response.automatically_set_content_length = bool(body)  # none of a HEAD request: its length is not that of GET
+        response = app.response_class(body or None, status, list(headers))  # empty bytes would say 0
         refused = _ERRORS.get(status, RateLimitExceeded)(response=response)
         if isinstance(refused, RateLimitExceeded):
             refused.decision = decision
