@@ -242,7 +242,11 @@ def _(server: Server) -> None:
     assert [caller.ask("/error").left for _ in range(3)] == [2, 1, 0]
 
 
-@behaviour("Responses", "a denial is answered in the app's own way, if it has one")
+@behaviour(
+    "Responses",
+    "a denial is answered in the app's own way, if it has one",
+    lacks={"DRF": "there, its `EXCEPTION_HANDLER` answers"},
+)
 def _(server: Server) -> None:
     caller = server.caller()
     assert caller.statuses("/own-denial", 2) == [200, 429]

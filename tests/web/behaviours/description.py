@@ -201,7 +201,6 @@ def rules_by_path(routes: Sequence[Route]) -> list[Rule]:
     return [dataclasses.replace(rule, paths=paths[name]) for name, rule in rules.items()]
 
 
-
 class Table:
     """Routes by their paths, for apps of no framework."""
 

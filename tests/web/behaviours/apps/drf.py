@@ -14,7 +14,6 @@ from django.core.wsgi import get_wsgi_application  # noqa: E402
 from django.http import StreamingHttpResponse  # noqa: E402
 from django.http.response import HttpResponseBase  # noqa: E402
 from django.urls import URLPattern, include, path  # noqa: E402
-from rest_framework.renderers import StaticHTMLRenderer  # noqa: E402
 from rest_framework.request import Request  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
 from rest_framework.views import APIView  # noqa: E402
@@ -35,8 +34,6 @@ def view_of(route: Route) -> type[Any]:
     body: dict[str, Any] = {method.lower(): answer for method in route.methods}
     throttles = [type("Throttle", (HeadgateThrottle,), {"rule": rule}) for rule in route.rules]
     body |= {"throttle_classes": throttles, "http_method_names": [method.lower() for method in route.methods]}
-    if route.answers == "value":
-        body["renderer_classes"] = [StaticHTMLRenderer]
     found = type("View", (APIView,), body)
     return exempt(found) if route.is_exempt else found
 
