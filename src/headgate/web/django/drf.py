@@ -97,15 +97,20 @@ class HeadgateThrottle(BaseThrottle):  # type: ignore[misc]  # REST framework ha
         rule = self.rule_for(request, view)
         if rule is None:
             return True
-        exchange = exchange_of(request) or Exchange(request)
-        has_middleware = exchange.is_asked
+        exchange = exchange_of(request)
+        if exchange is None:
+            exchange = Exchange(request)
+            exchange.is_bare = True
         if rule not in exchange.asked:
             rules = [rule, *_others(request, view, rule, exchange)]
             exchange.is_asked = True  # by the middleware, or by nobody: throttles ask for themselves alone
             asked = exchange.ask(project_limits().blocking, DjangoRequest(request, is_async=False), rules)
             is_admitted = run(asked)
-            view.headers.update(exchange.fields())
-            if not has_middleware and exchange.is_unfinished and is_admitted:
+            if exchange.is_bare:
+                view.headers.update(exchange.fields())
+            if not is_admitted:
+                view.headers["Cache-Control"] = "no-store"
+            elif exchange.is_bare and exchange.is_unfinished:
                 raise InvalidUse("a throttle whose rule looks at the response needs RateLimitMiddleware in MIDDLEWARE")
         shown = exchange.shown
         if shown is None or shown.is_admitted:

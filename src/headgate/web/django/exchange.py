@@ -46,7 +46,7 @@ class Unit(NamedTuple):
 class Exchange:
     """A request, what has been asked about it, and by whom. Used by one thread or task at a time."""
 
-    __slots__ = ("_limiter", "asked", "http", "is_asked", "shown", "units")
+    __slots__ = ("_limiter", "asked", "http", "is_asked", "is_bare", "is_late", "shown", "units")
 
     def __init__(self, native: Any) -> None:
         self.http: Final = http_of(native)
@@ -55,6 +55,10 @@ class Exchange:
         """The rules that routes and throttles have of their own, and that were asked."""
         self.is_asked = False
         """Have the rules of the app been asked, or tried to?"""
+        self.is_bare = False
+        """Does nobody see the response, as there is no middleware?"""
+        self.is_late = False
+        """Is it asked when the response is there already? That may be a page from a cache, with the fields of another."""
         self.shown: Admission | None = None
         """The admission that the client is told of."""
         self._limiter: WebLimiter[Any] | None = None
@@ -117,9 +121,10 @@ class Exchange:
         return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
 
     def tell(self, response: HttpResponseBase) -> None:
-        """Put the fields of the limit that binds into a response."""
+        """Put the fields of the limit that binds into a response. A view's own stay as they are."""
         for name, value in self.fields():
-            response.headers[name] = value
+            if self.is_late or name not in response.headers:
+                response.headers[name] = value
 
     def fields(self) -> Iterable[tuple[str, str]]:
         """The fields of the limit that binds."""

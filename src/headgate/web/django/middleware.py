@@ -62,6 +62,7 @@ class RateLimitMiddleware:
             finish(exchange, None)
             raise
         if not exchange.is_asked:
+            exchange.is_late = True
             own = _own(request)
             refusal: Response | None = ask(exchange, request, own.rules, has_own=own.has_later, is_exempt=own.is_exempt)
             if refusal is not None:
@@ -77,6 +78,7 @@ class RateLimitMiddleware:
             await finish_async(exchange, None)
             raise
         if not exchange.is_asked:
+            exchange.is_late = True
             own = _own(request)
             refusal = await ask_async(exchange, request, own.rules, has_own=own.has_later, is_exempt=own.is_exempt)
             if refusal is not None:
