@@ -150,7 +150,7 @@ def routes(header: ReadHeader) -> list[Route]:
         Route("/actual", (Rule("10/hour", name="actual", cost=5, actual_cost=tokens_used),), "status"),
         Route("/penalty", (Rule("2/hour", name="penalty", penalty="3 denials/hour -> 2h"),)),
         Route("/wait", (Rule("10/second; burst=1", name="wait", wait="20s"),)),
-        Route("/slots", (Rule("concurrency 2", name="slots"),), takes_s=0.2),
+        Route("/slots", (Rule("concurrency 2", name="slots"),), takes_s=0.1),
         Route("/open", (Rule("3/hour", name="open"),)),
         Route("/closed", (Rule("3/hour", name="closed", on_outage="closed"),)),
         Route("/parallel", (Rule("20/hour", name="parallel"),)),
