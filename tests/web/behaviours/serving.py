@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -78,9 +79,9 @@ class Caller:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.send(method, path, given)
 
-    def send(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    def send(self, method: str, path: str, headers: Mapping[str, str | bytes]) -> Answer:
         """Ask once, with headers as they are."""
-        named = {} if self.name is None else {"X-Caller": self.name}
+        named: dict[str, str | bytes] = {} if self.name is None else {"X-Caller": self.name}
         try:
             self._connection.request(method, path, headers={**named, **headers})
             response = self._connection.getresponse()
@@ -129,6 +130,18 @@ class Server:
 
         with ThreadPoolExecutor(count) as threads:
             return list(threads.map(ask, callers))
+
+    def connect(self) -> socket.socket:
+        """A bare connection, for requests that no client library would make."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def replies(self, requests: bytes) -> list[int]:
+        """The statuses of all responses to some bytes, of which the last request asks to close the connection."""
+        with self.connect() as connection:
+            connection.sendall(requests)
+            with contextlib.suppress(ConnectionResetError), connection.makefile("rb") as lines:
+                said = lines.read()
+        return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", said)]
 
     def hang_up(self) -> None:
         """Close all connections."""
