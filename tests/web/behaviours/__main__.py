@@ -16,7 +16,7 @@ from tests.web.behaviours.table import PAGE, Outcome, expected, page, table
 
 def outcomes_of(framework: str) -> dict[tuple[str, str], Outcome]:
     """Start the servers of a framework, and ask for each behaviour."""
-    outcomes = {}
+    outcomes: dict[tuple[str, str], Outcome] = {}
     servers: dict[Place, Server] = {}
     with ExitStack() as stack:
         for one in everything():
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     if unknown := [word for word in asked if word not in FRAMEWORKS]:
         print(f"no framework: {', '.join(unknown)}; there are {', '.join(FRAMEWORKS)}", file=sys.stderr)
         return 2
-    outcomes = {}
+    outcomes: dict[tuple[str, str], Outcome] = {}
     for framework in asked or FRAMEWORKS:
         found = outcomes_of(framework)
         held = sum(outcome is Outcome.HOLDS for outcome in found.values())

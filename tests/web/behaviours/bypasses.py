@@ -99,6 +99,9 @@ def _(server: Server) -> None:
         for value in ("DELETE", "delete", "GET, DELETE"):
             assert caller.send("POST", "/api/by-method", {name: value}).status == 429, (name, value)
         assert caller.send("DELETE", "/api/by-method", {name: "GET"}).status == 429
+        head = f"POST /api/by-method HTTP/1.1\r\nHost: x\r\nX-Caller: {caller.name}\r\nContent-Length: 0\r\n"
+        twice = f"{name}: PATCH\r\n{name}: DELETE\r\nConnection: close\r\n\r\n"
+        assert server.replies((head + twice).encode()) == [429]
     caller = used_up(server)
     assert caller.send("GET", "/plain", {"X-HTTP-Method-Override": "OPTIONS"}).status == 429
     assert caller.send("GET", "/plain", PREFLIGHT).status == 429

@@ -91,6 +91,11 @@ def is_failure(response: WebResponse) -> bool:
     return response.status_code == 401
 
 
+def is_error(response: WebResponse) -> bool:
+    """Did the app fail?"""
+    return response.status_code >= 500
+
+
 def tokens_used(response: WebResponse) -> int:
     """The tokens that a request took after all."""
     return int({name.lower(): value for name, value in response.headers.items()}["x-tokens-used"])
@@ -148,6 +153,10 @@ def routes(header: ReadHeader) -> list[Route]:
             "/login", (Rule("5/hour", name="login", charge_when=is_failure),), "status", methods=("POST",), takes_s=0.02
         ),
         Route("/actual", (Rule("10/hour", name="actual", cost=5, actual_cost=tokens_used),), "status"),
+        Route("/charged-error", (Rule("2/hour", name="charged-error", charge_when=is_error),), "error"),
+        Route("/settled-stream", (Rule("2/hour", name="settled-stream", charge_when=is_error),), "stream"),
+        Route("/slot-error", (Rule("concurrency 1", name="slot-error"),), "error"),
+        Route("/slot-stream", (Rule("concurrency 1", name="slot-stream"),), "stream"),
         Route("/penalty", (Rule("2/hour", name="penalty", penalty="3 denials/hour -> 2h"),)),
         Route("/wait", (Rule("10/second; burst=1", name="wait", wait="20s"),)),
         Route("/slots", (Rule("concurrency 2", name="slots"),), takes_s=0.1),
