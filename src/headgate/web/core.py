@@ -341,6 +341,9 @@ def _methods(request: WebRequest) -> list[str]:
 
 
 def _is_preflight(request: WebRequest) -> bool:
+    """Does a browser ask beforehand, by CORS? It does not ask to be taken for another method."""
+    if len(_methods(request)) > 1:
+        return False
     return bool(request.values("origin") and request.values("access-control-request-method"))
 
 
