@@ -27,8 +27,8 @@ DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo start health test-traffic keys monitor logs stop clean test redis-versions $(REDIS_RUNS) format bench \
-	web-behaviours exactness pictures build
+.PHONY: help demo start health test-traffic keys monitor logs stop clean test redis-versions $(REDIS_RUNS) format \
+	web-behaviours bench bench-web exactness pictures build
 
 help:
 	@echo "headgate: exact rate limiting in one round trip"
@@ -91,6 +91,9 @@ pictures: $(DEV) ## Draw the pictures in docs/ anew
 
 bench: $(BENCH) ## Measure headgate beside its peers (a few minutes; make bench ARGS=--quick)
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
+
+bench-web: $(BENCH) ## Measure what limits add to a request of FastAPI, Flask and Django REST framework (half a minute)
+	$(BENCH_VENV)/bin/python -m benchmarks.web $(ARGS)
 
 exactness: $(BENCH) ## Ask headgate and its peers the same, and count what they admit (two minutes)
 	$(BENCH_VENV)/bin/python -m benchmarks.exactness $(ARGS)

@@ -34,13 +34,20 @@ def about(bench: Bench) -> dict[str, str]:
     client.close()
     pace = bench.pace
     return {
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": f"{_processor()}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}",
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
+        **machine(),
         "server": f"Valkey {server['valkey_version']}, over TCP on 127.0.0.1, without persistence",
         "versions": ", ".join(f"{name} {_installed(name)}" for name in LIBRARIES),
         "pace": f"{pace.rounds} rounds, with slices of {pace.slice_s * 1000:.0f} ms or longer",
         "again": "`make bench`, or `make bench ARGS='--only async-64'` for one scenario",
+    }
+
+
+def machine() -> dict[str, str]:
+    """The day, and on what it was run."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "machine": f"{_processor()}, {os.cpu_count()} CPUs, {platform.system()} {platform.machine()}",
+        "Python": f"{platform.python_implementation()} {platform.python_version()}",
     }
 
 

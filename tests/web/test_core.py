@@ -217,9 +217,9 @@ def test_a_framework_that_blocks_takes_no_async_function(what: str) -> None:
 
 
 def test_a_limiter_is_of_the_framework_s_kind() -> None:
-    with pytest.raises(InvalidUse, match="takes an AsyncLimiter; a Limiter would block its event loop"):
+    with pytest.raises(InvalidUse, match="takes AsyncLimiter, and Limiter would block its event loop"):
         App(AsyncLimiter, [Rule(limiter=Limiter("5/s"))])
-    with pytest.raises(InvalidUse, match="takes an Limiter; a AsyncLimiter would have to be awaited"):
+    with pytest.raises(InvalidUse, match="takes Limiter, and AsyncLimiter would have to be awaited"):
         App(Limiter, [Rule(limiter=AsyncLimiter("5/s"))])
 
 
@@ -469,6 +469,16 @@ async def test_a_cost_is_computed_once_for_all_limits_of_a_rule(make_app: MakeAp
     app = make_app([Rule(["10/second", "10/hour"], name="a", cost=cost, penalty="9/minute -> 1h")])
     assert (await app.admit()).is_admitted
     assert len(asked) == 1
+
+
+async def test_a_reset_lets_a_key_start_afresh_and_lifts_its_penalty(make_app: MakeApp) -> None:
+    app = make_app([Rule("2/hour", name="login", penalty="1/minute -> 1h"), Rule("9/hour", name="all")])
+    assert await app.left() == 2
+    assert await app.left() == 0
+    await app.run(app.limiter.reset("ip:203.0.113.7", "login"))
+    assert await app.left() == 2
+    with pytest.raises(InvalidUse, match="there is no rule 'c'; there are login, all"):
+        await app.run(app.limiter.reset("ip:203.0.113.7", "c"))
 
 
 # --- where one stands ---

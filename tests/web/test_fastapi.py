@@ -416,9 +416,9 @@ async def test_websockets_are_limited_by_dependencies() -> None:
 
 def test_a_blocking_limiter_is_refused_at_once() -> None:
     limits = RateLimits()
-    with pytest.raises(InvalidUse, match="takes an AsyncLimiter"):
+    with pytest.raises(InvalidUse, match="takes AsyncLimiter"):
         limits.limit(Limiter("1/minute"))  # type: ignore[arg-type]
-    with pytest.raises(InvalidUse, match="takes an AsyncLimiter"):
+    with pytest.raises(InvalidUse, match="takes AsyncLimiter"):
         RateLimits(Limiter("1/minute"))  # type: ignore[arg-type]
 
 

@@ -249,7 +249,7 @@ async def test_slots_are_released_under_a_base_http_middleware() -> None:
 
 
 def test_a_blocking_limiter_is_refused_at_once() -> None:
-    with pytest.raises(InvalidUse, match="takes an AsyncLimiter"):
+    with pytest.raises(InvalidUse, match="takes AsyncLimiter"):
         make().limit(Limiter("1/minute"))  # type: ignore[arg-type]
 
 

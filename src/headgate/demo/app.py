@@ -1,13 +1,14 @@
-"""The demo's web app: two limited routes, one that tells a caller where they stand, and a health check.
+"""The demo's web app: two limited routes, one that tells a caller where they stand, a health check and metrics.
 
-Run it with `python -m headgate.demo.app`. It reads these environment variables:
+Run it with `python -m headgate.demo.app`. Its limits are in `headgate.toml`, beside this file: edit it while
+the app runs, and see. It reads these environment variables:
 
     PORT            where to listen (8080)
     HOST            on which address (127.0.0.1)
     LISTEN_FD       a listening socket inherited from the parent, instead of HOST and PORT
     REDIS_URL       the store (redis://127.0.0.1:6379/0)
     REDIS_PASSWORD  the store's password, where REDIS_URL holds none
-    LIMIT           requests per caller ("10/minute")
+    LIMIT           requests per caller ("10/minute"), for headgate.toml
     INSTANCE        this instance's name ("instance-<port>")
 
 The app must not know who started it, nor that there are other instances: the store is all they share.
@@ -15,177 +16,142 @@ The app must not know who started it, nor that there are other instances: the st
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, cast
+from pathlib import Path
+from typing import Any
 
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry, make_asgi_app
 
-from headgate import AsyncLimiter, Decision, HeadgateError, parse_limit
-from headgate.demo import LIMIT
+from headgate import Decision, HeadgateError
 from headgate.demo.address import store_url
 from headgate.demo.request_log import RequestLog
+from headgate.observe.prometheus import expose
+from headgate.web.fastapi import RateLimits
 
-USER_ID = re.compile(r"[A-Za-z0-9._@+-]{1,64}")
+CONFIG = Path(__file__).with_name("headgate.toml")
 STORE_TIMEOUT = 2.0
 """In seconds. Longer than the library's own default: a laptop that starts four processes is busy."""
-
-API_KEY = re.compile(r"[\x21-\x7e]{1,256}")
 
 router = APIRouter()
 
 
-class RefusedError(Exception):
-    """A request that is answered with an error: the status, the body and the headers to answer with."""
-
-    def __init__(self, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(status)
-        self.status = status
-        self.body = body
-        self.headers = dict(headers or {})
+def limits_of(request: Request) -> RateLimits:
+    """The limits of the app."""
+    limits: RateLimits = request.app.state.limits
+    return limits
 
 
-def the_caller(request: Request) -> str:
-    """Say whose limit a request counts against: the API key's, the user's, or else the address's.
-
-    An API key is a secret, so only its hash goes into the store and the log.
-    """
-    for header, pattern in (("x-api-key", API_KEY), ("x-user-id", USER_ID)):
-        values = request.headers.getlist(header)
-        if not values:
-            continue
-        if len(values) > 1 or not pattern.fullmatch(values[0]):
-            raise RefusedError(400, {"error": "bad_identity", "detail": f"{header}: one value, {pattern.pattern}"})
-        if header == "x-api-key":
-            caller = "api-key:" + hashlib.sha256(values[0].encode()).hexdigest()[:32]
-        else:
-            caller = "user:" + values[0]
-        break
-    else:
-        caller = f"ip:{request.client.host}" if request.client else "ip:unknown"
-    request.state.user = caller
-    return caller
-
-
-def the_limiter(request: Request) -> AsyncLimiter:
-    """Find the limiter that the app made when it started."""
-    return cast("AsyncLimiter", request.app.state.limiter)
-
-
-Caller = Annotated[str, Depends(the_caller)]
-Limiter = Annotated[AsyncLimiter, Depends(the_limiter)]
-
-
-def refuse_in_outage(decision: Decision, instance: str) -> None:
-    """Answer 503 where the store did not answer: nobody is let in uncounted."""
-    if decision.source == "fail_closed":
-        body = {"error": "store_unavailable", "detail": "The store does not answer.", "instance": instance}
-        raise RefusedError(503, body, {"Retry-After": "1"})
-
-
-async def spend(request: Request, response: Response, caller: Caller, limiter: Limiter) -> Decision:
-    """Spend one token of the caller's, or refuse the request."""
-    decision = await limiter.try_acquire(caller)
-    request.state.allowed = decision.allowed
-    refuse_in_outage(decision, request.app.state.instance)
-    request.state.remaining = decision.remaining
-    headers = decision.headers(style="legacy")
-    if not decision.allowed:
-        body = {
-            "error": "rate_limited",
-            "detail": f"Limit {request.app.state.limit} reached. Try again in {decision.retry_after:.1f} s.",
-            "instance": request.app.state.instance,
-            "user": caller,
-            "limit": decision.limit,
-            "remaining": decision.remaining,
-            "retry_after": decision.retry_after,
-        }
-        raise RefusedError(429, body, headers)
-    response.headers.update(headers)
-    return decision
-
-
-Spent = Annotated[Decision, Depends(spend)]
+def policy_of(limits: RateLimits) -> str:
+    """The limit of the rule `api`, as it is now."""
+    (rule,) = (rule for rule in limits.rules.all if rule.name == "api")
+    return ", ".join(str(limit) for limit in rule.named_limits().values())
 
 
 @router.get("/health")
-async def health(request: Request, limiter: Limiter) -> dict[str, str]:
+async def health(request: Request) -> dict[str, str]:
     """Say that this instance runs, and whether the store answers it. Never limited."""
-    decision = await limiter.peek("health")
-    store = "down" if decision.source == "fail_closed" else "up"
+    standing = (await limits_of(request).peek(request.scope, "api")).decision
+    store = "up" if standing is not None and standing.source == "store" else "down"
     return {"status": "ok", "instance": request.app.state.instance, "store": store}
 
 
 @router.get("/api/data")
-async def data(request: Request, caller: Caller, spent: Spent) -> dict[str, Any]:
+async def data(request: Request) -> dict[str, Any]:
     """Give some data, to those within their limit."""
+    decision = decided(request)
     return {
         "data": "water",
         "instance": request.app.state.instance,
-        "user": caller,
-        "remaining": spent.remaining,
+        "user": decision.key,
+        "remaining": decision.remaining,
     }
 
 
 @router.get("/v1/hello")
-async def hello(request: Request, caller: Caller, spent: Spent) -> dict[str, Any]:
+async def hello(request: Request) -> dict[str, Any]:
     """Greet those within their limit."""
+    decision = decided(request)
     return {
-        "message": f"Hello, {caller}!",
+        "message": f"Hello, {decision.key}!",
         "instance": request.app.state.instance,
-        "remaining": spent.remaining,
+        "remaining": decision.remaining,
     }
 
 
 @router.get("/api/status")
-async def status(request: Request, response: Response, caller: Caller, limiter: Limiter) -> dict[str, Any]:
+async def status(request: Request, response: Response) -> Any:
     """Tell callers where they stand, without spending anything."""
-    decision = await limiter.peek(caller)
-    refuse_in_outage(decision, request.app.state.instance)
-    request.state.remaining = decision.remaining
-    response.headers.update(decision.headers(style="legacy"))
+    limits = limits_of(request)
+    admission = await limits.peek(request.scope, "api")
+    standing = admission.decision
+    assert standing is not None
+    if standing.source != "store":
+        return denied(request, standing)
+    response.headers.update(dict(limits.limiter.fields(admission)))
     return {
         "instance": request.app.state.instance,
-        "user": caller,
-        "policy": request.app.state.limit,
-        "limit": decision.limit,
-        "remaining": decision.remaining,
-        "retry_after": decision.retry_after,
-        "reset_after": decision.reset_after,
+        "user": standing.key,
+        "policy": policy_of(limits),
+        "limit": standing.limit,
+        "remaining": standing.remaining,
+        "retry_after": standing.retry_after,
+        "reset_after": standing.reset_after,
     }
 
 
-async def answer_refusal(request: Request, refusal: Exception) -> Response:
-    """Turn a refusal into its response."""
-    assert isinstance(refusal, RefusedError)
-    return JSONResponse(refusal.body, refusal.status, refusal.headers)
+def decided(request: Request) -> Decision:
+    """The decision that let a request through."""
+    decision = limits_of(request).decision_of(request)
+    assert decision is not None
+    return decision
 
 
-def create_app(*, store: str = "redis://127.0.0.1:6379/0", limit: str = LIMIT, instance: str = "instance") -> FastAPI:
-    """Make the app. A limit or a store URL that is not understood raises here, not at the first request."""
-    text = str(parse_limit(limit))
+def denied(request: Request, decision: Decision) -> Response:
+    """The demo's own answer to a request that is refused; its headers are added by the limits."""
+    instance = request.app.state.instance
+    if decision.source not in ("store", "memory_of_denial"):  # nobody is let in uncounted
+        body = {"error": "store_unavailable", "detail": "The store does not answer.", "instance": instance}
+        return JSONResponse(body, 503, {"Retry-After": "1"})
+    policy = policy_of(limits_of(request))
+    body = {
+        "error": "rate_limited",
+        "detail": f"Limit {policy} reached. Try again in {decision.retry_after:.1f} s.",
+        "instance": instance,
+        "user": decision.key,
+        "limit": decision.limit,
+        "remaining": decision.remaining,
+        "retry_after": decision.retry_after,
+    }
+    return JSONResponse(body, 429)
+
+
+def create_app(*, store: str = "redis://127.0.0.1:6379/0", instance: str = "instance") -> FastAPI:
+    """Make the app. A file or a store URL that is not understood raises here, not at the first request."""
     timeout = None if store.startswith("memory:") else STORE_TIMEOUT  # memory has nothing to wait for
-    limiter = AsyncLimiter(limit, store=store, name="api", on_outage="closed", timeout=timeout)
+    limits = RateLimits(config=CONFIG, store=store, timeout=timeout, on_denied=denied)
+    registry = CollectorRegistry()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with limiter:
-            yield
+        stop = expose(registry)
+        yield
+        stop()
+        await limits.limiter.aclose()
 
     app = FastAPI(title="headgate demo", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.state.instance = instance
-    app.state.limit = text
-    app.state.limiter = limiter
+    app.state.limits = limits
     app.include_router(router)
-    app.add_exception_handler(RefusedError, answer_refusal)
-    app.add_middleware(RequestLog, instance=instance)
+    app.mount("/metrics", make_asgi_app(registry))
+    limits.init_app(app)
+    app.add_middleware(RequestLog, instance=instance, limits=limits)
     return app
 
 
@@ -211,7 +177,6 @@ def main(environ: Mapping[str, str] = os.environ) -> int:
     try:
         app = create_app(
             store=store_url(environ.get("REDIS_URL", "127.0.0.1:6379/0"), environ.get("REDIS_PASSWORD")),
-            limit=environ.get("LIMIT", LIMIT),
             instance=environ.get("INSTANCE") or f"instance-{port_of(environ)}",
         )
         listener = listening_socket(environ)

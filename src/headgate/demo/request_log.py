@@ -1,7 +1,7 @@
 """One line of JSON on stdout for each request the demo app answers.
 
-An ASGI wrapper. It reads what the app noted in the request's state (`user`, `allowed`, `remaining`) and
-knows nothing of limits or of the routes. Paths are logged without their query, and no header is.
+An ASGI wrapper. It reads what was decided about the request, and knows nothing of the routes. Paths are logged without
+their query, and no header is.
 """
 
 from __future__ import annotations
@@ -11,14 +11,18 @@ import sys
 import time
 from datetime import UTC, datetime
 
+from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headgate.web.fastapi import RateLimits
 
 
 class RequestLog:
     """Wraps an ASGI app and writes the log."""
 
-    def __init__(self, app: ASGIApp, instance: str) -> None:
+    def __init__(self, app: ASGIApp, instance: str, limits: RateLimits) -> None:
         self.app = app
+        self.limits = limits
         self.instance = instance
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,15 +55,15 @@ class RequestLog:
 
     def write(self, scope: Scope, status: int | None, duration_ns: int) -> None:
         """Write one request's line."""
-        noted = scope.get("state", {})
+        decision = self.limits.decision_of(HTTPConnection(scope))
         line = {
             "ts": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "instance": self.instance,
             "method": scope["method"],
             "path": scope["path"],
-            "user": noted.get("user"),
-            "allowed": noted.get("allowed"),
-            "remaining": noted.get("remaining"),
+            "user": None if decision is None else decision.key,
+            "allowed": None if decision is None else decision.allowed,
+            "remaining": None if decision is None else decision.remaining,
             "status": status,
             "duration_ms": round(duration_ns / 1e6, 3),
         }

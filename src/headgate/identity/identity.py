@@ -72,6 +72,7 @@ class Identity:
         self.is_private: Final = is_private
         self._secret = check_secret(secret)
         self._asks = tuple(self._ask(source) for source in self.sources)
+        self._asks_nobody = "user" not in self.sources and not self.functions
         self._variants: dict[Source, Identity] = {}
 
     def __repr__(self) -> str:
@@ -95,6 +96,17 @@ class Identity:
             if isinstance(named, _Later):
                 named = named.named((yield named.call))
             if named is not None:
+                return named
+        return UNKNOWN
+
+    def at_once(self, request: WebRequest) -> str | None:
+        """The key of whoever sent a request, where no source has to ask anybody; None otherwise."""
+        if not self._asks_nobody:
+            return None
+        for ask in self._asks:
+            named = ask(request)
+            if named is not None:
+                assert isinstance(named, str)
                 return named
         return UNKNOWN
 

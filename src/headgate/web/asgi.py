@@ -140,6 +140,23 @@ class RateLimits(AppLimits[AsyncLimiter]):
             raise InvalidUse(f"on_denied returns an app of ASGI, such as a Response, or None, not {own!r}")
         return Denial(answer, own)
 
+    async def peek(self, scope: Scope, *names: str) -> Admission:
+        """Tell a caller where they stand with the rules of these names, or with all rules of the app: nothing is taken.
+        Its `decision` is the tightest, and `limiter.fields(admission)` are the headers for it.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        """
+        return await run_async(self.limiter.peek(AsgiRequest(scope, self.native_of), *names))
+
+    async def reset(self, key: str, *names: str) -> None:
+        """Let a key, such as `ip:203.0.113.7`, start afresh with the rules of these names, or with all rules of the app
+        (those that count by route aside); a penalty is lifted.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        :raises StoreOutage: if the store does not answer.
+        """
+        await run_async(self.limiter.reset(key, *names))
+
     def _has_rules_of_routes(self) -> bool:
         rules = self.rules
         if self._seen[0] is not rules:

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from headgate import observer
 from headgate.decision import Decision
-from headgate.drive import Plan, drive, drive_async
+from headgate.drive import Plan, drive
 from headgate.errors import AcquireTimeout, CostExceedsCapacity, InvalidUse
 from headgate.identity import ApiKey, Identity
 from headgate.limiter.decorator import is_async
@@ -47,17 +47,28 @@ def run(plan: Plan[Call, R]) -> R:
 
 
 async def run_async(plan: Plan[Call, R]) -> R:
-    """Run a plan, and await what is to be awaited."""
-    return await drive_async(plan, _make_async)
+    """Run a plan, and await what is to be awaited.
+
+    As `drive_async` does, but for a coroutine for each call, which would take as long as the call.
+    """
+    try:
+        call = next(plan)
+        while True:
+            try:
+                reply = call.function(*call.arguments)
+                if isinstance(reply, Awaitable):
+                    reply = await reply
+            except BaseException as error:
+                call = plan.throw(error)
+            else:
+                call = plan.send(reply)
+    except StopIteration as done:
+        result: R = done.value
+        return result
 
 
 def _make(call: Call) -> Any:
     return call.function(*call.arguments)
-
-
-async def _make_async(call: Call) -> Any:
-    reply = call.function(*call.arguments)
-    return await reply if isinstance(reply, Awaitable) else reply
 
 
 class WebLimiter(Generic[L]):
@@ -121,7 +132,7 @@ class WebLimiter(Generic[L]):
         if rule.limiter is not None and not isinstance(rule.limiter, self.kind):
             given, wanted = type(rule.limiter).__name__, self.kind.__name__
             why = "block its event loop" if self.kind is AsyncLimiter else "have to be awaited"
-            raise InvalidUse(f"rule {rule.title!r}: this framework takes an {wanted}; a {given} would {why}")
+            raise InvalidUse(f"rule {rule.title!r}: this framework takes {wanted}, and {given} would {why}")
         if isinstance(rule.key, (ApiKey, Identity)):
             self._check_identity(rule.key if isinstance(rule.key, Identity) else Identity(rule.key))
         if self.kind is AsyncLimiter:
@@ -158,7 +169,11 @@ class WebLimiter(Generic[L]):
         rules = self._rules
         met: Sequence[Rule] = own
         if known is None:
-            admission.is_exempt = is_exempt or _is_preflight(request) or rules.is_exempt(request.path)
+            admission.is_exempt = (
+                is_exempt
+                or (request.method == "OPTIONS" and _is_preflight(request))
+                or (bool(rules.exempt) and rules.is_exempt(request.path))
+            )
             if rules.allow or rules.deny:
                 self._look_at_network(admission, rules)
             if not admission.is_exempt and admission.refusal is None:
@@ -170,20 +185,31 @@ class WebLimiter(Generic[L]):
         for rule in met:
             if rule.exempt_when is not None and (yield Call(rule.exempt_when, (request.native,))):
                 met = tuple([one for one in met if one is not rule])
+        parts = self._parts_of(tuple(met), request.route)
+        if len(parts) == 1 and parts[0].is_plain:  # nearly always, of one rule: no more than this is to be done
+            part, earlier = parts[0], admission.verdicts
+            key = rules.identity.at_once(request) or (yield from rules.identity.of(request))
+            decision = yield Call(part.limiter.try_acquire, (key, part.plain_cost))
+            if decision.allowed:
+                admission.verdicts = (*earlier, Verdict(part, decision))
+            else:
+                yield from self._refused(admission, _why(decision), [*earlier, Verdict(part, decision)])
+            return admission
         asked = []  # everything is found out before anything is taken: a function of the user's may fail
         caller: list[str] = []
-        for part in self._parts_of(tuple(met), request.route):
+        for part in parts:
             question = yield from question_of(part, request, rules.identity, caller)
             asked.append((part, question))
         earlier, verdicts = admission.verdicts, []
+        refusal: Refusal | None = None
         try:
             for part, (key, cost, limit) in asked:
-                decision, refusal = yield from _decide(part, key, cost, limit)
+                decision, why = yield from _decide(part, key, cost, limit)
                 if part.is_shadow:
                     continue
+                refusal = why
                 verdicts.append(Verdict(part, decision))
                 if refusal is not None:
-                    admission.refusal = refusal
                     break
                 if part.is_watched:
                     _tell_near(self.name, verdicts[-1])
@@ -192,10 +218,8 @@ class WebLimiter(Generic[L]):
         except BaseException:
             yield from _give_back(verdicts)
             raise
-        if admission.refusal is not None:
-            yield from _give_back([*earlier, *verdicts[:-1]])
-            yield from self._release(admission)
-            admission.verdicts = verdicts[-1:]
+        if refusal is not None:
+            yield from self._refused(admission, refusal, [*earlier, *verdicts])
             return admission
         admission.verdicts = (*earlier, *verdicts)
         for verdict in verdicts:
@@ -205,26 +229,36 @@ class WebLimiter(Generic[L]):
                 admission.slots.append(block)
         return admission
 
+    def _refused(self, admission: Admission, refusal: Refusal, verdicts: Sequence[Verdict]) -> Plan[Call, None]:
+        """Refuse a request by the last of these verdicts, and give back what the others took."""
+        admission.refusal = refusal
+        yield from _give_back(verdicts[:-1])
+        yield from self._release(admission)
+        admission.verdicts = verdicts[-1:]
+
     def peek(self, request: WebRequest, *names: str) -> Plan[Call, Admission]:
         """Tell a caller where they stand with the rules of the app of these names, or with all: nothing is taken.
 
         :raises InvalidUse: if there is no rule of such a name.
         """
-        rules = self._rules
-        known = {rule.title: rule for rule in rules.all}
-        for name in names:
-            if name not in known:
-                raise InvalidUse(f"there is no rule {name!r}; there are {', '.join(known)}")
         admission = Admission(request)
         caller: list[str] = []
         verdicts = []
-        for part in self._parts_of(tuple([known[name] for name in names or known]), request.route):
-            key, cost, limit = yield from question_of(part, request, rules.identity, caller)
+        for part in self._parts_called(names, request.route):
+            key, cost, limit = yield from question_of(part, request, self._rules.identity, caller)
             nothing = 0 if part.has_one_key else dict.fromkeys(cost, 0)
             decision = yield Call(partial(part.limiter.peek, key, nothing, limit=limit))
             verdicts.append(Verdict(part, decision))
         admission.verdicts = verdicts
         return admission
+
+    def reset(self, key: str, *names: str) -> Plan[Call, None]:
+        """Let a key start afresh with the rules of these names, or with all rules of the app; a penalty is lifted.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        """
+        for part in self._parts_called(names, None):
+            yield Call(part.limiter.reset, (key if part.has_one_key else dict.fromkeys(part.labels, key),))
 
     def finish(self, admission: Admission, response: WebResponse | None) -> Plan[Call, None]:
         """Release what was held for a request, and settle what it took, now that it is answered: what its rules say
@@ -263,14 +297,23 @@ class WebLimiter(Generic[L]):
             await self._share.aclose()
 
     def _parts_of(self, rules: tuple[Rule, ...], route: str | None) -> tuple[Part, ...]:
-        key = (rules, route if any(rule.is_per_route for rule in rules) else None)
         known = self._parts
-        parts = known.get(key)
+        parts = known.get((rules, None))
         if parts is None:
-            if len(known) >= _MAX_KNOWN:
-                known.clear()
-            parts = known[key] = self._maker.parts(rules, route)
+            key = rules, (route or "") if any(rule.is_per_route for rule in rules) else None
+            parts = known.get(key)
+            if parts is None:
+                if len(known) >= _MAX_KNOWN:
+                    known.clear()
+                parts = known[key] = self._maker.parts(rules, route)
         return parts
+
+    def _parts_called(self, names: Sequence[str], route: str | None) -> tuple[Part, ...]:
+        known = {rule.title: rule for rule in self._rules.all}
+        for name in names:
+            if name not in known:
+                raise InvalidUse(f"there is no rule {name!r}; there are {', '.join(known)}")
+        return self._parts_of(tuple([known[name] for name in names or known]), route)
 
     def _look_at_network(self, admission: Admission, rules: Rules) -> None:
         text = rules.identity.address(admission.request)
@@ -298,8 +341,6 @@ def _methods(request: WebRequest) -> list[str]:
 
 
 def _is_preflight(request: WebRequest) -> bool:
-    if request.method != "OPTIONS":
-        return False
     return bool(request.values("origin") and request.values("access-control-request-method"))
 
 
@@ -318,9 +359,11 @@ def _decide(part: Part, key: Any, cost: Any, limit: Any) -> Plan[Call, tuple[Dec
         # Never, and not "not now": the client is told so. How things stand with the limit goes with it.
         decision = yield Call(part.limiter.peek, (key, 0 if part.has_one_key else dict.fromkeys(cost, 0)))
         return decision, "cost"
-    if decision.allowed:
-        return decision, None
-    return decision, "outage" if decision.source == "fail_closed" else "limit"
+    return decision, None if decision.allowed else _why(decision)
+
+
+def _why(denial: Decision) -> Refusal:
+    return "outage" if denial.source == "fail_closed" else "limit"
 
 
 def _give_back(verdicts: Sequence[Verdict]) -> Plan[Call, None]:

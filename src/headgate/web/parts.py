@@ -51,8 +51,10 @@ class Part:
     """Does a rule say afterwards what counts?"""
     is_watched: bool
     """Are observers to be told that a key is near its limit?"""
-    plain_cost: int | None
-    """The cost of all requests, where there is one limit that says nothing about them; None if they differ."""
+    plain_cost: int
+    """The cost of each request then."""
+    is_plain: bool
+    """Is it one limit that is asked for the caller's key at one cost, and is nothing else done with it?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +103,22 @@ class Maker:
             )
         if first.is_shadow and first.limiter is None:
             limiter = limiter.shadow()
+        has_slots = any(isinstance(limit, Concurrency) for limit in limits.values())
+        is_watched = any(rule.near for rule in rules)
+        plain_cost = _plain_cost(first) if len(members) == 1 else None
+        wait = seconds_of(first.wait)
         return Part(
             limiter,
             tuple(limits),
             tuple(members),
             has_one_key=not others or first.limiter is not None,
-            wait=seconds_of(first.wait),
+            wait=wait,
             is_shadow=first.is_shadow,
-            has_slots=any(isinstance(limit, Concurrency) for limit in limits.values()),
+            has_slots=has_slots,
             is_settled=any(rule.charge_when or rule.actual_cost for rule in rules),
-            is_watched=any(rule.near for rule in rules),
-            plain_cost=_plain_cost(first) if len(members) == 1 else None,
+            is_watched=is_watched,
+            is_plain=plain_cost is not None and not (wait or first.is_shadow or has_slots or is_watched),
+            plain_cost=plain_cost or 0,
         )
 
 

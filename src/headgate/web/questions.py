@@ -21,10 +21,6 @@ def question_of(
     part: Part, request: WebRequest, identity: Identity, caller: list[str]
 ) -> Plan[Call, tuple[Any, Any, Any]]:
     """The key, the cost and the limits of a request for one part. `caller` keeps who it is, once that is known."""
-    if part.plain_cost is not None:
-        if not caller:
-            caller.append((yield from identity.of(request)))
-        return caller[0], part.plain_cost, None
     keys: list[str] = []
     costs: list[int] = []
     limits: dict[str, Any] = {}

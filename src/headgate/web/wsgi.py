@@ -83,6 +83,23 @@ class RateLimits(AppLimits[Limiter]):
         if self.on_denied is not None and is_async(self.on_denied):
             raise InvalidUse("on_denied is async, and this framework blocks: give a def")
 
+    def peek(self, environ: WSGIEnvironment, *names: str) -> Admission:
+        """Tell a caller where they stand with the rules of these names, or with all rules of the app: nothing is taken.
+        Its `decision` is the tightest, and `limiter.fields(admission)` are the headers for it.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        """
+        return run(self.limiter.peek(WsgiRequest(environ), *names))
+
+    def reset(self, key: str, *names: str) -> None:
+        """Let a key, such as `ip:203.0.113.7`, start afresh with the rules of these names, or with all rules of the app
+        (those that count by route aside); a penalty is lifted.
+
+        :raises InvalidUse: if there is no rule of such a name.
+        :raises StoreOutage: if the store does not answer.
+        """
+        run(self.limiter.reset(key, *names))
+
     def middleware(self, app: WSGIApplication) -> RateLimitMiddleware:
         """The app behind its limits."""
         return RateLimitMiddleware(app, self)
@@ -145,26 +162,25 @@ class RateLimitMiddleware:
 class Exchange:
     """A request, its decisions and its response. Used by one thread at a time."""
 
-    __slots__ = ("asked", "decided", "has_sent", "headers", "is_bare", "is_ended", "is_whole", "limiter", "status")
+    asked: Sequence[Rule] = ()
+    """The rules of routes that were asked, as the routes were given them."""
+    status: int | None = None
+    """The status of the response; None until it begins."""
+    headers: Sequence[tuple[str, str]] = ()
+    """The headers of the response."""
+    has_sent = False
+    """Has a part of the body been handed on, and with it the status?"""
+    is_whole = False
+    """Is the body known to be there as a whole?"""
+    is_bare = False
+    """Does nobody see the response?"""
+    is_ended = False
 
-    def __init__(self, limiter: WebLimiter[Any], *, is_bare: bool = False) -> None:
+    def __init__(self, limiter: WebLimiter[Any]) -> None:
         self.limiter = limiter
         """Renders the headers."""
-        self.is_bare = is_bare
-        """Does nobody see the response?"""
-        self.asked: Sequence[Rule] = ()
-        """The rules of routes that were asked, as the routes were given them."""
         self.decided: list[tuple[WebLimiter[Any], Admission]] = []
         """The decisions, of each app's limits in the order in which the request met them."""
-        self.status: int | None = None
-        """The status of the response; None until it begins."""
-        self.headers: Sequence[tuple[str, str]] = ()
-        """The headers of the response."""
-        self.has_sent = False
-        """Has a part of the body been handed on, and with it the status?"""
-        self.is_whole = False
-        """Is the body known to be there as a whole?"""
-        self.is_ended = False
 
     def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
         """All that some limits have decided; None if they were not asked."""

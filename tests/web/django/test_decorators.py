@@ -234,7 +234,7 @@ def test_an_async_limiter_is_refused_by_a_view_that_blocks(use: Use) -> None:
     def view(request: HttpRequest) -> HttpResponse:
         return HttpResponse()
 
-    with pytest.raises(InvalidUse, match="a AsyncLimiter would have to be awaited"):
+    with pytest.raises(InvalidUse, match="AsyncLimiter would have to be awaited"):
         view(RequestFactory().get("/"))
 
 

@@ -361,7 +361,7 @@ def test_an_async_function_is_refused_where_the_project_blocks(use: Use) -> None
 
 def test_a_limiter_of_the_other_kind_is_refused(use: Use) -> None:
     use(rules=[Rule(limiter=AsyncLimiter("1/minute"), name="all")])
-    with pytest.raises(InvalidUse, match="takes an Limiter; a AsyncLimiter would have to be awaited"):
+    with pytest.raises(InvalidUse, match="takes Limiter, and AsyncLimiter would have to be awaited"):
         Client().get("/")
     use(rules=[Rule(limiter=Limiter("1/minute"), name="all")])
     with pytest.raises(InvalidUse, match="would block its event loop"):

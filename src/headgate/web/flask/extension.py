@@ -114,7 +114,6 @@ class RateLimits:
                 return inner(environ, start_response)
             return answer(inner, limits.limiter, environ, start_response)
 
-        app.teardown_request(lambda _: limits.end_bare())
         # Of this app alone; the last as Flask says that it is done.
         app.preprocess_request = preprocess_request  # type: ignore[method-assign]
         app.finalize_request = finalize_request  # type: ignore[method-assign]

@@ -18,8 +18,8 @@ from headgate.rules import Rule
 from headgate.web import wsgi
 from headgate.web.admission import Admission
 from headgate.web.core import run
-from headgate.web.flask.views import Own, methods_of, own_of, route_name, rule_of_method
-from headgate.web.limits import RouteEntry
+from headgate.web.flask.views import Own, methods_of, own_of, route_name
+from headgate.web.limits import RouteEntry, rule_of_method
 from headgate.web.wsgi import EXCHANGE, Exchange, WsgiRequest, exchange_of
 
 EXTENSION: Final = "headgate"
@@ -74,6 +74,7 @@ class FlaskLimits(wsgi.RateLimits):
         self.is_enabled: Final = is_enabled
         self.has_started = False
         """Has there been a request?"""
+        self._ends_bare = False
         self.looks_at_responses = False
         """Has there been a request of which something was left to do when its response was there?"""
         self._routes: dict[tuple[str, str], Route] = {}
@@ -98,15 +99,13 @@ class FlaskLimits(wsgi.RateLimits):
         if not self.is_enabled:
             flask.g.headgate = None
             return None
-        native, exchange = self._exchange()
+        native, exchange = self._exchange(app)
         if exchange.decided and exchange.admission_of(self.limiter) is not None:
             return None
         request = FlaskRequest(native.environ, native)
-        own = Own()
         endpoint = native.endpoint
-        if endpoint is not None:
-            route = self._route(app, endpoint, request.method)
-            request.route, own = route.name, route.own
+        route = _NO_ROUTE if endpoint is None else self._route(app, endpoint, request.method)
+        request.route, own = route.name, route.own
         admission = run(self.limiter.admit(request, own.asked, is_exempt=own.is_exempt))
         exchange.decided.append((self.limiter, admission))
         if own.given:
@@ -121,7 +120,7 @@ class FlaskLimits(wsgi.RateLimits):
         """
         if not self.is_enabled:
             return None
-        _, exchange = self._exchange()
+        _, exchange = self._exchange(app)
         if rule in exchange.asked:
             return None
         known = exchange.admission_of(self.limiter)
@@ -136,19 +135,23 @@ class FlaskLimits(wsgi.RateLimits):
         )
         return self._told(app, admission)
 
-    def end_bare(self) -> None:
+    def _end_bare(self) -> None:
         """End an exchange at which no server looks, as in a test that makes a context by itself."""
         exchange = exchange_of(flask.request.environ)
         if exchange is not None and exchange.is_bare:
             exchange.end()
 
-    def _exchange(self) -> tuple[flask.Request, Exchange]:
+    def _exchange(self, app: flask.Flask) -> tuple[flask.Request, Exchange]:
         # Any, because a proxy does not tell type checkers how to get behind it.
         proxy: Any = flask.request
         native: flask.Request = proxy._get_current_object()
         exchange = exchange_of(native.environ)
         if exchange is None:
-            exchange = native.environ[EXCHANGE] = Exchange(self.limiter, is_bare=True)
+            exchange = native.environ[EXCHANGE] = Exchange(self.limiter)
+            exchange.is_bare = True
+            if not self._ends_bare:
+                self._ends_bare = True
+                app.teardown_request_funcs.setdefault(None, []).append(lambda _: self._end_bare())
         return native, exchange
 
     def _route(self, app: flask.Flask, endpoint: str, method: str) -> Route:
