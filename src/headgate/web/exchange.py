@@ -71,7 +71,7 @@ class Exchange:
         self.headers: Iterable[tuple[bytes, bytes]] = ()
         self.is_ended = False
         self.failure: Exception | None = None
-        """What failed when it ended, to be raised when the response has been sent."""
+        """The failure of its end, to be raised when the response has been sent."""
 
     def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
         """All that some limits have decided; None if they were not asked."""
