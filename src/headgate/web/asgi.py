@@ -248,5 +248,8 @@ async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, s
         if exchange.is_unfinished:
             await exchange.end(error)
         raise
-    if exchange.is_unfinished:
-        await exchange.end(None)
+    else:
+        if exchange.is_unfinished:
+            await exchange.end(None)
+    finally:
+        exchange.close()

@@ -67,10 +67,15 @@ class Exchange:
     def fields(self) -> list[tuple[str, str]]:
         """The header fields of all decisions."""
         decided = self.decided
-        return self.limiter.fields(together([admission for _, admission in decided])) if decided else []
+        if not decided:
+            return []
+        told = decided[0][1] if len(decided) == 1 else together([admission for _, admission in decided])
+        return self.limiter.fields(told)
 
-    async def send(self, message: Message) -> None:
-        """Send a message of the app; the one that begins its response with header fields."""
+    def send(self, message: Message) -> Awaitable[None]:
+        """Send a message of the app; the one that begins its response with header fields. What is to be awaited is the
+        server's own: a coroutine around it would take time with each message.
+        """
         assert self._send is not None
         if self.status is None:
             kind = message["type"]
@@ -78,7 +83,7 @@ class Exchange:
                 self._begin(message, _STATUS_OF[kind])
             elif kind == "websocket.close":
                 self.status = 403  # the server's answer to a close before the opening
-        await self._send(message)
+        return self._send(message)
 
     @property
     def is_unfinished(self) -> bool:
@@ -95,13 +100,19 @@ class Exchange:
         """Settle and release what the request took. It is done in the end even if this task is cancelled meanwhile."""
         if self.status is None and isinstance(error, Exception):
             self.status = 500
-        task = asyncio.create_task(self._finish(), name="headgate-exchange")
+        task = asyncio.create_task(self._finish(self.decided), name="headgate-exchange")
         _ending.add(task)
         task.add_done_callback(_ending.discard)
         await asyncio.shield(task)
 
-    async def _finish(self) -> None:
-        for limiter, admission in self.decided:
+    def close(self) -> None:
+        """Let go of what was decided. The scope has the exchange, and each request the scope: without this, all that
+        is of a request would stay until the garbage collector comes by.
+        """
+        self.decided = []
+
+    async def _finish(self, decided: Sequence[tuple[WebLimiter[Any], Admission]]) -> None:
+        for limiter, admission in decided:
             response = None
             if self.status is not None:
                 headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
