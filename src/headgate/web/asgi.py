@@ -13,6 +13,7 @@ from headgate.limiter.limiters import AsyncLimiter
 from headgate.limits import Limit
 from headgate.rules import Rule, Rules
 from headgate.web.admission import Admission
+from headgate.web.asking import admit_async
 from headgate.web.audit import audit
 from headgate.web.core import run_async
 from headgate.web.exchange import EXCHANGE, App, Denial, Exchange, Message, Receive, Scope, Send
@@ -126,7 +127,7 @@ class RateLimits(AppLimits[AsyncLimiter]):
             found = self.find_route(scope, scope.get("app", app))
             if found is not None:
                 request.route, has_own, is_exempt = found
-        return await run_async(self.limiter.admit(request, has_own=has_own, is_exempt=is_exempt))
+        return await admit_async(self.limiter, request, has_own=has_own, is_exempt=is_exempt)
 
     async def denial(self, admission: Admission) -> App:
         """The answer to a request that was refused: the user's own, if there is one and it answers."""

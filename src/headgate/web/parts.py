@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headgate.limiter.policy import joined
 from headgate.limits import Concurrency, Limit, Penalty
@@ -16,6 +16,9 @@ from headgate.limits.grammar import parse_penalty
 from headgate.rules import Rule
 from headgate.rules.durations import seconds_of
 from headgate.stores.contract import Store
+
+MAX_KNOWN: Final = 1024
+"""For how many sets of rules the parts are kept."""
 
 
 class Member(NamedTuple):
@@ -120,6 +123,30 @@ class Maker:
             is_plain=plain_cost is not None and not (wait or first.is_shadow or has_slots or is_watched),
             plain_cost=plain_cost or 0,
         )
+
+
+class KnownParts:
+    """The parts of rules, each made once. Safe to share between threads and tasks."""
+
+    def __init__(self, maker: Maker) -> None:
+        self._maker = maker
+        self._known: dict[tuple[tuple[Rule, ...], str | None], tuple[Part, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, rules: tuple[Rule, ...], route: str | None) -> tuple[Part, ...]:
+        """The parts of some rules on a route."""
+        known = self._known
+        parts = known.get((rules, None))
+        if parts is None:
+            key = rules, (route or "") if any(rule.is_per_route for rule in rules) else None
+            parts = known.get(key)
+            if parts is None:
+                if len(known) >= MAX_KNOWN:
+                    known.clear()
+                parts = known[key] = self._maker.parts(rules, route)
+        return parts
 
 
 def _label(rule: Rule, part: str, limit: Limit, route: str | None) -> str:

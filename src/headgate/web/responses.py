@@ -63,7 +63,7 @@ class Responses:
 
     def fields(self, admission: Admission) -> list[tuple[str, str]]:
         """The header fields for the response to a request; none where no limit was asked."""
-        if not admission.verdicts:
+        if not (admission.verdicts and self.styles):
             return []
         standings = _standings(admission)
         secret = self._partition_secret
