@@ -14,7 +14,7 @@ from headgate.decision.decision import Decision, Source
 from headgate.decision.standings import single_standing
 from headgate.hits import Group, Hit, SingleHit
 from headgate.limits import Limit, TokenBucket
-from headgate.web.headers import Standing
+from headgate.web.headers import Policy, Standing
 
 Single = Callable[[Any, Any], Decision | None]
 """Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
@@ -70,6 +70,15 @@ class ToldDecision(Decision):
         if names is not None:
             name = names[0]
         return [single_standing(limit, name, self.key, self.cost, self.facts[0], self.now_us, is_allowed=self.allowed)]
+
+    def standing(self, policy: Policy) -> Standing:
+        """As `Decision.standing`; for what a token bucket admitted, without facts."""
+        limit, told = self.asked[0], self.told
+        if self.allowed and told.__class__ is int and isinstance(limit, TokenBucket):
+            now_us = self.now_us
+            remaining, reset_after_us = limit.standing(told, now_us)
+            return Standing(policy, self.key, remaining, reset_after_us, 0, now_us)
+        return super().standing(policy)
 
 
 class SingleHitDecision(Decision):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 from headgate.web.admission import Admission, Answer, together
 from headgate.web.core import WebLimiter, run_async
 from headgate.web.messages import WebResponse
+from headgate.web.responses import encoded
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -64,13 +64,13 @@ class Exchange:
                 return admission
         return None
 
-    def fields(self) -> list[tuple[str, str]]:
+    def raw_fields(self) -> list[tuple[bytes, bytes]]:
         """The header fields of all decisions."""
         decided = self.decided
         if not decided:
             return []
         told = decided[0][1] if len(decided) == 1 else together([admission for _, admission in decided])
-        return self.limiter.fields(told)
+        return self.limiter.responses.raw_fields(told)
 
     def send(self, message: Message) -> Awaitable[None]:
         """Send a message of the app; the one that begins its response with header fields. What is to be awaited is the
@@ -121,14 +121,15 @@ class Exchange:
 
     def _begin(self, message: Message, status: int | None) -> None:
         self.status = message["status"] if status is None else status
-        fields = self.fields()
+        fields = self.raw_fields()
         own = message.get("headers") or ()
         if fields:
-            names = [name for name, _ in own]  # those of the app stay as they are
-            added = [field for field in encoded(fields) if field[0] not in names]
+            own = list(own)
+            names = dict(own)  # those of the app stay as they are
+            told = [field for field in fields if field[0] not in names]
             if self.decided[-1][1].refusal is not None and b"cache-control" not in names:
-                added.append((b"cache-control", b"no-store"))
-            own = message["headers"] = [*own, *added]
+                told.append((b"cache-control", b"no-store"))
+            own = message["headers"] = own + told
         self.headers = own
 
 
@@ -158,13 +159,3 @@ class Denial:
         body = b"" if scope.get("method") == "HEAD" else body
         await send({"type": f"{prefix}http.response.start", "status": status, "headers": raw})
         await send({"type": f"{prefix}http.response.body", "body": body})
-
-
-def encoded(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Headers as ASGI sends them."""
-    return [(_name(name), value.encode("latin-1")) for name, value in headers]
-
-
-@lru_cache
-def _name(name: str) -> bytes:
-    return name.lower().encode("latin-1")

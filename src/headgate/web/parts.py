@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
+from headgate.decision.standings import policy_of
 from headgate.limiter.policy import joined
 from headgate.limits import Concurrency, Limit, Penalty
 from headgate.limits.grammar import parse_penalty
 from headgate.rules import Rule
 from headgate.rules.durations import seconds_of
 from headgate.stores.contract import Store
+from headgate.web.headers import Policy
 
 MAX_KNOWN: Final = 1024
 """For how many sets of rules the parts are kept."""
@@ -39,6 +41,8 @@ class Part:
 
     limiter: Any
     """The limiter, blocking or asyncio, that has them."""
+    policy: Policy | None
+    """The limit as clients are told of it, where it is one, and the same for all callers."""
     labels: tuple[str, ...]
     """The name of each limit for clients, in the order of the hits: `login`, or `llm:tokens`."""
     members: tuple[Member, ...]
@@ -112,6 +116,7 @@ class Maker:
         wait = seconds_of(first.wait)
         return Part(
             limiter,
+            policy_of(limit, label) if len(members) == 1 and not members[0].tiers else None,
             tuple(limits),
             tuple(members),
             has_one_key=not others or first.limiter is not None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Final, Literal, get_args
 
 from headgate.errors import InvalidUse
@@ -14,8 +15,10 @@ from headgate.identity.sources import check_secret
 from headgate.web.admission import Admission, Answer, Refusal
 from headgate.web.headers import (
     HeaderStyle,
+    Policy,
     Reset,
     Standing,
+    admitted_11,
     binding_of,
     checked_reset,
     checked_styles,
@@ -60,14 +63,39 @@ class Responses:
         self.body: Final = body
         self.reset: Final = checked_reset(reset)
         self._partition_secret = check_secret(partition_secret)
+        self._is_usual = self.styles == ("draft-11",) and partition_secret is None
 
     def fields(self, admission: Admission) -> list[tuple[str, str]]:
         """The header fields for the response to a request; none where no limit was asked."""
         if not (admission.verdicts and self.styles):
             return []
+        usual = self._usual(admission)
+        if usual is not None:
+            policy, text = usual
+            return [policy.field_11, ("RateLimit", text)]
         standings = _standings(admission)
         secret = self._partition_secret
         return fields(self.styles, standings, binding_of(standings), reset=self.reset, partition_secret=secret)
+
+    def raw_fields(self, admission: Admission) -> list[tuple[bytes, bytes]]:
+        """The same, as ASGI sends them."""
+        usual = self._usual(admission)
+        if usual is not None:
+            policy, text = usual
+            return [policy.raw_field_11, (b"ratelimit", text.encode("ascii"))]
+        return encoded(self.fields(admission))
+
+    def _usual(self, admission: Admission) -> tuple[Policy, str] | None:
+        """The policy and the value of `RateLimit`, where those are the fields."""
+        verdicts = admission.verdicts
+        if len(verdicts) != 1 or not self._is_usual:
+            return None
+        part, decision = verdicts[0]
+        policy = part.policy
+        if policy is None or not decision.allowed:
+            return None
+        text = admitted_11(decision.standing(policy))
+        return None if text is None else (policy, text)
 
     def refuse(self, admission: Admission) -> Answer:
         """The response to a request that was not admitted. One to HEAD has no body, and the same headers."""
@@ -89,6 +117,16 @@ class Responses:
         data = text.encode()
         headers = [*told, ("Cache-Control", "no-store"), ("Content-Type", media), ("Content-Length", str(len(data)))]
         return Answer(status, headers, b"" if admission.request.method == "HEAD" else data)
+
+
+def encoded(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI sends them."""
+    return [(_name(name), value.encode("latin-1")) for name, value in headers]
+
+
+@lru_cache
+def _name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
 
 
 def _standings(admission: Admission) -> list[Standing]:
