@@ -12,7 +12,7 @@ from headgate.decision.standings import standings_of
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group, Hit
 from headgate.limits import Penalty
-from headgate.web.headers import HeaderStyle, Policy, Reset, Standing, binding_of, checked_reset, checked_styles, fields
+from headgate.web.headers import HeaderStyle, Reset, Standing, binding_of, checked_reset, checked_styles, fields
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
 """Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
@@ -202,9 +202,11 @@ class Decision:
         names = [*(names or ()), *[hit.tier or hit.name for hit in hits[len(names or ()) :]]]
         return standings_of(hits, names, self.facts, self.instants_us, is_allowed=self.allowed)
 
-    def standing(self, policy: Policy) -> Standing:
-        """The first of the standings, by a policy that was made of its limit before."""
-        return self.standings((policy.name,))[0]._replace(policy=policy)
+    def left(self) -> tuple[int, int] | None:
+        """The tokens that one limit, the binding one, would still admit at once, and the microseconds until it has its
+        whole capacity again. None for a denial, and where the store did not answer. For those who write headers.
+        """
+        return (self.remaining, self.reset_after_us) if self.allowed and self.facts else None
 
     def headers(
         self, style: HeaderStyle | Collection[HeaderStyle] = "legacy", *, reset: Reset = "delta"

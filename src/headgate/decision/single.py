@@ -14,7 +14,7 @@ from headgate.decision.decision import Decision, Source
 from headgate.decision.standings import single_standing
 from headgate.hits import Group, Hit, SingleHit
 from headgate.limits import Limit, TokenBucket
-from headgate.web.headers import Policy, Standing
+from headgate.web.headers import Standing
 
 Single = Callable[[Any, Any], Decision | None]
 """Decides on one hit of one limit, by key and cost, without the detour of a batch, or leaves it alone (None)."""
@@ -71,14 +71,15 @@ class ToldDecision(Decision):
             name = names[0]
         return [single_standing(limit, name, self.key, self.cost, self.facts[0], self.now_us, is_allowed=self.allowed)]
 
-    def standing(self, policy: Policy) -> Standing:
-        """As `Decision.standing`; for what a token bucket admitted, without facts."""
-        limit, told = self.asked[0], self.told
-        if self.allowed and told.__class__ is int and isinstance(limit, TokenBucket):
-            now_us = self.now_us
-            remaining, reset_after_us = limit.standing(told, now_us)
-            return Standing(policy, self.key, remaining, reset_after_us, 0, now_us)
-        return super().standing(policy)
+    def left(self) -> tuple[int, int] | None:
+        """As `Decision.left`; of a token bucket, without facts."""
+        if not self.allowed:
+            return None
+        limit, told, now_us = self.asked[0], self.told, self.now_us
+        if told.__class__ is int and isinstance(limit, TokenBucket):
+            return limit.left(told, now_us)
+        facts = self.facts[0]
+        return limit.remaining(facts, now_us), limit.reset_after_us(facts, now_us)
 
 
 class SingleHitDecision(Decision):
@@ -120,6 +121,13 @@ class SingleHitDecision(Decision):
         name = asked.name if names is None else names[0]
         facts, now_us = self.facts[0], self.now_us
         return [single_standing(asked.limit, name, self.key, asked.cost, facts, now_us, is_allowed=self.allowed)]
+
+    def left(self) -> tuple[int, int] | None:
+        """As `Decision.left`."""
+        if not self.allowed:
+            return None
+        limit, facts, now_us = self.asked.limit, self.facts[0], self.now_us
+        return limit.remaining(facts, now_us), limit.reset_after_us(facts, now_us)
 
 
 Remembered = tuple[int, Limit, int, int, int, Facts, int]

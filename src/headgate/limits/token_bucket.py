@@ -74,7 +74,7 @@ class TokenBucket(Limit):
     def receipt(self, facts: Facts, cost: int) -> token_bucket.Receipt:
         return facts[2], facts[3], self.gives_back_only_as_last
 
-    def standing(self, tat: int, now_us: int) -> tuple[int, int]:
+    def left(self, tat: int, now_us: int) -> tuple[int, int]:
         """The tokens that are left at a bucket with this theoretical arrival time, as `remaining` says, and the time
         until it is full, as `reset_after_us` does.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import parse_qs
 
@@ -116,7 +116,7 @@ class RateLimits(AppLimits[AsyncLimiter]):
         """
         return None
 
-    async def decide(self, scope: Scope, app: Any = None) -> Admission:
+    def decide(self, scope: Scope, app: Any = None) -> Awaitable[Admission]:
         """Ask the app's rules about a request.
 
         :param app: the framework's app, where the scope does not say it.
@@ -127,7 +127,7 @@ class RateLimits(AppLimits[AsyncLimiter]):
             found = self.find_route(scope, scope.get("app", app))
             if found is not None:
                 request.route, has_own, is_exempt = found
-        return await admit_async(self.limiter, request, has_own=has_own, is_exempt=is_exempt)
+        return admit_async(self.limiter, request, has_own=has_own, is_exempt=is_exempt)
 
     async def denial(self, admission: Admission) -> App:
         """The answer to a request that was refused: the user's own, if there is one and it answers."""
@@ -232,12 +232,11 @@ class Outermost:
         self._app = app
         self._limits = limits
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Hand a request on, and see to its response."""
         if scope["type"] not in ("http", "websocket") or EXCHANGE in scope:
-            await self._app(scope, receive, send)
-        else:
-            await ending(self._app, self._limits, scope, receive, send)
+            return self._app(scope, receive, send)
+        return ending(self._app, self._limits, scope, receive, send)
 
 
 async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, send: Send) -> None:

@@ -43,10 +43,9 @@ class Exchange:
         """:param send: None if there is no middleware."""
         self.limiter = limiter
         """Renders the headers."""
-        is_known = send is not None and "app" in scope
-        self.app: Any = scope["app"] if is_known else None
+        self.app: Any = None if send is None else scope.get("app")
         """The framework's app that the request met first; None if that is not known."""
-        self.root_path: str | None = scope.get("root_path", "") if is_known else None
+        self.root_path: str | None = None if self.app is None else scope.get("root_path", "")
         """Where that app is mounted."""
         self._send = send
         self.is_bare = send is None
@@ -91,8 +90,8 @@ class Exchange:
         for _, admission in self.decided:
             if admission.slots:
                 return True
-            for part, _ in admission.verdicts:
-                if part.is_settled:
+            for verdict in admission.verdicts:
+                if verdict[0].is_settled:
                     return True
         return False
 

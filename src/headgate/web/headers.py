@@ -52,7 +52,18 @@ class Policy:
     :param is_quota: is it one of which clients spend? One that is none is told of only where it binds.
     """
 
-    __slots__ = ("draft_7", "draft_11", "field_11", "has_window", "is_quota", "item", "name", "quota", "quota_text", "raw_field_11")
+    __slots__ = (
+        "draft_7",
+        "draft_11",
+        "field_11",
+        "has_window",
+        "is_quota",
+        "item",
+        "name",
+        "quota",
+        "quota_text",
+        "raw_field_11",
+    )
 
     def __init__(self, name: str, quota: int, window_us: int, unit: str = "", *, is_quota: bool = True) -> None:
         self.name: Final = _printable(name)
@@ -70,6 +81,14 @@ class Policy:
         self.field_11: Final = ("RateLimit-Policy", self.draft_11)
         """The field of draft 11 that says no more than this policy; and the same as ASGI sends it."""
         self.raw_field_11: Final = (b"ratelimit-policy", self.draft_11.encode("ascii"))
+
+    def left_11(self, remaining: int, reset_after_us: int) -> str:
+        """The value of `RateLimit` in draft 11, as `fields` writes it for a request that this policy alone has admitted.
+        It has to have a window, and to be a quota.
+        """
+        if remaining > _MAX_INTEGER:
+            remaining = _MAX_INTEGER
+        return f"{self.item};r={remaining};t={-(-reset_after_us // _SECOND_US)}"
 
 
 class Standing(NamedTuple):
@@ -185,16 +204,6 @@ def fields(
     if retry_after is not None:
         found.append(("Retry-After", str(retry_after)))
     return found
-
-
-def admitted_11(standing: Standing) -> str | None:
-    """The value of `RateLimit` in draft 11, as `fields` writes it, where a request met one limit, and that admitted it:
-    so it is with most. None where there is more to say, or less.
-    """
-    policy, _, remaining, reset_after_us, retry_after_us, _ = standing
-    if remaining is None or retry_after_us or remaining > _MAX_INTEGER or not (policy.is_quota and policy.has_window):
-        return None
-    return f"{policy.item};r={remaining};t={-(-reset_after_us // _SECOND_US)}"
 
 
 def _draft_11(

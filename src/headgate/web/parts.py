@@ -42,7 +42,7 @@ class Part:
     limiter: Any
     """The limiter, blocking or asyncio, that has them."""
     policy: Policy | None
-    """The limit as clients are told of it, where it is one, and the same for all callers."""
+    """The limit as clients are told of it, where it is one, a quota for a time, and the same for all callers."""
     labels: tuple[str, ...]
     """The name of each limit for clients, in the order of the hits: `login`, or `llm:tokens`."""
     members: tuple[Member, ...]
@@ -116,7 +116,7 @@ class Maker:
         wait = seconds_of(first.wait)
         return Part(
             limiter,
-            policy_of(limit, label) if len(members) == 1 and not members[0].tiers else None,
+            _policy(limit, label) if len(members) == 1 and not members[0].tiers else None,
             tuple(limits),
             tuple(members),
             has_one_key=not others or first.limiter is not None,
@@ -163,6 +163,11 @@ def _label(rule: Rule, part: str, limit: Limit, route: str | None) -> str:
     else:
         base, part = route or "?", part or limit.label
     return f"{base}:{part}" if part else base
+
+
+def _policy(limit: Limit, label: str) -> Policy | None:
+    policy = policy_of(limit, label)
+    return policy if policy.is_quota and policy.has_window else None
 
 
 def _plain_cost(rule: Rule) -> int | None:

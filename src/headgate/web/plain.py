@@ -14,7 +14,7 @@ from headgate.web.messages import WebRequest
 from headgate.web.parts import MAX_KNOWN, KnownParts, Part
 
 _Met = tuple[tuple[Rule, ...], bool | None, str | None]
-"""The rules of a route; whether those of the app are asked that are for routes without (None: no others); the route."""
+"""The rules of a route; has it rules of its own, now or later (None: the app's are not asked)? And the route."""
 
 
 class PlainQuestions:
@@ -26,7 +26,8 @@ class PlainQuestions:
     def __init__(self, rules: Rules, parts: KnownParts) -> None:
         self._rules: Final = rules
         self._parts: Final = parts
-        self._found: dict[_Met, Part | None] = {}
+        self._found: dict[_Met | None, Part | None] = {}
+        """By what is met; by None, what most requests meet."""
 
     def of(
         self, request: WebRequest, own: tuple[Rule, ...], *, has_own: bool, known: Admission | None
@@ -34,15 +35,17 @@ class PlainQuestions:
         """The one part that a request meets, and the key for it; None where there may be more to it. The parameters are
         those of `WebLimiter.admit`.
         """
-        met: _Met
+        met: _Met | None
         if known is not None:
             if known.is_exempt or known.refusal is not None:
                 return None
             met = own, None, request.route
         elif request.method == "OPTIONS":  # it may be a preflight
             return None
-        else:
+        elif own or has_own or request.route is not None:
             met = own, has_own or bool(own), request.route
+        else:
+            met = None
         found = self._found
         part = found[met] if met in found else self._find(met)
         if part is None:
@@ -53,8 +56,8 @@ class PlainQuestions:
         key = rules.identity.at_once(request)
         return None if key is None else (part, key)
 
-    def _find(self, met: _Met) -> Part | None:
-        own, has_own, route = met
+    def _find(self, met: _Met | None) -> Part | None:
+        own, has_own, route = met or ((), False, None)
         rules, part = self._rules, None
         asked = own if has_own is None else (*rules.of("/", (), has_own=has_own), *own)
         is_same = has_own is None or (rules.is_same_for_all and not (rules.allow or rules.deny))

@@ -15,10 +15,8 @@ from headgate.identity.sources import check_secret
 from headgate.web.admission import Admission, Answer, Refusal
 from headgate.web.headers import (
     HeaderStyle,
-    Policy,
     Reset,
     Standing,
-    admitted_11,
     binding_of,
     checked_reset,
     checked_styles,
@@ -63,39 +61,31 @@ class Responses:
         self.body: Final = body
         self.reset: Final = checked_reset(reset)
         self._partition_secret = check_secret(partition_secret)
+        # So most apps have it, and most responses tell of one limit that admits: for those there is a short way.
         self._is_usual = self.styles == ("draft-11",) and partition_secret is None
 
     def fields(self, admission: Admission) -> list[tuple[str, str]]:
         """The header fields for the response to a request; none where no limit was asked."""
-        if not (admission.verdicts and self.styles):
+        if not admission.verdicts or not (self.styles or any(not decision for _, decision in admission.verdicts)):
             return []
-        usual = self._usual(admission)
-        if usual is not None:
-            policy, text = usual
-            return [policy.field_11, ("RateLimit", text)]
+        if self._is_usual and len(admission.verdicts) == 1:
+            part, decision = admission.verdicts[0]
+            policy = part.policy
+            if policy is not None and (left := decision.left()) is not None:
+                return [policy.field_11, ("RateLimit", policy.left_11(*left))]
         standings = _standings(admission)
         secret = self._partition_secret
         return fields(self.styles, standings, binding_of(standings), reset=self.reset, partition_secret=secret)
 
     def raw_fields(self, admission: Admission) -> list[tuple[bytes, bytes]]:
         """The same, as ASGI sends them."""
-        usual = self._usual(admission)
-        if usual is not None:
-            policy, text = usual
-            return [policy.raw_field_11, (b"ratelimit", text.encode("ascii"))]
-        return encoded(self.fields(admission))
-
-    def _usual(self, admission: Admission) -> tuple[Policy, str] | None:
-        """The policy and the value of `RateLimit`, where those are the fields."""
         verdicts = admission.verdicts
-        if len(verdicts) != 1 or not self._is_usual:
-            return None
-        part, decision = verdicts[0]
-        policy = part.policy
-        if policy is None or not decision.allowed:
-            return None
-        text = admitted_11(decision.standing(policy))
-        return None if text is None else (policy, text)
+        if self._is_usual and len(verdicts) == 1:
+            part, decision = verdicts[0]
+            policy = part.policy
+            if policy is not None and (left := decision.left()) is not None:
+                return [policy.raw_field_11, (b"ratelimit", policy.left_11(*left).encode("ascii"))]
+        return encoded(self.fields(admission))
 
     def refuse(self, admission: Admission) -> Answer:
         """The response to a request that was not admitted. One to HEAD has no body, and the same headers."""
