@@ -83,10 +83,10 @@ class Policy:
         self.raw_field_11: Final = (b"ratelimit-policy", self.draft_11.encode("ascii"))
 
     def left_11(self, remaining: int, reset_after_us: int) -> str:
-        """The value of `RateLimit` in draft 11, as `fields` writes it for a request that this policy alone has admitted.
-        It has to have a window, and to be a quota.
+        """The value of `RateLimit` in draft 11, as `fields` writes it for a request that this policy alone has
+        admitted. It has to have a window, and to be a quota.
         """
-        if remaining > _MAX_INTEGER:
+        if remaining > _MAX_INTEGER:  # noqa: PLR1730  # `min` takes longer
             remaining = _MAX_INTEGER
         return f"{self.item};r={remaining};t={-(-reset_after_us // _SECOND_US)}"
 

@@ -1,7 +1,7 @@
-"""Plain questions: those of requests that meet one limit, asked for a key that is at hand, with nothing else to find out.
+"""Plain questions: of requests that meet one limit, asked for a key that is at hand, with nothing else to find out.
 
-Most are. The plan that finds out all the rest would take longer than their answer. This module must not know how they
-are asked.
+Most are plain. The plan that finds out all the rest would take longer than their answer. This module must not know how
+they are asked.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from headgate.rules.rule import CostLike
 from headgate.web.messages import WebRequest
 from headgate.web.parts import Part
 
-
 _OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
 """Headers by which a request asks to be taken for one of another method."""
 
