@@ -119,7 +119,7 @@ class WebLimiter(Generic[L]):
         self._check_identity(rules.identity)
         self._parts = KnownParts(self._maker)
         self.plain = PlainQuestions(rules, self._parts)
-        """What is asked of most requests, the short way."""
+        """The questions of most requests, the short way."""
         self._rules = rules
 
     def check(self, rule: Rule) -> None:
