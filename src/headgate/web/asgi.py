@@ -252,4 +252,7 @@ async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, s
         if exchange.is_unfinished:
             await exchange.end(None)
     finally:
-        exchange.close()
+        # The exchange has requests, which have the scope; and the server's `send`, which mostly has it as well. All of
+        # that would stay until the garbage collector comes by.
+        exchange.decided = []
+        scope.pop(EXCHANGE, None)

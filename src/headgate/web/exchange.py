@@ -104,12 +104,6 @@ class Exchange:
         task.add_done_callback(_ending.discard)
         await asyncio.shield(task)
 
-    def close(self) -> None:
-        """Let go of what was decided. The scope has the exchange, and each request the scope: without this, all that
-        is of a request would stay until the garbage collector comes by.
-        """
-        self.decided = []
-
     async def _finish(self, decided: Sequence[tuple[WebLimiter[Any], Admission]]) -> None:
         for limiter, admission in decided:
             response = None
