@@ -251,6 +251,8 @@ async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, s
     else:
         if exchange.is_unfinished:
             await exchange.end(None)
+        if exchange.failure is not None:
+            raise exchange.failure
     finally:
         # The exchange has requests, which have the scope; and the server's `send`, which mostly has it as well. All of
         # that would stay until the garbage collector comes by.

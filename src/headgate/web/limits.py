@@ -179,3 +179,16 @@ def _rule(limit: Any, options: dict[str, Any]) -> Rule:
     if isinstance(limit, (Limiter, AsyncLimiter)):
         return Rule(limiter=limit, **options)
     return Rule(limit, **options)
+
+
+_of_methods: Final[dict[tuple[Rule, str], Rule]] = {}
+
+
+def rule_of_method(rule: Rule, method: str) -> Rule:
+    """The rule of a method of a class-based view: one without a name has a share for the method, and not one with all
+    others of its route. It is the same one each time, in all threads.
+    """
+    if rule.name or not rule.is_per_route:
+        return rule
+    known = _of_methods.get((rule, method))
+    return known or _of_methods.setdefault((rule, method), dataclasses.replace(rule, name=method))

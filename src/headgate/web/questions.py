@@ -89,4 +89,5 @@ def methods_of(request: WebRequest) -> list[str]:
 
 def is_preflight(request: WebRequest) -> bool:
     """Does a browser ask by it whether it may send another?"""
-    return bool(request.values("origin") and request.values("access-control-request-method"))
+    is_asked = request.values("origin") and request.values("access-control-request-method")
+    return bool(is_asked) and len(methods_of(request)) == 1  # it does not ask to be taken for another method

@@ -32,8 +32,8 @@ from headgate.web.django.exchange import (
     finish_async,
 )
 from headgate.web.django.request import http_of
-from headgate.web.django.views import EXEMPT, RULES, name_of, rule_of_method
-from headgate.web.limits import rule_of_route
+from headgate.web.django.views import EXEMPT, RULES, name_of
+from headgate.web.limits import rule_of_method, rule_of_route
 from headgate.web.messages import WebResponse
 
 View = TypeVar("View", bound=Callable[..., Any])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any, Final, NamedTuple
 
 from headgate.rules import Rule
+from headgate.web.limits import rule_of_method
 
 RULES: Final = "headgate_rules"
 """The attribute of a view with its rules."""
@@ -42,19 +42,6 @@ def own_of(view: Any, method: str) -> Own:
     if hasattr(kind, "check_throttles"):
         return Own(rules, is_exempt, has_later=bool(of_handler))
     return Own((*rules, *[rule for rule in of_handler if rule not in rules]), is_exempt)
-
-
-_of_methods: Final[dict[tuple[Rule, str], Rule]] = {}
-
-
-def rule_of_method(rule: Rule, method: str) -> Rule:
-    """The rule of a method of a class-based view: one without a name has a share for the method, and not one with all
-    others of its route. It is the same one each time, in all threads.
-    """
-    if rule.name or not rule.is_per_route:
-        return rule
-    known = _of_methods.get((rule, method))
-    return known or _of_methods.setdefault((rule, method), dataclasses.replace(rule, name=method))
 
 
 def name_of(view: Any) -> str:

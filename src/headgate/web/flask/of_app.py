@@ -18,8 +18,8 @@ from headgate.rules import Rule
 from headgate.web import wsgi
 from headgate.web.admission import Admission
 from headgate.web.asking import admit
-from headgate.web.flask.views import Own, methods_of, own_of, route_name, rule_of_method
-from headgate.web.limits import RouteEntry
+from headgate.web.flask.views import Own, methods_of, own_of, route_name
+from headgate.web.limits import RouteEntry, rule_of_method
 from headgate.web.wsgi import EXCHANGE, Exchange, WsgiRequest, exchange_of
 
 EXTENSION: Final = "headgate"

@@ -6,18 +6,16 @@ module imports no framework: views say by their attributes what they are.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from headgate.rules import Rule
+from headgate.web.limits import rule_of_method
 
 RULES: Final = "__headgate_rules__"
 """Where views and blueprints have the rules that they were given, each beside the limits that it goes by."""
 EXEMPT: Final = "__headgate_exempt__"
 """Where they have the limits that they are exempted from."""
-
-_of_methods: Final[dict[tuple[Rule, str], Rule]] = {}
 
 
 class Own(NamedTuple):
@@ -70,16 +68,6 @@ def add_rule(limits: Any, place: Any, rule: Rule) -> None:
 def exempt_from(limits: Any, place: Any) -> None:
     """Exempt a function, a class or a blueprint."""
     setattr(place, EXEMPT, (*getattr(place, EXEMPT, ()), limits))
-
-
-def rule_of_method(rule: Rule, method: str) -> Rule:
-    """The rule of a method of a class-based view: one without a name has a share for the method, and not one with all
-    others of its route. It is the same one each time, in all threads.
-    """
-    if rule.name or not rule.is_per_route:
-        return rule
-    known = _of_methods.get((rule, method))
-    return known or _of_methods.setdefault((rule, method), dataclasses.replace(rule, name=method))
 
 
 def route_name(rules: Iterable[Any]) -> str | None:
