@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 from headgate.errors import InvalidUse
 from headgate.limiter.limiters import AsyncLimiter
 from headgate.limits import Limit
-from headgate.rules import Rule, Rules
+from headgate.rules import Rule
 from headgate.web.admission import Admission
 from headgate.web.asking import admit_async
 from headgate.web.audit import audit
@@ -99,7 +99,6 @@ class RateLimits(AppLimits[AsyncLimiter]):
     """Does an app of the framework say which routes it has?"""
     has_own_routes = False
     """Has a route been given rules of its own, or been exempted?"""
-    _seen: tuple[Rules | None, bool] = (None, False)
 
     def middleware(self, app: App) -> App:
         """The app behind its limits."""
@@ -121,13 +120,13 @@ class RateLimits(AppLimits[AsyncLimiter]):
 
         :param app: the framework's app, where the scope does not say it.
         """
-        request = AsgiRequest(scope, self.native_of)
+        request, limiter = AsgiRequest(scope, self.native_of), self.limiter
         has_own = is_exempt = False
-        if self.has_own_routes or self._has_rules_of_routes():
+        if self.has_own_routes or limiter.plain.asks_by_route:
             found = self.find_route(scope, scope.get("app", app))
             if found is not None:
                 request.route, has_own, is_exempt = found
-        return admit_async(self.limiter, request, has_own=has_own, is_exempt=is_exempt)
+        return admit_async(limiter, request, has_own=has_own, is_exempt=is_exempt)
 
     async def denial(self, admission: Admission) -> App:
         """The answer to a request that was refused: the user's own, if there is one and it answers."""
@@ -157,12 +156,6 @@ class RateLimits(AppLimits[AsyncLimiter]):
         :raises StoreOutage: if the store does not answer.
         """
         await run_async(self.limiter.reset(key, *names))
-
-    def _has_rules_of_routes(self) -> bool:
-        rules = self.rules
-        if self._seen[0] is not rules:
-            self._seen = rules, any(rule.is_per_route for rule in rules.all)
-        return self._seen[1]
 
 
 class RateLimitMiddleware:

@@ -39,18 +39,13 @@ _ending: Final[set[asyncio.Task[None]]] = set()
 class Exchange:
     """A request, its decisions and its response. Used by one task at a time."""
 
-    __slots__ = (
-        "_send",
-        "app",
-        "decided",
-        "failure",
-        "headers",
-        "is_bare",
-        "is_ended",
-        "limiter",
-        "root_path",
-        "status",
-    )
+    status: int | None = None
+    """The status of the response; None until it begins."""
+    headers: Iterable[tuple[bytes, bytes]] = ()
+    """The headers of the response."""
+    is_ended = False
+    failure: Exception | None = None
+    """The failure of its end, to be raised when the response has been sent."""
 
     def __init__(self, limiter: WebLimiter[Any], scope: Scope, send: Send | None) -> None:
         """:param send: None if there is no middleware."""
@@ -65,12 +60,6 @@ class Exchange:
         """Does nobody add headers, nor end it: is there no middleware?"""
         self.decided: list[tuple[WebLimiter[Any], Admission]] = []
         """The decisions, of each app's limits in the order in which the request met them."""
-        self.status: int | None = None
-        """The status of the response; None until it begins."""
-        self.headers: Iterable[tuple[bytes, bytes]] = ()
-        self.is_ended = False
-        self.failure: Exception | None = None
-        """The failure of its end, to be raised when the response has been sent."""
 
     def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
         """All that some limits have decided; None if they were not asked."""

@@ -26,6 +26,8 @@ class PlainQuestions:
     def __init__(self, rules: Rules, parts: KnownParts) -> None:
         self._rules: Final = rules
         self._parts: Final = parts
+        self.asks_by_route: Final = any(rule.is_per_route for rule in rules.all)
+        """Do some of the app's rules give each route a share of its own, so that the route has to be known?"""
         self._found: dict[_Met | None, Part | None] = {}
         """By what is met; by None, what most requests meet."""
 
