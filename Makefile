@@ -91,8 +91,9 @@ pictures: $(DEV) ## Draw the pictures in docs/ anew
 
 bench: $(BENCH) ## Measure headgate beside its peers (a few minutes; make bench ARGS=--quick)
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
+	$(if $(filter-out --quick,$(ARGS)),,$(BENCH_VENV)/bin/python -m benchmarks.web $(ARGS))
 
-bench-web: $(BENCH) ## Measure what limits add to a request of FastAPI, Flask and Django REST framework (half a minute)
+bench-web: $(BENCH) ## Measure what limits add to a request of FastAPI, Flask and Django REST framework (75 s)
 	$(BENCH_VENV)/bin/python -m benchmarks.web $(ARGS)
 
 exactness: $(BENCH) ## Ask headgate and its peers the same, and count what they admit (two minutes)

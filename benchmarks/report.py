@@ -110,7 +110,7 @@ def in_markdown(about: dict[str, str], tables: Iterable[Table], found: Iterable[
 
 INTRODUCTION: Final = """\
 headgate beside its peers, and beside the bare cost of a round trip to the server, in one run of `make bench`, which
-writes this page and its picture."""
+writes this page and its picture, and [what limits add to a request](web.md) of a web app."""
 HOW: Final = """\
 Each library is used as its own documentation says, with the client, the pool and the settings that it chooses by
 itself. In each round, every contender has a slice of time, in a new random order, so that what slows the machine down

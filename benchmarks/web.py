@@ -16,12 +16,13 @@ import contextlib
 import gc
 import io
 import os
+import random
 import socket
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -57,9 +58,23 @@ class Measured(NamedTuple):
 
 
 def lines(rounds: dict[str, list[float]], bare: str) -> list[Line]:
-    medians = {name: statistics.median(numbers) for name, numbers in rounds.items()}
-    base = medians[bare]
-    return [Line(name, own, None if name == bare else own - base, own / base) for name, own in medians.items()]
+    """What is said of the apps. Differences and ratios are taken within each round: so what slows the machine down for
+    a while slows both down.
+    """
+    found = []
+    for name, numbers in rounds.items():
+        pairs = list(zip(numbers, rounds[bare], strict=True))
+        added = None if name == bare else statistics.median(own - base for own, base in pairs)
+        of_bare = statistics.median(own / base for own, base in pairs)
+        found.append(Line(name, statistics.median(numbers), added, of_bare))
+    return found
+
+
+def shuffled(names: Iterable[str]) -> list[str]:
+    """The apps in the order of a round."""
+    order = list(names)
+    random.shuffle(order)
+    return order
 
 
 # In process
@@ -96,11 +111,12 @@ def asgi_in_process(names: Sequence[str], rounds: int, chunk: int) -> dict[str, 
 
     async def measure() -> None:
         for _ in range(rounds):
-            for name, app in apps.items():
-                began = time.perf_counter()
+            for name in shuffled(apps):
+                app = apps[name]
+                began = time.thread_time()  # what others do with the core meanwhile does not count
                 for _ in range(chunk):
                     await app(_scope(), _receive, _send)
-                taken[name].append((time.perf_counter() - began) / chunk * 1e6)
+                taken[name].append((time.thread_time() - began) / chunk * 1e6)
 
     asyncio.run(measure())
     return {name: numbers[1:] for name, numbers in taken.items()}
@@ -133,13 +149,14 @@ def wsgi_in_process(apps: dict[str, tuple[Any, str]], rounds: int, chunk: int) -
         assert status.startswith("200"), status
 
     for _ in range(rounds):
-        for name, (app, path) in apps.items():
-            began = time.perf_counter()
+        for name in shuffled(apps):
+            app, path = apps[name]
+            began = time.thread_time()
             for _ in range(chunk):
                 answered = app(_environ(path), start_response)
                 b"".join(answered)
                 getattr(answered, "close", int)()
-            taken[name].append((time.perf_counter() - began) / chunk * 1e6)
+            taken[name].append((time.thread_time() - began) / chunk * 1e6)
     return {name: numbers[1:] for name, numbers in taken.items()}
 
 
@@ -212,7 +229,8 @@ def under_uvicorn(
     with contextlib.ExitStack() as stack:
         ports = {name: stack.enter_context(served(name, store)) for name in names}
         for _ in range(rounds):
-            for name, port in ports.items():
+            for name in shuffled(ports):
+                port = ports[name]
                 began = time.perf_counter()
                 if clients == 1:
                     one_client(port, chunk)
@@ -224,7 +242,7 @@ def under_uvicorn(
 
 
 def measure(*, is_quick: bool) -> list[Measured]:
-    rounds, chunk = (4, 300) if is_quick else (16, 1000)
+    rounds, chunk = (11, 50) if is_quick else (121, 100)
     gc.collect()
     fastapi = ("bare", "ours", "slowapi")
     found = [Measured("FastAPI, in process", "µs a request", lines(asgi_in_process(fastapi, rounds, chunk), "bare"))]
@@ -238,11 +256,11 @@ def measure(*, is_quick: bool) -> list[Measured]:
     rest = {"bare": (app, "/bare"), "ours": (app, "/ours"), "REST framework's throttle": (app, "/theirs")}
     title = "Django REST framework, in process"
     found.append(Measured(title, "µs a request", lines(wsgi_in_process(rest, rounds, chunk), "bare")))
-    one = under_uvicorn(fastapi, rounds, chunk, 1, None)
+    one = under_uvicorn(fastapi, rounds, 2 * chunk, 1, None)
     found.append(Measured("FastAPI under uvicorn, one client, memory", "µs a request", lines(one, "bare")))
     with ValkeyServer(save="") as server:
         with_sdk = (*fastapi, "redis_sdk")
-        many = under_uvicorn(with_sdk, rounds // 2, 4 * chunk, 64, f"redis://127.0.0.1:{server.port}/0")
+        many = under_uvicorn(with_sdk, 3 if is_quick else 9, 32 * chunk, 64, f"redis://127.0.0.1:{server.port}/0")
     many["fastapi-redis-sdk"] = many.pop("redis_sdk")
     found.append(Measured("FastAPI under uvicorn, 64 clients, Valkey", "requests a second", lines(many, "bare")))
     return found
@@ -303,8 +321,9 @@ def page(found: Sequence[Measured]) -> str:
         "# Web apps: what limits add to a request\n",
         (
             "Written by `make bench-web`. Each app has one trivial route and one limit that nobody reaches, for each "
-            "address, with the headers switched on. All apps of a table were measured in turn, in one run; numbers are "
-            "medians.\n"
+            "address, with the headers switched on. All apps of a table were measured in one run, in short slices, in "
+            "each round in a new random order. Numbers are medians, and so are what is added and the ratio to the bare "
+            "app, which are taken within each round. In process, it is the time of the processor.\n"
         ),
         *(f"- {name}: {value}" for name, value in facts.items()),
         "",

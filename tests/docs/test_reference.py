@@ -23,7 +23,16 @@ def test_every_public_name_is_there(name: str) -> None:
     "name",
     sorted(
         {name for owner in (Limiter, AsyncLimiter, Decision) for name in dir(owner) if not name.startswith("_")}
-        - {"claim", "mark", "group", "facts", "wait_us", "instants_us", "standings"}  # for stores and limiters
+        - {
+            "claim",
+            "mark",
+            "group",
+            "facts",
+            "wait_us",
+            "instants_us",
+            "standings",
+            "left",
+        }  # for stores, limiters, headers
     ),
 )
 def test_every_method_is_there(name: str) -> None:

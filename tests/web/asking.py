@@ -10,6 +10,7 @@ from headgate.drive import Plan
 from headgate.plans.commands import Call
 from headgate.rules import Rule, Rules
 from headgate.web.admission import Admission
+from headgate.web.asking import admit, admit_async
 from headgate.web.core import WebLimiter, run, run_async
 from headgate.web.messages import WebResponse
 
@@ -42,7 +43,16 @@ class Asked:
 class App:
     """An app's rules, asked blocking or in an event loop."""
 
-    def __init__(self, kind: type[Limiter] | type[AsyncLimiter], rules: Sequence[Rule] | Rules, **options: Any) -> None:
+    def __init__(
+        self,
+        kind: type[Limiter] | type[AsyncLimiter],
+        rules: Sequence[Rule] | Rules,
+        *,
+        is_short: bool = False,
+        **options: Any,
+    ) -> None:
+        """:param is_short: is the short way taken, where there is one?"""
+        self.is_short = is_short
         found = rules if isinstance(rules, Rules) else Rules(rules)
         self.limiter: WebLimiter[Any] = WebLimiter(kind, found, **options)
 
@@ -50,8 +60,13 @@ class App:
         return run(plan) if self.limiter.kind is Limiter else await run_async(plan)
 
     async def admit(self, request: Asked | None = None, *own: Rule, **options: Any) -> Admission:
-        admission: Admission = await self.run(self.limiter.admit(request or Asked(), own, **options))
-        return admission
+        request = request or Asked()
+        if not self.is_short:
+            admission: Admission = await self.run(self.limiter.admit(request, own, **options))
+            return admission
+        if self.limiter.kind is Limiter:
+            return admit(self.limiter, request, own, **options)
+        return await admit_async(self.limiter, request, own, **options)
 
     async def finish(self, admission: Admission, status: int | None = 200, **headers: str) -> None:
         response = None if status is None else WebResponse(status, headers, admission.request.native)

@@ -1,4 +1,4 @@
-"""Each test of what the frameworks share is run blocking and in an event loop."""
+"""Each test of what the frameworks share is run blocking and in an event loop, by the plan and the short way."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from headgate import AsyncLimiter, Limiter
 from tests.web.asking import App, MakeApp
 
 
-@pytest.fixture(params=[Limiter, AsyncLimiter], ids=["blocking", "asyncio"])
+@pytest.fixture(
+    params=[(kind, is_short) for kind in (Limiter, AsyncLimiter) for is_short in (False, True)],
+    ids=["blocking", "blocking-short", "asyncio", "asyncio-short"],
+)
 def make_app(request: pytest.FixtureRequest) -> MakeApp:
-    return partial(App, request.param)
+    kind, is_short = request.param
+    return partial(App, kind, is_short=is_short)

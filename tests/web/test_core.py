@@ -85,6 +85,13 @@ async def test_a_rule_admits_as_many_as_it_says(make_app: MakeApp) -> None:
     assert app.limiter.refuse(admission).status == 429
 
 
+async def test_limits_of_one_period_hold_all_of_them(make_app: MakeApp) -> None:
+    app = make_app([Rule(["3/hour", "fixed-window 9/hour", "9/hour"], name="all")])
+    admission = await app.admit()
+    assert [hit.limit.capacity for hit in admission.verdicts[0].decision.group.hits] == [3, 9, 9]
+    assert await app.left() == 2
+
+
 async def test_each_caller_has_a_share(make_app: MakeApp) -> None:
     app = make_app([Rule("3/hour")])
     assert await app.left() == 3

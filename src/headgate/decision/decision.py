@@ -202,6 +202,12 @@ class Decision:
         names = [*(names or ()), *[hit.tier or hit.name for hit in hits[len(names or ()) :]]]
         return standings_of(hits, names, self.facts, self.instants_us, is_allowed=self.allowed)
 
+    def left(self) -> tuple[int, int] | None:
+        """The tokens that one limit, the binding one, would still admit at once, and the microseconds until it has its
+        whole capacity again. None for a denial, and where the store did not answer. For those who write headers.
+        """
+        return (self.remaining, self.reset_after_us) if self.allowed and self.facts else None
+
     def headers(
         self, style: HeaderStyle | Collection[HeaderStyle] = "legacy", *, reset: Reset = "delta"
     ) -> dict[str, str]:

@@ -71,6 +71,16 @@ class ToldDecision(Decision):
             name = names[0]
         return [single_standing(limit, name, self.key, self.cost, self.facts[0], self.now_us, is_allowed=self.allowed)]
 
+    def left(self) -> tuple[int, int] | None:
+        """As `Decision.left`; of a token bucket, without facts."""
+        if not self.allowed:
+            return None
+        limit, told, now_us = self.asked[0], self.told, self.now_us
+        if told.__class__ is int and isinstance(limit, TokenBucket):
+            return limit.left(told, now_us)
+        facts = self.facts[0]
+        return limit.remaining(facts, now_us), limit.reset_after_us(facts, now_us)
+
 
 class SingleHitDecision(Decision):
     """The answer of a token bucket to a single hit that was sent with others that are alike. As a `ToldDecision`, 64
@@ -111,6 +121,13 @@ class SingleHitDecision(Decision):
         name = asked.name if names is None else names[0]
         facts, now_us = self.facts[0], self.now_us
         return [single_standing(asked.limit, name, self.key, asked.cost, facts, now_us, is_allowed=self.allowed)]
+
+    def left(self) -> tuple[int, int] | None:
+        """As `Decision.left`."""
+        if not self.allowed:
+            return None
+        limit, facts, now_us = self.asked.limit, self.facts[0], self.now_us
+        return limit.remaining(facts, now_us), limit.reset_after_us(facts, now_us)
 
 
 Remembered = tuple[int, Limit, int, int, int, Facts, int]

@@ -12,7 +12,7 @@ from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_MAX_CHARS: Final = 96
+MAX_CHARS: Final = 96
 """The longest text that may be an address: with brackets, a port and the name of a zone."""
 _BRACKETED: Final = re.compile(r"\[([^\[\]]*)\](?::(?:[0-9]{1,5}|_[\w.-]+))?", re.ASCII)
 _WITH_PORT: Final = re.compile(r"([0-9.]+):(?:[0-9]{1,5}|_[\w.-]+)", re.ASCII)
@@ -24,12 +24,12 @@ def plain_address(text: str) -> str | None:
     """The one spelling of an address: without port, brackets and zone, in lower case, with as few zeros as can be. One
     of IPv4 that is written as one of IPv6 is one of IPv4. None if it is no address.
     """
-    return _plain_address(text) if len(text) <= _MAX_CHARS else None
+    return _plain_address(text) if len(text) <= MAX_CHARS else None
 
 
 def network_of(text: str, ipv4_prefix: int, ipv6_prefix: int) -> str | None:
     """The network of an address, as a key names it: `203.0.113.7`, `2001:db8::/64`. None if it is no address."""
-    return _network_of(text, ipv4_prefix, ipv6_prefix) if len(text) <= _MAX_CHARS else None
+    return _network_of(text, ipv4_prefix, ipv6_prefix) if len(text) <= MAX_CHARS else None
 
 
 def parsed(text: str) -> Address | None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, NamedTuple
 
 from headgate.drive import Plan
 from headgate.errors import InvalidKey, InvalidUse
-from headgate.identity.addresses import network_of, plain_address
+from headgate.identity.addresses import MAX_CHARS, network_of, plain_address
 from headgate.identity.proxies import Proxies
 from headgate.identity.sources import ApiKey, ClientIP, Source, check_prefix, check_secret, digest
 from headgate.plans.commands import Call
@@ -173,10 +174,14 @@ class Identity:
             network = network_of(address, ipv4_prefix, ipv6_prefix) if address else None
             return f"ip:{network}" if network else None
 
+        @functools.lru_cache(maxsize=8192)
+        def key_of(peer: str) -> str | None:
+            network = network_of(peer, ipv4_prefix, ipv6_prefix)
+            return f"ip:{network}" if network else None
+
         def ask_peer(request: WebRequest) -> str | None:
             peer = request.peer
-            network = network_of(peer, ipv4_prefix, ipv6_prefix) if peer else None
-            return f"ip:{network}" if network else None
+            return key_of(peer) if peer and len(peer) <= MAX_CHARS else None
 
         if self.is_private:
             return lambda request: (network := ask(request)) and self._key("ip:", network[3:])

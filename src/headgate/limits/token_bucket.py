@@ -74,6 +74,14 @@ class TokenBucket(Limit):
     def receipt(self, facts: Facts, cost: int) -> token_bucket.Receipt:
         return facts[2], facts[3], self.gives_back_only_as_last
 
+    def left(self, tat: int, now_us: int) -> tuple[int, int]:
+        """The tokens that are left at a bucket with this theoretical arrival time, as `remaining` says, and the time
+        until it is full, as `reset_after_us` does.
+        """
+        debt = tat - now_us * self._parts
+        left = (self._tolerance - debt) // self._token
+        return left if left > 0 else 0, -(-debt // self._parts)
+
     def remaining(self, facts: Facts, now_us: int) -> int:
         return max(0, (self._tolerance - facts[0]) // self._token)
 

@@ -29,7 +29,10 @@ class Verdict(NamedTuple):
         """The names of the limits that the decision is about, for clients and logs: a denial that is remembered is
         about the one that denied.
         """
-        labels, hits = self.part.labels, self.decision.group.hits
+        labels = self.part.labels
+        if len(labels) == 1:
+            return labels
+        hits = self.decision.group.hits
         return labels if len(labels) == len(hits) else [hit.tier or hit.name for hit in hits]
 
     @property

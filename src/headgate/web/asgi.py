@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 from urllib.parse import parse_qs
 
 from headgate.errors import InvalidUse
 from headgate.limiter.limiters import AsyncLimiter
 from headgate.limits import Limit
-from headgate.rules import Rule, Rules
+from headgate.rules import Rule
 from headgate.web.admission import Admission
+from headgate.web.asking import admit_async
 from headgate.web.audit import audit
 from headgate.web.core import run_async
 from headgate.web.exchange import EXCHANGE, App, Denial, Exchange, Message, Receive, Scope, Send
@@ -98,7 +99,6 @@ class RateLimits(AppLimits[AsyncLimiter]):
     """Does an app of the framework say which routes it has?"""
     has_own_routes = False
     """Has a route been given rules of its own, or been exempted?"""
-    _seen: tuple[Rules | None, bool] = (None, False)
 
     def middleware(self, app: App) -> App:
         """The app behind its limits."""
@@ -115,18 +115,18 @@ class RateLimits(AppLimits[AsyncLimiter]):
         """
         return None
 
-    async def decide(self, scope: Scope, app: Any = None) -> Admission:
+    def decide(self, scope: Scope, app: Any = None) -> Awaitable[Admission]:
         """Ask the app's rules about a request.
 
         :param app: the framework's app, where the scope does not say it.
         """
-        request = AsgiRequest(scope, self.native_of)
+        request, limiter = AsgiRequest(scope, self.native_of), self.limiter
         has_own = is_exempt = False
-        if self.has_own_routes or self._has_rules_of_routes():
+        if self.has_own_routes or limiter.plain.asks_by_route:
             found = self.find_route(scope, scope.get("app", app))
             if found is not None:
                 request.route, has_own, is_exempt = found
-        return await run_async(self.limiter.admit(request, has_own=has_own, is_exempt=is_exempt))
+        return admit_async(limiter, request, has_own=has_own, is_exempt=is_exempt)
 
     async def denial(self, admission: Admission) -> App:
         """The answer to a request that was refused: the user's own, if there is one and it answers."""
@@ -156,12 +156,6 @@ class RateLimits(AppLimits[AsyncLimiter]):
         :raises StoreOutage: if the store does not answer.
         """
         await run_async(self.limiter.reset(key, *names))
-
-    def _has_rules_of_routes(self) -> bool:
-        rules = self.rules
-        if self._seen[0] is not rules:
-            self._seen = rules, any(rule.is_per_route for rule in rules.all)
-        return self._seen[1]
 
 
 class RateLimitMiddleware:
@@ -231,12 +225,11 @@ class Outermost:
         self._app = app
         self._limits = limits
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Hand a request on, and see to its response."""
         if scope["type"] not in ("http", "websocket") or EXCHANGE in scope:
-            await self._app(scope, receive, send)
-        else:
-            await ending(self._app, self._limits, scope, receive, send)
+            return self._app(scope, receive, send)
+        return ending(self._app, self._limits, scope, receive, send)
 
 
 async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, send: Send) -> None:
@@ -248,7 +241,13 @@ async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, s
         if exchange.is_unfinished:
             await exchange.end(error)
         raise
-    if exchange.is_unfinished:
-        await exchange.end(None)
-    if exchange.failure is not None:
-        raise exchange.failure
+    else:
+        if exchange.is_unfinished:
+            await exchange.end(None)
+        if exchange.failure is not None:
+            raise exchange.failure
+    finally:
+        # The exchange has requests, which have the scope; and the server's `send`, which mostly has it as well. All of
+        # that would stay until the garbage collector comes by.
+        exchange.decided = []
+        scope.pop(EXCHANGE, None)

@@ -26,19 +26,16 @@ from headgate.stores.contract import Store
 from headgate.stores.registry import share_store
 from headgate.web.admission import Admission, Answer, Refusal, Verdict
 from headgate.web.messages import WebRequest, WebResponse
-from headgate.web.parts import Maker, Part
-from headgate.web.questions import question_of
+from headgate.web.parts import KnownParts, Maker, Part
+from headgate.web.plain import PlainQuestions
+from headgate.web.questions import is_preflight, methods_of, question_of
 from headgate.web.responses import Responses
 
 L = TypeVar("L", bound=AnyLimiter)
 R = TypeVar("R")
 
-_OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
-"""Headers by which a request asks to be taken for one of another method."""
 _FUNCTIONS: Final = ("key", "cost", "tier", "exempt_when", "charge_when", "actual_cost")
 """The parts of a rule that may be functions of the user's."""
-_MAX_KNOWN: Final = 1024
-"""For how many sets of rules the parts are kept."""
 
 
 def run(plan: Plan[Call, R]) -> R:
@@ -120,7 +117,9 @@ class WebLimiter(Generic[L]):
         for rule in rules.all:
             self.check(rule)
         self._check_identity(rules.identity)
-        self._parts: dict[tuple[tuple[Rule, ...], str | None], tuple[Part, ...]] = {}
+        self._parts = KnownParts(self._maker)
+        self.plain = PlainQuestions(rules, self._parts)
+        """The questions of most requests, the short way."""
         self._rules = rules
 
     def check(self, rule: Rule) -> None:
@@ -171,13 +170,13 @@ class WebLimiter(Generic[L]):
         if known is None:
             admission.is_exempt = (
                 is_exempt
-                or (request.method == "OPTIONS" and _is_preflight(request))
+                or (request.method == "OPTIONS" and is_preflight(request))
                 or (bool(rules.exempt) and rules.is_exempt(request.path))
             )
             if rules.allow or rules.deny:
                 self._look_at_network(admission, rules)
             if not admission.is_exempt and admission.refusal is None:
-                methods = () if rules.is_same_for_all else _methods(request)
+                methods = () if rules.is_same_for_all else methods_of(request)
                 of_app = rules.of(request.path, methods, has_own=has_own or bool(own))
                 met = (*of_app, *own) if own else of_app
         if admission.is_exempt or admission.refusal is not None or not met:
@@ -185,7 +184,7 @@ class WebLimiter(Generic[L]):
         for rule in met:
             if rule.exempt_when is not None and (yield Call(rule.exempt_when, (request.native,))):
                 met = tuple([one for one in met if one is not rule])
-        parts = self._parts_of(tuple(met), request.route)
+        parts = self._parts.of(tuple(met), request.route)
         if len(parts) == 1 and parts[0].is_plain:  # nearly always, of one rule: no more than this is to be done
             part, earlier = parts[0], admission.verdicts
             key = rules.identity.at_once(request) or (yield from rules.identity.of(request))
@@ -228,6 +227,10 @@ class WebLimiter(Generic[L]):
                 yield Call(block.__aenter__ if self.kind is AsyncLimiter else block.__enter__)
                 admission.slots.append(block)
         return admission
+
+    def refused(self, admission: Admission, part: Part, denial: Decision) -> Plan[Call, None]:
+        """Refuse a request that a plain part has denied."""
+        return self._refused(admission, _why(denial), [*admission.verdicts, Verdict(part, denial)])
 
     def _refused(self, admission: Admission, refusal: Refusal, verdicts: Sequence[Verdict]) -> Plan[Call, None]:
         """Refuse a request by the last of these verdicts, and give back what the others took."""
@@ -296,24 +299,12 @@ class WebLimiter(Generic[L]):
         if self._share is not None:
             await self._share.aclose()
 
-    def _parts_of(self, rules: tuple[Rule, ...], route: str | None) -> tuple[Part, ...]:
-        known = self._parts
-        parts = known.get((rules, None))
-        if parts is None:
-            key = rules, (route or "") if any(rule.is_per_route for rule in rules) else None
-            parts = known.get(key)
-            if parts is None:
-                if len(known) >= _MAX_KNOWN:
-                    known.clear()
-                parts = known[key] = self._maker.parts(rules, route)
-        return parts
-
     def _parts_called(self, names: Sequence[str], route: str | None) -> tuple[Part, ...]:
         known = {rule.title: rule for rule in self._rules.all}
         for name in names:
             if name not in known:
                 raise InvalidUse(f"there is no rule {name!r}; there are {', '.join(known)}")
-        return self._parts_of(tuple([known[name] for name in names or known]), route)
+        return self._parts.of(tuple([known[name] for name in names or known]), route)
 
     def _look_at_network(self, admission: Admission, rules: Rules) -> None:
         text = rules.identity.address(admission.request)
@@ -329,20 +320,6 @@ class WebLimiter(Generic[L]):
         while admission.slots:
             block = admission.slots.pop()
             yield Call(block.__aexit__ if self.kind is AsyncLimiter else block.__exit__, (None, None, None))
-
-
-def _methods(request: WebRequest) -> list[str]:
-    """The method of a request, and those for which it wants to be taken."""
-    methods = [request.method]
-    for name in _OVERRIDES:
-        for value in request.values(name):
-            methods += [one.strip().upper() for one in value.split(",")]  # servers join headers of one name
-    return methods
-
-
-def _is_preflight(request: WebRequest) -> bool:
-    is_asked = request.values("origin") and request.values("access-control-request-method")
-    return bool(is_asked) and len(_methods(request)) == 1  # it does not ask to be taken for another method
 
 
 def _decide(part: Part, key: Any, cost: Any, limit: Any) -> Plan[Call, tuple[Decision, Refusal | None]]:

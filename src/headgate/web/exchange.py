@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
-from functools import lru_cache
 from typing import Any, Final
 
 from headgate.web.admission import Admission, Answer, together
 from headgate.web.core import WebLimiter, run_async
 from headgate.web.messages import WebResponse
+from headgate.web.responses import encoded
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -39,39 +39,27 @@ _ending: Final[set[asyncio.Task[None]]] = set()
 class Exchange:
     """A request, its decisions and its response. Used by one task at a time."""
 
-    __slots__ = (
-        "_send",
-        "app",
-        "decided",
-        "failure",
-        "headers",
-        "is_bare",
-        "is_ended",
-        "limiter",
-        "root_path",
-        "status",
-    )
+    status: int | None = None
+    """The status of the response; None until it begins."""
+    headers: Iterable[tuple[bytes, bytes]] = ()
+    """The headers of the response."""
+    is_ended = False
+    failure: Exception | None = None
+    """The failure of its end, to be raised when the response has been sent."""
 
     def __init__(self, limiter: WebLimiter[Any], scope: Scope, send: Send | None) -> None:
         """:param send: None if there is no middleware."""
         self.limiter = limiter
         """Renders the headers."""
-        is_known = send is not None and "app" in scope
-        self.app: Any = scope["app"] if is_known else None
+        self.app: Any = None if send is None else scope.get("app")
         """The framework's app that the request met first; None if that is not known."""
-        self.root_path: str | None = scope.get("root_path", "") if is_known else None
+        self.root_path: str | None = None if self.app is None else scope.get("root_path", "")
         """Where that app is mounted."""
         self._send = send
         self.is_bare = send is None
         """Does nobody add headers, nor end it: is there no middleware?"""
         self.decided: list[tuple[WebLimiter[Any], Admission]] = []
         """The decisions, of each app's limits in the order in which the request met them."""
-        self.status: int | None = None
-        """The status of the response; None until it begins."""
-        self.headers: Iterable[tuple[bytes, bytes]] = ()
-        self.is_ended = False
-        self.failure: Exception | None = None
-        """The failure of its end, to be raised when the response has been sent."""
 
     def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
         """All that some limits have decided; None if they were not asked."""
@@ -80,14 +68,18 @@ class Exchange:
                 return admission
         return None
 
-    def fields(self) -> list[tuple[str, str]]:
+    def raw_fields(self) -> list[tuple[bytes, bytes]]:
         """The header fields of all decisions."""
         decided = self.decided
-        return self.limiter.fields(together([admission for _, admission in decided])) if decided else []
+        if not decided:
+            return []
+        told = decided[0][1] if len(decided) == 1 else together([admission for _, admission in decided])
+        return self.limiter.responses.raw_fields(told)
 
-    async def send(self, message: Message) -> None:
+    def send(self, message: Message) -> Awaitable[None]:
         """Send a message of the app; the one that begins its response with header fields. Before the one that ends it,
-        the exchange ends: clients come back as soon as they have it.
+        the exchange ends: clients come back as soon as they have it. What is to be awaited is mostly the server's own:
+        a coroutine around it would take time with each message.
         """
         assert self._send is not None
         kind = message["type"]
@@ -97,10 +89,15 @@ class Exchange:
             elif kind == "websocket.close":
                 self.status = 403  # the server's answer to a close before the opening
         elif kind in _BODIES and not message.get("more_body") and self.is_unfinished:
-            try:
-                await self.end(None)
-            except Exception as error:
-                self.failure = error
+            return self._send_last(message)
+        return self._send(message)
+
+    async def _send_last(self, message: Message) -> None:
+        assert self._send is not None
+        try:
+            await self.end(None)
+        except Exception as error:
+            self.failure = error
         await self._send(message)
 
     @property
@@ -111,8 +108,8 @@ class Exchange:
         for _, admission in self.decided:
             if admission.slots:
                 return True
-            for part, _ in admission.verdicts:
-                if part.is_settled:
+            for verdict in admission.verdicts:
+                if verdict[0].is_settled:
                     return True
         return False
 
@@ -121,13 +118,13 @@ class Exchange:
         self.is_ended = True
         if self.status is None and isinstance(error, Exception):
             self.status = 500
-        task = asyncio.create_task(self._finish(), name="headgate-exchange")
+        task = asyncio.create_task(self._finish(self.decided), name="headgate-exchange")
         _ending.add(task)
         task.add_done_callback(_ending.discard)
         await asyncio.shield(task)
 
-    async def _finish(self) -> None:
-        for limiter, admission in self.decided:
+    async def _finish(self, decided: Sequence[tuple[WebLimiter[Any], Admission]]) -> None:
+        for limiter, admission in decided:
             response = None
             if self.status is not None:
                 headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
@@ -136,14 +133,15 @@ class Exchange:
 
     def _begin(self, message: Message, status: int | None) -> None:
         self.status = message["status"] if status is None else status
-        fields = self.fields()
+        fields = self.raw_fields()
         own = message.get("headers") or ()
         if fields:
-            names = [name for name, _ in own]  # those of the app stay as they are
-            added = [field for field in encoded(fields) if field[0] not in names]
+            own = list(own)
+            names = dict(own)  # those of the app stay as they are
+            told = [field for field in fields if field[0] not in names]
             if self.decided[-1][1].refusal is not None and b"cache-control" not in names:
-                added.append((b"cache-control", b"no-store"))
-            own = message["headers"] = [*own, *added]
+                told.append((b"cache-control", b"no-store"))
+            own = message["headers"] = own + told
         self.headers = own
 
 
@@ -173,13 +171,3 @@ class Denial:
         body = b"" if scope.get("method") == "HEAD" else body
         await send({"type": f"{prefix}http.response.start", "status": status, "headers": raw})
         await send({"type": f"{prefix}http.response.body", "body": body})
-
-
-def encoded(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    """Headers as ASGI sends them."""
-    return [(_name(name), value.encode("latin-1")) for name, value in headers]
-
-
-@lru_cache
-def _name(name: str) -> bytes:
-    return name.lower().encode("latin-1")

@@ -52,7 +52,18 @@ class Policy:
     :param is_quota: is it one of which clients spend? One that is none is told of only where it binds.
     """
 
-    __slots__ = ("draft_7", "draft_11", "has_window", "is_quota", "item", "name", "quota", "quota_text")
+    __slots__ = (
+        "draft_7",
+        "draft_11",
+        "field_11",
+        "has_window",
+        "is_quota",
+        "item",
+        "name",
+        "quota",
+        "quota_text",
+        "raw_field_11",
+    )
 
     def __init__(self, name: str, quota: int, window_us: int, unit: str = "", *, is_quota: bool = True) -> None:
         self.name: Final = _printable(name)
@@ -67,6 +78,17 @@ class Policy:
         self.item: Final = '"' + self.name.replace("\\", "\\\\").replace('"', '\\"') + '"'
         """The name, as a String of RFC 9651."""
         self.draft_11: Final = f"{self.item};q={self.quota_text}" + (f';qu="{unit}"' if unit else "") + window
+        self.field_11: Final = ("RateLimit-Policy", self.draft_11)
+        """The field of draft 11 that says no more than this policy; and the same as ASGI sends it."""
+        self.raw_field_11: Final = (b"ratelimit-policy", self.draft_11.encode("ascii"))
+
+    def left_11(self, remaining: int, reset_after_us: int) -> str:
+        """The value of `RateLimit` in draft 11, as `fields` writes it for a request that this policy alone has
+        admitted. It has to have a window, and to be a quota.
+        """
+        if remaining > _MAX_INTEGER:  # noqa: PLR1730  # `min` takes longer
+            remaining = _MAX_INTEGER
+        return f"{self.item};r={remaining};t={-(-reset_after_us // _SECOND_US)}"
 
 
 class Standing(NamedTuple):

@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
+from headgate.decision.standings import policy_of
 from headgate.limiter.policy import joined
 from headgate.limits import Concurrency, Limit, Penalty
 from headgate.limits.grammar import parse_penalty
 from headgate.rules import Rule
 from headgate.rules.durations import seconds_of
 from headgate.stores.contract import Store
+from headgate.web.headers import Policy
+
+MAX_KNOWN: Final = 1024
+"""For how many sets of rules the parts are kept."""
 
 
 class Member(NamedTuple):
@@ -36,6 +41,8 @@ class Part:
 
     limiter: Any
     """The limiter, blocking or asyncio, that has them."""
+    policy: Policy | None
+    """The limit as clients are told of it, where it is one, a quota for a time, and the same for all callers."""
     labels: tuple[str, ...]
     """The name of each limit for clients, in the order of the hits: `login`, or `llm:tokens`."""
     members: tuple[Member, ...]
@@ -109,6 +116,7 @@ class Maker:
         wait = seconds_of(first.wait)
         return Part(
             limiter,
+            _policy(limit, label) if len(members) == 1 and not members[0].tiers else None,
             tuple(limits),
             tuple(members),
             has_one_key=not others or first.limiter is not None,
@@ -122,6 +130,30 @@ class Maker:
         )
 
 
+class KnownParts:
+    """The parts of rules, each made once. Safe to share between threads and tasks."""
+
+    def __init__(self, maker: Maker) -> None:
+        self._maker = maker
+        self._known: dict[tuple[tuple[Rule, ...], str | None], tuple[Part, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def of(self, rules: tuple[Rule, ...], route: str | None) -> tuple[Part, ...]:
+        """The parts of some rules on a route."""
+        known = self._known
+        parts = known.get((rules, None))
+        if parts is None:
+            key = rules, (route or "") if any(rule.is_per_route for rule in rules) else None
+            parts = known.get(key)
+            if parts is None:
+                if len(known) >= MAX_KNOWN:
+                    known.clear()
+                parts = known[key] = self._maker.parts(rules, route)
+        return parts
+
+
 def _label(rule: Rule, part: str, limit: Limit, route: str | None) -> str:
     """The name of a limit for clients: the rule's, its part's, and its route's where each has a share of its own."""
     if not rule.is_per_route:
@@ -131,6 +163,11 @@ def _label(rule: Rule, part: str, limit: Limit, route: str | None) -> str:
     else:
         base, part = route or "?", part or limit.label
     return f"{base}:{part}" if part else base
+
+
+def _policy(limit: Limit, label: str) -> Policy | None:
+    policy = policy_of(limit, label)
+    return policy if policy.is_quota and policy.has_window else None
 
 
 def _plain_cost(rule: Rule) -> int | None:

@@ -6,7 +6,7 @@ This module must not know how it is asked, nor what comes of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from headgate.drive import Plan
 from headgate.identity import Identity
@@ -15,6 +15,9 @@ from headgate.rules import Rule
 from headgate.rules.rule import CostLike
 from headgate.web.messages import WebRequest
 from headgate.web.parts import Part
+
+_OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
+"""Headers by which a request asks to be taken for one of another method."""
 
 
 def question_of(
@@ -73,3 +76,18 @@ def _key(rule: Rule, request: WebRequest, identity: Identity, caller: list[str])
     if not caller:
         caller.append((yield from identity.of(request)))
     return caller[0]
+
+
+def methods_of(request: WebRequest) -> list[str]:
+    """The method of a request, and those for which it wants to be taken."""
+    methods = [request.method]
+    for name in _OVERRIDES:
+        for value in request.values(name):
+            methods += [one.strip().upper() for one in value.split(",")]  # servers join headers of one name
+    return methods
+
+
+def is_preflight(request: WebRequest) -> bool:
+    """Does a browser ask by it whether it may send another?"""
+    is_asked = request.values("origin") and request.values("access-control-request-method")
+    return bool(is_asked) and len(methods_of(request)) == 1  # it does not ask to be taken for another method

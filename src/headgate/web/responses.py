@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from functools import lru_cache
 from typing import Final, Literal, get_args
 
 from headgate.errors import InvalidUse
@@ -60,14 +61,31 @@ class Responses:
         self.body: Final = body
         self.reset: Final = checked_reset(reset)
         self._partition_secret = check_secret(partition_secret)
+        # So most apps have it, and most responses tell of one limit that admits: for those there is a short way.
+        self._is_usual = self.styles == ("draft-11",) and partition_secret is None
 
     def fields(self, admission: Admission) -> list[tuple[str, str]]:
         """The header fields for the response to a request; none where no limit was asked."""
-        if not admission.verdicts:
+        if not admission.verdicts or not (self.styles or any(not decision for _, decision in admission.verdicts)):
             return []
+        if self._is_usual and len(admission.verdicts) == 1:
+            part, decision = admission.verdicts[0]
+            policy = part.policy
+            if policy is not None and (left := decision.left()) is not None:
+                return [policy.field_11, ("RateLimit", policy.left_11(*left))]
         standings = _standings(admission)
         secret = self._partition_secret
         return fields(self.styles, standings, binding_of(standings), reset=self.reset, partition_secret=secret)
+
+    def raw_fields(self, admission: Admission) -> list[tuple[bytes, bytes]]:
+        """The same, as ASGI sends them."""
+        verdicts = admission.verdicts
+        if self._is_usual and len(verdicts) == 1:
+            part, decision = verdicts[0]
+            policy = part.policy
+            if policy is not None and (left := decision.left()) is not None:
+                return [policy.raw_field_11, (b"ratelimit", policy.left_11(*left).encode("ascii"))]
+        return encoded(self.fields(admission))
 
     def refuse(self, admission: Admission) -> Answer:
         """The response to a request that was not admitted. One to HEAD has no body, and the same headers."""
@@ -89,6 +107,16 @@ class Responses:
         data = text.encode()
         headers = [*told, ("Cache-Control", "no-store"), ("Content-Type", media), ("Content-Length", str(len(data)))]
         return Answer(status, headers, b"" if admission.request.method == "HEAD" else data)
+
+
+def encoded(headers: Sequence[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+    """Headers as ASGI sends them."""
+    return [(_name(name), value.encode("latin-1")) for name, value in headers]
+
+
+@lru_cache
+def _name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
 
 
 def _standings(admission: Admission) -> list[Standing]:

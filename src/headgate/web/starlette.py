@@ -36,7 +36,7 @@ from headgate.rules.rule import LimitLike
 from headgate.web import asgi
 from headgate.web.admission import Admission
 from headgate.web.asgi import AsgiRequest, FoundRoute, Outermost
-from headgate.web.core import run_async
+from headgate.web.asking import admit_async
 from headgate.web.exchange import EXCHANGE, App, Exchange, Receive, Scope, Send
 from headgate.web.limits import RouteEntry, installed
 from headgate.web.options import LimitsOptions, RuleOptions
@@ -161,7 +161,7 @@ class StarletteLimits(asgi.RateLimits):
         request = AsgiRequest(scope, lambda _: connection)
         request.route = name_in(scope, exchange.app, exchange.root_path)
         known = exchange.admission_of(self.limiter)
-        admission = await run_async(self.limiter.admit(request, rules, known=known))
+        admission = await admit_async(self.limiter, request, tuple(rules), known=known)
         if known is None:
             exchange.decided.append((self.limiter, admission))
         return admission, exchange.is_bare

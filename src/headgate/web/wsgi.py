@@ -20,6 +20,7 @@ from headgate.limiter.limiters import Limiter
 from headgate.limits import Limit
 from headgate.rules import Rule
 from headgate.web.admission import Admission, Answer, together
+from headgate.web.asking import admit
 from headgate.web.core import WebLimiter, run
 from headgate.web.limits import AppLimits
 from headgate.web.messages import WebResponse
@@ -152,7 +153,7 @@ class RateLimitMiddleware:
 
     def _decide(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         limiter = self.limits.limiter
-        admission = run(limiter.admit(WsgiRequest(environ)))
+        admission = admit(limiter, WsgiRequest(environ))
         exchange: Exchange = environ[EXCHANGE]
         exchange.decided.append((limiter, admission))
         app = self._app if admission.refusal is None else self.limits.denial(admission)

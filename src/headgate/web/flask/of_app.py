@@ -17,7 +17,7 @@ from headgate.decision import Decision
 from headgate.rules import Rule
 from headgate.web import wsgi
 from headgate.web.admission import Admission
-from headgate.web.core import run
+from headgate.web.asking import admit
 from headgate.web.flask.views import Own, methods_of, own_of, route_name
 from headgate.web.limits import RouteEntry, rule_of_method
 from headgate.web.wsgi import EXCHANGE, Exchange, WsgiRequest, exchange_of
@@ -106,7 +106,7 @@ class FlaskLimits(wsgi.RateLimits):
         endpoint = native.endpoint
         route = _NO_ROUTE if endpoint is None else self._route(app, endpoint, request.method)
         request.route, own = route.name, route.own
-        admission = run(self.limiter.admit(request, own.asked, is_exempt=own.is_exempt))
+        admission = admit(self.limiter, request, own.asked, is_exempt=own.is_exempt)
         exchange.decided.append((self.limiter, admission))
         if own.given:
             exchange.asked = (*exchange.asked, *own.given)
@@ -130,9 +130,8 @@ class FlaskLimits(wsgi.RateLimits):
             if refusal is not None or known is None or rule in exchange.asked:
                 return refusal
         exchange.asked = (*exchange.asked, rule)
-        admission = run(
-            self.limiter.admit(known.request, (rule_of_method(rule, method) if method else rule,), known=known)
-        )
+        asked = rule_of_method(rule, method) if method else rule
+        admission = admit(self.limiter, known.request, (asked,), known=known)
         return self._told(app, admission)
 
     def _end_bare(self) -> None:
