@@ -43,15 +43,18 @@ class OutageRule:
         self._changed = changed
         self._lock = lock()
 
-    def decide(self, group: Group, outage: StoreOutage) -> Decision:
+    def decide(self, group: Group, outage: StoreOutage, *, is_request: bool = True) -> Decision:
         """Answer a group that the store did not answer.
 
+        :param is_request: is it a caller's request? Then observers hear that it fails, if the mode is `raise`.
         :raises StoreOutage: the one that was told, if the mode is `raise`.
         """
         if self._changes(True):
             logger.warning("headgate: %s; limiter %r answers %r until it is back", outage, self._limiter, self.mode)
             observer.tell(lambda one: one.outage_began(self._limiter, outage))
         if self.mode == "raise":
+            if is_request:
+                observer.tell(lambda one: one.failed(self._limiter, outage))
             raise outage
         is_open = self.mode == "open"
         return Decision(group, 0, is_open, (), "fail_open" if is_open else "fail_closed")
