@@ -216,7 +216,10 @@ async def test_what_a_stream_costs_is_known_when_it_has_ended() -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await hello(scope, receive, send)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"x-mine", b"1")]})
+        await send({"type": "http.response.body", "body": b"he", "more_body": True})
+        seen.append("streaming")
+        await send({"type": "http.response.body", "body": b"llo"})
         seen.append("sent")
 
     def cost(response: Any) -> int:
@@ -224,7 +227,44 @@ async def test_what_a_stream_costs_is_known_when_it_has_ended() -> None:
         return 1
 
     await call(limited(app, Rule("5/minute", actual_cost=cost)))
-    assert seen == ["sent", "1"]
+    assert seen == ["streaming", "1", "sent"]
+
+
+@pytest.mark.parametrize(
+    "rule", [Rule("concurrency 1"), Rule("1/hour", charge_when=lambda _: False)], ids=["slot", "settled"]
+)
+async def test_a_client_may_come_back_as_soon_as_it_has_the_response(rule: Rule) -> None:
+    one = limited(hello, rule)
+    statuses: list[int] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            statuses.append(await status(one))
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("203.0.113.7", 5)}
+    await one(scope, receive, send)
+    assert statuses == [200]
+
+
+async def test_a_response_is_sent_whole_though_it_cannot_be_settled() -> None:
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    def fail(response: Any) -> bool:
+        raise LookupError
+
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "client": ("203.0.113.7", 5)}
+    with pytest.raises(LookupError):
+        await limited(hello, Rule("5/minute", charge_when=fail))(scope, receive, send)
+    assert [message.get("body") for message in sent] == [None, b"he", b"llo"]
 
 
 async def test_on_denied_answers_with_an_app_or_leaves_it() -> None:

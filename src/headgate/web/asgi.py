@@ -250,3 +250,5 @@ async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, s
         raise
     if exchange.is_unfinished:
         await exchange.end(None)
+    if exchange.failure is not None:
+        raise exchange.failure

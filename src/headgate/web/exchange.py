@@ -30,6 +30,8 @@ POLICY_VIOLATION: Final = 1008
 
 _STATUS_OF: Final = {"http.response.start": None, "websocket.http.response.start": None, "websocket.accept": 101}
 """The messages that take headers, and their status; None where they say it themselves."""
+_BODIES: Final = frozenset({"http.response.body", "websocket.http.response.body"})
+"""The messages of which the last ends a response."""
 _ending: Final[set[asyncio.Task[None]]] = set()
 """Requests whose tasks were cancelled, and which are brought to their end all the same."""
 
@@ -37,7 +39,18 @@ _ending: Final[set[asyncio.Task[None]]] = set()
 class Exchange:
     """A request, its decisions and its response. Used by one task at a time."""
 
-    __slots__ = ("_send", "app", "decided", "headers", "is_bare", "limiter", "root_path", "status")
+    __slots__ = (
+        "_send",
+        "app",
+        "decided",
+        "failure",
+        "headers",
+        "is_bare",
+        "is_ended",
+        "limiter",
+        "root_path",
+        "status",
+    )
 
     def __init__(self, limiter: WebLimiter[Any], scope: Scope, send: Send | None) -> None:
         """:param send: None if there is no middleware."""
@@ -56,6 +69,9 @@ class Exchange:
         self.status: int | None = None
         """The status of the response; None until it begins."""
         self.headers: Iterable[tuple[bytes, bytes]] = ()
+        self.is_ended = False
+        self.failure: Exception | None = None
+        """The failure of its end, to be raised when the response has been sent."""
 
     def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
         """All that some limits have decided; None if they were not asked."""
@@ -70,19 +86,28 @@ class Exchange:
         return self.limiter.fields(together([admission for _, admission in decided])) if decided else []
 
     async def send(self, message: Message) -> None:
-        """Send a message of the app; the one that begins its response with header fields."""
+        """Send a message of the app; the one that begins its response with header fields. Before the one that ends it,
+        the exchange ends: clients come back as soon as they have it.
+        """
         assert self._send is not None
+        kind = message["type"]
         if self.status is None:
-            kind = message["type"]
             if kind in _STATUS_OF:
                 self._begin(message, _STATUS_OF[kind])
             elif kind == "websocket.close":
                 self.status = 403  # the server's answer to a close before the opening
+        elif kind in _BODIES and not message.get("more_body") and self.is_unfinished:
+            try:
+                await self.end(None)
+            except Exception as error:
+                self.failure = error
         await self._send(message)
 
     @property
     def is_unfinished(self) -> bool:
         """Is something to be settled or released?"""
+        if self.is_ended:
+            return False
         for _, admission in self.decided:
             if admission.slots:
                 return True
@@ -93,6 +118,7 @@ class Exchange:
 
     async def end(self, error: BaseException | None) -> None:
         """Settle and release what the request took. It is done in the end even if this task is cancelled meanwhile."""
+        self.is_ended = True
         if self.status is None and isinstance(error, Exception):
             self.status = 500
         task = asyncio.create_task(self._finish(), name="headgate-exchange")

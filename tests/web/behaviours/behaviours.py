@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.web.behaviours.serving import Server, policies
 from tests.web.behaviours.suite import behaviour
 
-NO_ROUTES = "the server answers, where nobody sees it"
+SERVER_ANSWERS = "the server makes that response, out of sight"
 
 
 @behaviour("Limits", "a request within the limit goes through, and is told what is left")
@@ -236,7 +236,11 @@ def _(server: Server) -> None:
     assert server.caller().statuses("/error", 4) == [500] * 3 + [429]
 
 
-@behaviour("Responses", "and its 500 has the headers", lacks={"ASGI": NO_ROUTES, "WSGI": NO_ROUTES})
+@behaviour(
+    "Responses",
+    "the 500 of a route that raises has the headers",
+    lacks={"ASGI": SERVER_ANSWERS, "WSGI": SERVER_ANSWERS},
+)
 def _(server: Server) -> None:
     caller = server.caller()
     assert [caller.ask("/error").left for _ in range(3)] == [2, 1, 0]
@@ -245,7 +249,7 @@ def _(server: Server) -> None:
 @behaviour(
     "Responses",
     "a denial is answered in the app's own way, if it has one",
-    lacks={"DRF": "there, its `EXCEPTION_HANDLER` answers"},
+    lacks={"DRF": "its `EXCEPTION_HANDLER` answers in place of `on_denied`"},
 )
 def _(server: Server) -> None:
     caller = server.caller()

@@ -64,6 +64,11 @@ class Route(NamedTuple):
         """Its path, prefixes included."""
         return {"app": "", "router": "/outer/inner", "mount": "/mount"}[self.under] + self.path
 
+    @property
+    def slug(self) -> str:
+        """A name for its rule, where one is needed."""
+        return re.sub(r"\W+", "-", self.url).strip("-")
+
     def reply(self, asked: Asked) -> Reply:
         """Answer a request.
 
@@ -84,6 +89,11 @@ class Route(NamedTuple):
 def is_failure(response: WebResponse) -> bool:
     """Was a log-in refused?"""
     return response.status_code == 401
+
+
+def is_error(response: WebResponse) -> bool:
+    """Did the app fail?"""
+    return response.status_code >= 500
 
 
 def tokens_used(response: WebResponse) -> int:
@@ -143,18 +153,23 @@ def routes(header: ReadHeader) -> list[Route]:
             "/login", (Rule("5/hour", name="login", charge_when=is_failure),), "status", methods=("POST",), takes_s=0.02
         ),
         Route("/actual", (Rule("10/hour", name="actual", cost=5, actual_cost=tokens_used),), "status"),
+        Route("/charged-error", (Rule("2/hour", name="charged-error", charge_when=is_error),), "error"),
+        Route("/settled-stream", (Rule("2/hour", name="settled-stream", charge_when=is_error),), "stream"),
+        Route("/slot-error", (Rule("concurrency 1", name="slot-error"),), "error"),
+        Route("/slot-stream", (Rule("concurrency 1", name="slot-stream"),), "stream"),
         Route("/penalty", (Rule("2/hour", name="penalty", penalty="3 denials/hour -> 2h"),)),
         Route("/wait", (Rule("10/second; burst=1", name="wait", wait="20s"),)),
-        Route("/slots", (Rule("concurrency 2", name="slots"),), takes_s=0.2),
+        Route("/slots", (Rule("concurrency 2", name="slots"),), takes_s=0.1),
         Route("/open", (Rule("3/hour", name="open"),)),
         Route("/closed", (Rule("3/hour", name="closed", on_outage="closed"),)),
         Route("/parallel", (Rule("20/hour", name="parallel"),)),
         Route("/own-denial", (Rule("1/hour", name="own-denial"),)),
         Route("/address", (Rule("3/hour", name="address", key=address),)),
-        Route("/leaf", (Rule("3/hour", name="router-leaf"),), under="router"),
-        Route("/index", (Rule("3/hour", name="router-index"),), under="router"),
-        Route("/leaf", (Rule("3/hour", name="mount-leaf"),), under="mount"),
-        Route("/index", (Rule("3/hour", name="mount-index"),), under="mount"),
+        Route("/leaf", (Rule("3/hour"),)),
+        Route("/leaf", (Rule("3/hour"),), under="router"),
+        Route("/leaf", (Rule("3/hour"),), under="mount"),
+        Route("/items/{number}", (Rule("3/hour"),), under="router"),
+        Route("/items/{number}", (Rule("3/hour"),), under="mount"),
         Route("/api/by-path"),
         Route("/api/by-path/{number}"),
         Route("/api/by-method", methods=("GET", "HEAD", "POST", "DELETE")),
@@ -196,9 +211,10 @@ def rules_by_path(routes: Sequence[Route]) -> list[Rule]:
     rules: dict[str, Rule] = {}
     for route in routes:
         for rule in route.rules:
-            rules[rule.name] = rule
-            paths.setdefault(rule.name, []).append(route.url)
-    return [dataclasses.replace(rule, paths=paths[name]) for name, rule in rules.items()]
+            name = rule.name or route.slug
+            rules[name] = rule
+            paths.setdefault(name, []).append(route.url)
+    return [dataclasses.replace(rule, name=name, paths=paths[name]) for name, rule in rules.items()]
 
 
 class Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.servers import eventually
-from tests.web.behaviours.serving import Server
+from tests.web.behaviours.serving import Server, policies
 from tests.web.behaviours.suite import behaviour
 
 
@@ -29,6 +29,28 @@ def _(server: Server) -> None:
     assert [caller.ask("/actual", X_Tokens="1").left for _ in range(3)] == [5, 4, 3]  # 5 each are reserved
     assert caller.ask("/actual", X_Tokens="8").status == 200  # all was there by then, and all is gone
     assert caller.ask("/actual", X_Tokens="1").status == 429
+
+
+@behaviour("Outcomes", "a route that raises is charged as a 500, and gives its slot back")
+def _(server: Server) -> None:
+    caller = server.caller()
+    assert caller.statuses("/charged-error", 3) == [500, 500, 429]
+    assert caller.statuses("/slot-error", 4) == [500] * 4
+
+
+@behaviour("Outcomes", "a stream is settled, and gives its slot back, when it has ended")
+def _(server: Server) -> None:
+    caller = server.caller()
+    assert caller.statuses("/settled-stream", 6) == [200] * 6
+    assert caller.statuses("/slot-stream", 6) == [200] * 6
+
+
+@behaviour("Outcomes", "a function of the app's that fails is a 500, and takes nothing")
+def _(server: Server) -> None:
+    caller = server.caller()
+    assert caller.statuses("/parts", 6, X_Cost="many") == [500] * 6
+    told = policies(caller.ask("/parts", X_Cost="4").headers["ratelimit"])
+    assert (told["llm:requests"]["r"], told["llm:tokens"]["r"]) == (4, 6)
 
 
 @behaviour("Outcomes", "who is denied too often is blocked, and told so")
@@ -76,7 +98,7 @@ def _(server: Server) -> None:
         server.valkey.start()
 
 
-@behaviour("Outages", "and when it is back, limits hold again", place="outage")
+@behaviour("Outages", "limits hold again when the store is back", place="outage")
 def _(server: Server) -> None:
     eventually(lambda: 429 in server.caller().statuses("/open", 4), "limits hold again")
     assert server.caller().statuses("/closed", 4) == [200] * 3 + [429]

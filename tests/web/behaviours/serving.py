@@ -8,8 +8,10 @@ import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -78,9 +80,9 @@ class Caller:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         return self.send(method, path, given)
 
-    def send(self, method: str, path: str, headers: Mapping[str, str]) -> Answer:
+    def send(self, method: str, path: str, headers: Mapping[str, str | bytes]) -> Answer:
         """Ask once, with headers as they are."""
-        named = {} if self.name is None else {"X-Caller": self.name}
+        named: dict[str, str | bytes] = {} if self.name is None else {"X-Caller": self.name}
         try:
             self._connection.request(method, path, headers={**named, **headers})
             response = self._connection.getresponse()
@@ -89,10 +91,13 @@ class Caller:
             self._connection.request(method, path, headers={**named, **headers})
             response = self._connection.getresponse()
         found: dict[str, str] = {}
+        body = response.read()
+        if response.status == 500:  # some servers close the connection after it, some later than others
+            self._connection.close()
         for name, value in response.getheaders():
             known = found.get(name.lower())
             found[name.lower()] = value if known is None else f"{known}, {value}"
-        return Answer(response.status, found, response.read())
+        return Answer(response.status, found, body)
 
     def statuses(self, path: str, count: int, method: str = "GET", /, **headers: str) -> list[int]:
         return [self.ask(path, method, **headers).status for _ in range(count)]
@@ -130,6 +135,18 @@ class Server:
         with ThreadPoolExecutor(count) as threads:
             return list(threads.map(ask, callers))
 
+    def connect(self) -> socket.socket:
+        """A bare connection, for requests that no client library would make."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def replies(self, requests: bytes) -> list[int]:
+        """The statuses of all responses to some bytes, of which the last request asks to close the connection."""
+        with self.connect() as connection:
+            connection.sendall(requests)
+            with contextlib.suppress(ConnectionResetError), connection.makefile("rb") as lines:
+                said = lines.read()
+        return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3})", said)]
+
     def hang_up(self) -> None:
         """Close all connections."""
         for caller in self._callers:
@@ -152,13 +169,14 @@ def served(framework: str, place: Place) -> Iterator[Server]:
         words = command.format(
             port=port, workers=2 if place == "shared" else 1, app=f"tests.web.behaviours.apps.{app}"
         ).split()
-        process = subprocess.Popen(
-            [sys.executable, *words], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        log = stack.enter_context(tempfile.TemporaryFile())
+        process = subprocess.Popen([sys.executable, *words], cwd=ROOT, env=environment, stdout=log, stderr=log)
         server = Server(framework, port, valkey)
 
         def listens() -> bool:
-            assert process.poll() is None, process.communicate()[0].decode()
+            if process.poll() is not None:
+                log.seek(0)
+                raise AssertionError(log.read().decode())
             try:
                 return server.caller().ask("/health").status == 200
             except OSError:
@@ -171,10 +189,10 @@ def served(framework: str, place: Place) -> Iterator[Server]:
             server.hang_up()
             process.terminate()
             try:
-                process.communicate(timeout=PATIENCE)
+                process.wait(PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.communicate()
+                process.wait()
                 raise
 
 

@@ -22,6 +22,17 @@ class Behaviour(NamedTuple):
     """Asks a server, and fails if it does not behave."""
 
 
+SECTIONS: Final = (
+    "Limits",
+    "Headers",
+    "Requests",
+    "Responses",
+    "Outcomes",
+    "Many at once",
+    "Outages",
+    "No way around",
+)
+"""The parts of the table, in order."""
 BEHAVIOURS: Final[list[Behaviour]] = []
 
 
@@ -31,6 +42,7 @@ def behaviour(
     """Add a behaviour to the table."""
 
     def add(check: Check) -> Check:
+        assert section in SECTIONS
         BEHAVIOURS.append(Behaviour(title, section, place, lacks or {}, check))
         return check
 
@@ -38,7 +50,7 @@ def behaviour(
 
 
 def everything() -> list[Behaviour]:
-    """All behaviours."""
+    """All behaviours, in the order in which they are asked: an outage goes last."""
     from tests.web.behaviours import behaviours, bypasses, outcomes  # noqa: F401 - they add theirs
 
     return sorted(BEHAVIOURS, key=lambda one: one.place == "outage")

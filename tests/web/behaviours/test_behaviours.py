@@ -9,6 +9,7 @@ import pytest
 
 from tests.web.behaviours.serving import FRAMEWORKS, Place, Server, served
 from tests.web.behaviours.suite import Behaviour, everything
+from tests.web.behaviours.table import PAGE, expected, page
 
 Start = Callable[[Place], Server]
 
@@ -38,3 +39,12 @@ def test_a_framework(start: Start, one: Behaviour) -> None:
             one.check(server)
     finally:
         server.hang_up()
+
+
+def test_the_page_has_the_table_of_today() -> None:
+    assert PAGE.read_text(encoding="utf-8") == page(expected()), "python -m tests.web.behaviours --write"
+
+
+def test_no_two_behaviours_have_one_title() -> None:
+    titles = [one.title for one in everything()]
+    assert len(titles) == len(set(titles))

@@ -58,7 +58,7 @@ class Exchange:
         self.is_bare = False
         """Does nobody see the response, as there is no middleware?"""
         self.is_late = False
-        """Is it asked when the response is there already? That may be a page from a cache, with the fields of another."""
+        """Is it asked when the response is there already? It may be a page from a cache, with old fields."""
         self.shown: Admission | None = None
         """The admission that the client is told of."""
         self._limiter: WebLimiter[Any] | None = None

@@ -7,7 +7,8 @@ from tests.web.behaviours.description import DEFAULT_BY_PATH, Asked, Route, rout
 
 configure(__name__, [], [DEFAULT_BY_PATH])
 
-import time  # noqa: E402 - as above
+import dataclasses  # noqa: E402 - as above
+import time  # noqa: E402
 from typing import Any  # noqa: E402
 
 from django.core.wsgi import get_wsgi_application  # noqa: E402
@@ -32,7 +33,8 @@ def view_of(route: Route) -> type[Any]:
         return found
 
     body: dict[str, Any] = {method.lower(): answer for method in route.methods}
-    throttles = [type("Throttle", (HeadgateThrottle,), {"rule": rule}) for rule in route.rules]
+    rules = [rule if rule.name else dataclasses.replace(rule, name=route.slug) for rule in route.rules]
+    throttles = [type("Throttle", (HeadgateThrottle,), {"rule": rule}) for rule in rules]
     body |= {"throttle_classes": throttles, "http_method_names": [method.lower() for method in route.methods]}
     found = type("View", (APIView,), body)
     return exempt(found) if route.is_exempt else found
