@@ -87,18 +87,20 @@ class Reporter:
         """The same fast path, with a report of each decision, and of each answer of the outage rule. `group` makes a
         group of a key and a cost.
         """
-        clock = time.perf_counter_ns
+        clock, rule = time.perf_counter_ns, self._outage_rule
 
         def decide(key: Any, cost: Any) -> Decision | None:
             started_ns = clock()
             try:
                 decision = single(key, cost)
             except StoreOutage as outage:
-                decision = self._outage_rule.decide(group(key, cost), outage)
-            if decision is not None:
-                duration_ns = clock() - started_ns
+                decision = rule.decide(group(key, cost), outage)
+            if decision is None:
+                return None
+            duration_ns = clock() - started_ns
+            if rule.is_out:
                 self.look(decision)
-                self.report(decision, duration_ns)
+            self.report(decision, duration_ns)
             return decision
 
         return decide
