@@ -71,7 +71,7 @@ def test_many_denials_are_sampled_and_the_others_counted(lines: Lines, clock: Ma
         limiter.try_acquire("k")
     end()
     *_, last = lines.read()
-    assert (last["policy"], last["left_out"], last["message"]) == ("signup", 4, "signup denied 4 more")
+    assert (last["policy"], last["left_out"], last["message"]) == ("signup", 4, "signup denied: 4 more")
 
 
 def test_each_policy_has_a_sample_of_its_own(lines: Lines, clock: ManualClock) -> None:
@@ -88,7 +88,7 @@ def test_each_policy_has_a_sample_of_its_own(lines: Lines, clock: ManualClock) -
         ("web.a", "denied"),
         ("web.b", "shadow_denied"),
         ("web.a", "denied"),
-        ("web.b", "denied"),
+        ("web.b", "shadow_denied"),
     ]
     assert [line["left_out"] for line in lines.read()] == [0, 0, 2, 2]
 

@@ -99,8 +99,8 @@ class DenialLog(Observer):
         self._clock = clock or monotonic_us
         self._logger = to
         self._lock = lock()
-        self._seconds: dict[str, list[int]] = {}
-        """By policy: the second, how many were logged in it, and how many were left out since the last line."""
+        self._seconds: dict[tuple[str, str], list[int]] = {}
+        """By policy and result: the second, how many were logged in it, and how many were left out since the last line."""
 
     def decided(self, limiter: str, decision: Decision, duration_ns: int) -> None:
         """As `Observer.decided`."""
@@ -115,7 +115,7 @@ class DenialLog(Observer):
         if not is_request(decision):
             return
         policy = policy_of(limiter, part_of(decision))
-        left_out = self._left_out(policy)
+        left_out = self._left_out(policy, result)
         if left_out is None:
             return
         key = decision.key if self._keys else f"hash:{hash_of(decision.key, self._secret)}"
@@ -134,20 +134,20 @@ class DenialLog(Observer):
     def log_left_out(self) -> None:
         """Log how many denials of each policy were left out since its last line."""
         with self._lock:
-            left_out = {policy: state[2] for policy, state in self._seconds.items() if state[2]}
+            left_out = {names: state[2] for names, state in self._seconds.items() if state[2]}
             self._seconds.clear()
-        for policy, count in left_out.items():
-            self._logger.info(
-                "%s denied %d more", policy, count, extra={"policy": policy, "result": "denied", "left_out": count}
-            )
+        for (policy, result), count in left_out.items():
+            told = {"policy": policy, "result": result, "left_out": count}
+            self._logger.info("%s %s: %d more", policy, result, count, extra=told)
 
-    def _left_out(self, policy: str) -> int | None:
+    def _left_out(self, policy: str, result: str) -> int | None:
         """How many denials were left out before this one, which is to be logged; None if it is left out, too."""
         second = self._clock() // 1_000_000
         with self._lock:
-            if len(self._seconds) >= _MAX_POLICIES and policy not in self._seconds:
-                policy = "other"
-            state = self._seconds.setdefault(policy, [second, 0, 0])
+            names = policy, result
+            if len(self._seconds) >= _MAX_POLICIES and names not in self._seconds:
+                names = "other", result
+            state = self._seconds.setdefault(names, [second, 0, 0])
             if state[0] != second:
                 state[0], state[1] = second, 0
             if state[1] >= self._per_second:
