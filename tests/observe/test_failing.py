@@ -37,18 +37,16 @@ def decisions(valkey_url: str, prefix: str) -> list[Any]:
     found: list[Any] = []
     with deterministic():
         limiter = Limiter({"user": "fixed-window 2/minute", "all": "9/minute"}, name="api")
-        for _ in range(3):
-            found.append(limiter.try_acquire({"user": "k", "all": "*"}).allowed)
+        found += [limiter.try_acquire({"user": "k", "all": "*"}).allowed for _ in range(3)]
         found.append(limiter.acquire({"user": "k", "all": "*"}).allowed)
         with Limiter("concurrency 2", name="slots").hold("k") as hold:
             found.append(hold.decision.allowed)
-    rules = Rule("1/hour", name="near", near=0.9), Rule("1/hour", name="shadow", is_shadow=True)
+    rules = Rule("2/hour", name="near", near=0.9), Rule("1/hour", name="shadow", is_shadow=True)
     limits = RateLimits(*rules)
-    for _ in range(2):
-        found.append(run(limits.limiter.admit(Asked("/"))).is_admitted)
+    found += [run(limits.limiter.admit(Asked("/"))).is_admitted for _ in range(3)]
     store = FailingStore()
     for mode in ("closed", "raise"):
-        failing = Limiter("9/hour", store=store, on_outage=mode)  # type: ignore[arg-type]
+        failing = Limiter("9/hour", store=store, on_outage=mode)
         for store.is_down in (False, True, False):
             try:
                 found.append(failing.try_acquire(mode).source)

@@ -100,7 +100,7 @@ class DenialLog(Observer):
         self._logger = to
         self._lock = lock()
         self._seconds: dict[tuple[str, str], list[int]] = {}
-        """By policy and result: the second, how many were logged in it, and how many were left out since the last line."""
+        """By policy and result: the second, how many were logged in it, and how many were left out since."""
 
     def decided(self, limiter: str, decision: Decision, duration_ns: int) -> None:
         """As `Observer.decided`."""
