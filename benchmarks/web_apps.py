@@ -49,6 +49,15 @@ def fastapi_slowapi() -> Any:
     return app
 
 
+def fastapi_redis_sdk() -> Any:
+    """Redis alone: it has no memory store."""
+    from redis_fastapi import FastAPIRedis
+
+    app = _fastapi()
+    FastAPIRedis(app).lifespan().rate_limiting(global_rate=LIMIT)
+    return app
+
+
 def _flask() -> Any:
     from flask import Flask
 

@@ -23,7 +23,10 @@ from headgate.rules.matching import compiled, plain_path
         ("/login", "/LOGIN", False),
         ("/login", "/login/x", False),
         ("/login", "/loginx", False),
-        ("/login", "/login\n", False),
+        ("/login", "/login\n", True),  # as Starlette routes it
+        ("/login", "/login/\n", True),
+        ("/login", "/login\n\n", False),
+        ("/login", "/login\nx", False),
         ("/api/*", "/api", True),
         ("/api/*", "/api/", True),
         ("/api/*", "/api/a/b", True),
@@ -34,6 +37,14 @@ from headgate.rules.matching import compiled, plain_path
         ("/users/{id}", "/users", False),
         ("/users/{id}", "/users/42/posts", False),
         ("/users/{id}/posts", "/users/42/posts", True),
+        ("/users/{id:int}", "/users/42", True),
+        ("/users/{id:int}", "/users/42/posts", False),
+        ("/files/{name:path}", "/files/a/b", True),
+        ("/files/{name:path}", "/files", True),
+        ("/files/{name:path}/raw", "/files/a/b/raw", True),
+        ("/files/{name:path}/raw", "/files/raw", True),
+        ("/files/*/raw", "/files/a/b/raw", True),
+        ("/files/*/raw", "/files/a/b", False),
         ("/files/*.csv", "/files/a/b.csv", True),
         ("/files/*.csv", "/files/a/bxcsv", False),
         ("*", "/anything/at/all", True),
@@ -56,10 +67,16 @@ def test_a_pattern_that_is_no_path_is_refused(pattern: str) -> None:
         compiled(pattern)
 
 
+@pytest.mark.parametrize("pattern", ["/users/<id>", "/users/<int:id>/posts", "/files/<path:name>"])
+def test_a_pattern_as_flask_and_django_write_it_is_refused(pattern: str) -> None:
+    with pytest.raises(InvalidUse, match=r"is written \{id\}, or \* for anything, not <"):
+        compiled(pattern)
+
+
 @given(st.text(max_size=20), st.integers(0, 3), st.integers(0, 3))
 def test_slashes_more_or_less_lead_past_no_pattern(path: str, before: int, after: int) -> None:
-    pattern = compiled("/" + re.sub(r"[*{}]", "", path))
-    assert pattern.fullmatch(plain_path("/" * (before + 1) + re.sub(r"[*{}]", "", path) + "/" * after))
+    pattern = compiled("/" + re.sub(r"[*{}<]", "", path))
+    assert pattern.fullmatch(plain_path("/" * (before + 1) + re.sub(r"[*{}<]", "", path) + "/" * after))
 
 
 def of(rules: Rules, path: str, *methods: str, has_own: bool = False) -> list[str]:

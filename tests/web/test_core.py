@@ -372,6 +372,13 @@ async def test_who_asks_for_another_method_meets_its_rules(make_app: MakeApp, na
     assert await app.left(asked) == 2
 
 
+@pytest.mark.parametrize("name", ["x-http-method-override", "x-http-method", "x-method-override"])
+async def test_who_asks_for_another_method_is_no_preflight(make_app: MakeApp, name: str) -> None:
+    app = make_app([Rule("2/hour", methods=["DELETE"])])
+    headers = {"origin": "https://a.example", "access-control-request-method": "GET", name: "DELETE"}
+    assert await app.left(Asked(method="OPTIONS", headers=headers)) == 2
+
+
 # --- shadows, waiting, outages ---
 
 

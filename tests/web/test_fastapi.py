@@ -62,6 +62,14 @@ async def test_paths_that_lead_nowhere_meet_the_default() -> None:
     assert await statuses(app, "/none", "/own/", "/none") == [404, 307, 429]
 
 
+async def test_a_rule_by_path_is_met_however_the_path_is_written() -> None:
+    app, _ = make(Rule("2/minute", name="login", paths=["/login"]), Rule("2/minute", name="u", paths=["/users/{id}"]))
+    app.get("/login")(lambda: "in")
+    app.get("/users/{name:path}")(lambda: "user")
+    assert await statuses(app, "/login", "/%6Cogin", "/login%0A", "/login%0a", "/login?") == [200, 200, 429, 429, 429]
+    assert await statuses(app, "/users/1", "/users/%0A", "/users/2%0A", "/users/3%00") == [200, 200, 429, 429]
+
+
 async def test_routes_of_one_path_have_a_share_each() -> None:
     app, limits = make()
     limit = Depends(limits.limit("1/minute"))

@@ -190,6 +190,22 @@ def _follow_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) ->
     return together([follow(RoutedGroup(group, slot_of(group.hits[0].key)), topology) for group in groups])
 
 
+def _follow_wherever(group: Group, slot_of: SlotOf, topology: Topology) -> Plan[list[RoutedGroup], Answer]:
+    """Ask for a group of one slot, each hit by itself where the keys are at both ends of a slot that is being moved: to
+    ask for all of a larger group again would have others counted twice.
+    """
+    try:
+        return (yield from follow(RoutedGroup(group, slot_of(group.hits[0].key)), topology))
+    except _KeysApart:
+        answers = yield from _follow_all([group._replace(hits=(hit,)) for hit in group.hits], slot_of, topology)
+    known = _Known(group)
+    for index, answer in enumerate(answers):
+        if isinstance(answer, StoreOutage):
+            return answer
+        known.add([index], answer)
+    return known.decision(all(bool(answer) for answer in answers))
+
+
 def _judge_apart(
     group: Group, parts: list[list[int]], slot_of: SlotOf, topology: Topology
 ) -> Plan[list[RoutedGroup], Answer]:
@@ -242,7 +258,7 @@ def _judge_apart(
         *((indices, part(indices, "peek")) for indices in later),
         *(([index], part([index], "take")) for index in counts),
     ]
-    answers = yield from ask([asked for _, asked in follow_ups])
+    answers = yield from together([_follow_wherever(asked, slot_of, topology) for _, asked in follow_ups])
     for (indices, _), answer in zip(follow_ups, answers, strict=True):
         if isinstance(answer, Decision):
             known.add(indices, answer)

@@ -1,7 +1,9 @@
 """Patterns of paths: `/login`, `/users/{id}`, `/api/*`.
 
-`{name}` is one part between slashes, and `*` is anything, slashes too; `/api/*` is `/api` as well. A slash more or less
-at the end, or several in a row, change nothing: a pattern never means less than a framework may route. Case counts.
+`{name}` is one part between slashes, and `*` is anything, slashes too; `/api/*` is `/api` as well, and `/*/x` is `/x`.
+Templates of Starlette may be given as they are: `{name:path}` is anything, `{name:int}` one part. A slash more or less
+at the end, several in a row, or a line break at the end, change nothing: a pattern never means less than a framework
+may route. Case counts.
 """
 
 from __future__ import annotations
@@ -12,7 +14,11 @@ from typing import Final
 from headgate.errors import InvalidUse
 
 _SLASHES: Final = re.compile(r"//+")
-_PART: Final = re.compile(r"(\*|\{[^{}/]*\})")
+_ANYTHING: Final = re.compile(r"\{[^{}/]*:path\}")
+_PART: Final = re.compile(r"(/\*(?=/|$)|\*|\{[^{}/]*\})")
+_OF_FLASK_OR_DJANGO: Final = re.compile(r"<[^<>/]*>")
+_END: Final = r"(?:/?\n)?"
+"""Where Python's `$` sees the end: Starlette leads `/login` and `/login%0A` to one route."""
 
 
 def plain_path(path: str) -> str:
@@ -25,14 +31,19 @@ def plain_path(path: str) -> str:
 def compiled(pattern: str) -> re.Pattern[str]:
     """A pattern as an expression that matches whole plain paths.
 
-    :raises InvalidUse: if it does not begin with a slash or a `*`.
+    :raises InvalidUse: if it does not begin with a slash or a `*`, or has parts as Flask and Django write them.
     """
     if not pattern.startswith(("/", "*")):
         raise InvalidUse(f"a path pattern begins with '/', such as '/api/*', not {pattern!r}")
-    text = pattern if pattern.startswith("*") else plain_path(pattern)
-    ends_open = text.endswith("/*")
-    parts = _PART.split(text.removesuffix("/*"))
+    foreign = _OF_FLASK_OR_DJANGO.search(pattern)
+    if foreign is not None:
+        raise InvalidUse(
+            f"a part of a path pattern is written {{id}}, or * for anything, not {foreign[0]} in {pattern!r}"
+        )
+    text = _ANYTHING.sub("*", pattern)
+    text = text if text.startswith("*") else plain_path(text)
     expression = "".join(
-        ".*" if part == "*" else "[^/]+" if part.startswith("{") else re.escape(part) for part in parts
+        "(?:/.*)?" if part == "/*" else ".*" if part == "*" else "[^/]+" if part.startswith("{") else re.escape(part)
+        for part in _PART.split(text)
     )
-    return re.compile(expression + ("(?:/.*)?" if ends_open else ""), re.DOTALL)
+    return re.compile(expression + _END, re.DOTALL)

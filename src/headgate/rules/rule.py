@@ -186,8 +186,16 @@ class Rule:
             return {part: parse_limit(limit) for part, limit in self.limits.items()}
         if isinstance(self.limits, (str, Limit)):
             return {"": parse_limit(self.limits)}
-        limits = [parse_limit(limit) for limit in self.limits]
-        return {"": limits[0]} if len(limits) == 1 else {limit.label: limit for limit in limits}
+        limits = list(dict.fromkeys(parse_limit(limit) for limit in self.limits))
+        if len(limits) == 1:
+            return {"": limits[0]}
+        named: dict[str, Limit] = {}
+        for limit in limits:
+            label = limit.label
+            while label in named:  # two of one period
+                label += "+"
+            named[label] = limit
+        return named
 
     def limits_of_tiers(self, part: str) -> dict[str, Limit]:
         """The limits of one of its parts, by the tiers that have their own."""

@@ -341,7 +341,8 @@ def _methods(request: WebRequest) -> list[str]:
 
 
 def _is_preflight(request: WebRequest) -> bool:
-    return bool(request.values("origin") and request.values("access-control-request-method"))
+    is_asked = request.values("origin") and request.values("access-control-request-method")
+    return bool(is_asked) and len(_methods(request)) == 1  # it does not ask to be taken for another method
 
 
 def _decide(part: Part, key: Any, cost: Any, limit: Any) -> Plan[Call, tuple[Decision, Refusal | None]]:

@@ -172,12 +172,14 @@ def routes(header: ReadHeader) -> list[Route]:
         Route("/items/{number}", (Rule("3/hour"),), under="mount"),
         Route("/api/by-path"),
         Route("/api/by-path/{number}"),
+        Route("/api/by-get"),
         Route("/api/by-method", methods=("GET", "HEAD", "POST", "DELETE")),
     ]
 
 
 APP_RULES = [
     Rule("5/hour", name="by-path", paths=["/api/by-path", "/api/by-path/{number}"]),
+    Rule("3/hour", name="by-get", paths=["/api/by-get"], methods=["GET"]),
     Rule("3/hour", name="by-method", paths=["/api/by-method"], methods=["DELETE"]),
 ]
 """Rules of the app, by path and method."""
@@ -218,12 +220,13 @@ def rules_by_path(routes: Sequence[Route]) -> list[Rule]:
 
 
 class Table:
-    """Routes by their paths, for apps of no framework."""
+    """Routes by their paths, for apps of no framework: slashes more or less are no matter."""
 
     def __init__(self, routes: Sequence[Route]) -> None:
         self._routes = [(re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(route.url))), route) for route in routes]
 
     def find(self, path: str) -> Route | None:
+        path = re.sub("//+", "/", path).rstrip("/")
         for pattern, route in self._routes:
             if pattern.fullmatch(path):
                 return route

@@ -38,6 +38,7 @@ def test_callers_without_a_name_have_the_rate_of_anon(ask: Asker, use: Use) -> N
     assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
     assert [left(answer) for answer in answers] == ["2", "1", "0", "0"]
     assert answers[3].headers["Retry-After"] == "20"
+    assert answers[3].headers["Cache-Control"] == "no-store"
     assert answers[3].json()["detail"].endswith("Expected available in 20 seconds.")
     assert statuses(ask, "/api/anonymous/", 5, headers=token("ada")) == [200] * 5
     clock.advance(19.9)

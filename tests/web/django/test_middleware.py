@@ -8,10 +8,12 @@ import re
 from typing import Any
 
 import pytest
+from django import urls
 from django.contrib.auth.models import User
 from django.core.cache import cache
+from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client, override_settings
+from django.test import AsyncClient, Client, RequestFactory, override_settings
 
 from headgate import AsyncLimiter, InvalidUse, Limiter, MemoryStore
 from headgate.rules import Rule
@@ -288,6 +290,30 @@ def test_a_slot_is_held_while_a_stream_lasts(use: Use) -> None:
     third.close()
 
 
+def test_a_slot_is_free_when_a_stream_has_ended_and_is_not_closed_yet(use: Use) -> None:
+    use()
+    application = get_wsgi_application()
+    for _ in range(3):
+        statuses: list[str] = []
+        environment = RequestFactory().get("/slots/").environ
+        answer = application(environment, lambda status, *_, known=statuses: known.append(status))
+        assert list(answer) == [b"one ", b"two"]
+        assert statuses == ["200 OK"]
+
+
+@pytest.mark.parametrize("limit", [None, "5/minute"])
+def test_what_a_view_says_itself_stays_as_it_is(ask: Asker, use: Use, limit: str | None) -> None:
+    use(*([limit] if limit else []))
+
+    def view(request: HttpRequest) -> HttpResponse:
+        return HttpResponse(headers={"RateLimit-Policy": "mine"})
+
+    with override_settings(ROOT_URLCONF=(urls.path("", view),)):
+        answer = ask("/")
+    assert answer.headers["RateLimit-Policy"] == "mine"
+    assert ("RateLimit" in answer.headers) is (limit is not None)
+
+
 async def test_a_slot_is_held_while_an_async_stream_lasts(use: Use) -> None:
     use()
     client = AsyncClient()
@@ -296,7 +322,6 @@ async def test_a_slot_is_held_while_an_async_stream_lasts(use: Use) -> None:
     assert await anext(parts) == b"one "
     assert (await client.get("/slots/async/")).status_code == 429
     assert [part async for part in parts] == [b"two"]
-    await asyncio.sleep(0)
     second: Any = await client.get("/slots/async/")
     assert second.status_code == 200
     assert [part async for part in second.streaming_content] == [b"one ", b"two"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -149,7 +149,7 @@ def end(exchange: Exchange, response: HttpResponseBase) -> None:
         return
     said = told(response, exchange.http)
     if response.streaming:
-        closers_of(response).append(functools.partial(_logging, functools.partial(finish, exchange, said)))
+        _end_with(response, functools.partial(_logging, functools.partial(finish, exchange, said)))
     else:
         finish(exchange, said)
 
@@ -161,9 +161,12 @@ async def end_async(exchange: Exchange, response: HttpResponseBase) -> None:
         return
     said = told(response, exchange.http)
     if response.streaming:
-        closers_of(response).append(
-            functools.partial(_logging, functools.partial(_finish_from_anywhere, exchange, said))
-        )
+        if _is_async(response):
+            _end_with_async(response, functools.partial(finish_async, exchange, said))
+            finishing = functools.partial(_finish_from_anywhere, exchange, said)
+            closers_of(response).append(functools.partial(_logging, finishing))
+        else:
+            _end_with(response, functools.partial(_logging, functools.partial(_finish_from_anywhere, exchange, said)))
     else:
         await finish_async(exchange, said)
 
@@ -252,6 +255,40 @@ def _ended(task: asyncio.Task[None]) -> None:
     _ending.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
         logger.error("a streamed response could not be settled", exc_info=error)
+
+
+def _is_async(response: Any) -> bool:
+    """Is the content of a stream async?"""
+    return bool(getattr(response, "is_async", False))
+
+
+def _end_with(response: Any, finishing: Callable[[], None]) -> None:
+    """Finish when a stream has ended, before its client knows; or else when it is closed. Files that the server sends
+    by itself are left to it.
+    """
+    closers_of(response).append(finishing)
+    if _is_async(response) or getattr(response, "file_to_stream", None) is not None:
+        return
+
+    def ending(content: Iterable[Any]) -> Iterator[Any]:
+        yield from content
+        finishing()
+
+    response.streaming_content = ending(response.streaming_content)
+
+
+def _end_with_async(response: Any, finishing: Callable[[], Awaitable[None]]) -> None:
+    """The same for content that is async, save for the closing."""
+
+    async def ending(content: AsyncIterable[Any]) -> AsyncIterator[Any]:
+        async for part in content:
+            yield part
+        try:
+            await finishing()
+        except Exception:
+            logger.exception("a streamed response could not be settled")
+
+    response.streaming_content = ending(response.streaming_content)
 
 
 def _logging(finishing: functools.partial[None]) -> None:

@@ -41,6 +41,9 @@ def view(route: Route) -> Callable[..., Any]:
     return limits.exempt(found) if route.is_exempt else found
 
 
+app.url_map.strict_slashes = False
+
+
 def add(to: Flask | Blueprint, under: str) -> None:
     for number, route in enumerate(routes(header)):
         if route.under == under:
