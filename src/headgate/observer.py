@@ -15,7 +15,7 @@ changes nothing. This module must not know who tells, nor what becomes of it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final, Literal
 
@@ -33,7 +33,23 @@ class Observer:
     """
 
     def decided(self, limiter: str, decision: Decision, duration_ns: int) -> None:
-        """A request was decided on. `limiter` is the limiter's name; `decision.source` tells who decided."""
+        """A request was decided on. `limiter` is the limiter's name; `decision.source` tells who decided. A denial
+        after which an `acquire` asks again later is not told.
+        """
+
+    def failed(self, limiter: str, outage: StoreOutage) -> None:
+        """A request was not decided on, as the store did not answer: its caller gets the outage raised."""
+
+    def waited(self, limiter: str, decision: Decision, duration_ns: int) -> None:
+        """An `acquire` (or a `hold`) has come to its end. It was admitted after so long, 0 if at once; or denied, since
+        its turn would have come later than the timeout.
+        """
+
+    def slots_taken(self, limiter: str, limit: str, slots: int) -> None:
+        """A block holds slots from now on, of this limit of a limiter."""
+
+    def slots_released(self, limiter: str, limit: str, slots: int) -> None:
+        """It has ended. Told to those who were told of its beginning."""
 
     def near_limit(self, limiter: str, decision: Decision) -> None:
         """A request was admitted, and less is left of the limit than the share at which its rule wants that to be told.
@@ -91,13 +107,18 @@ def _changed() -> None:
         listener()
 
 
-def tell(call: Callable[[Observer], None]) -> None:
-    """Tell all observers: `call` makes the call of one.
+def tell(call: Callable[[Observer], None], to: Iterable[Observer] | None = None) -> None:
+    """Tell all observers, or those of them that are among `to`: `call` makes the call of one.
 
     >>> tell(lambda observer: observer.outage_ended("api"))
     """
-    for observer in tuple(attached):
+    for observer in tuple(attached) if to is None else [one for one in to if one in attached]:
         try:
             call(observer)
         except Exception:  # somebody else's code; whatever it does, what was decided stands
-            logger.exception("headgate: the observer %r failed; what it was told stands", observer)
+            note_failure(observer)
+
+
+def note_failure(observer: Observer) -> None:
+    """Log the exception that an observer has raised just now."""
+    logger.exception("headgate: the observer %r failed; what it was told stands", observer)

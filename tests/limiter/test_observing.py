@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from headgate import (
+    AcquireTimeout,
     AsyncLimiter,
     Decision,
     InvalidUse,
@@ -16,13 +18,15 @@ from headgate import (
     Limiter,
     ManualClock,
     MemoryStore,
+    Penalty,
     StoreOutage,
     StoreTimeout,
 )
 from headgate.limiter import limiters
 from headgate.observer import Observer, attach
-from tests.limiter.bench import Bench, FailingStore, ask, told
-from tests.servers import PATIENCE
+from headgate.testing import deterministic
+from tests.limiter.bench import Bench, FailingStore, ask, holding, told
+from tests.servers import PATIENCE, soon
 
 
 class Notes(Observer):
@@ -163,3 +167,136 @@ def test_what_an_observer_raises_changes_nothing(notes: Notes, caplog: pytest.Lo
 def test_what_is_no_observer_is_refused(one: Any) -> None:
     with pytest.raises(InvalidUse, match="an observer is an instance of a subclass of Observer, not"):
         attach(one)
+
+
+class Blocks(Observer):
+    """Writes down what it hears of waits, slots and failures."""
+
+    def __init__(self) -> None:
+        self.decisions: list[bool] = []
+        self.waits: list[tuple[str, bool, int]] = []
+        self.slots: list[tuple[str, str, str, int]] = []
+        self.failures: list[str] = []
+
+    def decided(self, limiter: str, decision: Decision, duration_ns: int) -> None:
+        self.decisions.append(decision.allowed)
+
+    def failed(self, limiter: str, outage: StoreOutage) -> None:
+        self.failures.append(limiter)
+
+    def waited(self, limiter: str, decision: Decision, duration_ns: int) -> None:
+        self.waits.append((limiter, decision.allowed, duration_ns))
+
+    def slots_taken(self, limiter: str, limit: str, slots: int) -> None:
+        self.slots.append(("taken", limiter, limit, slots))
+
+    def slots_released(self, limiter: str, limit: str, slots: int) -> None:
+        self.slots.append(("released", limiter, limit, slots))
+
+
+@pytest.fixture
+def blocks() -> Iterator[Blocks]:
+    blocks = Blocks()
+    detach = attach(blocks)
+    yield blocks
+    detach()
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+@pytest.mark.parametrize("limit", ["1/minute", "fixed-window 1/minute", "sliding-log 1/minute"])
+async def test_a_wait_is_told_once_and_decided_once_however_often_it_is_asked(
+    kind: Any, limit: str, blocks: Blocks
+) -> None:
+    with deterministic() as clock:
+        clock.set(1_800_000_000_000_000)
+        for limits in (limit, [limit, "9/hour"]):
+            limiter = kind(limits, name="api")
+            await told(limiter.acquire("k"))
+            await told(limiter.acquire("k"))
+            with pytest.raises(AcquireTimeout):
+                await told(limiter.acquire("k", timeout=1))
+            assert blocks.decisions == [True, True, False]
+            (first, second, third) = blocks.waits
+            assert first == ("api", True, 0)
+            assert second[:2] == ("api", True)
+            assert 59_000_000_000 < second[2] < 61_000_000_000
+            assert third == ("api", False, 0)
+            blocks.decisions.clear()
+            blocks.waits.clear()
+            clock.advance(seconds=7200)
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+async def test_a_denial_that_a_penalty_counts_in_the_end_is_decided_once(kind: Any, blocks: Blocks) -> None:
+    limiter = kind({"login": "fixed-window 1/hour", "block": Penalty(5, per=60, block=60)}, name="web")
+    keys = {"login": "k", "block": "k"}
+    await told(limiter.try_acquire(keys))
+    with pytest.raises(AcquireTimeout):
+        await told(limiter.acquire(keys, timeout=0.001))
+    assert blocks.decisions == [True, False]
+    assert [(name, allowed) for name, allowed, _ in blocks.waits] == [("web", False)]
+
+
+async def test_a_wait_that_is_cancelled_is_told_to_nobody(blocks: Blocks) -> None:
+    limiter = AsyncLimiter("1/hour")
+    await limiter.try_acquire("k")
+    waiting = asyncio.create_task(limiter.acquire("k"))
+
+    async def waits() -> bool:
+        return len(blocks.decisions) == 2
+
+    await soon(waits, "the task waits")
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert blocks.waits == []
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+async def test_slots_are_told_while_a_block_lasts(kind: Any, blocks: Blocks) -> None:
+    jobs = kind({"user": "concurrency 3", "all": "concurrency 9", "rate": "9/hour"}, name="jobs")
+    keys = {"user": "a", "all": "*", "rate": "a"}
+    taken = [("taken", "jobs", "user", 1), ("taken", "jobs", "all", 1)]
+    async with holding(jobs, keys):
+        assert blocks.slots == taken
+    assert blocks.slots == [*taken, ("released", "jobs", "user", 1), ("released", "jobs", "all", 1)]
+    blocks.slots.clear()
+    with pytest.raises(ZeroDivisionError):
+        async with holding(kind("concurrency 5", name="one"), "k", 2):
+            raise ZeroDivisionError
+    assert blocks.slots == [("taken", "one", "one", 2), ("released", "one", "one", 2)]
+
+
+async def test_only_who_heard_of_a_slot_hears_of_its_end(blocks: Blocks) -> None:
+    limiter, late = Limiter("concurrency 5"), Blocks()
+    gone = Blocks()
+    detach_gone = attach(gone)
+    with limiter.hold("k"):
+        detach_late = attach(late)
+        detach_gone()
+    detach_late()
+    assert [event for event, *_ in blocks.slots] == ["taken", "released"]
+    assert [event for event, *_ in gone.slots] == ["taken"]
+    assert late.slots == []
+
+
+def test_a_limiter_without_slots_holds_none(blocks: Blocks) -> None:
+    with Limiter("5/hour").hold("k"):
+        pass
+    assert blocks.slots == []
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+async def test_a_request_that_fails_is_told_and_what_gives_back_is_none(kind: Any, blocks: Blocks) -> None:
+    store = FailingStore()
+    limiter = kind("9/hour", store=store, name="api", on_outage="raise")
+    decision = await ask(limiter, "k")
+    store.is_down = True
+    for method in (limiter.try_acquire, limiter.acquire):
+        with pytest.raises(StoreTimeout):
+            await told(method("k"))
+    assert blocks.failures == ["api", "api"]
+    for method, argument in ((limiter.refund, decision), (limiter.reset, "k")):
+        with pytest.raises(StoreTimeout):
+            await told(method(argument))
+    assert blocks.failures == ["api", "api"]

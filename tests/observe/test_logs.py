@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from headgate import InvalidUse, Limiter, ManualClock, observer
+from headgate import Breaker, InvalidUse, Limiter, ManualClock, observer
 from headgate.observe.logs import DenialLog, JSONFormatter, log_denials
 from headgate.rules import Rule
 from headgate.web.core import run
 from headgate.web.wsgi import RateLimits
+from tests.servers import own_valkey
 from tests.web.asking import Asked
 
 
@@ -50,7 +51,7 @@ def test_a_denial_is_one_line(lines: Lines, clock: ManualClock) -> None:
     limiter.try_acquire("someone@example.org")
     (line,) = lines.read()
     assert (line["policy"], line["result"], line["source"], line["limit"]) == ("signup", "denied", "store", 1)
-    assert line["key"].startswith("sha256:")
+    assert line["key"].startswith("hash:")
     assert line["level"] == "info"
     assert line["message"].startswith("signup denied; again in 3")
     assert "someone" not in lines.stream.getvalue()
@@ -63,9 +64,14 @@ def test_many_denials_are_sampled_and_the_others_counted(lines: Lines, clock: Ma
         limiter.try_acquire("k")
     clock.advance(seconds=1)
     limiter.try_acquire("k")
-    end()
+    limiter.peek("k")
     assert [line["left_out"] for line in lines.read()] == [0, 0, 0, 7]
     assert {line["key"] for line in lines.read()} == {"k"}
+    for _ in range(6):
+        limiter.try_acquire("k")
+    end()
+    *_, last = lines.read()
+    assert (last["policy"], last["left_out"], last["message"]) == ("signup", 4, "signup denied: 4 more")
 
 
 def test_each_policy_has_a_sample_of_its_own(lines: Lines, clock: ManualClock) -> None:
@@ -81,7 +87,41 @@ def test_each_policy_has_a_sample_of_its_own(lines: Lines, clock: ManualClock) -
     assert [(line["policy"], line["result"]) for line in lines.read()] == [
         ("web.a", "denied"),
         ("web.b", "shadow_denied"),
+        ("web.a", "denied"),
+        ("web.b", "shadow_denied"),
     ]
+    assert [line["left_out"] for line in lines.read()] == [0, 0, 1, 1]
+
+
+def test_a_secret_makes_hashes_that_processes_have_in_common(clock: ManualClock) -> None:
+    hashes = []
+    for secret in ("sixteen bytes and more", "sixteen bytes and more", "another", None):
+        lines = Lines()
+        end = log_denials(secret=secret, clock=clock, to=lines.logger)
+        limiter = Limiter("1/hour")
+        limiter.try_acquire("k")
+        limiter.try_acquire("k")
+        end()
+        hashes.append(lines.read()[0]["key"])
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
+
+
+def test_outages_and_breakers_are_warnings_with_names(lines: Lines) -> None:
+    logger = logging.getLogger("headgate")
+    (handler,) = lines.logger.handlers
+    logger.addHandler(handler)
+    try:
+        with own_valkey() as server:
+            limiter = Limiter("9/hour", store=server.url, name="far", breaker=Breaker(failures=1, open_for=60))
+            limiter.try_acquire("k")
+        limiter.try_acquire("k")
+    finally:
+        logger.removeHandler(handler)
+    told = {line["event"]: line for line in lines.read()}
+    assert told["outage_began"]["limiter"] == "far"
+    assert told["breaker_changed"]["state"] == "open"
+    assert {line["level"] for line in told.values()} == {"warning"}
 
 
 def test_an_exception_is_in_its_line(lines: Lines) -> None:

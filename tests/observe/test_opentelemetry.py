@@ -12,8 +12,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from headgate import Breaker, Limiter, observer
+from headgate import AcquireTimeout, Breaker, Limiter, StoreTimeout, observer
 from headgate.observe.opentelemetry import OpenTelemetryObserver, instrument
+from headgate.testing import deterministic
+from tests.limiter.bench import FailingStore
 from tests.servers import free_port
 
 
@@ -56,6 +58,34 @@ def test_outages_round_trips_and_breakers_are_told(reader: InMemoryMetricReader)
     assert found["headgate.rate_limiting.outages"] == [({"headgate.policy": "far"}, 1)]
     assert [point[0]["headgate.result"] for point in found["headgate.store.round_trip.duration"]] == ["failed"]
     assert [point[0]["headgate.state"] for point in found["headgate.store.breaker.changes"]] == ["open"]
+
+
+def test_waits_slots_and_failures_are_told(reader: InMemoryMetricReader) -> None:
+    with deterministic() as clock:
+        clock.set(1_800_000_000_000_000)
+        limiter = Limiter("fixed-window 1/minute", name="vendor")
+        for _ in range(2):
+            limiter.acquire("k")
+        with pytest.raises(AcquireTimeout):
+            limiter.acquire("k", timeout=1)
+        with Limiter("concurrency 5", name="jobs").hold("k", 2):
+            held = told(reader)
+    store = FailingStore()
+    store.is_down = True
+    with pytest.raises(StoreTimeout):
+        Limiter("1/hour", store=store, name="strict", on_outage="raise").try_acquire("k")
+    assert held["headgate.rate_limiting.active_slots"] == [({"headgate.policy": "jobs"}, 2)]
+    found = told(reader)
+    assert found["headgate.rate_limiting.active_slots"] == [({"headgate.policy": "jobs"}, 0)]
+    waits = [
+        point["headgate.result"]
+        for point, _ in found["headgate.rate_limiting.request.time_in_queue"]
+        if point["headgate.policy"] == "vendor"
+    ]
+    assert sorted(waits) == ["at_once", "too_late", "turn"]
+    requests = found["headgate.rate_limiting.requests"]
+    assert ({"headgate.policy": "strict", "headgate.result": "error"}, 1) in requests
+    assert ({"headgate.policy": "vendor", "headgate.result": "denied"}, 1) in requests
 
 
 def test_the_current_span_says_what_was_decided(reader: InMemoryMetricReader) -> None:

@@ -13,6 +13,22 @@ from headgate.observe.prometheus import PrometheusObserver
 
 DOCS = Path(__file__).parents[2] / "docs"
 WORDS = {"by", "le", "max", "sum", "rate", "topk", "histogram_quantile"}
+VALUES = {
+    "result": {
+        "allowed",
+        "denied",
+        "shadow_denied",
+        "degraded_allowed",
+        "degraded_denied",
+        "error",
+        "answered",
+        "failed",
+        "at_once",
+        "turn",
+        "too_late",
+    },
+}
+"""The values of labels that have a closed set of them."""
 
 
 def exposed() -> dict[str, set[str]]:
@@ -40,7 +56,7 @@ def queries() -> list[str]:
 
 
 def test_there_are_queries_of_both() -> None:
-    assert len(queries()) == 12 + 5
+    assert len(queries()) == 14 + 5
 
 
 @pytest.mark.parametrize("query", queries())
@@ -51,6 +67,9 @@ def test_a_query_asks_for_what_is_exposed(query: str) -> None:
     for name in names:
         assert name in series
     has = set.intersection(*(series[name] for name in names))
+    for label, operator, wanted in re.findall(r'(\w+)(=~?)"([^"]*)"', query):
+        for value in wanted.split("|") if operator == "=~" else [wanted]:
+            assert value in VALUES[label], f"no {label} is {value}"
     grouped = {label for labels in re.findall(r"by \(([^)]*)\)", query) for label in re.split(r",\s*", labels)}
     matched = set(re.findall(r"(\w+)=~?\"", query))
     assert grouped | matched <= has

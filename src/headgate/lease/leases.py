@@ -20,7 +20,7 @@ from headgate.hits import Group, Hit
 from headgate.lease.held import Share, Stretch
 from headgate.lease.option import Lease, LeaseReport
 from headgate.limits import FixedWindow, Limit, SlidingWindow, TokenBucket
-from headgate.plans.commands import Ask, Command, Pause
+from headgate.plans.commands import Ask, Command, IsTold, Pause
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.locks import lock
 
@@ -235,13 +235,14 @@ class Leases:
                     self._returned += left
         return groups
 
-    def asking(self, group: Group) -> Plan[Command, Decision]:
+    def asking(self, group: Group, is_told: IsTold | None = None) -> Plan[Command, Decision]:
         """Ask for a group, and draw tokens ahead of need if its key is in demand."""
         draw = self.draw(group)
         decision: Decision
         ahead: Decision | None = None
         try:
-            decision, *more = yield Ask([group] if draw is None else [group, draw.group], requests=1)
+            groups = [group] if draw is None else [group, draw.group]
+            decision, *more = yield Ask(groups, requests=1, is_told=is_told)
             ahead = more[0] if more and more[0].facts else None
         finally:
             if draw is not None:

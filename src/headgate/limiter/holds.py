@@ -80,6 +80,10 @@ class Hold:
             )
 
 
+def _nothing() -> None:
+    """Do nothing."""
+
+
 class Held:
     """A block's hold on its slots. It lives as long as the block does."""
 
@@ -92,11 +96,16 @@ class Held:
         self.renewal: asyncio.Task[None] | None = None
         """The task that renews it, in an event loop."""
         self.pid = os.getpid()
+        self.end: Callable[[], None] = _nothing
+        """Tells who wants to hear that the slots are held no more."""
 
     def ends_here(self) -> bool:
         """Take note that the block ends. False in a forked process: what its parent holds is not its to release."""
         self.is_over = True
-        return self.pid == os.getpid()
+        if self.pid != os.getpid():
+            return False
+        self.end()
+        return True
 
 
 class Renews(Protocol):
@@ -115,16 +124,24 @@ class _Block(Generic[A, R]):
     :param acquire: waits for the turn.
     :param renewer: renews the slots meanwhile.
     :param release: gives the slots of a decision back.
+    :param begin: tells who wants to hear that slots are held, and returns what tells that they are not any more.
     """
 
-    def __init__(self, acquire: Callable[[], A], renewer: Renews, release: Callable[[Decision], R]) -> None:
+    def __init__(
+        self,
+        acquire: Callable[[], A],
+        renewer: Renews,
+        release: Callable[[Decision], R],
+        begin: Callable[[Decision], Callable[[], None]],
+    ) -> None:
         self._acquire = acquire
         self._renewer = renewer
         self._release = release
+        self._begin = begin
         self._held: Held | None = None
 
     def _recreate_cm(self) -> Self:
-        return type(self)(self._acquire, self._renewer, self._release)
+        return type(self)(self._acquire, self._renewer, self._release, self._begin)
 
     def _hold(self, decision: Decision) -> Hold:
         """Hold the slots of a decision from now on."""
@@ -133,6 +150,7 @@ class _Block(Generic[A, R]):
         if groups:
             self._held = Held(hold, groups)
             self._renewer.add(self._held)
+            self._held.end = self._begin(decision)
         return hold
 
     def _check_unused(self) -> None:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -21,7 +20,7 @@ from headgate.limiter.holds import AsyncHolding, Hold, Holding
 from headgate.limiter.making import AnyLimiter
 from headgate.limiter.policy import CallLimit, Costs, Keys, wait_bound_us
 from headgate.limiter.returning import AsyncReturner, Returner
-from headgate.plans import requests, waiting
+from headgate.plans import requests
 from headgate.plans.commands import Ask, Command, Pause
 from headgate.runtime.loops import finish, running_loop
 from headgate.stores.contract import GiveUp, SingleHitStore, Submit
@@ -82,8 +81,7 @@ class Limiter(AnyLimiter):
         timeout_us = wait_bound_us(timeout)
         if (leased := self._leased(key, cost, limit)) is not None:
             return leased
-        group = self._policy.group(key, cost, limit)
-        return self._drive(waiting.acquire(group, timeout_us, timeout, random.random, self._asking))
+        return self._drive(self._waiting(key, cost, timeout_us, timeout, limit))
 
     def hold(
         self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
@@ -106,7 +104,12 @@ class Limiter(AnyLimiter):
         return self._holding(lambda: decision)
 
     def _holding(self, acquire: Callable[[], Decision]) -> AbstractContextManager[Hold]:
-        return Holding(acquire, self._port.renewer(), lambda decision: self._drive(requests.release(decision)))
+        return Holding(
+            acquire,
+            self._port.renewer(),
+            lambda decision: self._drive(requests.release(decision)),
+            self._parts.reporter.slots_of,
+        )
 
     def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
         """Answer as `try_acquire` would now. Spends nothing; `remaining` is what is there before such a spend."""
@@ -214,6 +217,7 @@ class AsyncLimiter(AnyLimiter):
                     submitting[1](coming)
                     raise
                 if started_ns:
+                    self._parts.reporter.look(decision)
                     self._parts.reporter.report(decision, time.perf_counter_ns() - started_ns)
                 return decision
         group = self._policy.group(key, cost, limit)
@@ -230,8 +234,7 @@ class AsyncLimiter(AnyLimiter):
         timeout_us = wait_bound_us(timeout)
         if (leased := self._leased(key, cost, limit)) is not None:
             return leased
-        group = self._policy.group(key, cost, limit)
-        return await self._drive(waiting.acquire(group, timeout_us, timeout, random.random, self._asking))
+        return await self._drive(self._waiting(key, cost, timeout_us, timeout, limit))
 
     def hold(
         self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
@@ -249,7 +252,10 @@ class AsyncLimiter(AnyLimiter):
 
     def _holding(self, acquire: Callable[[], Awaitable[Decision]]) -> AbstractAsyncContextManager[Hold]:
         return AsyncHolding(
-            acquire, self._port.renewer_async(), lambda decision: self._drive(requests.release(decision))
+            acquire,
+            self._port.renewer_async(),
+            lambda decision: self._drive(requests.release(decision)),
+            self._parts.reporter.slots_of,
         )
 
     async def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:

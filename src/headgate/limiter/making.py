@@ -6,6 +6,7 @@ This module must not know how a store is asked: blocking or awaited, that is the
 from __future__ import annotations
 
 import inspect
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from headgate.limiter.policy import CallLimit, Costs, Keys, Limits, PenaltyLike,
 from headgate.limiter.port import Port, connect_all, port_for, register
 from headgate.limiter.reporting import OnDecision, Reporter
 from headgate.limits import Limit
-from headgate.plans import requests
-from headgate.plans.commands import Ask, Command
+from headgate.plans import requests, waiting
+from headgate.plans.commands import Ask, Command, IsTold
 from headgate.stores.contract import SingleHitStore, Store
 from headgate.stores.memory import MemoryStore
 from headgate.stores.registry import share_store
@@ -276,9 +277,16 @@ class AnyLimiter:
         """The same limiter, blocking and asyncio."""
         raise NotImplementedError
 
-    def _asking(self, group: Group) -> Plan[Command, Decision]:
+    def _asking(self, group: Group, is_told: IsTold | None = None) -> Plan[Command, Decision]:
         """The plan that asks for a group, and draws tokens ahead of need where that is wished."""
-        return requests.ask(group) if self._leases is None else self._leases.asking(group)
+        return requests.ask(group, is_told) if self._leases is None else self._leases.asking(group, is_told)
+
+    def _waiting(
+        self, key: Keys, cost: Costs, timeout_us: int, timeout: float | None, limit: CallLimit
+    ) -> Plan[Command, Decision]:
+        """The plan of a call of `acquire`."""
+        group = self._policy.group(key, cost, limit)
+        return waiting.acquire(group, timeout_us, timeout, random.random, self._asking, self._parts.reporter.waited)
 
     def _forgetting(self, key: Keys, limit: CallLimit) -> Plan[Command, None]:
         group = self._policy.group(key, 0, limit)
@@ -290,6 +298,7 @@ class AnyLimiter:
         """The answer of the outage rule to a single hit. `started_ns` is 0 if nobody wants to hear of it."""
         decision = self._parts.outage_rule.decide(self._policy.group(key, cost), outage)
         if started_ns:
+            self._parts.reporter.look(decision)
             self._parts.reporter.report(decision, time.perf_counter_ns() - started_ns)
         return decision
 
@@ -300,19 +309,28 @@ class AnyLimiter:
         """
         if command.in_outage == "raise":
             raise outage
-        return [self._parts.outage_rule.decide(group, outage) for group in command.groups]
+        decide = self._parts.outage_rule.decide
+        return [
+            decide(group, outage, is_request=index < command.requests) for index, group in enumerate(command.groups)
+        ]
 
     def _reported(self, answers: list[Decision], command: Ask, started_ns: int) -> list[Decision]:
         """The answers, when those who want to hear have been told. `started_ns` is 0 if nobody does."""
         if started_ns and command.requests:
             duration_ns = time.perf_counter_ns() - started_ns
+            reporter, is_told = self._parts.reporter, command.is_told
             for decision in answers[: command.requests]:
-                self._parts.reporter.report(decision, duration_ns, is_of_store=self._port.is_real)
+                reporter.look(decision, is_of_store=self._port.is_real)
+                if is_told is None or is_told(decision):
+                    reporter.report(decision, duration_ns)
         return answers
 
     def _leased(self, key: Keys, cost: Costs, limit: CallLimit) -> Decision | None:
-        """A token that was drawn before."""
-        return self._spend_leased(key, cost) if limit is None else None
+        """A token that was drawn before, for a call of `acquire`."""
+        decision = self._spend_leased(key, cost) if limit is None else None
+        if decision is not None:
+            self._parts.reporter.waited(decision, 0)
+        return decision
 
 
 def _remake(kind: type[L], limit: Limits, options: dict[str, Any]) -> L:

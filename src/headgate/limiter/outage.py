@@ -43,15 +43,24 @@ class OutageRule:
         self._changed = changed
         self._lock = lock()
 
-    def decide(self, group: Group, outage: StoreOutage) -> Decision:
+    def decide(self, group: Group, outage: StoreOutage, *, is_request: bool = True) -> Decision:
         """Answer a group that the store did not answer.
 
+        :param is_request: is it a caller's request? Then observers hear that it fails, if the mode is `raise`.
         :raises StoreOutage: the one that was told, if the mode is `raise`.
         """
         if self._changes(True):
-            logger.warning("headgate: %s; limiter %r answers %r until it is back", outage, self._limiter, self.mode)
+            logger.warning(
+                "headgate: %s; limiter %r answers %r until it is back",
+                outage,
+                self._limiter,
+                self.mode,
+                extra={"event": "outage_began", "limiter": self._limiter, "on_outage": self.mode},
+            )
             observer.tell(lambda one: one.outage_began(self._limiter, outage))
         if self.mode == "raise":
+            if is_request:
+                observer.tell(lambda one: one.failed(self._limiter, outage))
             raise outage
         is_open = self.mode == "open"
         return Decision(group, 0, is_open, (), "fail_open" if is_open else "fail_closed")
@@ -59,7 +68,11 @@ class OutageRule:
     def over(self) -> None:
         """Take note that the store has answered again."""
         if self._changes(False):
-            logger.warning("headgate: the store of limiter %r answers again", self._limiter)
+            logger.warning(
+                "headgate: the store of limiter %r answers again",
+                self._limiter,
+                extra={"event": "outage_ended", "limiter": self._limiter},
+            )
             observer.tell(lambda one: one.outage_ended(self._limiter))
 
     def _changes(self, is_out: bool) -> bool:

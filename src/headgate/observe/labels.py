@@ -5,23 +5,52 @@ This module must not know a library.
 
 from __future__ import annotations
 
+import hashlib
+import secrets
+from typing import Final
+
 from headgate.decision import Decision
+
+_SECRET: Final = secrets.token_bytes(16)
 
 
 def part_of(decision: Decision) -> str:
-    """The limit that binds, of a limiter whose limits have names of their own; empty of one limit."""
+    """The limit that binds, of a limiter of several; empty of one limit, and where the store told nothing of any."""
     if type(decision) is not Decision:  # those of single hits are of classes of their own
         return ""
     hits = decision.group.hits
-    return hits[0].tier if len(hits) == 1 else decision.binding
+    if len(hits) == 1:
+        return hits[0].tier
+    return decision.binding if decision.facts else ""
 
 
 def policy_of(limiter: str, part: str) -> str:
-    """The name of a policy: a limiter's, or that of one limit of several, such as `web.login`."""
-    return f"{limiter}.{part}" if part else limiter
+    """The name of a policy: a limiter's, or that of one limit of several, such as `web.login`. One limit has one name,
+    whichever way it is asked: by itself, beside others, or with other numbers for this call.
+    """
+    limiter, part = _plain(limiter), _plain(part)
+    if not part or part == limiter:
+        return limiter
+    return part if part.startswith(f"{limiter}.") else f"{limiter}.{part}"
+
+
+def _plain(name: str) -> str:
+    """A name as its user wrote it, without what keeps names apart in the store."""
+    return name.replace("%2E", ".").replace("%25", "%") if "%" in name else name
+
+
+def is_request(decision: Decision) -> bool:
+    """Is it about a request? One who asks how things stand makes none."""
+    return type(decision) is not Decision or decision.group.action != "peek"
 
 
 def result_of(decision: Decision) -> str:
     """`allowed` or `denied`; `degraded_allowed` or `degraded_denied` where the outage rule said so."""
     verdict = "allowed" if decision.allowed else "denied"
     return f"degraded_{verdict}" if decision.source in ("fail_open", "fail_closed") else verdict
+
+
+def hash_of(key: str, secret: bytes | str | None) -> str:
+    """A hash of a key (keyed BLAKE2), which nobody can make without the secret; that of this process, if None."""
+    found = _SECRET if secret is None else secret.encode() if isinstance(secret, str) else secret
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=8, key=found[:64]).hexdigest()

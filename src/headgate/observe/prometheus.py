@@ -11,14 +11,19 @@ This module must not know how anything is decided.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from headgate import observer
 from headgate.decision import Decision
 from headgate.errors import InvalidUse, MissingExtra, StoreOutage
-from headgate.observe.labels import part_of, policy_of, result_of
+from headgate.observe.labels import is_request, part_of, policy_of, result_of
 from headgate.observer import BreakerState, Observer
+from headgate.runtime.forks import begin_afresh_in_child
+from headgate.runtime.locks import lock
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -32,6 +37,9 @@ _SECONDS: Final = (1e-6, 2.5e-6, 5e-6, 1e-5, 2.5e-5, 1e-4, 2.5e-4, 1e-3, 2.5e-3,
 _WAITS: Final = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 _GROUPS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _BREAKER: Final[dict[BreakerState, float]] = {"closed": 0, "half-open": 0.5, "open": 1}
+
+Children = tuple[Callable[[], None], Callable[[float], None]]
+"""Count a decision; and count its duration, in seconds."""
 
 
 def expose(registry: CollectorRegistry | None = None) -> Callable[[], None]:
@@ -58,7 +66,17 @@ class PrometheusObserver(Observer):
             raise InvalidUse(f"this registry has headgate's metrics already: expose them once ({error})") from None
         self._policies = _Names()
         self._stores = _Names()
-        self._decided: dict[tuple[str, str, bool, str], tuple[Callable[[], None], Callable[[float], None]]] = {}
+        self._decided: dict[tuple[str, str, bool, str], Children] = {}
+        self._sent: dict[tuple[str, str], tuple[Callable[..., None], ...]] = {}
+        self._lock = lock()
+        self._begin()
+        begin_afresh_in_child(self, PrometheusObserver._begin)
+
+    def _begin(self) -> None:
+        self._is_busy = False
+        """Is somebody counting? Whoever has the lock finds this to be so where he came in by a signal."""
+        self._coming: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        """All that came in so."""
 
     def _make(self, registry: CollectorRegistry) -> None:
         def counter(name: str, text: str, *labels: str) -> Counter:
@@ -77,9 +95,10 @@ class PrometheusObserver(Observer):
             _SECONDS,
             "policy",
         )
+        self._slots = gauge("slots_in_use", "Slots that blocks hold now.", "policy")
         self._near = counter("near_limit_total", "Requests admitted with little left of their limit.", "policy")
-        self._waits = counter("waits_total", "Requests that waited for a turn, or gave up.", "policy", "result")
-        self._wait_times = histogram("wait_seconds", "The time until a turn.", _WAITS, "policy")
+        self._waits = counter("waits_total", "Requests that would wait for a turn.", "policy", "result")
+        self._wait_times = histogram("wait_seconds", "The time that they waited.", _WAITS, "policy")
         self._outage = gauge("outage", "Does the outage rule answer for it? 1 or 0.", "policy", mode="livemax")
         self._outages = counter("outages_total", "Outages that began.", "policy")
         self._trips = counter("round_trips_total", "Batches sent to a server.", "store", "result")
@@ -95,71 +114,137 @@ class PrometheusObserver(Observer):
 
     def decided(self, limiter: str, decision: Decision, duration_ns: int) -> None:
         """As `Observer.decided`."""
-        part = part_of(decision)
-        if type(decision) is Decision:
-            self._look_at_wait(limiter, part, decision)
-        key = (limiter, part, decision.allowed, decision.source)
-        found = self._decided.get(key)
-        if found is None:
-            policy = self._policy(limiter, part)
-            result = result_of(decision)
-            found = self._decisions.labels(policy, result).inc, self._durations.labels(policy).observe
-            if len(self._decided) < 8 * MAX_NAMES:
-                self._decided[key] = found
-        found[0]()
-        found[1](duration_ns / 1e9)
+        with self._lock:
+            if self._is_busy:
+                self._coming.append((self.decided, (limiter, decision, duration_ns)))
+                return
+            try:  # as `_count` does, for the one that comes most often
+                self._is_busy = True
+                part = ""
+                if type(decision) is Decision:
+                    if not is_request(decision):
+                        return
+                    part = part_of(decision)
+                found = self._decided.get((limiter, part, decision.allowed, decision.source))
+                if found is None:
+                    found = self._children(limiter, part, decision)
+                found[0]()
+                found[1](duration_ns * 1e-9)
+            finally:
+                self._is_busy = False
+        if self._coming:
+            self._count_coming()
+
+    def _children(self, limiter: str, part: str, decision: Decision) -> Children:
+        policy = self._policy(limiter, part)
+        found = self._decisions.labels(policy, result_of(decision)).inc, self._durations.labels(policy).observe
+        if len(self._decided) < 8 * MAX_NAMES:
+            self._decided[limiter, part, decision.allowed, decision.source] = found
+        return found
+
+    def _count(self, count: Callable[..., None], *told: Any) -> None:
+        """Have something counted: at once, or if a signal's handler asks for it in the middle of counting, right after
+        that. The library's own locks would never let it go on.
+        """
+        with self._lock:
+            if self._is_busy:
+                self._coming.append((partial(self._count, count), told))
+                return
+            try:
+                self._is_busy = True
+                count(*told)
+            finally:
+                self._is_busy = False
+        if self._coming:
+            self._count_coming()
+
+    def _count_coming(self) -> None:
+        with suppress(IndexError):  # others look, too
+            while True:
+                count, told = self._coming.popleft()
+                count(*told)
+
+    def failed(self, limiter: str, outage: StoreOutage) -> None:
+        """As `Observer.failed`."""
+        self._count(lambda: self._decisions.labels(self._policy(limiter), "error").inc())
 
     def near_limit(self, limiter: str, decision: Decision) -> None:
         """As `Observer.near_limit`."""
-        self._near.labels(self._policy(limiter)).inc()
+        self._count(lambda: self._near.labels(self._policy(limiter)).inc())
 
     def shadow_denied(self, limiter: str, decision: Decision) -> None:
         """As `Observer.shadow_denied`."""
-        self._decisions.labels(self._policy(limiter, part_of(decision)), "shadow_denied").inc()
+        if is_request(decision):
+            policy = self._policy(limiter, part_of(decision))
+            self._count(lambda: self._decisions.labels(policy, "shadow_denied").inc())
+
+    def waited(self, limiter: str, decision: Decision, duration_ns: int) -> None:
+        """As `Observer.waited`."""
+        result = "too_late" if not decision.allowed else "turn" if duration_ns else "at_once"
+        self._count(self._count_wait, self._policy(limiter, part_of(decision)), result, duration_ns / 1e9)
+
+    def _count_wait(self, policy: str, result: str, duration_s: float) -> None:
+        self._waits.labels(policy, result).inc()
+        if result == "turn":
+            self._wait_times.labels(policy).observe(duration_s)
+
+    def slots_taken(self, limiter: str, limit: str, slots: int) -> None:
+        """As `Observer.slots_taken`."""
+        self._count(lambda: self._slots.labels(self._policy(limiter, limit)).inc(slots))
+
+    def slots_released(self, limiter: str, limit: str, slots: int) -> None:
+        """As `Observer.slots_released`."""
+        self._count(lambda: self._slots.labels(self._policy(limiter, limit)).dec(slots))
 
     def round_trip(self, store: str, groups: int, duration_ns: int, outage: StoreOutage | None) -> None:
         """As `Observer.round_trip`."""
-        name = self._stores.known(store)
-        self._trips.labels(name, "answered" if outage is None else "failed").inc()
-        self._trip_times.labels(name).observe(duration_ns / 1e9)
-        self._sizes.labels(name).observe(groups)
+        self._count(self._count_trip, store, groups, duration_ns / 1e9, "answered" if outage is None else "failed")
+
+    def _count_trip(self, store: str, groups: int, duration_s: float, result: str) -> None:
+        found = self._sent.get((store, result))
+        if found is None:
+            name = self._stores.known(store)
+            found = (
+                self._trips.labels(name, result).inc,
+                self._trip_times.labels(name).observe,
+                self._sizes.labels(name).observe,
+            )
+            if len(self._sent) < 2 * MAX_NAMES:
+                self._sent[store, result] = found
+        found[0]()
+        found[1](duration_s)
+        found[2](groups)
 
     def outage_began(self, limiter: str, outage: StoreOutage) -> None:
         """As `Observer.outage_began`."""
-        policy = self._policy(limiter)
+        self._count(self._count_outage, self._policy(limiter))
+
+    def _count_outage(self, policy: str) -> None:
         self._outages.labels(policy).inc()
         self._outage.labels(policy).set(1)
 
     def outage_ended(self, limiter: str) -> None:
         """As `Observer.outage_ended`."""
-        self._outage.labels(self._policy(limiter)).set(0)
+        self._count(lambda: self._outage.labels(self._policy(limiter)).set(0))
 
     def breaker_changed(self, store: str, state: BreakerState) -> None:
         """As `Observer.breaker_changed`."""
-        name = self._stores.known(store)
-        self._changes.labels(name, state).inc()
-        self._breaker.labels(name).set(_BREAKER[state])
+        self._count(self._count_breaker, self._stores.known(store), state)
+
+    def _count_breaker(self, store: str, state: BreakerState) -> None:
+        self._changes.labels(store, state).inc()
+        self._breaker.labels(store).set(_BREAKER[state])
 
     def lease_drawn(self, limiter: str, key: str, tokens: int) -> None:
         """As `Observer.lease_drawn`."""
-        self._leased.labels(self._policy(limiter), "drawn").inc(tokens)
+        self._count(lambda: self._leased.labels(self._policy(limiter), "drawn").inc(tokens))
 
     def lease_returned(self, limiter: str, key: str, tokens: int) -> None:
         """As `Observer.lease_returned`."""
-        self._leased.labels(self._policy(limiter), "returned").inc(tokens)
+        self._count(lambda: self._leased.labels(self._policy(limiter), "returned").inc(tokens))
 
     def _policy(self, limiter: str, part: str = "") -> str:
         return self._policies.known(policy_of(limiter, part))
-
-    def _look_at_wait(self, limiter: str, part: str, decision: Decision) -> None:
-        if decision.group.max_wait_us == 0:
-            return
-        policy = self._policy(limiter, part)
-        if not decision.allowed:
-            self._waits.labels(policy, "too_late").inc()
-        elif decision.wait_us > 0:
-            self._waits.labels(policy, "turn").inc()
-            self._wait_times.labels(policy).observe(decision.wait_us / 1e6)
 
 
 class _Names:

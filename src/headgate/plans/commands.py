@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from headgate.decision import Decision
 from headgate.hits import Group
 
 InOutage = Literal["answer", "raise"]
 """The way to go on where the store does not answer: let the limiter's outage rule answer, or raise the
 `StoreOutage`."""
+
+IsTold = Callable[[Decision], bool]
+"""Are those who want to hear told a decision? Not if its caller comes back by itself, and asks again."""
 
 
 class Ask(NamedTuple):
@@ -20,6 +24,8 @@ class Ask(NamedTuple):
     requests: int = 0
     """How many of the groups, the first ones, are requests of callers: those who want to hear are told the decisions
     on them."""
+    is_told: IsTold | None = None
+    """Which of these decisions they are told; None for all."""
     must_arrive: bool = False
     """Is it to be done to its end even if the caller is cancelled meanwhile? It gives back what was taken, say."""
 

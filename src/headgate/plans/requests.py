@@ -12,16 +12,16 @@ from headgate.decision import Decision
 from headgate.drive import Plan
 from headgate.errors import StoreOutage
 from headgate.hits import Group
-from headgate.plans.commands import Ask, Command
+from headgate.plans.commands import Ask, Command, IsTold
 from headgate.plans.groups import give_back_groups, refund_groups, settle_groups
 
 logger = logging.getLogger("headgate")
 
 
-def ask(group: Group) -> Plan[Command, Decision]:
+def ask(group: Group, is_told: IsTold | None = None) -> Plan[Command, Decision]:
     """Ask whether a request may go."""
     decision: Decision
-    (decision,) = yield Ask([group], requests=1)
+    (decision,) = yield Ask([group], requests=1, is_told=is_told)
     return decision
 
 

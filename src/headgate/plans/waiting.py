@@ -18,7 +18,7 @@ from headgate.errors import AcquireTimeout
 from headgate.hits import Group
 from headgate.limits import Concurrency, Penalty, TokenBucket
 from headgate.plans import requests
-from headgate.plans.commands import Ask, Command, Pause
+from headgate.plans.commands import Ask, Command, IsTold, Pause
 from headgate.plans.groups import give_back_groups
 
 FIRST_POLL_US: Final = 5_000
@@ -34,13 +34,16 @@ def acquire(
     timeout_us: int,
     timeout: float | None,
     jitter: Callable[[], float],
-    ask: Callable[[Group], Plan[Command, Decision]] = requests.ask,
+    ask: Callable[[Group, IsTold | None], Plan[Command, Decision]] = requests.ask,
+    ended: Callable[[Decision, int], None] | None = None,
 ) -> Plan[Command, Decision]:
-    """Wait for the turn of `group`, at most `timeout_us`. `jitter` returns a random float from 0 to 1.
+    """Wait for the turn of `group`, at most `timeout_us`. `jitter` returns a random float from 0 to 1. `ended` is
+    called with the last decision and how long we slept, in microseconds.
 
     :raises AcquireTimeout: as soon as it is known that the turn would come too late.
     """
     left_us = timeout_us
+    all_slept_us = 0
     poll_us = FIRST_POLL_US
     # Only a single limit can reserve. In a group, one limit would be charged now for what another lets go later, and
     # what that lets go at once could be too much for the first. Penalties are never charged.
@@ -49,40 +52,56 @@ def acquire(
     uncounted = _uncounted(group)
     if reserves and isinstance(first, TokenBucket):  # its denial is final
         uncounted = group
+    asked = group
+
+    def asks_later(denial: Decision) -> bool:
+        return left_us > 0 and _known_wait_us(denial) <= left_us
+
+    def counts_denial(denial: Decision) -> bool:
+        return asked is not group and bool(denial.facts) and not _is_blocked(denial)
+
+    def is_last(decision: Decision) -> bool:
+        return decision.allowed or not (asks_later(decision) or counts_denial(decision))
+
     while True:
         asked = uncounted if left_us > 0 else group
-        decision = yield from ask(asked._replace(max_wait_us=left_us if reserves else 0))
+        decision = yield from ask(asked._replace(max_wait_us=left_us if reserves else 0), is_last)
         if decision.allowed:
             try:
-                yield from _sleep_until_turn(decision)
+                all_slept_us += yield from _sleep_until_turn(decision)
             except GeneratorExit:  # dropped: nobody is there to send what we would ask
                 raise
             except BaseException:
                 decision.claim()
                 yield Ask(give_back_groups(decision), must_arrive=True)
                 raise
-            return decision
+            break
+        if not asks_later(decision):
+            if counts_denial(decision):
+                decision = yield from ask(group, None)
+            break
         known_us = _known_wait_us(decision)
-        if known_us > left_us or left_us == 0:
-            if asked is not group and decision.facts and not _is_blocked(decision):
-                decision = yield from ask(group)  # in the end, it is to be counted
-                if decision.allowed:
-                    return decision
-            raise AcquireTimeout(decision, timeout or 0.0)
         if known_us > 0:
             pause_us = known_us + int(jitter() * min(MAX_JITTER_US, known_us // 10))
         else:
             pause_us = int(poll_us * (0.5 + jitter() / 2))
             poll_us = min(2 * poll_us, LAST_POLL_US)
         slept_us: int = yield Pause(min(pause_us, max(left_us, 1)))
+        all_slept_us += slept_us
         left_us = max(0, left_us - slept_us)
+    if ended is not None:
+        ended(decision, all_slept_us)
+    if not decision.allowed:
+        raise AcquireTimeout(decision, timeout or 0.0)
+    return decision
 
 
-def _sleep_until_turn(decision: Decision) -> Plan[Command, None]:
-    left_us = decision.wait_us
-    while left_us > 0:
-        slept_us: int = yield Pause(left_us)
-        left_us -= slept_us
+def _sleep_until_turn(decision: Decision) -> Plan[Command, int]:
+    all_slept_us = 0
+    while all_slept_us < decision.wait_us:
+        slept_us: int = yield Pause(decision.wait_us - all_slept_us)
+        all_slept_us += slept_us
+    return all_slept_us
 
 
 def _uncounted(group: Group) -> Group:

@@ -299,12 +299,13 @@ class Endpoint:
             tell(lambda observer: observer.round_trip(self.name, groups, duration_ns, outage))
 
     def _circuit_changed(self, before: BreakerState, after: BreakerState) -> None:
+        told = {"event": "breaker_changed", "store": self.name, "state": after}
         if after == "closed":
-            logger.warning("headgate: store %s answers again: its breaker is closed", self.name)
+            logger.warning("headgate: store %s answers again: its breaker is closed", self.name, extra=told)
         elif before == "closed":
-            logger.warning("headgate: store %s: its breaker opens (%r)", self.name, self._breaker)
+            logger.warning("headgate: store %s: its breaker opens (%r)", self.name, self._breaker, extra=told)
         else:
-            logger.debug("headgate: store %s: its breaker is %s", self.name, after)
+            logger.debug("headgate: store %s: its breaker is %s", self.name, after, extra=told)
         tell(lambda observer: observer.breaker_changed(self.name, after))
 
     def overdue(self) -> StoreOutage:
