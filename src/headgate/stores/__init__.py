@@ -14,19 +14,21 @@ from headgate.decision import Decision, Single
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.hits import Action, Group, Hit, Once
 from headgate.limits import Limit
-from headgate.stores.contract import GiveUp, SingleHitStore, Store, Submit
+from headgate.stores.contract import Entry, GiveUp, ScannableStore, SingleHitStore, Store, Submit
 from headgate.stores.holding import Load, Write, judge_group
 
 __all__ = [
     "Action",
     "Clock",
     "Decision",
+    "Entry",
     "GiveUp",
     "Group",
     "Hit",
     "Limit",
     "Load",
     "Once",
+    "ScannableStore",
     "Single",
     "SingleHitStore",
     "Store",

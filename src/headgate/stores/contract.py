@@ -1,12 +1,12 @@
-"""The contract between limiters and stores: `Store` is the whole contract, `SingleHitStore` an optional fast path
-beside it.
+"""The contract between limiters and stores: `Store` is the whole contract; beside it, `SingleHitStore` is an optional
+fast path, and `ScannableStore` is for those who operate one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from headgate.decision import Decision, Single
 from headgate.hits import Group
@@ -57,4 +57,40 @@ class SingleHitStore(Store, Protocol):
     def submitting(self, limit: Limit, name: str, /) -> tuple[Submit, GiveUp] | None:
         """Callables that have single hits of `limit` answered in an event loop, and give one up; None if there is no
         such way.
+        """
+
+
+class Entry(NamedTuple):
+    """The state of one limit for one key, as every store can read and write it."""
+
+    name: str
+    """The limit's name."""
+    code: str
+    """The algorithm's code, such as `tb`."""
+    key: str
+    """With a NUL and a mark behind it, if the entry says that a group was counted which is to count once."""
+    text: str
+    """The state, as the algorithm's `dump` writes it."""
+    until_us: int
+    """The first instant, in microseconds since the epoch by the store's clock, at which it says nothing any more."""
+
+
+@runtime_checkable
+class ScannableStore(Store, Protocol):
+    """A store whose state can be listed, cleared and carried elsewhere. For operators: blocking, in many small steps
+    that hold up nobody, and never on the way of a decision. Each method raises `StoreOutage` where the store does not
+    answer.
+    """
+
+    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
+        """List what is owed, of keys that begin with `key_prefix` and of limits of this name (None: of any), in no
+        order. What changes meanwhile may be listed as it was or as it is; what does not is listed once.
+        """
+
+    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+        """Forget what `scan` would list, and count it."""
+
+    def restore(self, entries: Iterable[Entry], /) -> int:
+        """Keep these entries, each unless what is kept in its place lasts at least as long; count those that were
+        written.
         """
