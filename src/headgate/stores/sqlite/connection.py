@@ -16,7 +16,6 @@ from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 from headgate.stores.contract import Entry
 from headgate.stores.holding import judge_group
-from headgate.stores.sqlite.turns import Turns
 
 T = TypeVar("T")
 
@@ -66,11 +65,9 @@ class Busy(StoreUnavailable):
 
 
 class Connection:
-    """A connection, which opens the file when it is first needed, and its place among those who take turns. For one
-    thread at a time.
+    """A connection, which opens the file when it is first needed. For one thread at a time.
 
     :param busy_timeout_s: how long to wait for another program that has the file locked.
-    :raises StoreUnavailable: if the files by which turns are taken cannot be made.
     """
 
     def __init__(self, path: Path, name: str, prefix: str, busy_timeout_s: float) -> None:
@@ -81,10 +78,6 @@ class Connection:
         """How many entries were written here."""
         self._sweep_at = SWEEP_EVERY
         self._swept: tuple[Any, ...] = _START
-        try:
-            self.turns = Turns(path)
-        except OSError as error:
-            raise self._outage(error) from error
         self._busy_timeout_s = busy_timeout_s
         self._database: sqlite3.Connection | None = None
         self._look_at_ns = 0
@@ -111,6 +104,7 @@ class Connection:
         return database
 
     def _outage(self, error: Exception) -> StoreOutage:
+        """Say what an error means."""
         remedy = next(
             (text for name, text in _REMEDIES.items() if getattr(error, "sqlite_errorname", "").startswith(name)),
             "it cannot be used" if isinstance(error, sqlite3.Error) else "check its folder, and the rights",
@@ -118,16 +112,19 @@ class Connection:
         kind = Busy if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY") else StoreUnavailable
         return kind(self._name, f"{remedy} ({error})")
 
-    def work(self, transaction: Callable[[Connection], T]) -> T:
+    def work(self, transaction: Callable[[Connection], T], now_ns: int) -> T:
         """Do something that is done as a whole, or not at all.
+
+        :param now_ns: the time, by `perf_counter_ns`.
 
         :raises Busy: if another program has the file locked.
         :raises StoreUnavailable: if the file cannot be used otherwise.
         """
         try:
             database = self._database or self._connect()
-            if self.turns.began_ns > self._look_at_ns:
+            if now_ns > self._look_at_ns:
                 self._look()
+                self._look_at_ns = now_ns + LOOK_EVERY_NS
             execute = self._execute
             if database.in_transaction:  # one that was interrupted, and could not even be rolled back
                 execute("ROLLBACK")
@@ -154,7 +151,6 @@ class Connection:
             raise StoreUnavailable(
                 self._name, "another file has taken its place: what was owed is forgotten, and counting begins anew"
             )
-        self._look_at_ns = self.turns.began_ns + LOOK_EVERY_NS
 
     def decide(self, groups: Sequence[Group], clock: Clock) -> list[Answer]:
         """Judge groups, as part of `work`."""
@@ -237,8 +233,3 @@ class Connection:
         """Close it."""
         if self._database is not None:
             self._database.close()
-        self.turns.close()
-
-    def leave(self) -> None:
-        """In a forked process: SQLite's part is the parent's, and is left as it is; our turns are closed."""
-        self.turns.close()

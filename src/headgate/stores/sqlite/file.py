@@ -4,6 +4,9 @@ A batch takes some 20 microseconds, less than it takes to wake a thread; so whoe
 and then, an event loop, too. Whoever finds that somebody else is writing leaves it to the thread, which can wait for
 its turn: the system's locks know no deadline, and callers have one.
 
+A process must not fork while a file of SQLite is open in it: in the child, SQLite would count on locks that only the
+parent has. So connections are closed before a fork, and opened again by whoever asks next.
+
 This module must not know what is written.
 """
 
@@ -11,21 +14,24 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Any, Final, Generic, TypeVar
 
 from headgate.batching import Arrive
 from headgate.clock import system_clock
 from headgate.decision import Answer
-from headgate.errors import StoreOutage
+from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 from headgate.runtime.daemons import Daemon
-from headgate.runtime.forks import begin_afresh_in_child
+from headgate.runtime.forks import begin_afresh_in_child, put_away_before_fork
 from headgate.stores.remote import Endpoint, Terms
 from headgate.stores.sqlite.connection import Busy, Connection
+from headgate.stores.sqlite.turns import Turns
 
 T = TypeVar("T")
 
@@ -34,9 +40,9 @@ MAX_GROUPS: Final = 32
 CHECKPOINT_EVERY: Final = 2000
 """After so many entries were written, what is in the log is carried into the file."""
 _IDLE_S: Final = 3600.0
-
-_left: Final[list[Connection]] = []
-"""Of the parent of this forked process. They must not be closed here, nor by the garbage collector."""
+_FORK_WITHIN_NS: Final = 1_000_000_000
+"""How long a fork waits for those who are in the midst of a transaction, at most."""
+_POLL_S: Final = 0.0002
 
 
 class _Pending(Generic[T]):
@@ -58,26 +64,62 @@ class File(Endpoint):
     def __init__(self, path: Path, name: str, prefix: str, terms: Terms) -> None:
         self.path = path
         self._prefix = prefix
-        self._begin_afresh()
-        begin_afresh_in_child(self, File._leave)
+        self._timeout_ns = int(terms.timeout_s * 1e9)
+        self._set_up()
+        put_away_before_fork(self, File._put_away, File._go_on)
+        begin_afresh_in_child(self, File._leave_parent)
         super().__init__(name, terms)
 
-    def _begin_afresh(self) -> None:
+    def _set_up(self) -> None:
         self._idle: deque[Connection] = deque()
-        """Those that nobody is using."""
+        """The connections that nobody is using."""
+        self._idle_turns: deque[Turns] = deque()
+        """The places in the order of turns that nobody is using."""
+        self._patient: deque[Connection] = deque()
+        """The worker's connection, while it is not used; it waits for programs that have the file locked."""
+        self._open: set[Connection] = set()
+        """All connections, those included that are in use."""
+        self._turns: set[Turns] = set()
+        """All places, those included that are in use."""
+        self._inside: dict[int, int] = {}
+        """Since when threads have been in the midst of a transaction, by `perf_counter_ns`."""
+        self._is_forking = False
         self._pending: deque[_Pending[Any]] = deque()
         self._worker = Daemon("headgate-sqlite", self._work)
         self._starting: dict[str, object] = {}
         """Not empty while a thread starts the worker. Taken in one step: there must be no two."""
-        self._open: set[Connection] = set()
-        """All connections that there are, those included that are in use."""
         self._written = 0
 
-    def _leave(self) -> None:
-        for connection in self._open:
-            connection.leave()
-            _left.append(connection)
-        self._begin_afresh()
+    # Forks
+
+    def _put_away(self) -> None:
+        """Close all connections. Who comes meanwhile leaves it to the worker, who waits."""
+        self._is_forking = True
+        own = threading.get_ident()
+        until_ns = perf_counter_ns() + _FORK_WITHIN_NS
+        while True:
+            self._close_all(self._idle)
+            self._close_all(self._patient)
+            # Whoever goes inside says so before it looks whether a fork is under way.
+            if not [thread for thread in list(self._inside) if thread != own] or perf_counter_ns() > until_ns:
+                break
+            time.sleep(_POLL_S)
+        self._close_all(self._idle)
+        self._close_all(self._patient)
+
+    def _go_on(self) -> None:
+        self._is_forking = False
+
+    def _leave_parent(self) -> None:
+        for turns in self._turns:
+            turns.close()
+        left = [*self._open]  # in the midst of which we were forked: SQLite is of no use here any more
+        self._set_up()
+        self._open.update(left)
+        self._is_lost = bool(left)
+
+    _is_lost = False
+    """Was this process forked in the midst of a transaction?"""
 
     # As an endpoint
 
@@ -130,10 +172,12 @@ class File(Endpoint):
         return give_up
 
     def close_idle(self) -> None:
-        while (connection := self._take_idle()) is not None:
-            self._close(connection)
+        self._close_all(self._idle)
+        self._close_all(self._patient)
+        while (turns := _pop(self._idle_turns)) is not None:
+            self._give_up_turns(turns)
 
-    # What is done with it
+    # Transactions
 
     def _judging(self, groups: Sequence[Group]) -> Callable[[Connection], list[Answer]]:
         clock = self.learnt.clock or system_clock
@@ -165,36 +209,64 @@ class File(Endpoint):
         return answer
 
     def _try(self, transaction: Callable[[Connection], T]) -> T | None:
-        """Do something at once, if nobody else is writing."""
-        connection = self._take_idle()
+        """Do something at once, if nobody else is writing.
+
+        :raises StoreUnavailable: also if this thread is in the midst of another call, whose end we would wait for.
+        """
+        own, now_ns = threading.get_ident(), perf_counter_ns()
+        if now_ns - self._inside.get(own, -self._timeout_ns) < self._timeout_ns:  # or it was left behind by a signal
+            raise StoreUnavailable(self.name, "it is in use by the call that was interrupted for this one")
+        turns = _pop(self._idle_turns) or self._make_turns()
         try:
-            if connection is None:
-                connection = self._make(0)
-            if not connection.turns.try_take():
-                self._idle.append(connection)
+            if not turns.try_take():
+                self._idle_turns.append(turns)
                 return None
             try:
-                written = connection.written
-                answer = connection.work(transaction)
+                answer = self._inside_of(self._idle, 0, transaction, turns.began_ns)
             finally:
-                connection.turns.end()
-        except BaseException as error:  # were we interrupted, nobody knows how far it came
-            if connection is not None:
-                self._close(connection)
-            if isinstance(error, Busy):  # the worker can wait for that
-                return None
+                turns.end()
+        except Busy:  # the worker can wait for that
+            answer = None
+        except StoreOutage:
+            self._idle_turns.append(turns)
             raise
-        self._idle.append(connection)
-        self._count(connection.written - written)
+        except BaseException:  # we were interrupted, perhaps where nobody knows how it stands
+            self._give_up_turns(turns)
+            raise
+        self._idle_turns.append(turns)
+        if self._written >= CHECKPOINT_EVERY:
+            self._written = 0
+            self._enqueue(Connection.checkpoint, lambda _: None)
         return answer
 
-    def _take_idle(self) -> Connection | None:
+    def _inside_of(
+        self, idle: deque[Connection], busy_timeout_s: float, transaction: Callable[[Connection], T], now_ns: int
+    ) -> T | None:
+        """Do something, when it is our turn; None if this process is about to fork."""
+        own = threading.get_ident()
+        self._inside[own] = now_ns
         try:
-            return self._idle.pop()
-        except IndexError:  # there is none, or another thread took the last one
-            return None
+            if self._is_forking:
+                return None
+            connection = _pop(idle) or self._make(busy_timeout_s)
+            try:
+                written = connection.written
+                answer = connection.work(transaction, now_ns)
+            except BaseException:  # were we interrupted, nobody knows how far it came
+                self._close(connection)
+                raise
+            self._written += connection.written - written
+            idle.append(connection)
+            return answer
+        finally:
+            self._inside.pop(own, None)
 
     def _make(self, busy_timeout_s: float) -> Connection:
+        if self._is_lost:
+            raise StoreUnavailable(
+                self.name,
+                "this process was forked in the midst of a transaction, and must not use SQLite: begin it anew",
+            )
         connection = Connection(self.path, self.name, self._prefix, busy_timeout_s)
         self._open.add(connection)
         return connection
@@ -203,11 +275,21 @@ class File(Endpoint):
         connection.close()
         self._open.discard(connection)
 
-    def _count(self, written: int) -> None:
-        self._written += written
-        if self._written >= CHECKPOINT_EVERY:
-            self._written = 0
-            self._enqueue(Connection.checkpoint, lambda _: None)
+    def _close_all(self, idle: deque[Connection]) -> None:
+        while (connection := _pop(idle)) is not None:
+            self._close(connection)
+
+    def _make_turns(self) -> Turns:
+        try:
+            turns = Turns(self.path)
+        except OSError as error:
+            raise StoreUnavailable(self.name, f"check its folder, and the rights ({error})") from error
+        self._turns.add(turns)
+        return turns
+
+    def _give_up_turns(self, turns: Turns) -> None:
+        turns.close()
+        self._turns.discard(turns)
 
     # The worker
 
@@ -226,31 +308,58 @@ class File(Endpoint):
         return pending
 
     def _work(self) -> None:
-        connection: Connection | None = None
+        turns: Turns | None = None
         while self._worker.sleep(_IDLE_S):
             while self._pending:
                 pending = self._pending.popleft()
                 if not pending.is_wanted:
                     continue
                 try:
-                    if connection is None:
-                        connection = self._make(self.timeout_s)
-                    answer = _in_turn(pending, connection)
+                    turns = turns or self._make_turns()
+                    answer = self._in_turn(turns, pending)
                 except Exception as error:
                     answer = error
-                    if connection is not None:
-                        self._close(connection)
-                        connection = None
-                pending.done(answer)
+                if pending.is_wanted:
+                    pending.done(answer)
+        self.close_idle()
+
+    def _in_turn(self, turns: Turns, pending: _Pending[Any]) -> Any:
+        """Do something when it is our turn, however long that takes; nothing, if nobody waits for it any more."""
+        transaction = pending.transaction
+        if transaction is Connection.checkpoint:  # nearly all of it, which holds up nobody; but the log goes on growing
+            self._checkpoint()
+        while True:
+            turns.take()
+            try:
+                if not pending.is_wanted:
+                    return None
+                if transaction is Connection.checkpoint:
+                    return self._checkpoint()
+                answer = self._inside_of(self._patient, self.timeout_s, transaction, turns.began_ns)
+            finally:
+                turns.end()
+            if answer is not None:
+                return answer
+            time.sleep(_POLL_S)  # this process forks
+
+    def _checkpoint(self) -> None:
+        own = threading.get_ident()
+        self._inside[own] = perf_counter_ns()
+        try:
+            if not self._is_forking:
+                connection = _pop(self._patient) or self._make(self.timeout_s)
+                try:
+                    connection.checkpoint()
+                except BaseException:
+                    self._close(connection)
+                    raise
+                self._patient.append(connection)
+        finally:
+            self._inside.pop(own, None)
 
 
-def _in_turn(pending: _Pending[Any], connection: Connection) -> Any:
-    if pending.transaction is Connection.checkpoint:
-        connection.checkpoint()  # nearly all of it, which holds up nobody; but the log goes on growing meanwhile
-    connection.turns.take()
+def _pop(idle: deque[T]) -> T | None:
     try:
-        if pending.transaction is Connection.checkpoint:
-            return connection.checkpoint()
-        return connection.work(pending.transaction) if pending.is_wanted else None
-    finally:
-        connection.turns.end()
+        return idle.pop()
+    except IndexError:  # there is none, or another thread took the last one
+        return None

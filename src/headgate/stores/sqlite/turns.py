@@ -65,6 +65,8 @@ class Turns:
     :raises OSError: if the files cannot be made.
     """
 
+    _is_open = False
+
     def __init__(self, path: Path) -> None:
         flags = os.O_RDWR | os.O_CREAT
         self._writing = os.open(f"{path}-turn", flags, 0o666)
