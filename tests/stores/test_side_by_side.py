@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pytest
+
+from headgate import MemoryStore
+from headgate.decision import Decision
+from headgate.hits import Group
 from tests.profiles import TIMES
-from tests.stores.side_by_side import compare, every_store
+from tests.stores.side_by_side import Difference, compare, every_store
 
 OPERATIONS = 4_000 * TIMES
 
