@@ -200,16 +200,19 @@ def compare(
 @contextmanager
 def every_store() -> Iterator[dict[str, Make]]:
     """All stores that there are, on servers of their own."""
-    prefix = f"side-by-side-{uuid.uuid4().hex}"
+
+    def prefix() -> str:
+        return f"side-by-side-{uuid.uuid4().hex}"
+
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         valkey = opened.enter_context(own_valkey())
         cluster = opened.enter_context(own_cluster())
         yield {
             "memory": MemoryStore,
-            "SQLite": lambda clock: store_at(f"sqlite:///{folder}/limits.db", clock, prefix=prefix),
-            "Valkey": lambda clock: store_at(valkey.url, clock, prefix=prefix),
-            "Cluster": lambda clock: store_at(cluster.url, clock, prefix=prefix, hash_tag="all"),
+            "SQLite": lambda clock: store_at(f"sqlite:///{folder}/limits.db", clock, prefix=prefix()),
+            "Valkey": lambda clock: store_at(valkey.url, clock, prefix=prefix()),
+            "Cluster": lambda clock: store_at(cluster.url, clock, prefix=prefix(), hash_tag="all"),
         }
 
 

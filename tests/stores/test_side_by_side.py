@@ -29,7 +29,7 @@ class Forgetful(MemoryStore):
 
 
 def test_a_store_that_decides_otherwise_is_found() -> None:
-    with pytest.raises(Difference, match="wrong answers .* and the reference .* with seed 1"):
+    with pytest.raises(Difference, match=r"wrong answers .* and the reference .* with seed 1"):
         compare({"right": MemoryStore, "wrong": Forgetful}, 2_000, 1)
 
 
