@@ -6,6 +6,7 @@ import itertools
 from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.forming import CONFIG, THIRDS, Node, form_cluster
@@ -91,11 +92,15 @@ def slot_of(key: str) -> int:
 
 
 @contextmanager
-def own_cluster(*, shares: Sequence[int] = THIRDS, replicas: int = 0, **config: Any) -> Iterator[OwnCluster]:
-    """A cluster of one's own, whose primaries get so many slots each. It takes about two seconds."""
+def own_cluster(
+    *, shares: Sequence[int] = THIRDS, replicas: int = 0, program: Path | None = None, **config: Any
+) -> Iterator[OwnCluster]:
+    """A cluster of one's own, whose primaries get so many slots each; of Valkeys, or of another `program`. It takes
+    about two seconds.
+    """
     with ExitStack() as stack:
         nodes = [
-            stack.enter_context(own_valkey(**{**CONFIG, "cluster-port": free_port(), **config}))
+            stack.enter_context(own_valkey(program=program, **{**CONFIG, "cluster-port": free_port(), **config}))
             for _ in range(len(shares) + replicas)
         ]
         yield OwnCluster(nodes, shares)

