@@ -108,7 +108,11 @@ class OwnSentinels:
 
 @contextmanager
 def own_sentinels(
-    *, program: Path | None = None, sentinel_lines: tuple[str, ...] = (), down_after_ms: int = DOWN_AFTER_MS, **config: Any
+    *,
+    program: Path | None = None,
+    sentinel_lines: tuple[str, ...] = (),
+    down_after_ms: int = DOWN_AFTER_MS,
+    **config: Any,
 ) -> Iterator[OwnSentinels]:
     """Sentinels and servers of one's own: Valkeys, or of another `program`. It takes about three seconds."""
     config = {"repl-diskless-sync-delay": 0, **config}

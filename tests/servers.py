@@ -111,10 +111,10 @@ class OwnValkey:
 
 
 @contextmanager
-def own_valkey(
-    *, socket_path: str | None = None, program: Path | None = None, **config: Any
-) -> Iterator[OwnValkey]:
-    """A server of one's own: a Valkey, or another `program` that takes the same configuration. Between choosing a port and binding it, somebody else may take it: then another one."""
+def own_valkey(*, socket_path: str | None = None, program: Path | None = None, **config: Any) -> Iterator[OwnValkey]:
+    """A server of one's own: a Valkey, or another `program` that takes the same configuration. Between choosing a port
+    and binding it, somebody else may take it: then another one.
+    """
     for attempt in range(5):
         try:
             server = OwnValkey(free_port(), socket_path, config, program)

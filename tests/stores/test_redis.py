@@ -287,11 +287,11 @@ def test_a_client_keeps_its_own_shorter_deadline() -> None:
         ({"client": redis.Redis(), "password": "hunter2"}, "a client or a URL with its options, not both"),
         (
             {"client": object()},
-            "client must be a redis.Redis or a redis.cluster.RedisCluster, or one of redis.asyncio, not object",
+            "client must be a redis.Redis or a redis.cluster.RedisCluster, .* or one of valkey's, not object",
         ),
         (
             {"client": "redis://h"},
-            "client must be a redis.Redis or a redis.cluster.RedisCluster, or one of redis.asyncio, not str",
+            "client must be a redis.Redis or a redis.cluster.RedisCluster, .* or one of valkey's, not str",
         ),
     ],
 )

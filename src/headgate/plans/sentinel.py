@@ -14,10 +14,10 @@ from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.plans.topology import Address, Remap, TimeIsUp
 
 ASK_FOR_ROLE: Final = b"*1\r\n$4\r\nROLE\r\n"
-"""What a server is asked, on each new connection."""
+"""A server is asked this on each new connection."""
 
 _DOWN: Final = {"s_down", "o_down"}
-"""What a sentinel calls a server that does not answer it."""
+"""A sentinel's words for a server that does not answer it."""
 
 
 class Succession:
@@ -34,7 +34,7 @@ class Succession:
         """The most promising first."""
         self.service: Final = service
         self.question: Final = _ask_sentinel(b"GET-MASTER-ADDR-BY-NAME", service) + _ask_sentinel(b"MASTER", service)
-        """What a sentinel is asked: two commands. The first names the new primary as soon as there is one, and the
+        """Two commands for a sentinel. The first names the new primary as soon as there is one, and the
         second tells of the one before whether it is down."""
         self.nodes: frozenset[Address] = frozenset()
         """The primary; empty if there is none."""

@@ -70,7 +70,7 @@ class _Library(NamedTuple):
     pipelines: tuple[type, ...]
     """By inheritance, most of them are clients."""
     others: tuple[type, ...]
-    """What is of a client, and none."""
+    """Parts of clients, which are none themselves."""
     pools: tuple[type, ...]
     sentinels: tuple[type, ...]
 
