@@ -24,8 +24,9 @@ DOWN_AFTER_MS = 400
 class OwnSentinel:
     """A sentinel of its own, which is a server that watches."""
 
-    def __init__(self, port: int, folder: Path, program: Path, lines: list[str]) -> None:
+    def __init__(self, port: int, folder: Path, program: Path, lines: list[str], password: str | None = None) -> None:
         self.port = port
+        self._password = password
         config = folder / f"sentinel-{port}.conf"
         config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", f"dir {folder}", *lines, ""]))
         self._process = subprocess.Popen(
@@ -35,7 +36,7 @@ class OwnSentinel:
     @contextmanager
     def admin(self, **options: Any) -> Iterator[Any]:
         """A connection for orders and questions."""
-        with redis.Redis(port=self.port, decode_responses=True, **options) as client:
+        with redis.Redis(port=self.port, decode_responses=True, password=self._password, **options) as client:
             yield client
 
     def freeze(self) -> None:
@@ -55,9 +56,10 @@ class OwnSentinel:
 class OwnSentinels:
     """A primary, a replica of it, and those who watch over them."""
 
-    def __init__(self, servers: list[OwnValkey], sentinels: list[OwnSentinel]) -> None:
+    def __init__(self, servers: list[OwnValkey], sentinels: list[OwnSentinel], server_password: str | None) -> None:
         self.servers = servers
         self.sentinels = sentinels
+        self.server_password = server_password
 
     @property
     def hosts(self) -> str:
@@ -88,7 +90,7 @@ class OwnSentinels:
             if told["port"] != self.primary().port or told["flags"] != "master":
                 return False
         try:
-            with self.replica().admin() as admin:
+            with self.replica().admin(password=self.server_password) as admin:
                 told = admin.info("replication")
         except redis.RedisError:
             return False
@@ -111,10 +113,15 @@ def own_sentinels(
     *,
     program: Path | None = None,
     sentinel_lines: tuple[str, ...] = (),
+    password: str | None = None,
+    server_password: str | None = None,
     down_after_ms: int = DOWN_AFTER_MS,
     **config: Any,
 ) -> Iterator[OwnSentinels]:
-    """Sentinels and servers of one's own: Valkeys, or of another `program`. It takes about three seconds."""
+    """Sentinels and servers of one's own: Valkeys, or of another `program`. It takes about three seconds.
+
+    :param password: of the sentinels. `server_password` is that of the servers.
+    """
     config = {"repl-diskless-sync-delay": 0, **config}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentinels-")))
@@ -126,12 +133,18 @@ def own_sentinels(
             f"sentinel failover-timeout {SERVICE} 2000",
             *sentinel_lines,
         ]
+        if server_password is not None:
+            lines.append(f"sentinel auth-pass {SERVICE} {server_password}")
+            for server in (primary, replica):
+                with server.admin() as admin:
+                    admin.config_set("masterauth", server_password)
+                    admin.config_set("requirepass", server_password)
         sentinels = []
         for _ in range(3):
-            sentinel = OwnSentinel(free_port(), folder, program or Path(get_binary_path()), lines)
+            sentinel = OwnSentinel(free_port(), folder, program or Path(get_binary_path()), lines, password)
             stack.callback(sentinel.stop)
             sentinels.append(sentinel)
-        own = OwnSentinels([primary, replica], sentinels)
+        own = OwnSentinels([primary, replica], sentinels, server_password)
         eventually(lambda: all(_answers(sentinel) for sentinel in sentinels), "the sentinels answer")
         own.settle()
         yield own

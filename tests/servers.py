@@ -57,7 +57,9 @@ async def soon(is_so: Callable[[], Awaitable[object]], what: str) -> None:
 class OwnValkey:
     """A real server of one test: it may be stopped, killed, frozen and misconfigured."""
 
-    def __init__(self, port: int, socket_path: str | None, config: dict[str, Any], program: Path | None = None) -> None:
+    def __init__(
+        self, port: int, socket_path: str | None, config: dict[str, Any], program: Path | str | None = None
+    ) -> None:
         self.port = port
         self.bus_port = int(config.get("cluster-port", 0))
         """Where it talks to the other nodes of its cluster."""
@@ -111,7 +113,9 @@ class OwnValkey:
 
 
 @contextmanager
-def own_valkey(*, socket_path: str | None = None, program: Path | None = None, **config: Any) -> Iterator[OwnValkey]:
+def own_valkey(
+    *, socket_path: str | None = None, program: Path | str | None = None, **config: Any
+) -> Iterator[OwnValkey]:
     """A server of one's own: a Valkey, or another `program` that takes the same configuration. Between choosing a port
     and binding it, somebody else may take it: then another one.
     """

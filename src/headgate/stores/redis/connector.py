@@ -124,6 +124,9 @@ class Connector:
         if text.startswith(("MOVED ", "ASK ")):
             remedy = "write redis+cluster:// in the URL, or give the store a RedisCluster"
             return StoreUnavailable(self.name, f"it is a node of a cluster, and answered {text!r}: {remedy}")
+        if "unknown command 'evalsha'" in text.lower():  # it has no scripts
+            remedy = "if it is a sentinel, write redis+sentinel://host:port/service in the URL"
+            return StoreUnavailable(self.name, f"it answered with an error: {text}: {remedy}")
         if "cluster support disabled" in text:
             return StoreUnavailable(self.name, "it is no cluster: write redis:// in the URL")
         return StoreUnavailable(self.name, f"it answered with an error: {text}")
