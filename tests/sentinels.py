@@ -26,9 +26,14 @@ class OwnSentinel:
 
     def __init__(self, port: int, folder: Path, program: Path, lines: list[str], password: str | None = None) -> None:
         self.port = port
+        self.tls_port = free_port()
+        """Where it speaks TLS, if it does."""
         self._password = password
         config = folder / f"sentinel-{port}.conf"
-        config.write_text("\n".join([f"port {port}", "bind 127.0.0.1", f"dir {folder}", *lines, ""]))
+        own = [f"port {port}", "bind 127.0.0.1", f"dir {folder}"]
+        if any(line.startswith("tls-") for line in lines):
+            own.append(f"tls-port {self.tls_port}")
+        config.write_text("\n".join([*own, *lines, ""]))
         self._process = subprocess.Popen(
             [program, config, "--sentinel"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -73,7 +78,7 @@ class OwnSentinels:
         """Whoever is the primary, as the sentinels say."""
         with self.sentinels[0].admin() as admin:
             _, port = admin.sentinel_get_master_addr_by_name(SERVICE)
-        return next(server for server in self.servers if server.port == port)
+        return next(server for server in self.servers if _watched_port(server) == port)
 
     def replica(self) -> OwnValkey:
         """The other one."""
@@ -87,7 +92,7 @@ class OwnSentinels:
                 told = admin.sentinel_master(SERVICE)
             if told["num-other-sentinels"] != len(self.sentinels) - 1 or told["num-slaves"] != 1:
                 return False
-            if told["port"] != self.primary().port or told["flags"] != "master":
+            if told["port"] != _watched_port(self.primary()) or told["flags"] != "master":
                 return False
         try:
             with self.replica().admin(password=self.server_password) as admin:
@@ -95,7 +100,7 @@ class OwnSentinels:
         except redis.RedisError:
             return False
         return (told["role"], told.get("master_link_status"), told.get("master_port")) == (
-            "slave", "up", self.primary().port
+            "slave", "up", _watched_port(self.primary())
         )  # fmt: skip
 
     def fail_over(self) -> None:
@@ -120,18 +125,28 @@ def own_sentinels(
 ) -> Iterator[OwnSentinels]:
     """Sentinels and servers of one's own: Valkeys, or of another `program`. It takes about three seconds.
 
+    With a `tls-cert-file`, all speak TLS as well, and only that among themselves.
+
     :param password: of the sentinels. `server_password` is that of the servers.
     """
     config = {"repl-diskless-sync-delay": 0, **config}
+    tls = [f"{name} {value}" for name, value in config.items() if name.startswith("tls-")]
+
+    def ports() -> dict[str, Any]:
+        return {"tls-port": free_port(), "tls-replication": "yes"} if tls else {}
+
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sentinels-")))
-        primary = stack.enter_context(own_valkey(program=program, **config))
-        replica = stack.enter_context(own_valkey(program=program, **config, replicaof=f"127.0.0.1 {primary.port}"))
+        primary = stack.enter_context(own_valkey(program=program, **ports(), **config))
+        follows = {"replicaof": f"127.0.0.1 {_watched_port(primary)}"}
+        replica = stack.enter_context(own_valkey(program=program, **ports(), **config, **follows))
         lines = [
-            f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {_watched_port(primary)} 2",
             f"sentinel down-after-milliseconds {SERVICE} {down_after_ms}",
             f"sentinel failover-timeout {SERVICE} 2000",
             *sentinel_lines,
+            *tls,
+            *(["tls-replication yes"] if tls else []),
         ]
         if server_password is not None:
             lines.append(f"sentinel auth-pass {SERVICE} {server_password}")
@@ -148,6 +163,11 @@ def own_sentinels(
         eventually(lambda: all(_answers(sentinel) for sentinel in sentinels), "the sentinels answer")
         own.settle()
         yield own
+
+
+def _watched_port(server: OwnValkey) -> int:
+    """Where the sentinels and the replica speak to a server."""
+    return server.tls_port or server.port
 
 
 def _answers(sentinel: OwnSentinel) -> bool:

@@ -63,6 +63,7 @@ class OwnValkey:
         self.port = port
         self.bus_port = int(config.get("cluster-port", 0))
         """Where it talks to the other nodes of its cluster."""
+        self.tls_port = int(config.get("tls-port", 0))
         self._server = ValkeyServer(
             port=port, unix_socket_path=socket_path, config={"enable-debug-command": "local", **config}
         )

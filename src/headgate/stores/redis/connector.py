@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable, StoreURLError
 from headgate.stores.connections import overdue
-from headgate.stores.redis import library
+from headgate.stores.redis import library, tls
 from headgate.stores.redis.address import describe, translate
 from headgate.stores.redis.clients import is_blocking, opener_like
 from headgate.stores.redis.connections import LoopConnection, PublicConnection, SocketConnection
@@ -142,4 +142,8 @@ class Connector:
             return StoreUnavailable(self.name, "it has no database of this number: check the URL's path")
         if isinstance(error, exceptions.ResponseError):
             return self.refused(text)
-        return StoreUnavailable(self.name, f"it cannot be reached: check the address, and that it runs ({text})")
+        opener = self._blocking or self._awaited
+        options = {} if opener is None else opener.keywords
+        problem = tls.problem_of(text, options, is_secure=opener is not None and "SSL" in opener.func.__name__)
+        problem = problem or f"it cannot be reached: check the address, and that it runs ({text})"
+        return StoreUnavailable(self.name, problem)
