@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable, StoreURLError
 from headgate.stores.connections import overdue
-from headgate.stores.redis import library, tls
+from headgate.stores.redis import library, permissions, tls
 from headgate.stores.redis.address import describe, translate
 from headgate.stores.redis.clients import is_blocking, opener_like
 from headgate.stores.redis.connections import LoopConnection, PublicConnection, SocketConnection
@@ -118,9 +118,10 @@ class Connector:
 
     def refused(self, text: str) -> StoreOutage:
         """The outage of a call that the server answered with an error."""
-        if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-            text = "it refuses the user name or password: check them, and that the user may run EVALSHA, EVAL and TIME"
-            return StoreUnavailable(self.name, f"{text}, and in a cluster CLUSTER SLOTS and ASKING")
+        if text.startswith(("NOAUTH", "WRONGPASS")):
+            return StoreUnavailable(self.name, "it refuses the user name or password: check them")
+        if (missing := permissions.problem_of(text)) is not None:
+            return StoreUnavailable(self.name, missing)
         if text.startswith(("MOVED ", "ASK ")):
             remedy = "write redis+cluster:// in the URL, or give the store a RedisCluster"
             return StoreUnavailable(self.name, f"it is a node of a cluster, and answered {text!r}: {remedy}")
@@ -136,8 +137,10 @@ class Connector:
         text = str(error)
         if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
             return overdue(self.name, self.timeout_s)
-        if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
+        if isinstance(error, exceptions.AuthenticationError):
             return self.refused("NOAUTH")
+        if isinstance(error, exceptions.NoPermissionError):
+            return self.refused(f"NOPERM {text}")
         if "DB index" in text:
             return StoreUnavailable(self.name, "it has no database of this number: check the URL's path")
         if isinstance(error, exceptions.ResponseError):

@@ -78,12 +78,9 @@ class SentinelConnector(Connector):
         return connector
 
     def refused(self, text: str) -> StoreOutage:
-        if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-            return StoreUnavailable(
-                self.name,
-                "it refuses the user name or password: check sentinel_username and sentinel_password, and that the "
-                "user may run SENTINEL GET-MASTER-ADDR-BY-NAME and SENTINEL MASTER",
-            )
+        if text.startswith(("NOAUTH", "WRONGPASS")):
+            problem = "it refuses the user name or password: check sentinel_username and sentinel_password"
+            return StoreUnavailable(self.name, problem)
         if "unknown command" in text:
             return StoreUnavailable(self.name, "it is no sentinel: check the port in the URL, which mostly is 26379")
         outage = super().refused(text)

@@ -111,7 +111,10 @@ class Server(Endpoint):
         return b"".join([preface + script.packed for script in scripts] if preface else [one.packed for one in scripts])
 
     def _meanings(self, replies: list[Any]) -> list[Any]:
-        return [self.meaning(reply) for reply in (replies[1::2] if self.preface else replies)]
+        if self.preface:  # where that is refused, the script was not let in
+            pairs = zip(replies[::2], replies[1::2], strict=True)
+            replies = [before if type(before) is hiredis.ReplyError else reply for before, reply in pairs]
+        return [self.meaning(reply) for reply in replies]
 
     def meaning(self, reply: Any) -> Any:
         """Turn a reply into a value for the plan: itself, the news that a script is missing, or an outage."""
