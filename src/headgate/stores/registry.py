@@ -47,8 +47,15 @@ def _redis(url: str, **options: Any) -> Store:
     return RedisStore(url, **options)
 
 
+def _sqlite(url: str, **options: Any) -> Store:
+    from headgate.stores.sqlite import SqliteStore
+
+    return SqliteStore(url, **options)
+
+
 _FAMILIES: Final = {
     "memory": _Family(_memory, ("max_entries",)),
+    "sqlite": _Family(_sqlite, ("prefix", "timeout", "coalesce", "remember_denials", "breaker")),
     **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES), _Family(_redis, None)),
 }
 
