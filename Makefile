@@ -19,8 +19,9 @@ BENCH := $(BENCH_VENV)/.installed-bench
 REDIS_VERSIONS := 5.3.0 6 7 8
 REDIS_RUNS := $(REDIS_VERSIONS:%=test-redis-%)
 REDIS_STAMPS := $(REDIS_VERSIONS:%=.venv-redis-%/.installed)
-REDIS_TESTS := tests/contract/test_redis.py tests/contract/test_cluster.py tests/stores/test_redis.py \
-	tests/stores/test_library.py tests/stores/test_cluster.py::test_a_cluster_client_is_accepted_and_left_alone
+REDIS_TESTS := tests/contract/test_redis.py tests/contract/test_cluster.py tests/contract/test_sentinel.py \
+	tests/stores/test_redis.py tests/stores/test_library.py tests/stores/test_sentinel.py tests/stores/test_valkey.py \
+	tests/stores/test_cluster.py::test_a_cluster_client_is_accepted_and_left_alone
 
 # Where nothing was ever started, nothing has to be installed to stop it.
 DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))

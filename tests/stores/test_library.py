@@ -183,7 +183,8 @@ async def test_scripts_that_the_server_forgot_are_told_again(own: OwnValkey) -> 
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        ("NOPERM this user has no permissions", "the user may run EVALSHA"),
+        ("NOPERM this user has no permissions to run the 'evalsha' command", "may not run EVALSHA"),
+        ("NOPERM it is forbidden", "its user may not do this"),
         ("NOAUTH Authentication required.", "refuses the user name or password"),
         ("MOVED 5 127.0.0.1:1", r"it is a node of a cluster, and answered 'MOVED 5 127\.0\.0\.1:1'"),
         ("READONLY You can't write against a read only replica.", "error: READONLY You can't write"),

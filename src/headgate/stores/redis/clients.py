@@ -240,7 +240,22 @@ def _like_valkeys(kind: type, options: dict[str, Any], *, blocking: bool) -> tup
     translated = {name: value for name, value in given.items() if name in known}
     if given.get("valkey_connect_func") is not None:
         translated["redis_connect_func"] = given["valkey_connect_func"]
+    if given.get("credential_provider") is not None:
+        translated["credential_provider"] = _Credentials(given["credential_provider"])
     return ours, translated
+
+
+class _Credentials(redis.CredentialProvider):
+    """Provides redis-py with what a provider of valkey-py's has, which need not know of event loops."""
+
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+
+    def get_credentials(self) -> Any:
+        return self._provider.get_credentials()
+
+    async def get_credentials_async(self) -> Any:
+        return self._provider.get_credentials()
 
 
 def nodes_of(client: Any) -> list[Any]:

@@ -112,8 +112,12 @@ class Connector:
         """Open a connection of this event loop."""
         assert self._awaited is not None
         connection = self._awaited()
-        async with asyncio.timeout(self.timeout_s):
-            await connection.connect()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await connection.connect()
+        except BaseException:  # redis-py does not hang up after each
+            await connection.disconnect(nowait=True)
+            raise
         return LoopConnection(connection, self.outage)
 
     def refused(self, text: str) -> StoreOutage:
