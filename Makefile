@@ -28,7 +28,7 @@ DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo start health test-traffic keys monitor logs stop clean test redis-versions $(REDIS_RUNS) format \
+.PHONY: help demo start health test-traffic keys monitor logs stop clean test servers redis-versions $(REDIS_RUNS) format \
 	web-behaviours bench bench-web exactness pictures build
 
 help:
@@ -73,6 +73,9 @@ test: $(DEV) ## Check format, lint and types, and run all tests, those of Redis 
 	$(VENV)/bin/pyrefly check tests/typing/api.py tests/typing/web.py
 	$(VENV)/bin/pytest
 	@$(MAKE) --no-print-directory redis-versions
+
+servers: ## Install the servers that tests use and no wheel has, by apt-get: Redis, PgBouncer, PostgreSQL
+	@tests/install_servers.sh
 
 redis-versions: $(REDIS_RUNS) ## Run the tests of the Redis store with the oldest redis-py, and the newest 6, 7 and 8
 

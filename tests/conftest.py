@@ -72,7 +72,11 @@ def prefix() -> str:
     return f"test-{os.getpid()}-{next(_numbers)}"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """End by naming what was not run, and why."""
-    for (part, remedy), count in sorted(parts.missing.items()):
-        terminalreporter.write_line(f"NOT RUN: {count} tests need {part}: {remedy}", yellow=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """End, after all else that is printed, by naming what was not run, and why."""
+    yield
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        for line in parts.not_run(terminal.getreports("skipped")):
+            terminal.write_line(line, yellow=True)
