@@ -1,0 +1,102 @@
+"""The schema: one table, and the functions that decide. All of it is text here, and made by whoever has a connection.
+
+The table's rows outlive a version of the functions. These have the version in their names, so that old and new
+processes can ask the same database while a new release is rolled out.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from importlib import resources
+from typing import Final
+
+from headgate.errors import InvalidUse
+from headgate.plans.postgres.binary import BYTEA_ARRAY, INT4, INT8, INT8_ARRAY, TEXT_ARRAY
+
+VERSION: Final = 1
+"""To be raised whenever a function changes."""
+DEFAULT_SCHEMA: Final = "headgate"
+_NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+FILES: Final = (
+    "state.sql",
+    "token_bucket_notes.sql",
+    "token_bucket_turns.sql",
+    "token_bucket.sql",
+    "fixed_window.sql",
+    "sliding_window.sql",
+    "sliding_log.sql",
+    "concurrency.sql",
+    "penalty.sql",
+    "sweep.sql",
+    "decide.sql",
+    "token_bucket_each.sql",
+)
+_TEXTS: Final = {name: resources.files("headgate.algorithms").joinpath(name).read_text("utf-8") for name in FILES}
+"""They are read here, and not in a call, where a signal might interrupt it."""
+
+TYPES: Final = {
+    "decide": (INT4, INT8, INT4, BYTEA_ARRAY, INT8_ARRAY, TEXT_ARRAY, INT4),
+    "token_bucket_each": (INT4, BYTEA_ARRAY, *[INT8_ARRAY] * 6, INT4),
+}
+"""The types of the parameters of each function that is called."""
+
+
+def check_schema(name: object) -> str:
+    """Hand back a usable name of a schema.
+
+    :raises InvalidUse: if it is none.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidUse(f"schema is a name of at most 63 letters, digits and underscores, not {name!r}")
+    return name
+
+
+def quoted(name: str) -> str:
+    """A name as it is written in SQL."""
+    return f'"{name}"'
+
+
+@functools.cache
+def statement(schema: str, function: str) -> bytes:
+    """The statement that calls a function."""
+    parameters = ", ".join(f"${number}" for number in range(1, len(TYPES[function]) + 1))
+    return f"select {quoted(schema)}.{function}_v{VERSION}({parameters})".encode()
+
+
+def _named(text: str, schema: str) -> str:
+    """The text with the names as they are in this schema: all but the table has the version."""
+
+    def name(found: re.Match[str]) -> str:
+        own = found[1] if found[1] == "state" else f"{found[1]}_v{VERSION}"
+        return f"{quoted(schema)}.{own}"
+
+    return re.sub(r"\bheadgate\.([a-z_]+)", name, text)
+
+
+@functools.cache
+def schema_text(schema: str = DEFAULT_SCHEMA, *, unlogged: bool = False) -> str:
+    """The statements that make the schema, or that part of it which is missing. May be run at any time, and by several
+    at a time: the others wait.
+    """
+    texts = "\n".join(_TEXTS[name] for name in FILES)
+    if unlogged:
+        texts = texts.replace("create table if not exists", "create unlogged table if not exists")
+    made = _named(texts, schema).replace("\n", "\n  ").rstrip()
+    return f"""-- The schema of headgate, version {VERSION} of its functions.
+do $headgate$
+begin
+  perform pg_advisory_xact_lock(hashtextextended('headgate.{schema}', 0));
+  if to_regproc('{quoted(schema)}.token_bucket_each_v{VERSION}') is not null then
+    return;
+  end if;
+  if to_regnamespace('{quoted(schema)}') is null then
+    create schema {quoted(schema)};
+  end if;
+
+  {made}
+end
+$headgate$;
+"""
+
