@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from headgate.plans.postgres.batch import decide
 from headgate.plans.postgres.commands import Install, Query, SchemaMissing
-from headgate.plans.postgres.schema import DEFAULT_SCHEMA, VERSION, check_schema, schema_text, statement
+from headgate.plans.postgres.schema import DEFAULT_SCHEMA, VERSION, check_schema, schema_text, statement, table
 
 __all__ = [
     "DEFAULT_SCHEMA",
@@ -27,4 +27,5 @@ __all__ = [
     "decide",
     "schema_text",
     "statement",
+    "table",
 ]

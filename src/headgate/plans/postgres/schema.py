@@ -20,7 +20,7 @@ DEFAULT_SCHEMA: Final = "headgate"
 _NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 FILES: Final = (
-    "state.sql",
+    "cells.sql",
     "token_bucket_notes.sql",
     "token_bucket_turns.sql",
     "token_bucket.sql",
@@ -33,7 +33,11 @@ FILES: Final = (
     "decide.sql",
     "token_bucket_each.sql",
 )
-_TEXTS: Final = {name: resources.files("headgate.algorithms").joinpath(name).read_text("utf-8") for name in FILES}
+FIRST: Final = "decide"
+"""A function that is there if all are: they are made in one transaction."""
+_TEXTS: Final = {
+    name: resources.files("headgate.algorithms").joinpath(name).read_text("utf-8") for name in ("state.sql", *FILES)
+}
 """They are read here, and not in a call, where a signal might interrupt it."""
 
 TYPES: Final = {
@@ -58,6 +62,11 @@ def quoted(name: str) -> str:
     return f'"{name}"'
 
 
+def table(schema: str) -> str:
+    """The table, as it is written in SQL."""
+    return f"{quoted(schema)}.state"
+
+
 @functools.cache
 def statement(schema: str, function: str) -> bytes:
     """The statement that calls a function."""
@@ -80,23 +89,26 @@ def schema_text(schema: str = DEFAULT_SCHEMA, *, unlogged: bool = False) -> str:
     """The statements that make the schema, or that part of it which is missing. May be run at any time, and by several
     at a time: the others wait.
     """
-    texts = "\n".join(_TEXTS[name] for name in FILES)
+    table = _named(_TEXTS["state.sql"], schema)
     if unlogged:
-        texts = texts.replace("create table if not exists", "create unlogged table if not exists")
-    made = _named(texts, schema).replace("\n", "\n  ").rstrip()
-    return f"""-- The schema of headgate, version {VERSION} of its functions.
+        table = table.replace("create table", "create unlogged table")
+    functions = _named("\n".join(_TEXTS[name] for name in FILES), schema)
+    return f"""-- The schema of headgate: its table, and version {VERSION} of its functions.
 do $headgate$
 begin
   perform pg_advisory_xact_lock(hashtextextended('headgate.{schema}', 0));
-  if to_regproc('{quoted(schema)}.token_bucket_each_v{VERSION}') is not null then
-    return;
-  end if;
   if to_regnamespace('{quoted(schema)}') is null then
     create schema {quoted(schema)};
   end if;
+  if to_regclass('{quoted(schema)}.state') is null then
 
-  {made}
+{table}
+  end if;
+  if to_regproc('{quoted(schema)}.{FIRST}_v{VERSION}') is not null then
+    return;
+  end if;
+
+{functions}
 end
 $headgate$;
 """
-
