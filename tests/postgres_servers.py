@@ -58,10 +58,17 @@ class OwnPostgres:
         self._frozen: list[int] = []
         self.port = free_port()
         hand_to_somebody(folder)
-        command = [self._programs / "initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-        subprocess.run(
-            [*command, "-D", folder / "data"], check=True, capture_output=True, cwd=folder, **as_somebody()
-        )
+        command: list[str | Path] = [
+            self._programs / "initdb",
+            "-U",
+            "postgres",
+            "--auth=trust",
+            "-E",
+            "UTF8",
+            "--locale=C",
+            "--no-sync",
+        ]
+        subprocess.run([*command, "-D", folder / "data"], check=True, capture_output=True, cwd=folder, **as_somebody())
         self.start()
 
     @property
@@ -80,10 +87,10 @@ class OwnPostgres:
     def start(self, *settings: str) -> None:
         """Start the server, and wait until it answers."""
         chosen = [f"-c{setting}" for setting in (*QUICK, *self._settings, *settings)]
-        command = [self._programs / "postgres", "-D", self.folder / "data", "-p", str(self.port), *chosen]
+        command: list[str | Path] = [self._programs / "postgres", "-D", self.folder / "data", "-p", str(self.port)]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*command, "-clisten_addresses=127.0.0.1", "-cunix_socket_directories="],
+                [*command, *chosen, "-clisten_addresses=127.0.0.1", "-cunix_socket_directories="],
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 
 class Query(NamedTuple):
-    """Call a function of the schema. The reply is the array that it answers, in the binary format, or `SchemaMissing`."""
+    """Call a function of the schema. The reply is the array that it answers, in the binary format, or
+    `SchemaMissing`.
+    """
 
     function: str
     """Its name, without schema and version."""

@@ -66,9 +66,7 @@ def pack_each(groups: Sequence[Group], terms: Terms) -> Each | None:
         wired = [token_bucket.wire(share.arguments) for _, share in in_order]
         own = [int8_array(words) for words in zip(*wired, strict=True)]
     numbers = (
-        same_array(1, count)
-        if count == len(groups)
-        else int8_array([len(share.indices) for _, share in in_order])
+        same_array(1, count) if count == len(groups) else int8_array([len(share.indices) for _, share in in_order])
     )
     places = bytea_array([place for place, _ in in_order])
     parameters = (int4(terms.lock_ms), places, numbers, *own, int4(terms.blocks))

@@ -1,7 +1,8 @@
 """Where the state of a limit for a key is kept: the primary key of its row, as bytes.
 
 `headgate:api:tb:user:42`: prefix, the limit's name, the algorithm, and the key as it is. In prefix and name, colons are
-escaped, so that no two different places are the same. Bytes, since a key may hold any character, and that of a mark a NUL.
+escaped, so that no two different places are the same. Bytes, since a key may hold any character, and that of a mark
+holds a NUL.
 """
 
 from __future__ import annotations

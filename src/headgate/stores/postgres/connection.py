@@ -1,7 +1,7 @@
 """A connection, and what is asked over it, in steps that wait for the socket: blocking or in an event loop.
 
-It is libpq, as psycopg hands it out. psycopg's own way would wait for the server to say that it has cancelled a statement:
-one that is frozen says nothing, and the deadline passes.
+It is libpq, as psycopg hands it out. psycopg's own way would wait for the server to say that it has cancelled a
+statement: one that is frozen says nothing, and the deadline passes.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ class Connection:
         return not is_ready(self.pgconn.socket, READ, 0)
 
     def asking(self, statement: Statement) -> Steps[Any]:
-        """Send a statement, and wait for its result; of several, the last one. Where that fails, the connection is of no
-        use any more.
+        """Send a statement, and wait for its result; of several, the last one. Where that fails, the connection is of
+        no use any more.
         """
         pgconn = self.pgconn
         self.is_usable = False
@@ -135,9 +135,7 @@ def is_ready(socket: int, events: int, timeout_s: float) -> bool:
     timeout_s = max(0.0, timeout_s)
     if hasattr(select, "poll"):
         poller = select.poll()
-        poller.register(
-            socket, (select.POLLIN if events & READ else 0) | (select.POLLOUT if events & WRITE else 0)
-        )
+        poller.register(socket, (select.POLLIN if events & READ else 0) | (select.POLLOUT if events & WRITE else 0))
         return bool(poller.poll(timeout_s * 1_000))
     found = select.select(
         [socket] if events & READ else [], [socket] if events & WRITE else [], [], timeout_s

@@ -51,7 +51,7 @@ def columns_of(code: str, key: str, text: str) -> Columns:
         if notes is not None:
             spans = chain.from_iterable(notes.vacancies + notes.returned)
             noted = [*notes[:4], len(notes.vacancies), *spans]
-        return Columns(*divmod(tat, rate), rate, notes=noted)
+        return Columns(tat // rate, tat % rate, rate, None, noted)
     if code in ("fw", "sw"):
         return Columns(*state)
     if code == "sl":

@@ -1,5 +1,5 @@
-"""The meaning of an error: an outage whose text says what to check. In one place, by its SQLSTATE, or by its words where
-the server refuses a connection, for which libpq tells no more.
+"""The meaning of an error: an outage whose text says what to check. In one place, by its SQLSTATE, or by its words
+where the server refuses a connection, for which libpq tells no more.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _PROBLEMS: Final = {
     "28000": "it refuses the user: check the name, the password and the server's pg_hba.conf",
     "3D000": "it has no database of this name: check the URL's path",
     "42501": (
-        "its role may not do this: it needs USAGE on the schema, EXECUTE on its functions, and SELECT, INSERT, UPDATE and "
-        "DELETE on its table"
+        "its role may not do this: it needs USAGE on the schema, EXECUTE on its functions, and SELECT, INSERT, UPDATE "
+        "and DELETE on its table"
     ),
     "42P01": f"its table is missing: {SCHEMA_HINT}",
     "53300": "it has no connection left: raise max_connections, or put a pooler before it",

@@ -59,7 +59,8 @@ def scan(server: Server, key_prefix: str, name: str | None) -> Iterator[Entry]:
             after = bytes.fromhex(place.decode())
             own_name, code, key = read_place(after)
             if key.startswith(key_prefix):
-                columns = Columns(*(value and int(value) for value in (a, b, c)), *map(_list, (numbers, notes, names)))
+                integers = (None if value is None else int(value) for value in (a, b, c))
+                columns = Columns._make((*integers, *map(_list, (numbers, notes, names))))
                 yield Entry(own_name, code, key, text_of(code, key, columns), int(until_us))
         if result.ntuples < PAGE:
             return

@@ -28,8 +28,8 @@ from headgate.stores.postgres.threads import Busy, Connections
 from headgate.stores.remote import Endpoint, Terms
 
 HITS_A_BLOCK: Final = 32
-"""After so many groups, one page of the table is looked through for what has expired. It holds about 60 rows: so no more
-than a third of the table can come to be such rows, however many keys are never seen again."""
+"""After so many groups, one page of the table is looked through for what has expired. It holds about 60 rows: so, in
+the long run, no more than half of the table is such rows, however many keys are never seen again."""
 
 
 class Server(Endpoint):

@@ -39,10 +39,10 @@ class PostgresStore(RemoteStore):
     :param pool: your own `psycopg_pool.ConnectionPool` or `AsyncConnectionPool` in place of a URL. The first serves
         `Limiter`, the second `AsyncLimiter`, in its event loop. The store takes a connection for each round trip, in
         autocommit, and leaves no state in it; it never closes the pool.
-    :param schema: the database schema that has the table and the functions. It is made at the first use, if the role may;
-        if not, `headgate schema postgres` prints it.
-    :param unlogged: make the table `UNLOGGED`: twice as quick, and emptied by a crash of the server. Counts when the table
-        is made.
+    :param schema: the database schema that has the table and the functions. It is made at the first use, if the role
+        may; if not, `headgate schema postgres` prints it.
+    :param unlogged: make the table `UNLOGGED`: quicker, and emptied by a crash of the server. Counts when the table is
+        made.
     :param prefix: the first part of every row's key.
     :param timeout: the deadline of a call, in seconds, with connecting and waiting for locks.
     :param coalesce: let calls that come while a round trip is under way go together in the next one. The decisions
@@ -51,8 +51,8 @@ class PostgresStore(RemoteStore):
         it is known that the server would deny; 0 for not at all. See docs/speed.md.
     :param breaker: when to stop asking a server that fails, so that nobody waits for it; False for never. See
         docs/outages.md.
-    :param max_connections: how many connections threads have at most, and each event loop. More than one or two are needed
-        only without coalescing.
+    :param max_connections: how many connections threads have at most, and each event loop. More than one or two are
+        needed only without coalescing.
     :raises StoreURLError: if the URL is not understood.
     :raises InvalidUse: if the pool is none, or an option is not usable.
 
@@ -77,7 +77,9 @@ class PostgresStore(RemoteStore):
         if pool is not None and url is not None:
             raise InvalidUse("a store takes a pool or a URL, not both")
         if pool is None and not isinstance(url, (str, type(None))):
-            raise InvalidUse(f"url is a str, not {type(url).__name__}: give a pool by its name, PostgresStore(pool=...)")
+            raise InvalidUse(
+                f"url is a str, not {type(url).__name__}: give a pool by its name, PostgresStore(pool=...)"
+            )
         if type(max_connections) is not int or max_connections < 1:
             raise InvalidUse(f"max_connections is an integer of at least 1, not {max_connections!r}")
         terms = Terms(timeout=timeout, coalesce=coalesce, remember_denials=remember_denials, breaker=breaker)
@@ -100,7 +102,12 @@ class PostgresStore(RemoteStore):
                 self.serves_event_loops = False
         name = describe(parameters)
         self._server: Final = Server(
-            name, terms, parameters=parameters, connections=connections, pool=awaited, **own  # type: ignore[arg-type]  # checked above
+            name,
+            terms,
+            parameters=parameters,
+            connections=connections,
+            pool=awaited,
+            **own,  # type: ignore[arg-type]  # checked above
         )
         made_from = None if pool is not None else {"url": url, **own, **terms.options}
         super().__init__(self._server, terms, name, made_from)
