@@ -2,15 +2,15 @@
 -- it expires, in that order.
 -- Words: cost, most, ttl, and which of the holders. Facts: held, free_at, last.
 
--- No slot expires later than its holder's ttl from now, where the holder's name tells it.
-create function headgate.shortened(names text[], expiries bigint[], now bigint) returns bigint[]
+-- No slot that expires later than `most` expires later than its holder's ttl from now, where the holder's name tells it.
+create function headgate.shortened(names text[], expiries bigint[], now bigint, most bigint) returns bigint[]
 language plpgsql immutable parallel safe as $$
 declare
   own numeric;
 begin
   for i in 1 .. cardinality(names) loop
     own := substring(names[i] from '^[0-9A-Fa-f]+\.([0-9]+):[0-9]+$');
-    if own is not null and expiries[i] > now + own then
+    if own is not null and expiries[i] > most and expiries[i] > now + own then
       expiries[i] := now + own;
     end if;
   end loop;
@@ -62,7 +62,7 @@ begin
     held := cardinality(cell.numbers);
   end if;
   if held > 0 and cell.numbers[held] > expiry then
-    cell.numbers := headgate.shortened(cell.names, cell.numbers, now);
+    cell.numbers := headgate.shortened(cell.names, cell.numbers, now, expiry);
     cell := headgate.with_slots(cell, '{}', '{}', 0);
   end if;
   if action <> 'peek' then

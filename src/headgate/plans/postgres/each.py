@@ -11,7 +11,7 @@ from headgate.algorithms import token_bucket
 from headgate.decision import Answer, Decision
 from headgate.hits import Group
 from headgate.limits import TokenBucket
-from headgate.plans.postgres.binary import bytea_array, int4, int8_array, same_array
+from headgate.plans.postgres.binary import bytea_array, int4, int8, int8_array, same_array
 from headgate.plans.postgres.commands import Query
 from headgate.plans.postgres.packing import Terms
 from headgate.plans.postgres.places import frame
@@ -55,13 +55,16 @@ def pack_each(groups: Sequence[Group], terms: Terms) -> Each | None:
             share.indices.append(index)
         else:
             return None
+    if len(groups) == 1:
+        ((place, share),) = shares.items()
+        words = map(int8, token_bucket.wire(share.arguments))
+        parameters = (int4(terms.lock_ms), place, *words, int4(terms.blocks))
+        return Each(Query("token_bucket_single", parameters), [share])
     in_order = sorted(shares.items())
     found = {share.arguments for share in shares.values()}
     count = len(shares)
     if len(found) == 1:
-        increment, tolerance, rate = found.pop()
-        words = (*divmod(increment, rate), *divmod(tolerance, rate), rate)
-        own = [same_array(word, count) for word in words]
+        own = [same_array(word, count) for word in token_bucket.wire(found.pop())]
     else:
         wired = [token_bucket.wire(share.arguments) for _, share in in_order]
         own = [int8_array(words) for words in zip(*wired, strict=True)]

@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Final
 
 from headgate.errors import InvalidUse
-from headgate.plans.postgres.binary import BYTEA_ARRAY, INT4, INT8, INT8_ARRAY, TEXT_ARRAY
+from headgate.plans.postgres.binary import BYTEA, BYTEA_ARRAY, INT4, INT8, INT8_ARRAY, TEXT_ARRAY
 
 VERSION: Final = 1
 """To be raised whenever a function changes."""
@@ -32,6 +32,7 @@ FILES: Final = (
     "sweep.sql",
     "decide.sql",
     "token_bucket_each.sql",
+    "token_bucket_single.sql",
 )
 FIRST: Final = "decide"
 """A function that is there if all are: they are made in one transaction."""
@@ -43,6 +44,7 @@ _TEXTS: Final = {
 TYPES: Final = {
     "decide": (INT4, INT8, INT4, BYTEA_ARRAY, INT8_ARRAY, TEXT_ARRAY, INT4),
     "token_bucket_each": (INT4, BYTEA_ARRAY, *[INT8_ARRAY] * 6, INT4),
+    "token_bucket_single": (INT4, BYTEA, *[INT8] * 5, INT4),
 }
 """The types of the parameters of each function that is called."""
 
