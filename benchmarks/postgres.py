@@ -192,7 +192,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with own_postgres(arguments.version, *DURABLE) as server:
         with server.admin() as admin:
-            admin.execute("create table naive (key text primary key, tat bigint) with (fillfactor = 70)")
+            admin.execute("create table naive (key text primary key, tat bigint) with (fillfactor = 50)")
             admin.execute("insert into naive select 'user:' || n, 0 from generate_series(0, %s) as n", [KEYS])
         for unlogged in (False, True):
             store_of(server.url, unlogged=unlogged).decide([Group((Hit(LIMIT, "k", "warm"),))])

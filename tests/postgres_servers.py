@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -159,3 +160,43 @@ def own_postgres(version: int = 16, *settings: str) -> Iterator[OwnPostgres]:
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def own_pgbouncer(server: OwnPostgres) -> Iterator[int]:
+    """A PgBouncer before a server, which pools transactions: its port."""
+    executable = program("pgbouncer", "/usr/sbin")
+    folder = Path(tempfile.mkdtemp(prefix="headgate-pgbouncer-"))
+    hand_to_somebody(folder)
+    port = free_port()
+    (folder / "users.txt").write_text('"postgres" ""\n')
+    (folder / "pgbouncer.ini").write_text(
+        f"""
+        [databases]
+        postgres = host=127.0.0.1 port={server.port} dbname=postgres
+        [pgbouncer]
+        listen_addr = 127.0.0.1
+        listen_port = {port}
+        unix_socket_dir =
+        auth_type = trust
+        auth_file = {folder}/users.txt
+        pool_mode = transaction
+        default_pool_size = 2
+        server_reset_query_always = 0
+        """
+    )
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([executable, folder / "pgbouncer.ini"], stdout=log, stderr=log, **as_somebody())
+    try:
+        eventually(lambda: process.poll() is not None or _is_open(port), "PgBouncer listens")
+        assert process.poll() is None, (folder / "log").read_text()
+        yield port
+    finally:
+        process.terminate()
+        process.wait(PATIENCE)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

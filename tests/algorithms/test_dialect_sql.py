@@ -1,8 +1,8 @@
-"""Python and SQL compute the same integers: whatever the limits, the times and the costs, the functions in a real server
-answer what the Python reference answers, and store what it stores, until the same instant.
+"""Python and SQL compute the same integers: whatever the limits, the times and the costs, the functions in a real
+server answer what the Python reference answers, and store what it stores, until the same instant.
 
-Each schedule is played in a transaction that is rolled back. The functions are in a schema of their own, whose clock the
-tests set.
+Each schedule is played in a transaction that is rolled back. The functions are in a schema of their own, whose clock
+the tests set.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tests.profiles import quickly
 
 SCHEMA = "headgate_dialect"
 PREFIX = "dialect"
-TERMS = Terms(PREFIX, 10_000, 0)
+TERMS = Terms(PREFIX, 10_000)
 
 
 @pytest.fixture(scope="module")

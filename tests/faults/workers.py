@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from headgate import AsyncLimiter, Decision, Limiter, StoreOutage
 from headgate.plans.commands import Command, Pause
 from headgate.stores.redis import RedisStore
+from headgate.stores.registry import open_store
 
 PATIENT = 30.0
 """A deadline for work that is not about deadlines."""
@@ -40,7 +41,7 @@ def seen(decisions: list[tuple[bool, int]]) -> Seen:
 
 def hammer_with_threads(start: Barrier, url: str, prefix: str, limit: str, threads: int, seconds: float) -> Seen:
     """Ask as fast as threads can."""
-    store = RedisStore(url, prefix=prefix, timeout=PATIENT)
+    store = open_store(url, prefix=prefix, timeout=PATIENT)
     limiter = Limiter(limit, store=store, on_outage="raise")
     limiter.peek("warm")
     start.wait()
@@ -65,7 +66,7 @@ def hammer_with_tasks(start: Barrier, url: str, prefix: str, limit: str, tasks: 
 
     async def run() -> Seen:
         decisions: list[tuple[bool, int]] = []
-        store = RedisStore(url, prefix=prefix, timeout=PATIENT)
+        store = open_store(url, prefix=prefix, timeout=PATIENT)
         limiter = AsyncLimiter(limit, store=store, on_outage="raise")
         await limiter.peek("warm")
         start.wait()

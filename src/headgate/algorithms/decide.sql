@@ -18,9 +18,12 @@ begin
 end
 $$;
 
--- Locks those of a batch's rows that may be written, in the order in which they come; who has none gets one.
-create function headgate.lock_rows(lock_ms integer, places bytea[]) returns void
+-- Locks those of a batch's rows that may be written, in the order in which they come, and makes those that are missing.
+-- Answers how many these are.
+create function headgate.lock_rows(lock_ms integer, places bytea[]) returns integer
 language plpgsql volatile as $$
+declare
+  made integer;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
     raise exception 'headgate needs the isolation level READ COMMITTED' using errcode = 'invalid_transaction_state',
@@ -30,6 +33,8 @@ begin
   insert into headgate.state as known (place, until_us)
   select wanted.place, 0 from unnest(places) as wanted (place)
   on conflict (place) do update set until_us = 0 where false;
+  get diagnostics made = row_count;
+  return made;
 end
 $$;
 
@@ -40,11 +45,12 @@ $$;
 -- Answers: now, then for each group 1 (allowed) or 0, and for each hit the algorithm's facts; or -1 alone for a group in
 --          which a table of windows does not cover now, and of which nothing was written.
 create function headgate.decide(
-  lock_ms integer, manual_us bigint, locked integer, places bytea[], words bigint[], holders text[], blocks integer
+  lock_ms integer, manual_us bigint, locked integer, places bytea[], words bigint[], holders text[]
 ) returns bigint[]
 language plpgsql volatile set enable_seqscan = off as $$
 declare
   actions constant text[] := array['spend', 'peek', 'give_back', 'take', 'renew', 'forget'];
+  made integer;
   now bigint;
   cells headgate.cell[];
   cell headgate.cell;
@@ -64,7 +70,7 @@ declare
   is_denied boolean;
   is_blocked boolean;
 begin
-  perform headgate.lock_rows(lock_ms, places[1 : locked]);
+  made := headgate.lock_rows(lock_ms, places[1 : locked]);
   select array_agg(
     row(
       w.place, coalesce(s.until_us, 0), s.a, s.b, s.c, s.numbers, s.notes, s.names, false, true, null
@@ -164,8 +170,8 @@ begin
   on conflict (place) do update set
     until_us = excluded.until_us, a = excluded.a, b = excluded.b, c = excluded.c, numbers = excluded.numbers,
     notes = excluded.notes, names = excluded.names, is_manual = excluded.is_manual;
-  if blocks > 0 and manual_us is null then
-    perform headgate.sweep(now, blocks);
+  if made > 0 and manual_us is null then
+    perform headgate.sweep(now, made);
   end if;
   return answers[1 : answered];
 end

@@ -5,16 +5,17 @@
 -- and then as `decide`, for one group a hit.
 create function headgate.token_bucket_each(
   lock_ms integer, places bytea[], hits bigint[], costs_q bigint[], costs_r bigint[], mosts_q bigint[], mosts_r bigint[],
-  rates bigint[], blocks integer
+  rates bigint[]
 ) returns bigint[]
 language plpgsql volatile set enable_seqscan = off as $$
 declare
+  made integer;
   now bigint;
   qs bigint[];
   rs bigint[];
   spent bigint[];
 begin
-  perform headgate.lock_rows(lock_ms, places);
+  made := headgate.lock_rows(lock_ms, places);
   now := headgate.clock();
   select
     array_agg(case when s.a >= now then s.a else now end order by w.number),
@@ -45,7 +46,7 @@ begin
       cross join lateral unnest(
         array[1, 0, 1, 0, 0, 8, w.number, 1, 5, w.cost_q, w.cost_r, w.most_q, w.most_r, w.rate]
       ) with ordinality as one (word, at)
-    ), '{}', blocks);
+    ), '{}');
   end if;
   insert into headgate.state as known (place, until_us, a, b, c)
   select
@@ -55,8 +56,8 @@ begin
   where w.spent > 0
   on conflict (place) do update set
     until_us = excluded.until_us, a = excluded.a, b = excluded.b, c = excluded.c, is_manual = null;
-  if blocks > 0 then
-    perform headgate.sweep(now, blocks);
+  if made > 0 then
+    perform headgate.sweep(now, made);
   end if;
   return array[now] || array(
     select word from unnest(qs, rs, spent) with ordinality as w (q, r, spent, number)

@@ -58,7 +58,7 @@ def pack_each(groups: Sequence[Group], terms: Terms) -> Each | None:
     if len(groups) == 1:
         ((place, share),) = shares.items()
         words = map(int8, token_bucket.wire(share.arguments))
-        parameters = (int4(terms.lock_ms), place, *words, int4(terms.blocks))
+        parameters = (int4(terms.lock_ms), place, *words)
         return Each(Query("token_bucket_single", parameters), [share])
     in_order = sorted(shares.items())
     found = {share.arguments for share in shares.values()}
@@ -72,7 +72,7 @@ def pack_each(groups: Sequence[Group], terms: Terms) -> Each | None:
         same_array(1, count) if count == len(groups) else int8_array([len(share.indices) for _, share in in_order])
     )
     places = bytea_array([place for place, _ in in_order])
-    parameters = (int4(terms.lock_ms), places, numbers, *own, int4(terms.blocks))
+    parameters = (int4(terms.lock_ms), places, numbers, *own)
     return Each(Query("token_bucket_each", parameters), [share for _, share in in_order])
 
 

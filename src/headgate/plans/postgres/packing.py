@@ -23,8 +23,6 @@ class Terms(NamedTuple):
     prefix: str
     lock_ms: int
     """The longest that it may wait for somebody's lock."""
-    blocks: int
-    """How many pages of the table it is to look through for what has expired."""
 
 
 class Packed(NamedTuple):
@@ -77,6 +75,5 @@ def pack(groups: Sequence[Group], terms: Terms, near_us: int, now_us: int | None
         bytea_array(places),
         int8_array([numbers[word] if isinstance(word, bytes) else word for word in words]),
         text_array(holders),
-        int4(terms.blocks),
     )
     return Packed(Query("decide", parameters), arguments)

@@ -42,9 +42,9 @@ _TEXTS: Final = {
 """They are read here, and not in a call, where a signal might interrupt it."""
 
 TYPES: Final = {
-    "decide": (INT4, INT8, INT4, BYTEA_ARRAY, INT8_ARRAY, TEXT_ARRAY, INT4),
-    "token_bucket_each": (INT4, BYTEA_ARRAY, *[INT8_ARRAY] * 6, INT4),
-    "token_bucket_single": (INT4, BYTEA, *[INT8] * 5, INT4),
+    "decide": (INT4, INT8, INT4, BYTEA_ARRAY, INT8_ARRAY, TEXT_ARRAY),
+    "token_bucket_each": (INT4, BYTEA_ARRAY, *[INT8_ARRAY] * 6),
+    "token_bucket_single": (INT4, BYTEA, *[INT8] * 5),
 }
 """The types of the parameters of each function that is called."""
 
@@ -84,6 +84,19 @@ def _named(text: str, schema: str) -> str:
         return f"{quoted(schema)}.{own}"
 
     return re.sub(r"\bheadgate\.([a-z_]+)", name, text)
+
+
+def grants_text(schema: str, role: str) -> str:
+    """The statements that grant a role all that it needs to decide, and no more.
+
+    :raises InvalidUse: if that is no usable name.
+    """
+    if not isinstance(role, str) or not _NAME.fullmatch(role):
+        raise InvalidUse(f"a role is a name of at most 63 letters, digits and underscores, not {role!r}")
+    return f"""grant usage on schema {quoted(schema)} to {quoted(role)};
+grant select, insert, update, delete on {table(schema)} to {quoted(role)};
+grant execute on all functions in schema {quoted(schema)} to {quoted(role)};
+"""
 
 
 @functools.cache

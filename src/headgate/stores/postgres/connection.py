@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 READ: Final = 1
 WRITE: Final = 2
+_READ_ONLY: Final = b"25006"
+"""The error of a server that is a standby by now: the next connection may lead to the primary."""
 
 Steps = Generator[tuple[int, int], None, T]
 """Work that yields `(socket, READ | WRITE)` wherever it has to wait for that."""
@@ -77,9 +79,10 @@ class Connection:
             if result is None:
                 break
             last = result
-        self.is_usable = pgconn.status == pq.ConnStatus.OK
         if last is None:
             raise OperationalError("the server closed the connection")
+        is_elsewhere = last.error_field(pq.DiagnosticField.SQLSTATE) == _READ_ONLY
+        self.is_usable = pgconn.status == pq.ConnStatus.OK and not is_elsewhere
         return last
 
     def close(self) -> None:
@@ -98,19 +101,19 @@ def connecting(conninfo: bytes) -> Steps[Connection]:
     :raises OperationalError: if that fails.
     """
     pgconn = pq.PGconn.connect_start(conninfo)
-    while True:
-        if pgconn.status == pq.ConnStatus.BAD:
-            break
-        status = pgconn.connect_poll()
-        if status == pq.PollingStatus.OK:
-            pgconn.nonblocking = 1
-            return Connection(pgconn)
-        if status == pq.PollingStatus.FAILED:
-            break
-        yield pgconn.socket, READ if status == pq.PollingStatus.READING else WRITE
-    text = pgconn.get_error_message()
-    pgconn.finish()
-    raise OperationalError(text)
+    try:
+        while pgconn.status != pq.ConnStatus.BAD:
+            status = pgconn.connect_poll()
+            if status == pq.PollingStatus.OK:
+                pgconn.nonblocking = 1
+                return Connection(pgconn)
+            if status == pq.PollingStatus.FAILED:
+                break
+            yield pgconn.socket, READ if status == pq.PollingStatus.READING else WRITE
+        raise OperationalError(pgconn.get_error_message())
+    except BaseException:  # the deadline's, too
+        pgconn.finish()
+        raise
 
 
 def run_blocking(steps: Steps[T], deadline: float) -> T:
@@ -128,6 +131,8 @@ def run_blocking(steps: Steps[T], deadline: float) -> T:
     except StopIteration as done:
         result: T = done.value
         return result
+    finally:
+        steps.close()
 
 
 def is_ready(socket: int, events: int, timeout_s: float) -> bool:

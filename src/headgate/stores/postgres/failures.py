@@ -11,6 +11,8 @@ SCHEMA_HINT: Final = "have it made by a role that may: `headgate schema postgres
 
 MISSING: Final = frozenset({"42883", "3F000", "42P01"})
 """There is no function, schema or table of ours."""
+OF_KEYS: Final = frozenset({"55P03", "40P01", "57014"})
+"""It is about the keys of a call, and others are answered."""
 UNREACHABLE: Final = "it cannot be reached: check the address, and that it runs"
 
 _PROBLEMS: Final = {

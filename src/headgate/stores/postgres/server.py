@@ -22,14 +22,10 @@ from headgate.plans.postgres.packing import Terms as CallTerms
 from headgate.plans.postgres.schema import TYPES
 from headgate.stores.postgres.address import Parameters
 from headgate.stores.postgres.connection import Statement, run_blocking
-from headgate.stores.postgres.failures import MISSING, SCHEMA_HINT, problem_of
+from headgate.stores.postgres.failures import MISSING, OF_KEYS, SCHEMA_HINT, problem_of
 from headgate.stores.postgres.tasks import LoopConnections
 from headgate.stores.postgres.threads import Busy, Connections
 from headgate.stores.remote import Endpoint, Terms
-
-HITS_A_BLOCK: Final = 32
-"""After so many groups, one page of the table is looked through for what has expired. It holds about 60 rows: so, in
-the long run, no more than half of the table is such rows, however many keys are never seen again."""
 
 
 class Server(Endpoint):
@@ -63,7 +59,6 @@ class Server(Endpoint):
         self._max_connections: Final = max_connections
         # Who waits for a lock is told so before the caller has gone.
         self._lock_ms: Final = max(1, int(min(terms.timeout_s, 86_400) * 800))
-        self._unswept = 0
         super().__init__(name, terms)
 
     def plan(self, groups: Sequence[Group]) -> Plan[Query | Install, list[Answer]]:
@@ -71,8 +66,7 @@ class Server(Endpoint):
         clock = self.learnt.clock
         now_us = None if clock is None else clock()
         near_us = self.learnt.near_us() if now_us is None else now_us
-        blocks, self._unswept = divmod(self._unswept + len(groups), HITS_A_BLOCK)
-        terms = CallTerms(self.prefix, self._lock_ms, blocks)
+        terms = CallTerms(self.prefix, self._lock_ms)
         return plans.decide(groups, terms, near_us=near_us, now_us=now_us, refused=self.refused)
 
     def answer(self, groups: Sequence[Group]) -> list[Answer]:
@@ -150,7 +144,9 @@ class Server(Endpoint):
     def _failure(self, result: Any) -> StoreOutage:
         sqlstate = _field(result, pq.DiagnosticField.SQLSTATE)
         words = _field(result, pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message.decode(errors="replace")
-        return self.refused(problem_of(sqlstate, words))
+        outage = self.refused(problem_of(sqlstate, words))
+        outage.is_of_server = sqlstate not in OF_KEYS
+        return outage
 
     def refused(self, text: str) -> StoreOutage:
         """Make an outage of what is wrong."""

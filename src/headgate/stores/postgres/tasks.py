@@ -67,6 +67,8 @@ class LoopConnections:
         except StopIteration as done:
             result: T = done.value
             return result
+        finally:
+            steps.close()
 
     async def _ready(self, socket: int, events: int) -> None:
         """Wait until a socket is ready for one of the events."""
