@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import shutil
 import signal
@@ -47,6 +49,18 @@ def hand_to_somebody(folder: Path) -> None:
         shutil.chown(folder, "nobody", "nogroup")
 
 
+@functools.cache
+def _cluster(version: int) -> Path:
+    """A data folder as `initdb` makes it, from which servers get a copy each. It is removed when the run ends."""
+    folder = Path(tempfile.mkdtemp(prefix="headgate-initdb-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    hand_to_somebody(folder)
+    command: list[str | Path] = [programs(version) / "initdb", "-U", "postgres", "--auth=trust", "-E", "UTF8"]
+    command += ["--locale=C", "--no-sync", "-D", folder / "data"]
+    subprocess.run(command, check=True, capture_output=True, cwd=folder, **as_somebody())
+    return folder / "data"
+
+
 class OwnPostgres:
     """A real server of one's own: it may be stopped, killed, frozen and misconfigured."""
 
@@ -59,17 +73,7 @@ class OwnPostgres:
         self._frozen: list[int] = []
         self.port = free_port()
         hand_to_somebody(folder)
-        command: list[str | Path] = [
-            self._programs / "initdb",
-            "-U",
-            "postgres",
-            "--auth=trust",
-            "-E",
-            "UTF8",
-            "--locale=C",
-            "--no-sync",
-        ]
-        subprocess.run([*command, "-D", folder / "data"], check=True, capture_output=True, cwd=folder, **as_somebody())
+        subprocess.run(["cp", "-a", _cluster(version), folder / "data"], check=True)
         self.start()
 
     @property

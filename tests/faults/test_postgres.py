@@ -1,7 +1,7 @@
 """PostgreSQL servers that stop, crash, hang, refuse, or are locked: what callers are told, how many are admitted, and
 that all is as before once the server is.
 
-How long calls took is recorded with each test (`--junitxml`), and not asserted.
+How long calls took is recorded with each test (`--junitxml`, with `-o junit_family=xunit1`), and not asserted.
 """
 
 from __future__ import annotations
@@ -174,11 +174,11 @@ def _sessions(admin: psycopg.Connection[Any], state: str = "%") -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("order", "code"), [("pg_terminate_backend", "57P01"), ("pg_cancel_backend", "57014")], ids=["terminated", "cancelled"]
+    ("order", "code"),
+    [("pg_terminate_backend", "57P01"), ("pg_cancel_backend", "57014")],
+    ids=["terminated", "cancelled"],
 )
-def test_a_call_whose_backend_is_broken_off_says_so(
-    server: OwnPostgres, caller: Caller, order: str, code: str
-) -> None:
+def test_a_call_whose_backend_is_broken_off_says_so(server: OwnPostgres, caller: Caller, order: str, code: str) -> None:
     def break_off() -> None:
         with server.admin() as admin:
             for _ in range(2_000):
@@ -209,7 +209,7 @@ def test_a_transaction_that_idles_with_a_lock_is_ended_by_the_server(server: Own
         other.execute("set idle_in_transaction_session_timeout = '100ms'")
         other.execute("select * from headgate.state for update")
         assert caller.recovers().remaining == 998
-        with pytest.raises(psycopg.OperationalError):
+        with pytest.raises(psycopg.Error):
             other.execute("select 1")
 
 
@@ -230,9 +230,8 @@ def test_a_server_without_a_connection_left_is_an_outage(server: OwnPostgres, ca
     try:
         server.stop()
         server.start("max_connections=8", "superuser_reserved_connections=0")
-        with pytest.raises(psycopg.OperationalError):
-            for _ in range(20):
-                held.append(psycopg.connect(server.url))
+        while len(held) < 8:
+            held.append(psycopg.connect(server.url))
         assert "53300" in str(caller.outage())
     finally:
         for one in held:
@@ -279,15 +278,20 @@ def _is_refused(server: OwnPostgres) -> bool:
     return False
 
 
-@pytest.mark.parametrize("url", ["postgresql://127.0.0.1:1/x", "postgresql://no-such-host.invalid/x", "postgresql:///x?host=/nowhere"])
+@pytest.mark.parametrize(
+    "url", ["postgresql://127.0.0.1:1/x", "postgresql://no-such-host.invalid/x", "postgresql:///x?host=/nowhere"]
+)
 @pytest.mark.parametrize("is_async", [False, True])
 def test_a_server_that_is_not_there_is_an_outage(url: str, is_async: bool) -> None:
     store = PostgresStore(url, timeout=2)
-    with pytest.raises(StoreOutage, match="it cannot be reached: check the address"):
+
+    def ask() -> Decision:
         if is_async:
-            asyncio.run(AsyncLimiter("5/s", store=store, on_outage="raise").try_acquire("k"))
-        else:
-            Limiter("5/s", store=store, on_outage="raise").try_acquire("k")
+            return asyncio.run(AsyncLimiter("5/s", store=store, on_outage="raise").try_acquire("k"))
+        return Limiter("5/s", store=store, on_outage="raise").try_acquire("k")
+
+    with pytest.raises(StoreOutage, match="it cannot be reached: check the address"):
+        ask()
 
 
 def test_a_task_that_is_cancelled_in_its_call_leaves_the_others_be(server: OwnPostgres) -> None:

@@ -173,7 +173,8 @@ def test_the_message_of_an_unknown_scheme_names_those_there_are() -> None:
     assert str(caught.value) == (
         "store URL mongodb://... is not understood: it starts with one of "
         "memory://, redis://, rediss://, valkey://, valkeys://, unix://, "
-        "redis+cluster://, rediss+cluster://, valkey+cluster://, valkeys+cluster://"
+        "redis+cluster://, rediss+cluster://, valkey+cluster://, valkeys+cluster://, "
+        "postgresql://, postgres://"
     )
 
 

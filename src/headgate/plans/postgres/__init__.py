@@ -15,7 +15,15 @@ from __future__ import annotations
 
 from headgate.plans.postgres.batch import decide
 from headgate.plans.postgres.commands import Install, Query, SchemaMissing
-from headgate.plans.postgres.schema import DEFAULT_SCHEMA, VERSION, check_schema, grants_text, schema_text, statement, table
+from headgate.plans.postgres.schema import (
+    DEFAULT_SCHEMA,
+    VERSION,
+    check_schema,
+    grants_text,
+    schema_text,
+    statement,
+    table,
+)
 
 __all__ = [
     "DEFAULT_SCHEMA",

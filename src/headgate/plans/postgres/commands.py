@@ -1,4 +1,4 @@
-"""What the plans for PostgreSQL ask for. This module must not know who does it, nor how."""
+"""The commands that the plans for PostgreSQL ask for. This module must not know who does it, nor how."""
 
 from __future__ import annotations
 

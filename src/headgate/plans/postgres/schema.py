@@ -91,7 +91,7 @@ def grants_text(schema: str, role: str) -> str:
 
     :raises InvalidUse: if that is no usable name.
     """
-    if not isinstance(role, str) or not _NAME.fullmatch(role):
+    if not _NAME.fullmatch(role):
         raise InvalidUse(f"a role is a name of at most 63 letters, digits and underscores, not {role!r}")
     return f"""grant usage on schema {quoted(schema)} to {quoted(role)};
 grant select, insert, update, delete on {table(schema)} to {quoted(role)};
