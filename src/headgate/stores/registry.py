@@ -60,8 +60,15 @@ _POSTGRES_OPTIONS: Final = (
     "breaker",
     "max_connections",
 )
+def _sqlite(url: str, **options: Any) -> Store:
+    from headgate.stores.sqlite import SqliteStore
+
+    return SqliteStore(url, **options)
+
+
 _FAMILIES: Final = {
     "memory": _Family(_memory, ("max_entries",)),
+    "sqlite": _Family(_sqlite, ("prefix", "timeout", "coalesce", "remember_denials", "breaker")),
     **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES), _Family(_redis, None)),
     **dict.fromkeys(POSTGRES_SCHEMES, _Family(_postgres, _POSTGRES_OPTIONS)),
 }
