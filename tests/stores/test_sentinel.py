@@ -5,10 +5,12 @@ check. What happens when a primary fails is tested in tests/faults/test_sentinel
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from multiprocessing.synchronize import Barrier
 from typing import Any
 
 import pytest
@@ -132,6 +134,25 @@ def test_processes_count_on_the_same_primary(own: OwnSentinels) -> None:
     ]
     crowd = run_in_processes(work)
     assert sum(len(seen.admitted) for seen in crowd) == 100
+
+
+def _in_a_forked_process(start: Barrier, url: str) -> list[int]:
+    store = RedisStore(url, prefix="forked", timeout=PATIENT)
+    limiter = Limiter("9/day", store=store, name="n", on_outage="raise")
+    seen = [limiter.try_acquire("k").remaining]
+    receiving, sending = os.pipe()
+    if os.fork() == 0:
+        store._servers._succession.failed()  # type: ignore[attr-defined]  # it has to ask the sentinels, too
+        os.write(sending, bytes([limiter.try_acquire("k").remaining]))
+        os._exit(0)
+    start.wait()
+    seen += os.read(receiving, 1)
+    os.wait()
+    return [*seen, limiter.try_acquire("k").remaining]
+
+
+def test_a_fork_is_survived(own: OwnSentinels) -> None:
+    assert run_in_processes([(_in_a_forked_process, (own.url,))]) == [[8, 7, 6]]
 
 
 def test_a_store_by_sentinel_can_be_pickled(own: OwnSentinels) -> None:
@@ -275,6 +296,16 @@ async def test_the_client_of_a_service_is_accepted_and_left_alone(own: OwnSentin
     assert await awaited.ping()
     for client in (awaited, *sentinels.sentinels):
         await client.aclose()
+
+
+def test_a_client_that_reaches_the_primary_at_another_address_is_followed(own: OwnSentinels) -> None:
+    sentinels: Any = redis.sentinel.Sentinel
+    places = [(HOSTS, sentinel.port) for sentinel in own.sentinels]
+    client = sentinels(places, force_master_ip="localhost").master_for(SERVICE)
+    store = RedisStore(client=client, prefix="forced", timeout=PATIENT)
+    assert Limiter("9/day", store=store, name="n", on_outage="raise").try_acquire("k").remaining == 8
+    assert f"redis://localhost:{own.primary().port}/0" in {endpoint.name for endpoint in store._servers.endpoints()}
+    store.close()
 
 
 @pytest.mark.parametrize("library", [redis, valkey], ids=["redis-py", "valkey-py"])

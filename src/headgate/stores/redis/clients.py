@@ -171,6 +171,12 @@ def sentinels_of(client: object) -> list[Any]:
         raise _untold(error) from error
 
 
+def sentinel_remap(client: object) -> Remap | None:
+    """Where a client takes the primary to be whatever its sentinels say, if it does (`force_master_ip`)."""
+    host = getattr(_pool(client).sentinel_manager, "_force_master_ip", None)
+    return None if host is None else lambda address: (host, address.port)
+
+
 def place_of(client: Any) -> Address:
     """The place that a client of one server connects to."""
     told = opener_like(client).keywords

@@ -40,6 +40,7 @@ from headgate.stores.redis.clients import (
     is_cluster_client,
     known_nodes,
     place_of,
+    sentinel_remap,
     sentinels_of,
     service_of,
 )
@@ -146,7 +147,8 @@ class RedisStore(RemoteStore):
                 (place_of(sentinel), SentinelConnector.like(sentinel, sentinel_timeout_s(timeout_s)))
                 for sentinel in sentinels_of(client)
             ]
-            return self._primary(PrimaryConnector.like(client, timeout_s), sentinels, service, None, terms)
+            remap = sentinel_remap(client)
+            return self._primary(PrimaryConnector.like(client, timeout_s), sentinels, service, remap, terms)
         connector = Connector.like(client, timeout_s)
         return connector, Server(connector, self._prefix, terms), connector.name
 
