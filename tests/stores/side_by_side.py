@@ -30,6 +30,7 @@ from headgate.testing import use_clock
 from tests.algorithms.reference import Reference
 from tests.algorithms.strategies import START_US, span
 from tests.clusters import own_cluster
+from tests.postgres_servers import own_postgres
 from tests.servers import own_valkey
 
 SECOND_US: Final = 1_000_000
@@ -208,11 +209,13 @@ def every_store() -> Iterator[dict[str, Make]]:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         valkey = opened.enter_context(own_valkey())
         cluster = opened.enter_context(own_cluster())
+        postgres = opened.enter_context(own_postgres())
         yield {
             "memory": MemoryStore,
             "SQLite": lambda clock: store_at(f"sqlite:///{folder}/limits.db", clock, prefix=prefix()),
             "Valkey": lambda clock: store_at(valkey.url, clock, prefix=prefix()),
             "Cluster": lambda clock: store_at(cluster.url, clock, prefix=prefix(), hash_tag="all"),
+            "PostgreSQL": lambda clock: store_at(postgres.url, clock, prefix=prefix()),
         }
 
 

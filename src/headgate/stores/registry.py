@@ -60,6 +60,8 @@ _POSTGRES_OPTIONS: Final = (
     "breaker",
     "max_connections",
 )
+
+
 def _sqlite(url: str, **options: Any) -> Store:
     from headgate.stores.sqlite import SqliteStore
 
