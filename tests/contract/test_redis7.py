@@ -8,10 +8,10 @@ import pytest
 
 from headgate import ManualClock
 from headgate.stores.redis import RedisStore
-from headgate.testing import StoreContract, use_clock
+from headgate.testing import ScannableStoreContract, StoreContract, use_clock
 
 
-class TestRedisStoreOnRedis7(StoreContract):
+class TestRedisStoreOnRedis7(StoreContract, ScannableStoreContract):
     @pytest.fixture(params=["redis7_url", "redis7_cluster_url"], ids=["one server", "a cluster"])
     def store(self, request: pytest.FixtureRequest, clock: ManualClock, prefix: str) -> Iterator[RedisStore]:
         store = use_clock(RedisStore(request.getfixturevalue(request.param), prefix=prefix, timeout=10), clock)

@@ -44,15 +44,18 @@ def check(crowd: list[Seen]) -> None:
     check_that_no_token_was_withheld(admitted, last_denied)
 
 
-@pytest.fixture(params=["valkey", "sqlite"])
+@pytest.fixture(params=["valkey", "sqlite", "postgres"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a store for several processes is."""
-    return f"sqlite:///{tmp_path}/limits.db" if request.param == "sqlite" else request.getfixturevalue("valkey_url")
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/limits.db"
+    named: str = request.getfixturevalue(f"{request.param}_url")
+    return named
 
 
 def check_what_is_left(url: str, prefix: str) -> None:
     """At most the one key is."""
-    if not url.startswith("sqlite"):
+    if url.startswith("redis"):
         with redis.Redis.from_url(url) as admin:
             assert len(list(admin.scan_iter(f"{prefix}:*"))) <= 1
 

@@ -28,9 +28,6 @@ from headgate.stores.contract import ScannableStore
 from headgate.stores.postgres import PostgresStore
 from headgate.stores.registry import open_store
 from headgate.testing import use_clock
-from tests.faults.processes import run_in_processes
-from tests.faults.test_hammering import check_bound_in_every_interval, check_that_no_token_was_withheld
-from tests.faults.workers import hammer_with_tasks, hammer_with_threads
 from tests.parts import lacks
 from tests.postgres_servers import OwnPostgres, own_pgbouncer, own_postgres
 
@@ -80,7 +77,7 @@ def pools() -> Any:
     try:
         return importlib.import_module("psycopg_pool")
     except ImportError:
-        lacks("psycopg-pool")
+        lacks("psycopg-pool", "`pip install psycopg-pool` installs it")
 
 
 # URLs and options
@@ -198,7 +195,7 @@ def test_a_schema_that_was_dropped_is_made_anew(
     assert limiter.try_acquire("k").remaining == 9
 
 
-DIGESTS = {1: "10a7c62a3330ab7c"}
+DIGESTS = {1: "c7c66eb85b1b3bc0"}
 """Of the functions of each version, without comments and spaces."""
 
 
@@ -277,19 +274,6 @@ def test_threads_and_tasks_are_admitted_exactly(make: Callable[..., PostgresStor
     decisions += asyncio.run(ask())
     at_most = 101 if kind == "100/minute" else 100  # a bucket may have earned one meanwhile
     assert 100 <= sum(decision.allowed for decision in decisions) <= at_most
-
-
-@pytest.mark.parametrize("hammer", [hammer_with_threads, hammer_with_tasks])
-def test_a_crowd_of_many_processes_gets_exactly_what_the_limit_says(
-    server: OwnPostgres, prefix: str, hammer: Callable[..., Any]
-) -> None:
-    limit = "500/second; burst=500"
-    crowd = run_in_processes([(hammer, (server.url, prefix, limit, 8, 4.0))] * 4)
-    admitted = sorted(at for seen in crowd for at in seen.admitted)
-    last_denied = max(seen.denied[1] for seen in crowd)
-    assert sum(seen.asked for seen in crowd) > len(admitted) > 500
-    check_bound_in_every_interval(admitted)
-    check_that_no_token_was_withheld(admitted, last_denied)
 
 
 def test_a_hundred_groups_over_several_keys_wait_for_each_other_without_a_deadlock(

@@ -1,44 +1,52 @@
 -- Many hits on token buckets, the commonest batch: what token_bucket.sql does, for all of them at once. Each place comes
 -- once, in order, with how many hits there are on it, which are alike. What is not plain has the whole batch decided the
 -- general way.
--- Answers: now, and for each place, before its hits, the debt_q and the debt_r, and how many of the hits are allowed; or -1,
--- and then as `decide`, for one group a hit.
+-- The arguments come once for each place, or once for all.
+-- Answers: now, and for all places, before their hits, the q of the `tat`; then the r; and then how many of the hits are
+-- allowed. Or -1, and then as `decide`, for one group a hit.
 create function headgate.token_bucket_each(
   lock_ms integer, places bytea[], hits bigint[], costs_q bigint[], costs_r bigint[], mosts_q bigint[], mosts_r bigint[],
   rates bigint[]
 ) returns bigint[]
 language plpgsql volatile set enable_seqscan = off as $$
 declare
+  size integer := cardinality(places);
   made integer;
   now bigint;
   qs bigint[];
   rs bigint[];
   spent bigint[];
 begin
+  if cardinality(rates) < size then
+    costs_q := array_fill(costs_q[1], array[size]);
+    costs_r := array_fill(costs_r[1], array[size]);
+    mosts_q := array_fill(mosts_q[1], array[size]);
+    mosts_r := array_fill(mosts_r[1], array[size]);
+    rates := array_fill(rates[1], array[size]);
+  end if;
   made := headgate.lock_rows(lock_ms, places);
   now := headgate.clock();
-  select
-    array_agg(case when s.a >= now then s.a else now end order by w.number),
-    array_agg(case when s.a >= now then s.b else 0 end order by w.number),
-    array_agg(
+  select array_agg(found.q), array_agg(found.r), array_agg(found.spent)
+  into qs, rs, spent
+  from (
+    select
+      case when s.a >= now then s.a else now end as q,
+      case when s.a >= now then s.b else 0 end as r,
       case
         when s.notes is not null or (s.a >= now and s.c <> w.rate) then null
         when s.a > now + w.most_q or (s.a = now + w.most_q and s.b > w.most_r) then null -- the clock stepped back
-        else least(
-          w.hits,
-          (
-            (w.most_q - case when s.a >= now then s.a - now else 0 end) * w.rate
-            + w.most_r - case when s.a >= now then s.b else 0 end
-          ) / (w.cost_q * w.rate + w.cost_r)
+        when s.a >= now then least(
+          w.hits, ((now + w.most_q - s.a) * w.rate + w.most_r - s.b) / (w.cost_q * w.rate + w.cost_r)
         )
-      end order by w.number
-    )
-  into qs, rs, spent
-  from unnest(places, hits, costs_q, costs_r, mosts_q, mosts_r, rates) with ordinality
-    as w (place, hits, cost_q, cost_r, most_q, most_r, rate, number)
-  cross join lateral (select * from headgate.state where state.place = w.place offset 0) as s;
+        else least(w.hits, (w.most_q * w.rate + w.most_r) / (w.cost_q * w.rate + w.cost_r))
+      end as spent
+    from unnest(places, hits, costs_q, costs_r, mosts_q, mosts_r, rates) with ordinality
+      as w (place, hits, cost_q, cost_r, most_q, most_r, rate, number)
+    cross join lateral (select * from headgate.state where state.place = w.place offset 0) as s
+    order by w.number
+  ) as found;
   if array_position(spent, null) is not null then
-    return -1 || headgate.decide(lock_ms, null, cardinality(places), places, (
+    return -1 || headgate.decide(lock_ms, null, size, places, (
       select array_agg(word order by w.number, hit, at)
       from unnest(hits, costs_q, costs_r, mosts_q, mosts_r, rates) with ordinality
         as w (hits, cost_q, cost_r, most_q, most_r, rate, number)
@@ -59,10 +67,6 @@ begin
   if made > 0 then
     perform headgate.sweep(now, made);
   end if;
-  return array[now] || array(
-    select word from unnest(qs, rs, spent) with ordinality as w (q, r, spent, number)
-    cross join lateral unnest(array[w.q - now, w.r, w.spent]) with ordinality as one (word, at)
-    order by w.number, one.at
-  );
+  return now || qs || rs || spent;
 end
 $$;

@@ -53,6 +53,6 @@ begin
   if made > 0 then
     perform headgate.sweep(now, made);
   end if;
-  return array[now, q - now, r, spent];
+  return array[now, q, r, spent];
 end
 $$;

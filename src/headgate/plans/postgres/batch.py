@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from headgate.decision import Answer
@@ -38,23 +38,23 @@ def decide(
     answers: list[Answer | None] = [None] * len(groups)
     each = pack_each(groups, terms) if now_us is None else None
     if each is not None:
-        take = yield from _ask(each.query, refused)
+        reply = yield from _ask(each.query, refused)
         try:
-            read_each(take, each.shares, groups, answers)
-        except StopIteration:
+            read_each(reply, each.shares, groups, answers)
+        except (StopIteration, ValueError):
             raise refused(NO_ANSWER) from None
         return [answer for answer in answers if answer is not None]
     pending: Sequence[int] = range(len(groups))
     for _ in range(MAX_ATTEMPTS):
         packed = pack([groups[index] for index in pending], terms, near_us, now_us)
         try:
-            take = yield from _ask(packed.query, refused)
+            reply = yield from _ask(packed.query, refused)
         except StoreOutage as outage:
             if len(pending) == len(groups):
                 raise
             return [outage if answer is None else answer for answer in answers]
         try:
-            near_us = replies.read(take, pending, groups, packed.arguments, answers)
+            near_us = replies.read(iter(reply).__next__, pending, groups, packed.arguments, answers)
         except StopIteration:
             raise refused(NO_ANSWER) from None
         pending = [index for index in pending if answers[index] is None]
@@ -63,13 +63,13 @@ def decide(
     raise refused("its clock jumps: no calendar window could be found for it")
 
 
-def _ask(query: Query, refused: Refused) -> Plan[Command, Callable[[], int]]:
+def _ask(query: Query, refused: Refused) -> Plan[Command, Sequence[int]]:
     """Call a function, and make the schema first where it is missing."""
     reply: Any = yield query
     if isinstance(reply, SchemaMissing):
         yield Install()
         reply = yield query
     try:
-        return iter(read_int8_array(reply)).__next__
+        return read_int8_array(reply) or (0,)
     except (TypeError, ValueError):
         raise refused(NO_ANSWER) from None

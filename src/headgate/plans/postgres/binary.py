@@ -38,11 +38,6 @@ def int8_array(numbers: Sequence[int]) -> bytes:
     return _header.pack(1, 0, INT8, count, 1) + _integers(count).pack(*words)
 
 
-def same_array(number: int, count: int) -> bytes:
-    """An array of `bigint` that are all the same."""
-    return _header.pack(1, 0, INT8, count, 1) + (b"\0\0\0\x08" + int8(number)) * count
-
-
 def bytea_array(values: Sequence[bytes]) -> bytes:
     """An array of `bytea`."""
     return _of_bytes(values, BYTEA)

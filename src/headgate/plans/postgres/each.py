@@ -11,7 +11,7 @@ from headgate.algorithms import token_bucket
 from headgate.decision import Answer, Decision
 from headgate.hits import Group
 from headgate.limits import TokenBucket
-from headgate.plans.postgres.binary import bytea_array, int4, int8, int8_array, same_array
+from headgate.plans.postgres.binary import bytea_array, int4, int8, int8_array
 from headgate.plans.postgres.commands import Query
 from headgate.plans.postgres.packing import Terms
 from headgate.plans.postgres.places import frame
@@ -62,37 +62,35 @@ def pack_each(groups: Sequence[Group], terms: Terms) -> Each | None:
         return Each(Query("token_bucket_single", parameters), [share])
     in_order = sorted(shares.items())
     found = {share.arguments for share in shares.values()}
-    count = len(shares)
     if len(found) == 1:
-        own = [same_array(word, count) for word in token_bucket.wire(found.pop())]
+        own = [int8_array((word,)) for word in token_bucket.wire(found.pop())]
     else:
         wired = [token_bucket.wire(share.arguments) for _, share in in_order]
         own = [int8_array(words) for words in zip(*wired, strict=True)]
-    numbers = (
-        same_array(1, count) if count == len(groups) else int8_array([len(share.indices) for _, share in in_order])
-    )
-    places = bytea_array([place for place, _ in in_order])
-    parameters = (int4(terms.lock_ms), places, numbers, *own)
+    counts = int8_array([len(share.indices) for _, share in in_order])
+    parameters = (int4(terms.lock_ms), bytea_array([place for place, _ in in_order]), counts, *own)
     return Each(Query("token_bucket_each", parameters), [share for _, share in in_order])
 
 
 def read_each(
-    take: Callable[[], int], shares: Sequence[Share], groups: Sequence[Group], answers: list[Answer | None]
+    reply: Sequence[int], shares: Sequence[Share], groups: Sequence[Group], answers: list[Answer | None]
 ) -> int:
-    """Put what was decided into `answers`, and return the server's time."""
-    now_us = take()
+    """Put what was decided into `answers`, and return the server's time.
+
+    :raises StopIteration, ValueError: if it is no reply to this.
+    """
+    now_us = reply[0]
     if now_us == -1:
-        return _read_general(take, shares, groups, answers)
-    for indices, arguments in shares:
+        return _read_general(iter(reply[1:]).__next__, shares, groups, answers)
+    count = len(shares)
+    qs, rs, lefts = reply[1 : count + 1], reply[count + 1 : 2 * count + 1], reply[2 * count + 1 :]
+    for (indices, arguments), q, r, left in zip(shares, qs, rs, lefts, strict=True):
         increment, _, rate = arguments
-        tat = (now_us + take()) * rate
-        tat += take()
-        left = take()
-        for index in indices:
-            is_allowed = left > 0
+        tat = q * rate + r
+        for number, index in enumerate(indices):
+            is_allowed = number < left
             if is_allowed:
                 tat += increment
-                left -= 1
             facts: Any = token_bucket.plain_facts(tat, now_us, arguments, is_allowed=is_allowed)
             answers[index] = Decision(groups[index], now_us, is_allowed, (facts,))
     return now_us

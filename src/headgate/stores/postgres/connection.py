@@ -38,12 +38,14 @@ class Statement(NamedTuple):
 class Connection:
     """A connection to a database. Asked by one thread or task at a time.
 
-    :param owned: who has lent it, if somebody has.
+    :param lent: the connection of a user's pool, if it is one.
+    :param slot: kept for as long as this lives.
     """
 
-    def __init__(self, pgconn: Any, owned: Any = None) -> None:
+    def __init__(self, pgconn: Any, lent: Any = None, slot: object = None) -> None:
         self.pgconn: Final = pgconn
-        self.owned: Final = owned
+        self.lent: Final = lent
+        self._slot: Final = slot
         self.is_usable = True
         self._pid: Final = os.getpid()
 
@@ -90,14 +92,15 @@ class Connection:
         self.is_usable = False
         if self._pid == os.getpid():
             self.pgconn.finish()
-        elif self.owned is None:
+        elif self.lent is None:
             with suppress(OSError, OperationalError):
                 os.close(self.pgconn.socket)
 
 
-def connecting(conninfo: bytes) -> Steps[Connection]:
+def connecting(conninfo: bytes, slot: object = None) -> Steps[Connection]:
     """Open a connection.
 
+    :param slot: as `Connection` takes it.
     :raises OperationalError: if that fails.
     """
     pgconn = pq.PGconn.connect_start(conninfo)
@@ -106,7 +109,7 @@ def connecting(conninfo: bytes) -> Steps[Connection]:
             status = pgconn.connect_poll()
             if status == pq.PollingStatus.OK:
                 pgconn.nonblocking = 1
-                return Connection(pgconn)
+                return Connection(pgconn, None, slot)
             if status == pq.PollingStatus.FAILED:
                 break
             yield pgconn.socket, READ if status == pq.PollingStatus.READING else WRITE

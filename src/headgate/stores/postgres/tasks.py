@@ -57,7 +57,7 @@ class LoopConnections:
         if self._pool is None:
             self._free.release()
         else:
-            start(self._pool.putconn(connection.owned))
+            start(self._pool.putconn(connection.lent))
 
     async def run(self, steps: Steps[T]) -> T:
         """Do work to its end."""

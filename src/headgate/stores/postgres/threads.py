@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+import weakref
 from collections import deque
 from typing import Any, Final, Protocol
 
@@ -11,6 +12,8 @@ from headgate.errors import InvalidUse
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.stores.postgres.address import Parameters, conninfo
 from headgate.stores.postgres.connection import Connection, connecting, run_blocking
+
+LOOK_AGAIN_S: Final = 0.005
 
 
 class Busy(Exception):
@@ -37,6 +40,14 @@ class Connections(Protocol):
         ...
 
 
+class _Slot:
+    """The right to have a connection. It lives as long as that does, and no list of them has to be kept: whatever is
+    interrupted, what nobody holds any more is free.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
 class OwnConnections:
     """At most so many connections of our own. No lock: a signal's handler may ask in the middle of a call."""
 
@@ -48,37 +59,48 @@ class OwnConnections:
 
     def _begin(self) -> None:
         self._idle: deque[Connection] = deque()
-        self._permits: queue.SimpleQueue[None] = queue.SimpleQueue()
-        """One for each connection that may still be taken."""
-        for _ in range(self._most):
-            self._permits.put(None)
+        self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+        self._waiting = 0
+        self._freed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Wakes somebody who waits; who misses that looks again soon."""
 
     def _begin_afresh(self) -> None:
         self.close_idle()
         self._begin()
 
     def take(self, deadline: float) -> Connection:
-        permits = self._permits
-        try:
-            permits.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            raise Busy from None
-        try:
+        while True:
             while (connection := _pop(self._idle)) is not None:
                 if connection.is_quiet():
                     return connection
                 connection.close()
-            return run_blocking(connecting(self._conninfo), deadline)
-        except BaseException:
-            permits.put(None)
-            raise
+                connection = None  # and with it, its slot
+            slot = _Slot()
+            self._slots.add(slot)
+            if len(self._slots) <= self._most:
+                return run_blocking(connecting(self._conninfo, slot), deadline)
+            del slot
+            self._wait(deadline)
+
+    def _wait(self, deadline: float) -> None:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise Busy
+        self._waiting += 1
+        try:
+            self._freed.get(timeout=min(left_s, LOOK_AGAIN_S))
+        except queue.Empty:
+            pass
+        finally:
+            self._waiting -= 1
 
     def put(self, connection: Connection) -> None:
         if connection.is_usable:
             self._idle.append(connection)
         else:
             connection.close()
-        self._permits.put(None)
+        if self._waiting > 0:
+            self._freed.put(None)
 
     def close_idle(self) -> None:
         while (connection := _pop(self._idle)) is not None:
@@ -108,7 +130,7 @@ class PoolConnections:
     def put(self, connection: Connection) -> None:
         if not connection.is_usable:
             connection.close()
-        self._pool.putconn(connection.owned)
+        self._pool.putconn(connection.lent)
 
     def close_idle(self) -> None:
         """They are the user's."""

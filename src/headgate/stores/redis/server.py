@@ -145,6 +145,16 @@ class Server(Endpoint):
             return outage
         return replies
 
+    def answers_to(self, request: bytes, count: int) -> list[Any]:
+        """Ask something else than scripts, blocking: the `count` replies, of which an error is an outage.
+
+        :raises StoreOutage: if the server does not answer.
+        """
+        answers: list[Any] = self.attempt(
+            lambda asked: [self.meaning(reply) for reply in self._ask(asked, count)], request, 0, self.admit()
+        )
+        return answers
+
     def _inquire(self, request: bytes, count: int) -> list[Any]:
         replies = [self.meaning(reply) for reply in self._ask(request, count)]
         if isinstance(replies[0], StoreOutage):

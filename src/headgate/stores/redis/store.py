@@ -6,6 +6,7 @@ been counted, and is never sent again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from headgate.keys import check_prefix, tagged_prefix
 from headgate.limits import Limit, TokenBucket
 from headgate.plans import redis as plans
 from headgate.plans.topology import Address, Remap, Topology
+from headgate.stores.contract import Entry
 from headgate.stores.redis.address import (
     DEFAULT_PORT,
     describe_cluster,
@@ -43,6 +45,7 @@ from headgate.stores.redis.clients import (
     service_of,
 )
 from headgate.stores.redis.connector import Connector
+from headgate.stores.redis.scanning import Scanning
 from headgate.stores.redis.sentinel import PrimaryConnector, SentinelConnector, make_primary, sentinel_timeout_s
 from headgate.stores.redis.server import RedisNode, Server
 from headgate.stores.remote import Cluster, FastPath, RemoteStore, Servers, Terms
@@ -114,6 +117,7 @@ class RedisStore(RemoteStore):
         else:
             connector, servers, name = self._by_client(client, terms)
         self._connector = connector
+        self._scanning = Scanning(self._prefix, servers)
         self.serves_event_loops = connector.serves_event_loops
         super().__init__(servers, terms, name, None if client is not None else made_from)
 
@@ -175,3 +179,21 @@ class RedisStore(RemoteStore):
         if type(limit) is TokenBucket:
             return plans.BucketSingleHit(limit, name, cost, self._prefix)
         return super().single_hit(limit, name, cost)
+
+    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
+        """As `ScannableStore.scan`. Where the value does not tell how long it says something, `until_us` is up to a
+        millisecond later than it is.
+        """
+        return self._scanning.scan(key_prefix, name, self._learnt.clock)
+
+    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+        """As `ScannableStore.clear`."""
+        self._learnt.clear()
+        return self._scanning.clear(key_prefix, name, self._learnt.clock)
+
+    def restore(self, entries: Iterable[Entry], /) -> int:
+        """As `ScannableStore.restore`.
+
+        :raises ValueError: if a text is no state.
+        """
+        return self._scanning.restore(entries, self._learnt.clock)

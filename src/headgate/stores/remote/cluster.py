@@ -82,6 +82,16 @@ class Cluster:
         """The node that serves a key; None where that has to be learnt."""
         return None if self._learning.is_due() else self.topology.owner(self.slot_of(key))
 
+    def serving(self, key: str | None = None) -> list[Endpoint]:
+        """As `Servers.serving`."""
+        if self._learning.is_due():
+            self._learning.learn()
+        addresses = list(self.topology.nodes) if key is None else [self.topology.owner(self.slot_of(key))]
+        if not addresses or None in addresses:
+            self.topology.is_doubtful = True
+            raise self._nobody()
+        return [self._node((address, False)) for address in addresses if address is not None]
+
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch, blocking. A group in several slots takes a round trip for each, and one to give
         back.

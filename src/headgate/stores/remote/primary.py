@@ -65,6 +65,12 @@ class Primary:
             self._heed(outage)
             raise
 
+    def serving(self, key: str | None = None) -> list[Endpoint]:
+        """As `Servers.serving`."""
+        if self._learning.is_due():
+            self._learning.learn()
+        return [self._server()]
+
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch, blocking.
 
