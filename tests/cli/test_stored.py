@@ -208,7 +208,11 @@ def test_a_store_may_be_named_in_the_configuration(tmp_path: Path, capsys: pytes
 
 
 def test_a_store_that_does_not_answer_is_an_outage(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in (("keys",), ("reset", "k"), ("copy", "--from", "redis://127.0.0.1:1", "--to", "sqlite:////tmp/none/x.db")):
+    for verb in (
+        ("keys",),
+        ("reset", "k"),
+        ("copy", "--from", "redis://127.0.0.1:1", "--to", "sqlite:////tmp/none/x.db"),
+    ):
         named = () if verb[0] == "copy" else ("--store", "redis://127.0.0.1:1")
         code, out, err = told(capsys, *verb, *named)
         assert (code, out) == (1, "")
