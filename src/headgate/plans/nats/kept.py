@@ -1,0 +1,78 @@
+"""An entry as it is kept, and what is remembered of the entries that were read or written of late.
+
+This module must not know a limit.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from headgate.plans.nats.places import Place
+
+MAX_KNOWN: Final = 10_000
+"""How many entries are remembered."""
+
+
+class Kept(NamedTuple):
+    """What is kept at a place."""
+
+    revision: int
+    """The number of the write; 0 if there is nothing."""
+    text: str | None
+    """The state; None if nothing is owed."""
+    until_us: int
+    """From then on, by the store's clock, it says nothing."""
+
+    @classmethod
+    def read(cls, revision: int, value: bytes) -> Kept:
+        """Read a value, as `written` makes it; an empty one says that nothing is owed.
+
+        :raises ValueError: if it is none of ours.
+        """
+        if not value:
+            return cls(revision, None, 0)
+        until_us, separator, text = value.decode().partition(" ")
+        if not separator:
+            raise ValueError("there is no instant before its state")
+        return cls(revision, text, int(until_us))
+
+
+NOTHING: Final = Kept(0, None, 0)
+
+
+def written(text: str | None, until_us: int) -> bytes:
+    """The value that says this."""
+    return b"" if text is None else f"{until_us} {text}".encode()
+
+
+class Known:
+    """What is remembered of entries: as they were when they were last read or written here. Others may have written
+    them since. The one that was not used for longest is forgotten first.
+    """
+
+    def __init__(self, most: int = MAX_KNOWN) -> None:
+        self._most = most
+        self._entries: dict[Place, Kept] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, place: Place) -> Kept | None:
+        """Recall an entry."""
+        return self._entries.get(place)
+
+    def learn(self, place: Place, kept: Kept) -> None:
+        """Remember an entry."""
+        entries = self._entries
+        entries.pop(place, None)
+        if len(entries) >= self._most:
+            del entries[next(iter(entries))]
+        entries[place] = kept
+
+    def forget(self, place: Place) -> None:
+        """It is not known what is there."""
+        self._entries.pop(place, None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._entries.clear()

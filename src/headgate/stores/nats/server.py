@@ -1,0 +1,79 @@
+"""The server: how it answers a batch, blocking and in an event loop. Who blocks has it done in the event loop of a
+thread of ours.
+
+This module must not know what is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Final
+
+from headgate.decision import Answer
+from headgate.errors import InvalidUse, StoreUnavailable
+from headgate.hits import Group
+from headgate.plans.groups import returns_of
+from headgate.plans.nats import Places
+from headgate.runtime.loops import start
+from headgate.stores.holding import judge_group
+from headgate.stores.nats.bucket import Bucket
+from headgate.stores.nats.connector import ClientConnector, Connector
+from headgate.stores.nats.server_clock import ServerClock
+from headgate.stores.nats.session import Session
+from headgate.stores.nats.threads import NotStarted, Overdue, thread
+from headgate.stores.remote import Endpoint, Terms
+
+
+class Server(Endpoint):
+    """A server, or several that are one.
+
+    :param prefix: the first part of every key.
+    """
+
+    def __init__(self, connector: Connector, bucket: Bucket, prefix: str, terms: Terms) -> None:
+        self._connector = connector
+        self._bucket = bucket
+        self._places: Final = Places(bucket.name, prefix)
+        self._clock = ServerClock()
+        super().__init__(connector.name, terms)
+
+    def open_in_loop(self) -> Session:
+        return Session(
+            self._connector,
+            self._bucket,
+            self._places,
+            self.timeout_s,
+            judge_group,
+            self._clock,
+            lambda: self.learnt.clock,
+        )
+
+    def answer(self, groups: Sequence[Group]) -> list[Answer]:
+        if isinstance(self._connector, ClientConnector):
+            raise InvalidUse(
+                "this store was made from a nats.NATS client, which is asyncio's: it serves AsyncLimiter only"
+            )
+        try:
+            return thread.run(partial(self.answer_async, groups), self.timeout_s, self._give_back_unseen)
+        except Overdue:
+            raise self.overdue() from None
+        except NotStarted:
+            raise StoreUnavailable(self.name, "no thread can be started to ask it: the interpreter ends") from None
+
+    async def answer_async(self, groups: Sequence[Group]) -> list[Answer]:
+        session: Session = self.connection()
+        return await session.decide(groups)
+
+    def _give_back_unseen(self, answers: list[Answer]) -> None:
+        """Give back what was admitted for a caller who was interrupted."""
+        returns = returns_of(answers)
+        if returns:
+            session: Session = self.connection()
+            start(session.give_back(returns))
+
+    def close_idle(self) -> None:
+        loop = thread.loop
+        session = None if loop is None else self._connections.pop(loop)
+        if session is not None:
+            session.retire_soon()

@@ -1,0 +1,412 @@
+"""A bucket, as one event loop uses it: it is found or made, what the plans ask for is carried out, and batches that
+have entries in common go one after the other, for each would refuse the other's writes.
+
+This module must not know a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, Protocol
+
+from headgate.clock import Clock, monotonic_us
+from headgate.decision import Answer
+from headgate.drive import drive_async
+from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.hits import Group
+from headgate.plans.nats import (
+    Commit,
+    Judge,
+    Kept,
+    Known,
+    Moved,
+    Pause,
+    Place,
+    Places,
+    Put,
+    Read,
+    Terms,
+    decide,
+    places_of,
+)
+from headgate.plans.nats.kept import NOTHING, written
+from headgate.runtime.loops import start
+from headgate.stores.nats import bucket as buckets
+from headgate.stores.nats.bucket import Bucket, Ready
+from headgate.stores.nats.library import Message, Reply
+from headgate.stores.nats.link import Asked, Link
+from headgate.stores.nats.server_clock import ServerClock
+
+ASK_CLOCK_EVERY_US: Final = 10_000_000
+"""The server's clock is asked for again after this time, together with something else."""
+RETRY_SHARE: Final = 0.7
+"""Nothing is judged again after this share of the deadline."""
+_JSON: Final = "$JS.API"
+
+
+class Opens(Protocol):
+    """Opens connections."""
+
+    @property
+    def name(self) -> str:
+        """Where to, without secrets."""
+
+    @property
+    def is_own(self) -> bool:
+        """Are the connections ours to close?"""
+
+    async def connect(self) -> Link:
+        """Open one."""
+        ...
+
+
+class Session:
+    """The bucket in one event loop. To be made there, and used in no other.
+
+    :param clock: of the server, shared by all sessions.
+    :param given: tells the clock that is to decide in its place, in tests.
+    """
+
+    def __init__(
+        self,
+        connector: Opens,
+        bucket: Bucket,
+        places: Places,
+        timeout_s: float,
+        judge: Judge,
+        clock: ServerClock,
+        given: Callable[[], Clock | None],
+    ) -> None:
+        self.name: Final = connector.name
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._connector = connector
+        self._bucket = bucket
+        self._places = places
+        self._timeout_s = timeout_s
+        self._judge = judge
+        self._clock = clock
+        self._given = given
+        self._known = Known()
+        self._link: Link | None = None
+        self._ready: Ready | None = None
+        self._connecting: asyncio.Task[tuple[Link, Ready]] | None = None
+        self._turns: dict[Place, asyncio.Future[None]] = {}
+        """The end of the last batch that has each entry."""
+        self._asking = 0
+        self._is_retired = False
+        self._last_us = 0
+        self._batches = itertools.count(1)
+        self._batch_begin = secrets.token_hex(8)
+
+    async def decide(self, groups: Sequence[Group]) -> list[Answer]:
+        """Judge a batch.
+
+        :raises StoreOutage: if the server does not answer.
+        """
+        until_s = self._loop.time() + self._timeout_s * RETRY_SHARE
+        self._asking += 1
+        places = list(dict.fromkeys(place for group in groups for place in places_of(group)))
+        end = self._loop.create_future()
+        before = {turn for place in places if (turn := self._turns.get(place)) is not None}
+        self._turns.update(dict.fromkeys(places, end))
+        try:
+            link, ready = await self.linked()
+            for turn in before:
+                if not turn.done():
+                    await asyncio.shield(turn)
+            terms = Terms(self._judge, self._known, ready.is_atomic, self._contention, self._clock.margin_us())
+            return await drive_async(decide(groups, self._now_us(), terms), _Carrier(self, link, ready, until_s).send)
+        finally:
+            end.set_result(None)
+            for place in places:
+                if self._turns.get(place) is end:
+                    del self._turns[place]
+            self._asking -= 1
+            if self._is_retired:
+                self.retire()
+
+    async def give_back(self, groups: Sequence[Group]) -> None:
+        """Give back what was admitted for nobody."""
+        with suppress(StoreOutage):  # then it lapses
+            await self.decide(groups)
+
+    def give_up(self, link: Link) -> None:
+        """There was no answer in time: the next one is asked on another connection."""
+        if self._link is link and self._connector.is_own:
+            link.retire()
+            self._link = None
+
+    def _contention(self) -> StoreOutage:
+        outage = StoreUnavailable(
+            self.name,
+            "contention: other processes wrote this key each time before we could. Spread it over several keys, lease "
+            "tokens, or ask in fewer processes",
+        )
+        outage.is_of_server = False
+        return outage
+
+    def _now_us(self) -> int:
+        given = self._given()
+        if given is not None:
+            return given()
+        now_us = self._clock.now_us(monotonic_us())
+        if now_us < self._last_us < now_us + ASK_CLOCK_EVERY_US:  # the estimate has become better: time stands still
+            return self._last_us
+        self._last_us = now_us
+        return now_us
+
+    # The connection, and the bucket
+
+    async def linked(self) -> tuple[Link, Ready]:
+        """The connection, with the bucket there.
+
+        :raises StoreOutage: if there is none.
+        """
+        if self._link is not None and self._ready is not None and self._link.is_usable:
+            return self._link, self._ready
+        if self._connecting is None:
+            self._connecting = self._loop.create_task(self._connect(), name="headgate-connecting")
+            self._connecting.add_done_callback(_seen)
+        connecting = self._connecting
+        try:
+            return await asyncio.shield(connecting)
+        except StoreOutage as outage:  # one for each who waits: what is raised keeps all that it went through
+            raise type(outage)(outage.store, outage.problem) from None
+
+    async def _connect(self) -> tuple[Link, Ready]:
+        try:
+            before, self._link = self._link, None
+            if before is not None:
+                before.retire()
+            link = await self._connector.connect()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    ready = await self._open_bucket(link)
+            except TimeoutError:
+                link.close()
+                raise StoreUnavailable(
+                    self.name, "JetStream does not answer: is there a leader, and have we the right to ask for it?"
+                ) from None
+            except BaseException:
+                link.close()
+                raise
+            self._known.clear()
+            self._link, self._ready = link, ready
+            return link, ready
+        finally:
+            self._connecting = None
+
+    async def _open_bucket(self, link: Link) -> Ready:
+        info = await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
+        if isinstance(info, buckets.Refused) and buckets.is_missing(info):
+            for is_atomic in (True, False):
+                made = await self._api(
+                    link, f"STREAM.CREATE.{self._bucket.stream}", self._bucket.config(is_atomic=is_atomic)
+                )
+                if not isinstance(made, buckets.Refused) or buckets.is_there(made):
+                    break
+                if not is_atomic or not buckets.is_unknown_option(made):
+                    raise buckets.outage_of(made, self.name)
+            info = await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
+        if isinstance(info, buckets.Refused):
+            raise buckets.outage_of(info, self.name)
+        return buckets.check(info["config"], self._bucket, self.name)
+
+    async def _api(self, link: Link, subject: str, data: bytes) -> dict[str, Any] | buckets.Refused:
+        asked_us = monotonic_us()
+        reply = await link.ask([Message(f"{_JSON}.{subject}", {}, data)])[0]
+        told, refused = self._told(reply)
+        if refused is None:
+            self._learn_clock(told, asked_us)
+        return told if refused is None else refused
+
+    def _told(self, reply: Reply | StoreOutage) -> tuple[dict[str, Any], buckets.Refused | None]:
+        if isinstance(reply, StoreOutage):
+            raise reply
+        if reply.status == "503":
+            raise StoreUnavailable(self.name, "JetStream does not answer: is it enabled, and has it a leader?")
+        try:
+            return buckets.reply_of(reply.data)
+        except ValueError:
+            raise StoreUnavailable(self.name, "its answer is not understood") from None
+
+    def _learn_clock(self, told: dict[str, Any], asked_us: int) -> None:
+        with suppress(KeyError, ValueError, TypeError):
+            self._clock.learn(buckets.time_us(told["ts"]), asked_us, monotonic_us())
+
+    def ask_clock(self, link: Link) -> None:
+        """Ask for the server's clock again, if it is time. Nobody waits for it."""
+        now_us = monotonic_us()
+        if self._clock.age_us(now_us) < ASK_CLOCK_EVERY_US or self._given() is not None:
+            return
+        self._clock.asked(now_us)
+        start(self._ask_clock(link))
+
+    async def _ask_clock(self, link: Link) -> None:
+        with suppress(StoreOutage):
+            await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
+
+    def doubt(self, link: Link) -> None:
+        """The bucket may be gone, or others have taken over: look again the next time."""
+        if self._link is link:
+            self._ready = None
+            if self._link is not None:
+                self._link.retire()
+                self._link = None
+
+    # Messages
+
+    def message_of(self, command: Read) -> Message:
+        """The request that reads an entry."""
+        subject = self._places.subject(command.place)
+        if self._ready is not None and self._ready.reads_directly:
+            return Message(f"{_JSON}.DIRECT.GET.{self._bucket.stream}", {}, b'{"last_by_subj":"%s"}' % subject.encode())
+        return Message(f"{_JSON}.STREAM.MSG.GET.{self._bucket.stream}", {}, b'{"last_by_subj":"%s"}' % subject.encode())
+
+    def messages_of(self, command: Commit) -> list[Message]:
+        """The messages that write entries, all or none."""
+        puts = command.puts
+        if len(puts) == 1:
+            return [self._put(puts[0], {})]
+        batch = f"{self._batch_begin}{next(self._batches)}"
+        messages = [
+            self._put(put, {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)})
+            for number, put in enumerate(puts, 1)
+        ]
+        last = messages[-1]
+        messages[-1] = last._replace(headers={**last.headers, "Nats-Batch-Commit": "1"})
+        return messages
+
+    def _put(self, put: Put, headers: dict[str, str]) -> Message:
+        headers["Nats-Expected-Last-Subject-Sequence"] = str(put.revision)
+        headers["Nats-TTL"] = str(put.life_s)
+        if put.text is None:
+            headers["KV-Operation"] = "DEL"
+        return Message(self._places.subject(put.place), headers, written(put.text, put.until_us))
+
+    def kept_of(self, reply: Reply | StoreOutage) -> Kept | StoreOutage:
+        """Read the reply to a read."""
+        if isinstance(reply, StoreOutage):
+            return reply
+        if reply.status == "404":
+            return NOTHING
+        try:
+            if reply.status:
+                return StoreUnavailable(self.name, f"it cannot be read ({reply.status}): has the bucket a leader?")
+            return buckets.kept_of(reply.headers, reply.data)
+        except buckets.NotFound:
+            return NOTHING
+        except buckets.Refusal as refusal:
+            return buckets.outage_of(refusal.refused, self.name)
+        except (ValueError, KeyError):
+            outage = StoreUnavailable(
+                self.name, "an entry holds something that is not ours: another prefix, or bucket?"
+            )
+            outage.is_of_server = False
+            return outage
+
+    def revisions_of(self, reply: Reply | StoreOutage, count: int) -> list[int] | Moved | StoreOutage:
+        """Read the reply to a commit."""
+        try:
+            told, refused = self._told(reply)
+            if refused is not None:
+                if refused.code in buckets.WRONG_REVISION:
+                    return Moved()
+                return buckets.outage_of(refused, self.name)
+            last = int(told["seq"])
+        except StoreOutage as outage:
+            return outage
+        except (KeyError, ValueError, TypeError):
+            return StoreUnavailable(self.name, "its answer is not understood")
+        return list(range(last - count + 1, last + 1))
+
+    @property
+    def now_us(self) -> int:
+        """The time that decides."""
+        return self._now_us()
+
+    # As `LoopConnection`
+
+    def close(self) -> None:
+        """Close at once."""
+        self._is_retired = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def retire(self) -> None:
+        """Close as soon as nobody is asking."""
+        self._is_retired = True
+        if not self._asking and self._link is not None:
+            self._link.retire()
+            self._link = None
+
+    def retire_soon(self) -> None:
+        """As `retire`, from any thread. In a forked process, where our event loop does not run, nothing happens."""
+        if self._pid == os.getpid():
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.retire)
+
+    def __del__(self) -> None:
+        link = getattr(self, "_link", None)
+        if link is not None and self._pid == os.getpid():
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(link.retire)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Whoever waited was told."""
+    if not task.cancelled():
+        task.exception()
+
+
+class _Carrier:
+    """Carries out the commands of one batch."""
+
+    def __init__(self, session: Session, link: Link, ready: Ready, until_s: float) -> None:
+        self._session = session
+        self._link = link
+        self._until_s = until_s
+
+    async def send(self, commands: Sequence[Any]) -> list[Any]:
+        session, link = self._session, self._link
+        session.ask_clock(link)
+        asked: list[Asked | None] = []
+        for command in commands:
+            if type(command) is Commit:
+                asked.append(link.ask_for_last(session.messages_of(command)))
+            elif type(command) is Read:
+                asked.extend(link.ask([session.message_of(command)]))
+            else:
+                asked.append(None)
+        try:
+            replies: list[Any] = [None if future is None else await future for future in asked]
+        except BaseException:  # its deadline passed, or nobody waits any more
+            link.give_up([future for future in asked if future is not None])
+            session.give_up(link)
+            raise
+        pause_us = max((random.randint(1, one.longest_us) for one in commands if type(one) is Pause), default=0)  # noqa: S311  # no secret
+        if pause_us:
+            await asyncio.sleep(pause_us / 1_000_000)
+        is_time_left = asyncio.get_running_loop().time() < self._until_s
+        told = [self._told(command, reply, is_time_left) for command, reply in zip(commands, replies, strict=True)]
+        if any(isinstance(one, StoreOutage) and one.is_of_server for one in told):
+            session.doubt(link)
+        return told
+
+    def _told(self, command: Any, reply: Any, is_time_left: bool) -> Any:
+        session = self._session
+        if type(command) is Commit:
+            return session.revisions_of(reply, len(command.puts))
+        if type(command) is Read:
+            return session.kept_of(reply)
+        return is_time_left if type(command) is Pause else session.now_us
