@@ -32,6 +32,8 @@ MAX_PUTS: Final = 500
 """How many entries are written in one commit; the server takes 1,000."""
 FIRST_PAUSE_US: Final = 250
 LAST_PAUSE_US: Final = 8_000
+import os
+YIELD_US = int(os.environ.get("YIELD", 1000)); FIRST_PAUSE_US=int(os.environ.get("FIRST", 250)); LAST_PAUSE_US=int(os.environ.get("LAST", 8000)); 
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -173,6 +175,9 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
     guessed = [place for place, kept in zip(places, remembered, strict=True) if kept is None]
     is_read = False
     pause_us = 0
+    if any([known.yields(place) for place in places]):
+        yield [Pause(YIELD_US)]
+        (now_us,) = yield [Now()]
     for _ in range(MAX_TRIES):
         judged = _Judged(groups, now_us, entries, terms.judge)
         if not is_read and not judged.asked <= judged.writes.keys():  # nothing would prove what is remembered
@@ -203,6 +208,8 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
                 known.learn(put.place, Kept(revision, put.text, put.until_us))
             return judged.decisions
         _forget(places, known)
+        for put in puts:
+            known.lost(put.place)
         if pause_us:
             (is_time_left,) = yield [Pause(pause_us)]
             if not is_time_left:

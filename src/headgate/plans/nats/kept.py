@@ -12,6 +12,8 @@ from headgate.plans.nats.places import Place
 MAX_KNOWN: Final = 10_000
 """How many entries are remembered."""
 
+YIELDS: Final = 8
+
 
 class Kept(NamedTuple):
     """What is kept at a place."""
@@ -53,6 +55,8 @@ class Known:
     def __init__(self, most: int = MAX_KNOWN) -> None:
         self._most = most
         self._entries: dict[Place, Kept] = {}
+        self._yields: dict[Place, int] = {}
+        """The places that others write, too, and how often to let them go first from now on."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -72,6 +76,21 @@ class Known:
     def forget(self, place: Place) -> None:
         """It is not known what is there."""
         self._entries.pop(place, None)
+
+    def lost(self, place: Place) -> None:
+        """Somebody else wrote there first."""
+        if len(self._yields) >= self._most:
+            self._yields.clear()
+        self._yields[place] = YIELDS
+
+    def yields(self, place: Place) -> bool:
+        """Are others to be let go first there?"""
+        left = self._yields.get(place, 0)
+        if left == 1:
+            del self._yields[place]
+        elif left:
+            self._yields[place] = left - 1
+        return left > 0
 
     def clear(self) -> None:
         """Forget all."""
