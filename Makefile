@@ -28,7 +28,7 @@ DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo start health test-traffic keys monitor logs stop clean test redis-versions $(REDIS_RUNS) format \
-	web-behaviours bench bench-web exactness pictures build
+	side-by-side web-behaviours bench bench-web exactness pictures build
 
 help:
 	@echo "headgate: exact rate limiting in one round trip"
@@ -82,6 +82,9 @@ $(REDIS_RUNS): test-redis-%: .venv-redis-%/.installed
 format: $(DEV) ## Format the code, and repair what the linter can
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+side-by-side: $(DEV) ## Ask all stores the same, a million times, and compare (a quarter of an hour; ARGS="1000 SEED")
+	@$(VENV)/bin/python -m tests.stores.side_by_side $(ARGS)
 
 web-behaviours: $(DEV) ## Ask each framework behind a real server, and print what holds (a minute)
 	@$(VENV)/bin/python -m tests.web.behaviours $(ARGS)

@@ -58,5 +58,5 @@ def prefix() -> str:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """End by naming what was not run, and why."""
-    for part, count in sorted(parts.missing.items()):
-        terminalreporter.write_line(f"NOT RUN: {count} tests need {part}, which `make servers` installs", yellow=True)
+    for (part, remedy), count in sorted(parts.missing.items()):
+        terminalreporter.write_line(f"NOT RUN: {count} tests need {part}: {remedy}", yellow=True)

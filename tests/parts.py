@@ -13,8 +13,8 @@ from typing import NoReturn
 
 import pytest
 
-missing: dict[str, int] = {}
-"""How many tests were not run for want of each part."""
+missing: dict[tuple[str, str], int] = {}
+"""By part and remedy, how many tests were not run for want of it."""
 
 
 def program(name: str, *folders: str) -> Path:
@@ -25,9 +25,9 @@ def program(name: str, *folders: str) -> Path:
     return Path(found)
 
 
-def lacks(part: str) -> NoReturn:
+def lacks(part: str, remedy: str = "`make servers` installs it") -> NoReturn:
     """Leave out this test, whose part is missing; or have it fail, if all parts are to be there."""
     if os.environ.get("HEADGATE_TEST_ALL") == "1":
-        pytest.fail(f"{part} is missing, and HEADGATE_TEST_ALL is set: `make servers` installs it")
-    missing[part] = missing.get(part, 0) + 1
-    pytest.skip(f"{part} is not installed: `make servers` installs it")
+        pytest.fail(f"{part} is missing, and HEADGATE_TEST_ALL is set: {remedy}")
+    missing[part, remedy] = missing.get((part, remedy), 0) + 1
+    pytest.skip(f"{part} is missing: {remedy}")

@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Barrier, Event
 from typing import Any, NamedTuple
 
-from headgate import AsyncLimiter, Decision, Limiter, StoreOutage
+from headgate import AsyncLimiter, Decision, Limiter, Store, StoreOutage
 from headgate.plans.commands import Command, Pause
-from headgate.stores.redis import RedisStore
+from headgate.stores.registry import open_store
 
 PATIENT = 30.0
 """A deadline for work that is not about deadlines."""
@@ -40,7 +40,7 @@ def seen(decisions: list[tuple[bool, int]]) -> Seen:
 
 def hammer_with_threads(start: Barrier, url: str, prefix: str, limit: str, threads: int, seconds: float) -> Seen:
     """Ask as fast as threads can."""
-    store = RedisStore(url, prefix=prefix, timeout=PATIENT)
+    store = open_store(url, prefix=prefix, timeout=PATIENT)
     limiter = Limiter(limit, store=store, on_outage="raise")
     limiter.peek("warm")
     start.wait()
@@ -65,7 +65,7 @@ def hammer_with_tasks(start: Barrier, url: str, prefix: str, limit: str, tasks: 
 
     async def run() -> Seen:
         decisions: list[tuple[bool, int]] = []
-        store = RedisStore(url, prefix=prefix, timeout=PATIENT)
+        store = open_store(url, prefix=prefix, timeout=PATIENT)
         limiter = AsyncLimiter(limit, store=store, on_outage="raise")
         await limiter.peek("warm")
         start.wait()
@@ -101,7 +101,7 @@ counted; by the store's clock."""
 
 def be_denied(start: Barrier, url: str, prefix: str, limit: str, penalty: str, seconds: float) -> list[Penalized]:
     """Ask as fast as four threads can, of a limit with a penalty. What the store decided."""
-    store = RedisStore(url, prefix=prefix, timeout=PATIENT)
+    store = open_store(url, prefix=prefix, timeout=PATIENT)
     limiter = Limiter(limit, store=store, name="n", on_outage="raise", penalty=penalty)
     limiter.peek("warm")
     start.wait()
@@ -130,7 +130,7 @@ def turn(decision: Decision) -> Turn:
 
 def wait_in_threads(start: Barrier, url: str, limit: str, waiters: int) -> list[Turn]:
     """Each thread waits for one turn."""
-    store = RedisStore(url, timeout=PATIENT)
+    store = open_store(url, timeout=PATIENT)
     limiter = Limiter(limit, store=store, on_outage="raise")
     limiter.peek("warm")
     start.wait()
@@ -145,7 +145,7 @@ def wait_in_tasks(start: Barrier, url: str, limit: str, waiters: int) -> list[Tu
     """Each task waits for one turn."""
 
     async def run() -> list[Turn]:
-        store = RedisStore(url, timeout=PATIENT)
+        store = open_store(url, timeout=PATIENT)
         limiter = AsyncLimiter(limit, store=store, on_outage="raise")
         await limiter.peek("warm")
         start.wait()
@@ -162,7 +162,7 @@ def wait_in_tasks(start: Barrier, url: str, limit: str, waiters: int) -> list[Tu
 
 def hold_until_killed(url: str, prefix: str, limit: str, is_inside: Event, *, awaits: bool) -> None:
     """Hold a slot, say so, and stay inside."""
-    store = RedisStore(url, prefix=prefix, timeout=PATIENT)
+    store = open_store(url, prefix=prefix, timeout=PATIENT)
     if awaits:
 
         async def hold() -> None:
@@ -179,7 +179,7 @@ def hold_until_killed(url: str, prefix: str, limit: str, is_inside: Event, *, aw
 class Sleeper(Limiter):
     """A limiter that says when it begins to sleep: by then it knows its turn."""
 
-    def __init__(self, limit: str, store: RedisStore, sleeps: Any) -> None:
+    def __init__(self, limit: str, store: Store, sleeps: Any) -> None:
         super().__init__(limit, store=store, on_outage="raise")
         self._sleeps = sleeps
 
@@ -191,7 +191,7 @@ class Sleeper(Limiter):
 
 def wait_until_killed(url: str, prefix: str, limit: str, sleeps: Any) -> None:
     """Wait for a turn that is far away; whatever a signal raises ends it. `sleeps` is an event of multiprocessing's."""
-    store = RedisStore(url, prefix=prefix, timeout=PATIENT)
+    store = open_store(url, prefix=prefix, timeout=PATIENT)
     try:
         Sleeper(limit, store, sleeps).acquire("k")
     except KeyboardInterrupt:

@@ -172,7 +172,7 @@ def test_the_message_of_an_unknown_scheme_names_those_there_are() -> None:
         open_store("mongodb://localhost/0")
     assert str(caught.value) == (
         "store URL mongodb://... is not understood: it starts with one of "
-        "memory://, redis://, rediss://, valkey://, valkeys://, unix://, "
+        "memory://, sqlite://, redis://, rediss://, valkey://, valkeys://, unix://, "
         "redis+cluster://, rediss+cluster://, valkey+cluster://, valkeys+cluster://"
     )
 

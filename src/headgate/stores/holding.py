@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
 
-from headgate.algorithms import Facts, Written, penalty
+from headgate.algorithms import Facts, Written, penalty, texts, token_bucket
 from headgate.decision import Decision
 from headgate.hits import Group
-from headgate.limits import Limit
+from headgate.limits import Limit, TokenBucket
 
 P = TypeVar("P")
 
@@ -52,6 +52,14 @@ def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[W
 
     :param now_us: the time, by the store's clock.
     """
+    hits, max_wait_us, action, once = group
+    if len(hits) == 1 and max_wait_us == 0 and action == "spend" and once is None:
+        hit = hits[0]
+        limit = hit.limit
+        if limit.__class__ is TokenBucket and hit.cost > 0:
+            judged = _judge_bucket(group, now_us, load(hit.name, "tb", hit.key))
+            if judged is not None:
+                return judged
 
     def find(name: str, limit: Limit, key: str) -> tuple[tuple[str, Limit, str, Any], Any, int]:
         text, until_us = kept = load(name, limit.code, key) or (MARK, 0)
@@ -73,6 +81,30 @@ def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[W
         if (text, until_us) != kept and (text is not None or kept != (MARK, 0)):  # a penalty mostly stays as it is
             writes.append(Write(name, limit.code, key, text, until_us))
     return Decision(group, now_us, allowed, facts or tuple(told)), writes
+
+
+def _judge_bucket(group: Group, now_us: int, kept: tuple[str, int] | None) -> tuple[Decision, list[Write]] | None:
+    """Judge a single hit of a plain token bucket, which is most of what is asked: as `judge` with the algorithm's
+    `judge` and `spend` or `keep` in one, in a third of the time. None: it is not plain.
+    """
+    limit, key, name, cost = group.hits[0][:4]
+    arguments = increment, tolerance, rate = limit.arguments(cost, now_us, "")
+    tat = now = now_us * rate
+    if kept is not None and kept[1] > now_us:
+        fields = kept[0].split(" ")
+        if len(fields) != 3 or fields[0] != texts.VERSION or fields[2] != str(rate) or not fields[1].isdecimal():
+            return None
+        if (told := int(fields[1])) > tat:
+            tat = told
+    full = now + tolerance
+    writes: list[Write] = []
+    if is_allowed := tat + increment <= full:
+        tat += increment
+        writes.append(Write(name, "tb", key, texts.flat(tat, rate), -(-tat // rate)))
+    elif tat > full:  # the clock has stepped back, or more was charged
+        return None
+    facts = token_bucket.plain_facts(tat, now_us, arguments, is_allowed=is_allowed)
+    return Decision(group, now_us, is_allowed, (facts,)), writes
 
 
 def judge(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:

@@ -52,8 +52,15 @@ def _nats(url: str, **options: Any) -> Store:
     return NatsStore(url, **options)
 
 
+def _sqlite(url: str, **options: Any) -> Store:
+    from headgate.stores.sqlite import SqliteStore
+
+    return SqliteStore(url, **options)
+
+
 _FAMILIES: Final = {
     "memory": _Family(_memory, ("max_entries",)),
+    "sqlite": _Family(_sqlite, ("prefix", "timeout", "coalesce", "remember_denials", "breaker")),
     **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES), _Family(_redis, None)),
     **dict.fromkeys(NATS_SCHEMES, _Family(_nats, None)),
 }

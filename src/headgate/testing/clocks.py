@@ -12,10 +12,11 @@ AnyStore = TypeVar("AnyStore", bound=Store)
 
 
 def use_clock(store: AnyStore, clock: Clock) -> AnyStore:
-    """Make a `RedisStore` decide by `clock` instead of its server's, and hand it back. `MemoryStore` takes a clock
-    when it is made.
+    """Make a store decide by `clock` instead of its server's, and hand it back. `MemoryStore` takes a clock when it is
+    made.
 
-    The server still forgets keys by its own clock: a debt of a second is gone after a second, wherever `clock` stands.
+    A server still forgets keys by its own clock, an hour later than it otherwise would: a test that takes longer than
+    that may find them gone.
 
     :raises InvalidUse: if the store cannot be put on another clock.
     """

@@ -1,0 +1,235 @@
+"""One connection to a file of SQLite: its table, and a batch of groups in one transaction.
+
+This module must not know who waits for whom: it is asked when it is its turn.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from headgate.clock import Clock
+from headgate.decision import Answer
+from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.hits import Group
+from headgate.stores.contract import Entry
+from headgate.stores.holding import judge_group
+
+T = TypeVar("T")
+
+PAGE_BYTES: Final = 1024
+"""Of a file that is made here: a write takes a fifth less time than with pages of 4096."""
+SWEEP_EVERY: Final = 32
+"""After so many entries were written, some others are looked at, whether they still say anything."""
+SWEEP_ROWS: Final = 64
+"""How many are looked at then: twice as many as may have been new."""
+LOOK_EVERY_NS: Final = 10_000_000
+"""After so long, it is looked whether the file is still there: what is written to one that was deleted goes nowhere."""
+_PER_BITE: Final = 500
+"""How many entries an operator's question reads or writes at a time."""
+
+# The table's name has the number of its layout: another layout would be another table.
+_CREATE: Final = """CREATE TABLE IF NOT EXISTS headgate_state_1 (
+    prefix TEXT NOT NULL, name TEXT NOT NULL, code TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL,
+    until_us INTEGER NOT NULL, PRIMARY KEY (prefix, name, code, key)
+) WITHOUT ROWID"""
+_READ: Final = "SELECT text, until_us FROM headgate_state_1 WHERE prefix = ? AND name = ? AND code = ? AND key = ?"
+_WRITE: Final = """INSERT INTO headgate_state_1 VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET text = excluded.text, until_us = excluded.until_us"""
+_WRITE_LONGER: Final = _WRITE + " WHERE excluded.until_us > until_us"
+_DELETE: Final = "DELETE FROM headgate_state_1 WHERE prefix = ? AND name = ? AND code = ? AND key = ?"
+_LOOK: Final = """SELECT prefix, name, code, key, until_us FROM headgate_state_1
+    WHERE (prefix, name, code, key) > (?, ?, ?, ?) ORDER BY prefix, name, code, key LIMIT ?"""
+_LIST: Final = """SELECT name, code, key, text, until_us FROM headgate_state_1
+    WHERE prefix = ?1 AND (name, code, key) > (?2, ?3, ?4) AND (?5 IS NULL OR name = ?5) AND substr(key, 1, ?6) = ?7
+    ORDER BY name, code, key LIMIT ?8"""
+_START: Final = ("", "", "", "")
+
+_REMEDIES: Final = {
+    "SQLITE_BUSY": "another program has it locked: no other should keep a transaction open in it",
+    "SQLITE_LOCKED": "another program has it locked: no other should keep a transaction open in it",
+    "SQLITE_FULL": "the disk is full: make room",
+    "SQLITE_READONLY": "it cannot be written: check its rights, and those of its folder",
+    "SQLITE_CANTOPEN": "it cannot be opened: check that its folder exists, and the rights",
+    "SQLITE_PERM": "it cannot be opened: check its rights",
+    "SQLITE_NOTADB": "it is no file of SQLite: name another one",
+    "SQLITE_CORRUPT": "it is damaged: remove it, and its -wal and -shm beside it; what is owed is forgotten then",
+    "SQLITE_IOERR": "reading or writing it failed: check the disk",
+}
+
+
+class Busy(StoreUnavailable):
+    """Another program has the file locked."""
+
+
+class Connection:
+    """A connection, which opens the file when it is first needed. For one thread at a time.
+
+    :param busy_timeout_s: how long to wait for another program that has the file locked.
+    """
+
+    def __init__(self, path: Path, name: str, prefix: str, busy_timeout_s: float) -> None:
+        self._path = path
+        self._name = name
+        self._prefix = prefix
+        self.written = 0
+        """How many entries were written here."""
+        self._sweep_at = SWEEP_EVERY
+        self._swept: tuple[Any, ...] = _START
+        self._busy_timeout_s = busy_timeout_s
+        self._database: sqlite3.Connection | None = None
+        self._look_at_ns = 0
+
+    def _connect(self) -> sqlite3.Connection:
+        database = sqlite3.connect(
+            self._path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            ((mode,),) = database.execute("PRAGMA journal_mode")
+            if mode != "wal":  # this waits for nobody, not even for so long as it may
+                database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute("PRAGMA wal_autocheckpoint = 0")  # see `checkpoint`
+            database.execute(_CREATE)
+            found = self._path.stat()
+        except BaseException:
+            database.close()
+            raise
+        self._file = found.st_ino, found.st_dev
+        self._database = database
+        self._execute, self._executemany = database.execute, database.executemany
+        return database
+
+    def _outage(self, error: Exception) -> StoreOutage:
+        """Say what an error means."""
+        remedy = next(
+            (text for name, text in _REMEDIES.items() if getattr(error, "sqlite_errorname", "").startswith(name)),
+            "it cannot be used" if isinstance(error, sqlite3.Error) else "check its folder, and the rights",
+        )
+        kind = Busy if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY") else StoreUnavailable
+        return kind(self._name, f"{remedy} ({error})")
+
+    def work(self, transaction: Callable[[Connection], T], now_ns: int) -> T:
+        """Do something that is done as a whole, or not at all.
+
+        :param now_ns: the time, by `perf_counter_ns`.
+
+        :raises Busy: if another program has the file locked.
+        :raises StoreUnavailable: if the file cannot be used otherwise.
+        """
+        try:
+            database = self._database or self._connect()
+            if now_ns > self._look_at_ns:
+                self._look()
+                self._look_at_ns = now_ns + LOOK_EVERY_NS
+            execute = self._execute
+            if database.in_transaction:  # one that was interrupted, and could not even be rolled back
+                execute("ROLLBACK")
+            execute("BEGIN IMMEDIATE")
+            try:
+                answer = transaction(self)
+                execute("COMMIT")
+            except BaseException:
+                if database.in_transaction:
+                    execute("ROLLBACK")
+                raise
+        except FileNotFoundError as error:
+            raise StoreUnavailable(
+                self._name, "its file was deleted: what was owed is forgotten, and counting begins anew"
+            ) from error
+        except (sqlite3.Error, OSError) as error:
+            raise self._outage(error) from error
+        return answer
+
+    def _look(self) -> None:
+        """See that what is open is still what is found there."""
+        found = self._path.stat()
+        if (found.st_ino, found.st_dev) != self._file:
+            raise StoreUnavailable(
+                self._name, "another file has taken its place: what was owed is forgotten, and counting begins anew"
+            )
+
+    def decide(self, groups: Sequence[Group], clock: Clock) -> list[Answer]:
+        """Judge groups, as part of `work`."""
+        now_us = clock()
+        prefix, execute = self._prefix, self._execute
+        fresh: dict[tuple[str, str, str], tuple[str | None, int]] = {}
+
+        def load(name: str, code: str, key: str) -> tuple[str, int] | None:
+            found = fresh.get((name, code, key))
+            if found is not None:
+                return None if found[0] is None else (found[0], found[1])
+            row: tuple[str, int] | None = execute(_READ, (prefix, name, code, key)).fetchone()
+            return row
+
+        answers: list[Answer] = []
+        for group in groups:
+            decision, writes = judge_group(group, now_us, load)
+            answers.append(decision)
+            for name, code, key, text, until_us in writes:
+                fresh[name, code, key] = text, until_us
+        if fresh:
+            self._write(fresh, now_us)
+        return answers
+
+    def _write(self, fresh: dict[tuple[str, str, str], tuple[str | None, int]], now_us: int) -> None:
+        prefix = self._prefix
+        if len(fresh) == 1:
+            ((name, code, key), (text, until_us)) = next(iter(fresh.items()))
+            if text is None:
+                self._execute(_DELETE, (prefix, name, code, key))
+            else:
+                self._execute(_WRITE, (prefix, name, code, key, text, until_us))
+        else:
+            kept = [(prefix, *where, *what) for where, what in fresh.items() if what[0] is not None]
+            gone = [(prefix, *where) for where, what in fresh.items() if what[0] is None]
+            self._executemany(_WRITE, kept)
+            self._executemany(_DELETE, gone)
+        self.written += len(fresh)
+        while self._sweep_at <= self.written:
+            self._sweep_at += SWEEP_EVERY
+            self._sweep(now_us)
+
+    def _sweep(self, now_us: int) -> None:
+        """Look at the next few entries, and remove what says nothing any more. So the whole table is seen before it has
+        grown by half, and no index of times has to be written with each entry.
+        """
+        rows = self._execute(_LOOK, (*self._swept, SWEEP_ROWS)).fetchall()
+        self._swept = rows[-1][:4] if len(rows) == SWEEP_ROWS else _START
+        self._executemany(_DELETE, [row[:4] for row in rows if row[4] <= now_us])
+
+    def checkpoint(self) -> None:
+        """Carry what was written from the log, which every reader has to go through, into the file. Takes a few
+        milliseconds, of the disk's.
+
+        :raises StoreUnavailable: if the file cannot be used.
+        """
+        try:
+            (self._database or self._connect()).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            raise self._outage(error) from error
+
+    def entries(self, after: Entry | None, key_prefix: str, name: str | None) -> tuple[list[Entry], bool]:
+        """List the next entries behind one, those included that say nothing any more; and say whether there may be
+        more.
+        """
+        start = ("", "", "") if after is None else after[:3]
+        arguments = (self._prefix, *start, name, len(key_prefix), key_prefix, _PER_BITE)
+        rows = [Entry(*row) for row in self._execute(_LIST, arguments)]
+        return rows, len(rows) == _PER_BITE
+
+    def remove(self, entries: Iterable[Entry]) -> None:
+        """Forget entries, as part of `work`."""
+        self._executemany(_DELETE, [(self._prefix, *entry[:3]) for entry in entries])
+
+    def restore(self, entries: Iterable[Entry]) -> int:
+        """Keep entries, each unless one that lasts at least as long is in its place; count those that were written."""
+        return self._executemany(_WRITE_LONGER, [(self._prefix, *entry) for entry in entries]).rowcount
+
+    def close(self) -> None:
+        """Close it."""
+        if self._database is not None:
+            self._database.close()

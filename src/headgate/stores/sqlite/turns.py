@@ -1,0 +1,119 @@
+"""Whose turn it is to write, of all threads and processes that share a file: by two locks of the system's on files
+beside it.
+
+SQLite by itself lets those who find the file locked sleep for a while and look again, so that whoever comes at the
+right moment goes first, and some wait for hundreds of milliseconds. The system's locks wake the next. They are not fair
+by themselves, for whoever has just been let go may be back before the next has woken: so there is a second lock, a
+place to wait before the first. Whoever has had the file for long enough has to go by there.
+
+The two only say who goes first. That nobody else writes meanwhile, SQLite sees to: were the files removed, nothing
+would be counted wrongly. This module must not know SQLite.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from time import perf_counter_ns
+from typing import Final
+
+MAX_HELD_NS: Final = 300_000
+"""Whoever has had its turn for so long in all lets those go first who wait."""
+
+if sys.platform == "win32":  # pragma: no cover - the suite has no Windows
+    import msvcrt
+
+    _POLL_S: Final = 0.001
+
+    def _try_lock(file: int) -> bool:
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+    def _lock(file: int) -> None:
+        while not _try_lock(file):  # its own waiting looks once in a second
+            time.sleep(_POLL_S)
+
+    def _unlock(file: int) -> None:
+        msvcrt.locking(file, msvcrt.LK_UNLCK, 1)
+
+else:
+    import fcntl
+
+    def _try_lock(file: int) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _lock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+    def _unlock(file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+class Turns:
+    """Takes turns with all others that were made for the same path. For one thread at a time.
+
+    :raises OSError: if the files cannot be made.
+    """
+
+    _is_open = False
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_RDWR | os.O_CREAT
+        self._writing = os.open(f"{path}-turn", flags, 0o666)
+        """Locked by whoever has its turn."""
+        try:
+            self._next = os.open(f"{path}-next", flags, 0o666)
+            """Locked by whoever goes next, while it waits."""
+        except OSError:
+            os.close(self._writing)
+            raise
+        self._is_open = True
+        self.began_ns = 0
+        """When the turn was taken, by `perf_counter_ns`."""
+        self._held_ns = 0
+
+    def try_take(self) -> bool:
+        """Take a turn if nobody has it, nor waits for it longer than we."""
+        if self._held_ns < MAX_HELD_NS:
+            is_ours = _try_lock(self._writing)
+        elif not _try_lock(self._next):
+            return False
+        else:
+            self._held_ns = 0
+            is_ours = _try_lock(self._writing)
+            _unlock(self._next)
+        self.began_ns = perf_counter_ns()
+        return is_ours
+
+    def take(self) -> None:
+        """Wait for a turn, however long that takes."""
+        _lock(self._next)
+        _lock(self._writing)
+        _unlock(self._next)
+        self._held_ns = 0
+        self.began_ns = perf_counter_ns()
+
+    def end(self) -> None:
+        """End the turn."""
+        _unlock(self._writing)
+        self._held_ns += perf_counter_ns() - self.began_ns
+
+    def close(self) -> None:
+        """Give up whatever is held."""
+        if self._is_open:
+            self._is_open = False
+            for file in (self._writing, self._next):
+                with suppress(OSError):
+                    os.close(file)
+
+    __del__ = close  # if its thread was interrupted while it had the turn

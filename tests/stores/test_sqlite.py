@@ -1,0 +1,519 @@
+"""The SQLite store: what its file is, who shares it, and what comes of a file that is gone, full, locked or none."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from headgate import AsyncLimiter, Limiter, ManualClock, StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.errors import InvalidUse, StoreURLError
+from headgate.stores import Entry, Group, Hit, ScannableStore
+from headgate.stores.registry import open_store
+from headgate.stores.sqlite import SqliteStore
+from headgate.stores.sqlite.connection import SWEEP_ROWS
+from headgate.stores.sqlite.file import CHECKPOINT_EVERY
+from headgate.stores.sqlite.turns import Turns
+from headgate.testing import use_clock
+from tests import parts
+from tests.servers import PATIENCE, eventually
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "limits.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(path, timeout=PATIENCE)
+    yield store
+    store.close()
+
+
+def limiter_of(store: SqliteStore, limit: str = "100/day") -> Limiter:
+    return Limiter(limit, store=store, name="n", on_outage="raise")
+
+
+def rows(path: Path) -> list[tuple[object, ...]]:
+    with sqlite3.connect(path) as database:
+        found = database.execute("SELECT prefix, name, code, key FROM headgate_state_1 ORDER BY key").fetchall()
+    database.close()
+    return found
+
+
+# The URL
+
+
+@pytest.mark.parametrize("url", ["sqlite:///limits.db", "SQLite:///limits.db"])
+def test_three_slashes_are_before_a_relative_path(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = open_store(url)
+    monkeypatch.chdir("/")  # a server that goes elsewhere afterwards means the same file
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "limits.db"
+    limiter_of(store).try_acquire("k")
+    store.close()
+    assert (tmp_path / "limits.db").exists()
+
+
+def test_four_slashes_are_before_an_absolute_path(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}", prefix="p", timeout=3, remember_denials=0)
+    assert isinstance(store, SqliteStore)
+    assert (store.path, store.name, store.timeout) == (path, f"sqlite:///{path}", 3)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["sqlite://limits.db", "sqlite://", "sqlite:///", "sqlite:///:memory:", ":memory:", "sqlite:///a.db?mode=ro", ""],
+)
+def test_other_urls_are_refused(url: str) -> None:
+    with pytest.raises(StoreURLError):
+        SqliteStore(url)
+
+
+def test_other_options_are_refused() -> None:
+    with pytest.raises(InvalidUse, match="does not take hash_tag"):
+        open_store("sqlite:///limits.db", hash_tag="x")
+    with pytest.raises(InvalidUse, match="not bytes"):
+        SqliteStore(b"limits.db")  # type: ignore[arg-type]
+
+
+def test_making_a_store_opens_nothing(path: Path) -> None:
+    SqliteStore(path)
+    assert not list(path.parent.iterdir())
+
+
+def test_a_store_can_be_pickled(store: SqliteStore) -> None:
+    limiter_of(store).try_acquire("k", 3)
+    copy = pickle.loads(pickle.dumps(store))
+    assert limiter_of(copy).peek("k").remaining == 97
+    copy.close()
+
+
+# Who shares it
+
+
+def test_prefixes_and_names_are_kept_apart(path: Path) -> None:
+    stores = [SqliteStore(path, prefix=prefix) for prefix in ("a", "b")]
+    for store in stores:
+        assert limiter_of(store, "1/day").try_acquire("k")
+        assert not limiter_of(store, "1/day").try_acquire("k")
+        store.close()
+    assert rows(path) == [("a", "n", "tb", "k"), ("b", "n", "tb", "k")]
+
+
+def test_a_forked_process_shares_the_limit_with_its_parent(path: Path) -> None:
+    script = f"""
+import os
+from headgate import Limiter
+limiter = Limiter("100/day", store="sqlite:///{path}", name="n", on_outage="raise", timeout=20)
+mine = sum(limiter.try_acquire("k").allowed for _ in range(10))
+pid = os.fork()
+mine += sum(limiter.try_acquire("k").allowed for _ in range(40))
+if pid == 0:
+    os._exit(mine)
+_, status = os.waitpid(pid, 0)
+print(mine + os.waitstatus_to_exitcode(status) - 10, limiter.peek("k").remaining)
+"""
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], capture_output=True, text=True, check=True
+    )
+    assert told.stdout.split() == ["90", "10"]
+
+
+def test_a_process_forked_in_the_midst_of_others_calls_goes_on(path: Path) -> None:
+    script = f"""
+import os, threading
+from headgate import Limiter
+limiter = Limiter("1000000/day", store="sqlite:///{path}", name="n", on_outage="raise", timeout=20)
+goes_on = True
+def ask():
+    while goes_on:
+        limiter.try_acquire("k")
+threads = [threading.Thread(target=ask) for _ in range(4)]
+[thread.start() for thread in threads]
+for _ in range(20):
+    pid = os.fork()
+    if pid == 0:
+        limiter.try_acquire("k")
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+goes_on = False
+[thread.join() for thread in threads]
+"""
+    subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", script], check=True, timeout=60)
+
+
+async def test_event_loops_and_threads_share_a_store(store: SqliteStore) -> None:
+    blocking, awaited = limiter_of(store), AsyncLimiter("100/day", store=store, name="n", on_outage="raise")
+
+    async def ask() -> int:
+        return sum([(await awaited.try_acquire("k")).allowed for _ in range(10)])
+
+    def block() -> int:
+        return sum(blocking.try_acquire("k").allowed for _ in range(10))
+
+    admitted = await asyncio.gather(*(ask() for _ in range(8)), *(asyncio.to_thread(block) for _ in range(8)))
+    assert sum(admitted) == 100
+
+
+# Whose turn it is
+
+
+def test_whoever_has_had_the_file_for_long_lets_go_first_who_waits(path: Path) -> None:
+    greedy, patient = Turns(path), Turns(path)
+    assert greedy.try_take()
+    waiting = threading.Thread(target=patient.take)
+    waiting.start()
+    eventually(lambda: _is_waited_for(path), "somebody waits")
+    time.sleep(0.001)  # so long has it been held
+    greedy.end()
+    waiting.join(PATIENCE)
+    assert not waiting.is_alive()
+    assert not greedy.try_take()  # it is the patient one's turn
+    patient.end()
+    assert greedy.try_take()
+    greedy.end()
+    for turns in (greedy, patient):
+        turns.close()
+
+
+def _is_waited_for(path: Path) -> bool:
+    """Does somebody have the place of who goes next?"""
+    with Path(f"{path}-next").open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Another program keeps a transaction open in the file."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+
+
+def test_a_file_that_another_program_locks_is_an_outage_at_the_deadline(path: Path) -> None:
+    store = SqliteStore(path, timeout=0.1, breaker=False)
+    limiter = limiter_of(store)
+    limiter.try_acquire("k")
+    with locked(path), pytest.raises(StoreOutage) as caught:
+        limiter.try_acquire("k")
+    assert isinstance(caught.value, StoreTimeout) or "another program has it locked" in str(caught.value)
+    eventually(lambda: _works(limiter), "the file can be written again")
+    assert limiter.peek("k").remaining == 98
+    store.close()
+
+
+def _works(limiter: Limiter) -> bool:
+    with suppress(StoreOutage):
+        limiter.peek("k")
+        return True
+    return False
+
+
+async def test_while_another_program_has_it_locked_the_event_loop_goes_on(path: Path) -> None:
+    store = SqliteStore(path, timeout=PATIENCE)
+    limiter = AsyncLimiter("100/day", store=store, name="n", on_outage="raise")
+    await limiter.try_acquire("k")
+    with locked(path):
+        asking = asyncio.create_task(limiter.try_acquire("k"))
+        for _ in range(20):
+            await asyncio.sleep(0.001)
+        assert not asking.done()
+    assert (await asking).remaining == 98
+    await store.aclose()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from headgate.stores.sqlite.turns import Turns
+turns = Turns(Path(sys.argv[1]))
+turns.take()
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_process_that_hangs_in_its_turn_holds_up_nobody_beyond_the_deadline(path: Path) -> None:
+    store = SqliteStore(path, timeout=0.1, breaker=False)
+    limiter = limiter_of(store)
+    limiter.try_acquire("k")
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        holder.send_signal(signal.SIGSTOP)
+        for _ in range(3):
+            with pytest.raises(StoreTimeout):
+                limiter.try_acquire("k")
+        holder.kill()
+    eventually(lambda: _works(limiter), "it is somebody else's turn")
+    assert limiter.peek("k").remaining == 99  # whoever had given up was not charged
+    store.close()
+
+
+async def test_a_task_that_is_cancelled_while_it_waits_for_its_turn_is_not_charged(path: Path) -> None:
+    store = SqliteStore(path, timeout=PATIENCE)
+    limiter = AsyncLimiter("100/day", store=store, name="n", on_outage="raise")
+    await limiter.try_acquire("k")
+    turns = Turns(path)
+    turns.take()
+    asking = asyncio.create_task(limiter.try_acquire("k"))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    turns.end()
+    turns.close()
+
+    async def is_given_back() -> bool:
+        return (await limiter.peek("k")).remaining == 99
+
+    for _ in range(1000):
+        if await is_given_back():
+            break
+        await asyncio.sleep(0.005)
+    assert await is_given_back()
+    await store.aclose()
+
+
+def test_a_call_in_the_midst_of_a_call_of_the_same_thread_is_refused_at_once(path: Path) -> None:
+    store = SqliteStore(path, timeout=PATIENCE, remember_denials=0)
+    limiter = limiter_of(store)
+    limiter.try_acquire("k")
+    told: list[str] = []
+
+    def clock() -> int:
+        """Stands for a signal's handler: it is called in the midst of a transaction."""
+        if not told:
+            told.append("")
+            try:
+                limiter.try_acquire("other")
+            except StoreUnavailable as outage:
+                told[0] = str(outage)
+        return time.time_ns() // 1_000
+
+    store.use_clock(clock)
+    assert limiter.try_acquire("k")
+    assert "in use by the call that was interrupted" in told[0]
+    assert limiter.try_acquire("other")
+    store.close()
+
+
+# Files that are not as they should be
+
+
+def test_a_file_that_is_deleted_is_an_outage_and_then_counting_begins_anew(path: Path) -> None:
+    store = SqliteStore(path)
+    limiter = limiter_of(store, "1/day")
+    assert limiter.try_acquire("k")
+    path.unlink()
+    time.sleep(0.011)  # it is looked for every 10 ms
+    with pytest.raises(StoreUnavailable, match="its file was deleted: what was owed is forgotten"):
+        limiter.try_acquire("k")
+    assert limiter.try_acquire("k")
+    assert path.exists()
+    path.rename(path.with_suffix(".old"))
+    SqliteStore(path).decide([Group((Hit(limiter.limits["n"], "other", "n"),))])
+    time.sleep(0.011)
+    with pytest.raises(StoreUnavailable, match="another file has taken its place"):
+        limiter.try_acquire("k")
+    assert limiter.try_acquire("k")
+    store.close()
+
+
+def test_a_folder_that_is_not_there_is_an_outage(tmp_path: Path) -> None:
+    limiter = limiter_of(SqliteStore(tmp_path / "none" / "limits.db"))
+    with pytest.raises(StoreUnavailable, match=r"store sqlite:////.*/none/limits.db: check its folder, and the rights"):
+        limiter.try_acquire("k")
+
+
+def test_a_folder_in_place_of_the_file_is_an_outage(path: Path) -> None:
+    path.mkdir()
+    with pytest.raises(StoreUnavailable, match="it cannot be opened: check that its folder exists, and the rights"):
+        limiter_of(SqliteStore(path)).try_acquire("k")
+
+
+@pytest.mark.parametrize("content", [b"no database" * 100, b"SQLite format 3\0" + b"\xff" * 4096])
+def test_a_file_of_something_else_is_an_outage_and_is_left_alone(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    with pytest.raises(StoreUnavailable, match=r"it is no file of SQLite|it is damaged|it cannot be used"):
+        limiter_of(SqliteStore(path)).try_acquire("k")
+    assert path.read_bytes() == content
+
+
+def test_a_file_that_was_cut_is_an_outage_until_it_is_removed(path: Path) -> None:
+    store = SqliteStore(path)
+    limiter = limiter_of(store)
+    for number in range(200):
+        limiter.try_acquire(f"k{number}")
+    store.close()
+    content = path.read_bytes()
+    path.write_bytes(content[:1024] + os.urandom(len(content) - 1024))
+    with pytest.raises(StoreUnavailable, match=r"it is damaged: remove it|it is no file of SQLite"):
+        limiter.try_acquire("k")
+    path.unlink()
+    assert limiter.try_acquire("k")
+    store.close()
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[None]:
+    """A disk of its own on which there is little room."""
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode != 0:
+        parts.lacks("the right to mount a small disk", "run the suite as root")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_an_outage_until_there_is_room(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk"):
+        path = tmp_path / "disk" / "limits.db"
+        store = SqliteStore(path, breaker=False)
+        limiter = limiter_of(store)
+        assert limiter.try_acquire("k")
+        rubbish = tmp_path / "disk" / "rubbish"
+        with suppress(OSError), rubbish.open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+
+        def ask_until_it_fails() -> None:
+            for number in range(1000):
+                limiter.try_acquire(f"k{number}")
+
+        with pytest.raises(StoreUnavailable, match="the disk is full: make room"):
+            ask_until_it_fails()
+        rubbish.unlink()
+        assert limiter.try_acquire("k")
+        store.close()
+
+
+# What is kept
+
+
+def test_what_says_nothing_any_more_is_removed_in_small_bites(path: Path) -> None:
+    clock = ManualClock()
+    store = use_clock(SqliteStore(path), clock)
+    limiter = limiter_of(store, "1000000/second")
+    for number in range(20 * SWEEP_ROWS):
+        limiter.try_acquire(f"old {number}")
+    clock.advance(1)
+    most = 0
+    for number in range(40 * SWEEP_ROWS):
+        limiter.try_acquire(f"new {number % 50}")
+        most = max(most, len(rows(path)) if number % SWEEP_ROWS == 0 else 0)
+    assert most <= 20 * SWEEP_ROWS + 50
+    assert len(rows(path)) <= 50
+    store.close()
+
+
+def test_what_is_owed_is_kept_while_others_are_removed(path: Path) -> None:
+    clock = ManualClock()
+    store = use_clock(SqliteStore(path), clock)
+    long, short = limiter_of(store, "2/day"), Limiter("1/second", store=store, name="short", on_outage="raise")
+    keys = [f"k{number}" for number in range(3 * SWEEP_ROWS)]
+    for key in keys:
+        assert long.try_acquire(key, 2)
+    for number in range(500):
+        short.try_acquire(f"{number}")
+        clock.advance(1)
+    assert not any(long.try_acquire(key) for key in keys)
+    store.close()
+
+
+def test_the_log_beside_the_file_stays_small(path: Path) -> None:
+    store = SqliteStore(path)
+    limiter = limiter_of(store, "1000000/day")
+    log = Path(f"{path}-wal")
+    most = 0
+    for number in range(5 * CHECKPOINT_EVERY):
+        limiter.try_acquire(f"k{number % 100}")
+        most = max(most, log.stat().st_size)
+    assert most < 4 * CHECKPOINT_EVERY * 3 * 1024
+    store.close()
+    eventually(lambda: not log.exists(), "what was written is in the file, and the log is gone")
+
+
+def test_what_a_killed_process_has_spent_stays_spent(path: Path) -> None:
+    script = f"""
+import os, signal
+from headgate import Limiter
+limiter = Limiter("100/day", store="sqlite:///{path}", name="n", on_outage="raise")
+for _ in range(60): limiter.try_acquire("k")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+    store = SqliteStore(path)
+    assert limiter_of(store).peek("k").remaining == 40
+    store.close()
+
+
+# For operators
+
+
+ODD = ["user:1", "user:12", "us%r", "us_r", "user*", "[user]", "USER:1", "naïve", "北京", "a\\b", "'", '"', "x" * 1024]
+
+
+def test_what_is_owed_is_listed_cleared_and_restored(path: Path, tmp_path: Path) -> None:
+    clock = ManualClock()
+    store = use_clock(SqliteStore(path), clock)
+    assert isinstance(store, ScannableStore)
+    one, two = limiter_of(store), Limiter("sliding-log 5/minute", store=store, name="two", on_outage="raise")
+    for key in ODD:
+        one.try_acquire(key, 3)
+        two.try_acquire(key)
+    entries = {entry[:3]: entry for entry in store.scan()}
+    assert set(entries) == {(name, code, key) for name, code in (("n", "tb"), ("two", "sl")) for key in ODD}
+    for prefix in ["", "user", "user:1", "us%", "us_", "user*", "[", "U", "na", "北", "a\\", "'", "none"]:
+        found = sorted(entry.key for entry in store.scan(key_prefix=prefix, name="n"))
+        assert found == sorted(key for key in ODD if key.startswith(prefix)), prefix
+    other = use_clock(SqliteStore(tmp_path / "other.db"), clock)
+    assert other.restore(entries.values()) == len(entries)
+    assert {entry[:3]: entry for entry in other.scan()} == entries
+    assert other.restore(entries.values()) == 0  # nothing lasts longer than what is there
+    assert limiter_of(other).peek("user:1").remaining == 97
+    assert store.clear(key_prefix="user", name="n") == 3
+    assert one.peek("user:12").remaining == 100
+    assert one.peek("us%r").remaining == 97
+    assert store.clear() == 2 * len(ODD) - 3
+    assert list(store.scan()) == []
+    clock.advance(60)
+    assert {entry.name for entry in other.scan()} == {"n"}
+    for each in (store, other):
+        each.close()
+
+
+def test_many_entries_are_listed_once_each(store: SqliteStore) -> None:
+    entries = [Entry("n", "tb", f"k{number}", "1 1 1", 2**52) for number in range(2345)]
+    assert store.restore(entries) == len(entries)
+    assert sorted(store.scan()) == sorted(entries)
+    assert store.clear(key_prefix="k1") == sum(entry.key.startswith("k1") for entry in entries)
+    assert store.clear() == sum(not entry.key.startswith("k1") for entry in entries)
