@@ -31,9 +31,13 @@ MAX_TRIES: Final = 100
 MAX_PUTS: Final = 500
 """How many entries are written in one commit; the server takes 1,000."""
 FIRST_PAUSE_US: Final = 250
-LAST_PAUSE_US: Final = 8_000
-import os
-YIELD_US = int(os.environ.get("YIELD", 1000)); FIRST_PAUSE_US=int(os.environ.get("FIRST", 250)); LAST_PAUSE_US=int(os.environ.get("LAST", 8000)); 
+LAST_PAUSE_US: Final = 1_000
+"""Whoever lost a race reads and tries again at once; after the next, it waits for a random time up to the first of
+these, and then twice as long each time, up to the last."""
+YIELD_US: Final = 2_000
+"""Whoever lost a race lets others go first for a while: before each of the next batches it waits for a random time up
+to this. Who wins needs one round trip for the next write, and who loses needs two: without this, a few would always
+win."""
 
 C = TypeVar("C")
 R = TypeVar("R")
@@ -175,7 +179,8 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
     guessed = [place for place, kept in zip(places, remembered, strict=True) if kept is None]
     is_read = False
     pause_us = 0
-    if any([known.yields(place) for place in places]):
+    yielding = [place for place in places if known.is_to_yield(place)]  # each is counted
+    if yielding:
         yield [Pause(YIELD_US)]
         (now_us,) = yield [Now()]
     for _ in range(MAX_TRIES):
@@ -189,7 +194,7 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
         if not judged.writes:
             return judged.decisions
         puts = tuple(
-            Put(place, entries[place].revision, text, until_us, _life_s(text, until_us - now_us + terms.margin_us))
+            Put(place, entries[place].revision, text, until_us, life_s(text, until_us - now_us + terms.margin_us))
             for place, (text, until_us) in judged.writes.items()
         )
         asked: list[Command] = [Commit(puts)]
@@ -246,7 +251,7 @@ def _forget(places: Iterable[Place], known: Known) -> None:
         known.forget(place)
 
 
-def _life_s(text: str | None, life_us: int) -> int:
+def life_s(text: str | None, life_us: int) -> int:
     """How long to keep an entry, in whole seconds, rounded up. That nothing is owed need not be kept."""
     return 1 if text is None else max(1, -(-life_us // 1_000_000))
 
@@ -289,9 +294,9 @@ def _judge_once_apart(group: Group, now_us: int, terms: Terms) -> Commands[list[
         if marked not in judged.writes:  # it has counted, or comes too late
             return judged.decisions
         text, until_us = judged.writes[marked]
-        life_s = _life_s(text, until_us - now_us + terms.margin_us)
+        put = Put(marked, entries[marked].revision, text, until_us, life_s(text, until_us - now_us + terms.margin_us))
         terms.known.forget(marked)
-        (reply,) = yield [Commit((Put(marked, entries[marked].revision, text, until_us, life_s),))]
+        (reply,) = yield [Commit((put,))]
         if isinstance(reply, StoreOutage):
             return [reply]
         if not isinstance(reply, Moved):

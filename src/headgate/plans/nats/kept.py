@@ -13,6 +13,7 @@ MAX_KNOWN: Final = 10_000
 """How many entries are remembered."""
 
 YIELDS: Final = 8
+"""How often others are let go first at a place, after a race there was lost."""
 
 
 class Kept(NamedTuple):
@@ -78,12 +79,12 @@ class Known:
         self._entries.pop(place, None)
 
     def lost(self, place: Place) -> None:
-        """Somebody else wrote there first."""
+        """Say that somebody else wrote there first."""
         if len(self._yields) >= self._most:
             self._yields.clear()
         self._yields[place] = YIELDS
 
-    def yields(self, place: Place) -> bool:
+    def is_to_yield(self, place: Place) -> bool:
         """Are others to be let go first there?"""
         left = self._yields.get(place, 0)
         if left == 1:

@@ -6,24 +6,19 @@ Plain values; this module must not know how the server is asked.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable
-from headgate.plans.nats import Kept
+from headgate.stores.nats.replies import Refused
 
 Storage = Literal["file", "memory"]
 
-WRONG_REVISION: Final = frozenset({10071, 10164, 10176, 10210})
-"""The errors of a write that was not done, and may be tried again with another revision: there is another one, or the
-server has too many batches under way."""
 _NOT_FOUND: Final = 10059
-_NO_MESSAGE: Final = 10037
 _NAME_IN_USE: Final = 10058
+_NOT_UNDERSTOOD: Final = 10025
 _NOT_ENABLED: Final = (10039, 10076)
 
 
@@ -82,69 +77,19 @@ class Ready(NamedTuple):
     """May any server read for us? Not where there are replicas, which may be behind."""
 
 
-class Refused(NamedTuple):
-    """An error of the server's interface."""
-
-    code: int
-    text: str
-
-
-def reply_of(data: bytes) -> tuple[dict[str, Any], Refused | None]:
-    """Read a reply of the interface, and the error in it, if there is one.
-
-    :raises ValueError: if it is none.
-    """
-    reply = json.loads(data)
-    if not isinstance(reply, dict):
-        raise ValueError("not an object")
-    error = reply.get("error")
-    if error is None:
-        return reply, None
-    return reply, Refused(error.get("err_code", error.get("code", 0)), str(error.get("description", error)))
-
-
 def is_missing(refused: Refused) -> bool:
-    """Does it say that there is no such bucket?"""
+    """Does an error say that there is no such bucket?"""
     return refused.code == _NOT_FOUND
 
 
 def is_there(refused: Refused) -> bool:
-    """Does it say that somebody else has just made the bucket?"""
+    """Does an error say that somebody else has just made the bucket?"""
     return refused.code == _NAME_IN_USE
 
 
-def is_unknown_option(refused: Refused) -> bool:
-    """Does it say that the server is too old for an option of the bucket?"""
-    return refused.code in (10025, 10026) or "unknown field" in refused.text
-
-
-class NotFound(Exception):  # it is an answer
-    """There is no such entry."""
-
-
-class Refusal(Exception):  # it is an answer
-    """The server refuses to read."""
-
-    def __init__(self, refused: Refused) -> None:
-        super().__init__(refused.text)
-        self.refused = refused
-
-
-def kept_of(headers: Mapping[str, str], data: bytes) -> Kept:
-    """Read an entry from the reply to a read: a message as it was published, or, where the bucket's leader was asked,
-    an object that has it.
-
-    :raises NotFound, Refusal: if that is the answer.
-    :raises ValueError: if it is none of ours.
-    """
-    revision = headers.get("Nats-Sequence")
-    if revision is not None:
-        return Kept.read(int(revision), data)
-    told, refused = reply_of(data)
-    if refused is not None:
-        raise NotFound if refused.code == _NO_MESSAGE else Refusal(refused)
-    message = told["message"]
-    return Kept.read(int(message["seq"]), base64.b64decode(message.get("data", "")))
+def is_too_old(refused: Refused) -> bool:
+    """Does an error say that the server does not know an option of the bucket?"""
+    return refused.code == _NOT_UNDERSTOOD
 
 
 def outage_of(refused: Refused, store: str) -> StoreOutage:
@@ -161,9 +106,12 @@ def check(config: Mapping[str, Any], bucket: Bucket, store: str) -> Ready:
     """
     remedy = f"change the stream {bucket.stream}, or name another bucket"
     wrong = [
-        (not config.get("allow_msg_ttl"), "its messages can have no life of their own (allow_msg_ttl is off)"),
+        (
+            not config.get("allow_msg_ttl"),
+            "its entries can have no life of their own (allow_msg_ttl is off; it takes nats-server 2.11)",
+        ),
         (not config.get("allow_direct"), "its entries cannot be read directly (allow_direct is off)"),
-        (config.get("max_msgs_per_subject", -1) != 1, "it keeps more than the last message of a key (history)"),
+        (config.get("max_msgs_per_subject", -1) != 1, "it keeps more than the last entry of a key (history)"),
         (config.get("max_age", 0) > 0, "it forgets entries after a time of its own (max_age), which admits too much"),
         (
             config.get("discard") != "new" and max(config.get("max_msgs", -1), config.get("max_bytes", -1)) > 0,
@@ -175,15 +123,3 @@ def check(config: Mapping[str, Any], bucket: Bucket, store: str) -> Ready:
         if is_wrong:
             raise StoreUnavailable(store, f"the bucket {bucket.name!r} is not usable: {problem}: {remedy}")
     return Ready(bool(config.get("allow_atomic")), config.get("num_replicas", 1) == 1)
-
-
-def time_us(text: str) -> int:
-    """An instant that the server says, with nanoseconds, in microseconds since the epoch.
-
-    :raises ValueError: if it is none.
-    """
-    found = re.fullmatch(r"(.*T\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)", text)
-    if found is None:
-        raise ValueError(text)
-    whole = datetime.fromisoformat(found[1] + ("+00:00" if found[3] == "Z" else found[3]))
-    return int(whole.timestamp()) * 1_000_000 + int((found[2] or "").ljust(6, "0")[:6])

@@ -37,6 +37,8 @@ class Link:
         self._numbers = itertools.count(1)
         self._pending: dict[str, tuple[Asked, str]] = {}
         """The requests that are not answered, by where their replies go, each with its subject."""
+        self._collecting: dict[str, list[Reply]] = {}
+        """The replies so far to requests that have several."""
         self._subscription: Any = None
         self._write: Any = None
         self._is_retired = False
@@ -81,22 +83,23 @@ class Link:
         self._send([*((message, "") for message in first), (last, reply)])
         return future
 
-    async def stream(self, message: Message) -> asyncio.Queue[Reply]:
-        """Send a message that is replied to by several, which come into a queue."""
-        replies: asyncio.Queue[Reply] = asyncio.Queue()
+    async def collect(self, message: Message) -> list[Reply]:
+        """Send a message that is replied to by several, and collect them; the last one has a status.
 
-        async def came(answer: Any) -> None:
-            replies.put_nowait(public_reply(answer))
-
-        inbox = self.client.new_inbox()
-        subscription = await self.client.subscribe(inbox, cb=came)
+        :raises StoreOutage: if they do not come.
+        """
+        future: Asked = self._loop.create_future()
+        reply = f"{self._inbox}{next(self._numbers)}"
+        self._pending[reply] = future, message.subject
+        collected = self._collecting[reply] = []
         try:
-            await self.client.publish(message.subject, message.data, reply=inbox, headers=dict(message.headers) or None)
-        except BaseException:
-            await subscription.unsubscribe()
-            raise
-        replies.subscription = subscription  # type: ignore[attr-defined]  # for as long as the queue is read
-        return replies
+            self._send([(message, reply)])
+            last = await future
+        finally:
+            del self._collecting[reply]
+        if isinstance(last, StoreOutage):
+            raise last
+        return [*collected, last]
 
     def _send(self, sent: list[tuple[Message, str]]) -> None:
         largest = max(len(message.data) for message, _ in sent)
@@ -119,6 +122,9 @@ class Link:
             self.fail(StoreUnavailable(self._name, f"nothing can be sent: {error}"), [reply for _, reply in sent])
 
     def _received(self, subject: str, reply: Reply) -> None:
+        if not reply.status and (collected := self._collecting.get(subject)) is not None:
+            collected.append(reply)
+            return
         asked = self._pending.pop(subject, None)
         if asked is not None and not asked[0].done():
             asked[0].set_result(reply)

@@ -6,9 +6,9 @@ This module must not know what is written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from headgate.decision import Answer
 from headgate.errors import InvalidUse, StoreUnavailable
@@ -23,6 +23,11 @@ from headgate.stores.nats.server_clock import ServerClock
 from headgate.stores.nats.session import Session
 from headgate.stores.nats.threads import NotStarted, Overdue, thread
 from headgate.stores.remote import Endpoint, Terms
+
+OPERATOR_TIMEOUT_S: Final = 2.0
+"""How long each step of what an operator asks for may take, at least."""
+
+T = TypeVar("T")
 
 
 class Server(Endpoint):
@@ -50,12 +55,26 @@ class Server(Endpoint):
         )
 
     def answer(self, groups: Sequence[Group]) -> list[Answer]:
+        return self._run(partial(self.answer_async, groups), self.timeout_s, self._give_back_unseen)
+
+    def do(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
+        """Have something done for an operator, blocking.
+
+        :raises StoreOutage: if the server does not answer.
+        """
+
+        async def run() -> T:
+            return await work(self.connection())
+
+        return self._run(run, max(self.timeout_s, OPERATOR_TIMEOUT_S), lambda _: None)
+
+    def _run(self, work: Callable[[], Coroutine[Any, Any, T]], seconds: float, unseen: Callable[[T], object]) -> T:
         if isinstance(self._connector, ClientConnector):
             raise InvalidUse(
                 "this store was made from a nats.NATS client, which is asyncio's: it serves AsyncLimiter only"
             )
         try:
-            return thread.run(partial(self.answer_async, groups), self.timeout_s, self._give_back_unseen)
+            return thread.run(work, seconds, unseen)
         except Overdue:
             raise self.overdue() from None
         except NotStarted:

@@ -7,47 +7,48 @@ This module must not know a limit.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
-import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from headgate.clock import Clock, monotonic_us
 from headgate.decision import Answer
-from headgate.drive import drive_async
+from headgate.drive import Plan, drive_async
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 from headgate.plans.nats import (
+    Command,
     Commit,
     Judge,
-    Kept,
     Known,
-    Moved,
     Pause,
     Place,
     Places,
-    Put,
     Read,
+    Restored,
     Terms,
     decide,
     places_of,
+    restore,
 )
-from headgate.plans.nats.kept import NOTHING, written
 from headgate.runtime.loops import start
 from headgate.stores.nats import bucket as buckets
 from headgate.stores.nats.bucket import Bucket, Ready
-from headgate.stores.nats.library import Message, Reply
+from headgate.stores.nats.library import Message
 from headgate.stores.nats.link import Asked, Link
+from headgate.stores.nats.replies import Refused, time_us, told_of
+from headgate.stores.nats.requests import API, Listed, Requests
 from headgate.stores.nats.server_clock import ServerClock
 
 ASK_CLOCK_EVERY_US: Final = 10_000_000
 """The server's clock is asked for again after this time, together with something else."""
 RETRY_SHARE: Final = 0.7
 """Nothing is judged again after this share of the deadline."""
-_JSON: Final = "$JS.API"
+KEPT_IN_TESTS_US: Final = 3_600_000_000
+
+T = TypeVar("T")
 
 
 class Opens(Protocol):
@@ -88,7 +89,6 @@ class Session:
         self._pid = os.getpid()
         self._connector = connector
         self._bucket = bucket
-        self._places = places
         self._timeout_s = timeout_s
         self._judge = judge
         self._clock = clock
@@ -102,8 +102,7 @@ class Session:
         self._asking = 0
         self._is_retired = False
         self._last_us = 0
-        self._batches = itertools.count(1)
-        self._batch_begin = secrets.token_hex(8)
+        self.requests: Final = Requests(bucket, places, connector.name)
 
     async def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch.
@@ -121,8 +120,8 @@ class Session:
             for turn in before:
                 if not turn.done():
                     await asyncio.shield(turn)
-            terms = Terms(self._judge, self._known, ready.is_atomic, self._contention, self._clock.margin_us())
-            return await drive_async(decide(groups, self._now_us(), terms), _Carrier(self, link, ready, until_s).send)
+            terms = Terms(self._judge, self._known, ready.is_atomic, self._contention, self._margin_us())
+            return await self._carry_out(decide(groups, self.now_us(), terms), link, ready, until_s)
         finally:
             end.set_result(None)
             for place in places:
@@ -143,6 +142,15 @@ class Session:
             link.retire()
             self._link = None
 
+    async def _carry_out(
+        self, plan: Plan[list[Command], T], link: Link, ready: Ready, until_s: float = float("inf")
+    ) -> T:
+        return await drive_async(plan, _Carrier(self, link, ready, until_s).send)
+
+    def _margin_us(self) -> int:
+        """How much longer than it says an entry is to be kept: by a test's clock, which may stand still, an hour."""
+        return self._clock.margin_us() if self._given() is None else KEPT_IN_TESTS_US
+
     def _contention(self) -> StoreOutage:
         outage = StoreUnavailable(
             self.name,
@@ -152,7 +160,7 @@ class Session:
         outage.is_of_server = False
         return outage
 
-    def _now_us(self) -> int:
+    def now_us(self) -> int:
         given = self._given()
         if given is not None:
             return given()
@@ -205,41 +213,31 @@ class Session:
 
     async def _open_bucket(self, link: Link) -> Ready:
         info = await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
-        if isinstance(info, buckets.Refused) and buckets.is_missing(info):
+        if isinstance(info, Refused) and buckets.is_missing(info):
             for is_atomic in (True, False):
                 made = await self._api(
                     link, f"STREAM.CREATE.{self._bucket.stream}", self._bucket.config(is_atomic=is_atomic)
                 )
-                if not isinstance(made, buckets.Refused) or buckets.is_there(made):
+                if not isinstance(made, Refused) or buckets.is_there(made):
                     break
-                if not is_atomic or not buckets.is_unknown_option(made):
+                if not is_atomic or not buckets.is_too_old(made):
                     raise buckets.outage_of(made, self.name)
             info = await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
-        if isinstance(info, buckets.Refused):
+        if isinstance(info, Refused):
             raise buckets.outage_of(info, self.name)
         return buckets.check(info["config"], self._bucket, self.name)
 
-    async def _api(self, link: Link, subject: str, data: bytes) -> dict[str, Any] | buckets.Refused:
+    async def _api(self, link: Link, subject: str, data: bytes) -> dict[str, Any] | Refused:
         asked_us = monotonic_us()
-        reply = await link.ask([Message(f"{_JSON}.{subject}", {}, data)])[0]
-        told, refused = self._told(reply)
+        reply = await link.ask([Message(f"{API}.{subject}", {}, data)])[0]
+        told, refused = told_of(reply, self.name)
         if refused is None:
             self._learn_clock(told, asked_us)
         return told if refused is None else refused
 
-    def _told(self, reply: Reply | StoreOutage) -> tuple[dict[str, Any], buckets.Refused | None]:
-        if isinstance(reply, StoreOutage):
-            raise reply
-        if reply.status == "503":
-            raise StoreUnavailable(self.name, "JetStream does not answer: is it enabled, and has it a leader?")
-        try:
-            return buckets.reply_of(reply.data)
-        except ValueError:
-            raise StoreUnavailable(self.name, "its answer is not understood") from None
-
     def _learn_clock(self, told: dict[str, Any], asked_us: int) -> None:
         with suppress(KeyError, ValueError, TypeError):
-            self._clock.learn(buckets.time_us(told["ts"]), asked_us, monotonic_us())
+            self._clock.learn(time_us(told["ts"]), asked_us, monotonic_us())
 
     def ask_clock(self, link: Link) -> None:
         """Ask for the server's clock again, if it is time. Nobody waits for it."""
@@ -261,76 +259,34 @@ class Session:
                 self._link.retire()
                 self._link = None
 
-    # Messages
+    # For operators
 
-    def message_of(self, command: Read) -> Message:
-        """The request that reads an entry."""
-        subject = self._places.subject(command.place)
-        if self._ready is not None and self._ready.reads_directly:
-            return Message(f"{_JSON}.DIRECT.GET.{self._bucket.stream}", {}, b'{"last_by_subj":"%s"}' % subject.encode())
-        return Message(f"{_JSON}.STREAM.MSG.GET.{self._bucket.stream}", {}, b'{"last_by_subj":"%s"}' % subject.encode())
+    async def page(self, first: int, name: str | None) -> tuple[list[Listed], int | None]:
+        """List entries, as `Requests.listed`.
 
-    def messages_of(self, command: Commit) -> list[Message]:
-        """The messages that write entries, all or none."""
-        puts = command.puts
-        if len(puts) == 1:
-            return [self._put(puts[0], {})]
-        batch = f"{self._batch_begin}{next(self._batches)}"
-        messages = [
-            self._put(put, {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)})
-            for number, put in enumerate(puts, 1)
-        ]
-        last = messages[-1]
-        messages[-1] = last._replace(headers={**last.headers, "Nats-Batch-Commit": "1"})
-        return messages
+        :raises StoreOutage: if the server does not answer.
+        """
+        link, _ = await self.linked()
+        return self.requests.listed(await link.collect(self.requests.page(first, name)))
 
-    def _put(self, put: Put, headers: dict[str, str]) -> Message:
-        headers["Nats-Expected-Last-Subject-Sequence"] = str(put.revision)
-        headers["Nats-TTL"] = str(put.life_s)
-        if put.text is None:
-            headers["KV-Operation"] = "DEL"
-        return Message(self._places.subject(put.place), headers, written(put.text, put.until_us))
+    async def restore(self, entries: Sequence[Restored]) -> int:
+        """Keep entries, each unless what is kept in its place lasts at least as long; count those that were written.
 
-    def kept_of(self, reply: Reply | StoreOutage) -> Kept | StoreOutage:
-        """Read the reply to a read."""
-        if isinstance(reply, StoreOutage):
-            return reply
-        if reply.status == "404":
-            return NOTHING
-        try:
-            if reply.status:
-                return StoreUnavailable(self.name, f"it cannot be read ({reply.status}): has the bucket a leader?")
-            return buckets.kept_of(reply.headers, reply.data)
-        except buckets.NotFound:
-            return NOTHING
-        except buckets.Refusal as refusal:
-            return buckets.outage_of(refusal.refused, self.name)
-        except (ValueError, KeyError):
-            outage = StoreUnavailable(
-                self.name, "an entry holds something that is not ours: another prefix, or bucket?"
-            )
-            outage.is_of_server = False
-            return outage
+        :raises StoreOutage: if the server does not answer.
+        """
+        link, ready = await self.linked()
+        return await self._carry_out(restore(entries, self.now_us(), self._margin_us()), link, ready)
 
-    def revisions_of(self, reply: Reply | StoreOutage, count: int) -> list[int] | Moved | StoreOutage:
-        """Read the reply to a commit."""
-        try:
-            told, refused = self._told(reply)
-            if refused is not None:
-                if refused.code in buckets.WRONG_REVISION:
-                    return Moved()
-                return buckets.outage_of(refused, self.name)
-            last = int(told["seq"])
-        except StoreOutage as outage:
-            return outage
-        except (KeyError, ValueError, TypeError):
-            return StoreUnavailable(self.name, "its answer is not understood")
-        return list(range(last - count + 1, last + 1))
+    async def remove(self, places: Sequence[Place]) -> None:
+        """Forget entries, whatever they are by now.
 
-    @property
-    def now_us(self) -> int:
-        """The time that decides."""
-        return self._now_us()
+        :raises StoreOutage: if the server does not answer.
+        """
+        link, _ = await self.linked()
+        for reply in [await asked for asked in link.ask([self.requests.remove(place) for place in places])]:
+            removed = self.requests.revisions(reply, 1)
+            if isinstance(removed, StoreOutage):
+                raise removed
 
     # As `LoopConnection`
 
@@ -375,6 +331,7 @@ class _Carrier:
     def __init__(self, session: Session, link: Link, ready: Ready, until_s: float) -> None:
         self._session = session
         self._link = link
+        self._ready = ready
         self._until_s = until_s
 
     async def send(self, commands: Sequence[Any]) -> list[Any]:
@@ -383,9 +340,9 @@ class _Carrier:
         asked: list[Asked | None] = []
         for command in commands:
             if type(command) is Commit:
-                asked.append(link.ask_for_last(session.messages_of(command)))
+                asked.append(link.ask_for_last(session.requests.commit(command)))
             elif type(command) is Read:
-                asked.extend(link.ask([session.message_of(command)]))
+                asked.extend(link.ask([session.requests.read(command, self._ready)]))
             else:
                 asked.append(None)
         try:
@@ -406,7 +363,7 @@ class _Carrier:
     def _told(self, command: Any, reply: Any, is_time_left: bool) -> Any:
         session = self._session
         if type(command) is Commit:
-            return session.revisions_of(reply, len(command.puts))
+            return session.requests.revisions(reply, len(command.puts))
         if type(command) is Read:
-            return session.kept_of(reply)
-        return is_time_left if type(command) is Pause else session.now_us
+            return session.requests.kept(reply)
+        return is_time_left if type(command) is Pause else session.now_us()

@@ -7,7 +7,10 @@ This module must not know how a batch is answered.
 from __future__ import annotations
 
 import ssl
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, Final, Literal
 
 try:
     from nats.aio.client import Client as NatsClient
@@ -19,10 +22,14 @@ except ImportError as error:  # pragma: no cover - the suite always has it
 from headgate.breaker import DEFAULT, Breaker
 from headgate.errors import InvalidUse
 from headgate.keys import check_key
+from headgate.plans.nats import Place, Restored
+from headgate.stores.contract import Entry
 from headgate.stores.nats.address import read_url
 from headgate.stores.nats.bucket import Bucket, Storage
 from headgate.stores.nats.connector import ClientConnector, Connector
+from headgate.stores.nats.requests import PER_PAGE, Listed
 from headgate.stores.nats.server import Server
+from headgate.stores.nats.session import Session
 from headgate.stores.remote import RemoteStore, Terms
 
 
@@ -97,11 +104,71 @@ class NatsStore(RemoteStore):
             connect = {key: value for key, value in given.items() if key not in _OURS}
             connector = Connector(target, timeout, _for_library(connect, is_secure=target.name.startswith("tls")))
         made = Bucket.checked(given["bucket"], given["replicas"], given["storage"])
-        server = Server(connector, made, check_key(given["prefix"]), terms)
-        super().__init__(server, terms, f"{connector.name}/{made.name}", None if client is not None else made_from)
+        self._server = Server(connector, made, check_key(given["prefix"]), terms)
+        super().__init__(
+            self._server, terms, f"{connector.name}/{made.name}", None if client is not None else made_from
+        )
+
+    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
+        """As `ScannableStore.scan`. Each page is a round trip."""
+        for page in self._pages(key_prefix, name):
+            yield from page
+
+    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+        """As `ScannableStore.clear`."""
+        self._learnt.clear()
+        cleared = 0
+        for page in self._pages(key_prefix, name):
+            places = [Place(entry.name, entry.code, entry.key) for entry in page]
+            if places:
+                self._server.do(partial(_remove, places))
+            cleared += len(places)
+        self._learnt.clear()
+        return cleared
+
+    def restore(self, entries: Iterable[Entry], /) -> int:
+        """As `ScannableStore.restore`."""
+        waiting = iter(entries)
+        written = 0
+        while some := [Restored(Place(*entry[:3]), *entry[3:]) for entry in islice(waiting, PER_PAGE)]:
+            written += self._server.do(partial(_restore, some))
+        return written
+
+    def _pages(self, key_prefix: str, name: str | None) -> Iterator[list[Entry]]:
+        """What is owed, page by page. An entry that is written meanwhile moves to the end: it is listed once."""
+        seen: set[Place] = set()
+        first: int | None = 1
+        while first is not None:
+            listed, first, now_us = self._server.do(partial(_page, first, name))
+            page = [
+                Entry(*place, kept.text, kept.until_us)
+                for place, kept in listed
+                if kept.text is not None
+                and kept.until_us > now_us
+                and place.key.startswith(key_prefix)
+                and place not in seen
+            ]
+            before = len(seen)
+            seen.update(place for place, _ in listed)
+            yield page
+            if len(seen) == before:  # these are all written again and again
+                break
 
 
-_OURS = frozenset({"prefix", "bucket", "replicas", "storage"})
+async def _page(first: int, name: str | None, session: Session) -> tuple[list[Listed], int | None, int]:
+    listed, following = await session.page(first, name)
+    return listed, following, session.now_us()
+
+
+async def _remove(places: list[Place], session: Session) -> None:
+    await session.remove(places)
+
+
+async def _restore(entries: list[Restored], session: Session) -> int:
+    return await session.restore(entries)
+
+
+_OURS: Final = frozenset({"prefix", "bucket", "replicas", "storage"})
 
 
 def _for_library(options: dict[str, Any], *, is_secure: bool) -> dict[str, Any]:
