@@ -30,6 +30,7 @@ from headgate.testing import use_clock
 from tests.algorithms.reference import Reference
 from tests.algorithms.strategies import START_US, span
 from tests.clusters import own_cluster
+from tests.nats_servers import make_bucket, own_nats
 from tests.servers import own_valkey
 
 SECOND_US: Final = 1_000_000
@@ -208,10 +209,14 @@ def every_store() -> Iterator[dict[str, Make]]:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         valkey = opened.enter_context(own_valkey())
         cluster = opened.enter_context(own_cluster())
+        nats = opened.enter_context(own_nats())
+        make_bucket(nats.url, "singly", allow_atomic=False)
         yield {
             "memory": MemoryStore,
             "SQLite": lambda clock: store_at(f"sqlite:///{folder}/limits.db", clock, prefix=prefix()),
             "Valkey": lambda clock: store_at(valkey.url, clock, prefix=prefix()),
+            "NATS": lambda clock: store_at(nats.url, clock, prefix=prefix()),
+            "NATS, singly": lambda clock: store_at(f"{nats.url}?bucket=singly", clock, prefix=prefix()),
             "Cluster": lambda clock: store_at(cluster.url, clock, prefix=prefix(), hash_tag="all"),
         }
 

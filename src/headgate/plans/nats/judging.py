@@ -176,7 +176,7 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
     known = terms.known
     remembered = [known.get(place) for place in places]
     entries = {place: kept or NOTHING for place, kept in zip(places, remembered, strict=True)}
-    guessed = [place for place, kept in zip(places, remembered, strict=True) if kept is None]
+    doubtful = [place for place, kept in zip(places, remembered, strict=True) if kept is None or known.is_shared(place)]
     is_read = False
     pause_us = 0
     yielding = [place for place in places if known.is_to_yield(place)]  # each is counted
@@ -199,7 +199,7 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
         )
         asked: list[Command] = [Commit(puts)]
         if not is_read:
-            asked += [Read(place) for place in guessed]
+            asked += [Read(place) for place in doubtful]
         try:
             reply, *reads = yield asked
         except BaseException:  # nobody will know whether it was written
@@ -214,23 +214,31 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
             return judged.decisions
         _forget(places, known)
         for put in puts:
-            known.lost(put.place)
+            known.lost(put.place, is_race=is_read)
         if pause_us:
             (is_time_left,) = yield [Pause(pause_us)]
             if not is_time_left:
                 break
-        pause_us = min(LAST_PAUSE_US, pause_us * 2 or FIRST_PAUSE_US)
-        if reads and len(guessed) == len(places) and any(one != NOTHING for one in reads):
-            # They were read after all. If one of them is older than what refused us, that is found out again.
-            outage = next((one for one in reads if isinstance(one, StoreOutage)), None)
+        if is_read:
+            pause_us = min(LAST_PAUSE_US, pause_us * 2 or FIRST_PAUSE_US)
+        if reads and doubtful == places and _explain(reads, [entries[place] for place in places]):
             entries = dict(zip(places, reads, strict=True))
             (now_us,) = yield [Now()]
         else:
             outage, now_us = yield from _read(places, entries, known)
-        if outage is not None:
-            return [outage] * len(groups)
+            if outage is not None:
+                return [outage] * len(groups)
         is_read = True
     return [terms.contention()] * len(groups)
+
+
+def _explain(reads: Sequence[object], before: Sequence[Kept]) -> bool:
+    """Do entries that were read together with a refused write say why it was refused? They may have been read before
+    somebody else wrote.
+    """
+    return all(isinstance(one, Kept) for one in reads) and any(
+        isinstance(one, Kept) and one.revision != kept.revision for one, kept in zip(reads, before, strict=True)
+    )
 
 
 def _read(places: list[Place], entries: dict[Place, Kept], known: Known) -> Commands[tuple[StoreOutage | None, int]]:

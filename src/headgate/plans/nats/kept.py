@@ -13,7 +13,8 @@ MAX_KNOWN: Final = 10_000
 """How many entries are remembered."""
 
 YIELDS: Final = 8
-"""How often others are let go first at a place, after a race there was lost."""
+"""How often others are let go first at a place after a race there was lost, and how often what is remembered is
+doubted after it was wrong."""
 
 
 class Kept(NamedTuple):
@@ -57,7 +58,9 @@ class Known:
         self._most = most
         self._entries: dict[Place, Kept] = {}
         self._yields: dict[Place, int] = {}
-        """The places that others write, too, and how often to let them go first from now on."""
+        """The places where a race was lost, and how often to let others go first from now on."""
+        self._shared: dict[Place, int] = {}
+        """The places that others write, too, and how often to doubt from now on what is remembered."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -78,21 +81,30 @@ class Known:
         """It is not known what is there."""
         self._entries.pop(place, None)
 
-    def lost(self, place: Place) -> None:
-        """Say that somebody else wrote there first."""
-        if len(self._yields) >= self._most:
-            self._yields.clear()
-        self._yields[place] = YIELDS
+    def lost(self, place: Place, *, is_race: bool) -> None:
+        """Say that somebody else wrote there first: in a race, after it had just been read, or some time ago."""
+        for counts in (self._shared, self._yields) if is_race else (self._shared,):
+            if len(counts) >= self._most:
+                counts.clear()
+            counts[place] = YIELDS
 
     def is_to_yield(self, place: Place) -> bool:
-        """Are others to be let go first there?"""
-        left = self._yields.get(place, 0)
-        if left == 1:
-            del self._yields[place]
-        elif left:
-            self._yields[place] = left - 1
-        return left > 0
+        """Are others to be let go first there? Each answer counts."""
+        return _count_down(self._yields, place)
+
+    def is_shared(self, place: Place) -> bool:
+        """Did others write there of late, so that what is remembered is to be doubted? Each answer counts."""
+        return _count_down(self._shared, place)
 
     def clear(self) -> None:
         """Forget all."""
         self._entries.clear()
+
+
+def _count_down(counts: dict[Place, int], place: Place) -> bool:
+    left = counts.get(place, 0)
+    if left == 1:
+        del counts[place]
+    elif left:
+        counts[place] = left - 1
+    return left > 0

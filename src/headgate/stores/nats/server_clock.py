@@ -11,6 +11,11 @@ from typing import Final, NamedTuple
 
 DRIFT: Final = 10_000
 """Two clocks run apart by one part in so many, at most."""
+EVERY_US: Final = 10_000_000
+"""The server's clock is asked for again after this time, together with something else."""
+FIRST: Final = 16
+FIRST_EVERY_US: Final = 50_000
+"""So often at first, and so soon."""
 
 
 class _Bounds(NamedTuple):
@@ -32,15 +37,16 @@ class ServerClock:
     def __init__(self) -> None:
         self._bounds: _Bounds | None = None
         self._asked_us = 0
+        self._learnt = 0
 
     @property
     def is_known(self) -> bool:
         """Has the server said anything?"""
         return self._bounds is not None
 
-    def age_us(self, local_us: int) -> int:
-        """How long ago the server was asked, by our clock."""
-        return local_us - self._asked_us
+    def is_due(self, local_us: int) -> bool:
+        """Is it to be asked again? Often at first: the quickest answer is the most exact."""
+        return local_us - self._asked_us >= (EVERY_US if self._learnt >= FIRST else FIRST_EVERY_US)
 
     def asked(self, local_us: int) -> None:
         """The server is being asked."""
@@ -51,6 +57,7 @@ class ServerClock:
         lowest_us, highest_us = server_us - heard_us, server_us - asked_us
         before = self._bounds
         self._asked_us = heard_us
+        self._learnt += 1
         if before is None:
             self._bounds = _Bounds(lowest_us, highest_us, (lowest_us + highest_us) // 2, heard_us)
             return

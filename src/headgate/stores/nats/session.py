@@ -42,8 +42,8 @@ from headgate.stores.nats.replies import Refused, time_us, told_of
 from headgate.stores.nats.requests import API, Listed, Requests
 from headgate.stores.nats.server_clock import ServerClock
 
-ASK_CLOCK_EVERY_US: Final = 10_000_000
-"""The server's clock is asked for again after this time, together with something else."""
+STANDS_STILL_US: Final = 1_000_000
+"""Where the estimate of the server's clock goes back by less than this, time stands still instead."""
 RETRY_SHARE: Final = 0.7
 """Nothing is judged again after this share of the deadline."""
 KEPT_IN_TESTS_US: Final = 3_600_000_000
@@ -165,7 +165,7 @@ class Session:
         if given is not None:
             return given()
         now_us = self._clock.now_us(monotonic_us())
-        if now_us < self._last_us < now_us + ASK_CLOCK_EVERY_US:  # the estimate has become better: time stands still
+        if now_us < self._last_us < now_us + STANDS_STILL_US:
             return self._last_us
         self._last_us = now_us
         return now_us
@@ -242,7 +242,7 @@ class Session:
     def ask_clock(self, link: Link) -> None:
         """Ask for the server's clock again, if it is time. Nobody waits for it."""
         now_us = monotonic_us()
-        if self._clock.age_us(now_us) < ASK_CLOCK_EVERY_US or self._given() is not None:
+        if not self._clock.is_due(now_us) or self._given() is not None:
             return
         self._clock.asked(now_us)
         start(self._ask_clock(link))
