@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -34,8 +35,9 @@ class OwnNats:
 
     def __init__(self, folder: Path, config: str = "", *, jetstream: bool = True, port: int | None = None) -> None:
         self.port = port or free_port()
+        self.monitor = free_port()
         self.folder = folder
-        lines = [f'listen: "127.0.0.1:{self.port}"', config]
+        lines = [f'listen: "127.0.0.1:{self.port}"', f'http: "127.0.0.1:{self.monitor}"', config]
         if jetstream:
             lines.append(f'jetstream {{ store_dir: "{folder}" }}')
         (folder / "server.conf").write_text("\n".join(lines))
@@ -58,6 +60,11 @@ class OwnNats:
             if greeting.startswith(b"INFO "):
                 return bool(json.loads(greeting[5:]).get("server_id"))
         return False
+
+    def connections(self) -> int:
+        """How many connections it has."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/connz", timeout=5) as reply:
+            return int(json.load(reply)["num_connections"])
 
     def send(self, number: int) -> None:
         """Send it a signal."""

@@ -19,7 +19,7 @@ from headgate.errors import StoreOutage, StoreTimeout
 from headgate.hits import Group, Hit, Once
 from headgate.limits import Concurrency, Limit, Penalty, SlidingLog, TokenBucket
 from headgate.plans.groups import give_back_groups
-from headgate.plans.nats import Commit, Kept, Known, Moved, Now, Place, Places, Read, Restored, restore
+from headgate.plans.nats import Commit, Kept, Known, Place, Places, Read, Restored, restore
 from headgate.plans.nats.judging import MAX_PUTS, MAX_TRIES
 from headgate.plans.nats.kept import written
 from headgate.plans.nats.places import text_of, token_of
@@ -174,7 +174,7 @@ Outcome = tuple[tuple[bool | None, ...], ...]
 
 def serially(*batches: list[Group]) -> set[tuple[Outcome, tuple[int, ...]]]:
     """What may come of batches, one after the other in any order: the verdicts, and what remains of each hit."""
-    outcomes = set()
+    outcomes: set[tuple[Outcome, tuple[int, ...]]] = set()
     for order in itertools.permutations(range(len(batches))):
         store = MemoryStore(ManualClock())
         answered = {index: tuple(decision.allowed for decision in store.decide(batches[index])) for index in order}
@@ -502,4 +502,3 @@ def test_memory_is_bounded_and_forgets_what_was_not_used_for_longest() -> None:
         known.learn(place, Kept(1, "", 0))
     assert [known.get(place) is None for place in places] == [True, False, False]
     assert len(known) == 2
-    assert Moved is not Now

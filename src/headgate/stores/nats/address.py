@@ -43,15 +43,17 @@ def read_url(url: str) -> tuple[Target, dict[str, Any]]:
         )
     before, _, query = rest.partition("?")
     authority, _, path = before.partition("/")
-    if path or "#" in rest:
+    if "/" in path or "@" in path or "#" in rest:
         raise StoreURLError(
-            f"store URL {shown(url)} is not understood: nothing comes behind the hosts but ?option=value (a '/', '?', "
+            f"store URL {shown(url)} is not understood: behind the hosts come /bucket and ?option=value (a '/', '?', "
             "'#' or ',' in a password is written %2F, %3F, %23 or %2C)"
         )
     _, addresses = split_hosts(f"{scheme}://{authority}", DEFAULT_PORT)
     user, at, _ = authority.rpartition("@")
     servers = tuple(f"{scheme}://{user}{at}{address}" for address in addresses)
-    return Target(f"{scheme}://{','.join(map(str, addresses))}", servers), _options(query, url)
+    return Target(f"{scheme}://{','.join(map(str, addresses))}", servers), (
+        {"bucket": path} if path else {}
+    ) | _options(query, url)
 
 
 def _options(query: str, url: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ given up by whoever asked for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -16,9 +16,8 @@ from nats import errors
 from nats.aio.client import Client as NatsClient
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable
-from headgate.runtime.loops import PerLoop, running_loop
+from headgate.runtime.loops import PerLoop, running_loop, start
 from headgate.stores.connections import overdue
-from headgate.stores.nats.address import Target
 from headgate.stores.nats.library import Client
 from headgate.stores.nats.link import Link
 
@@ -42,16 +41,18 @@ def check_options(options: Mapping[str, Any]) -> None:
 class Connector:
     """Opens connections, one for each event loop. Holds none.
 
+    :param servers: the URL of each.
+    :param name: where they are, without secrets.
     :param options: of nats-py's `connect`.
     """
 
     is_own = True
     """Are the connections ours to close?"""
 
-    def __init__(self, target: Target, timeout_s: float, options: Mapping[str, Any]) -> None:
+    def __init__(self, servers: Sequence[str], name: str, timeout_s: float, options: Mapping[str, Any]) -> None:
         check_options(options)
-        self.name: Final = target.name
-        self._servers = target.servers
+        self.name: Final = name
+        self._servers = servers
         self._timeout_s = timeout_s
         self._options = dict(options)
         self._first = 0
@@ -101,8 +102,7 @@ class Connector:
                 link = Link(client, self.name, is_own=True)
                 await link.open()
         except BaseException as error:
-            with suppress(Exception):
-                await client.close()
+            start(_close(client))  # it may take longer than anybody can wait
             if not isinstance(error, Exception):
                 raise
             told = problems[-1] if problems and isinstance(error, errors.NoServersError) else error
@@ -123,15 +123,20 @@ class Connector:
         return StoreUnavailable(self.name, text)
 
 
+async def _close(client: NatsClient) -> None:
+    with suppress(Exception):
+        await client.close()
+
+
 class ClientConnector(Connector):
     """Uses the client of somebody's, in its event loop."""
 
     is_own = False
 
-    def __init__(self, client: NatsClient, timeout_s: float) -> None:
+    def __init__(self, client: NatsClient, bucket: str, timeout_s: float) -> None:
         if not isinstance(client, NatsClient):
             raise InvalidUse(f"client must be a nats.NATS that is connected, not {type(client).__name__}")
-        super().__init__(Target("nats://(a client of yours)", ()), timeout_s, {})
+        super().__init__((), f"nats://(a client of yours)/{bucket}", timeout_s, {})
         self._client = client
         self._homes = PerLoop(lambda loop: loop)
 

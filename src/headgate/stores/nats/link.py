@@ -42,6 +42,8 @@ class Link:
         self._subscription: Any = None
         self._write: Any = None
         self._is_retired = False
+        self.closing: asyncio.Future[None] | None = None
+        """Done when it is closed; None while it is not being closed."""
 
     @property
     def is_usable(self) -> bool:
@@ -147,10 +149,11 @@ class Link:
             self._close_if_idle()
 
     def give_up(self, asked: Sequence[Asked]) -> None:
-        """Nobody waits for these replies any more. Are there any that did not come? Then the link is of no use."""
+        """Nobody waits for these replies any more."""
         for future in asked:
-            if not future.done():
-                future.cancel()
+            future.cancel()
+        for reply in [reply for reply, (future, _) in self._pending.items() if future.cancelled()]:
+            del self._pending[reply]
 
     def retire(self) -> None:
         """Close as soon as nobody waits for a reply."""
@@ -167,8 +170,8 @@ class Link:
         """Close at once."""
         self._is_retired = True
         self.fail_quietly()
-        if not self._loop.is_closed():
-            start(self._close())
+        if self.closing is None and not self._loop.is_closed():
+            self.closing = start(self._close())
 
     def fail_quietly(self) -> None:
         """Tell those who still wait that it was closed."""

@@ -15,7 +15,7 @@ from headgate.errors import InvalidUse, StoreUnavailable
 from headgate.hits import Group
 from headgate.plans.groups import returns_of
 from headgate.plans.nats import Places
-from headgate.runtime.loops import start
+from headgate.runtime.loops import running_loop, start
 from headgate.stores.holding import judge_group
 from headgate.stores.nats.bucket import Bucket
 from headgate.stores.nats.connector import ClientConnector, Connector
@@ -90,6 +90,13 @@ class Server(Endpoint):
         if returns:
             session: Session = self.connection()
             start(session.give_back(returns))
+
+    async def close_loop(self, *, at_once: bool = False) -> None:
+        session: Any = self._connections.pop(running_loop())
+        await super().close_loop(at_once=at_once)
+        if session is not None:
+            (session.close if at_once else session.retire)()
+            await session.closed()
 
     def close_idle(self) -> None:
         loop = thread.loop

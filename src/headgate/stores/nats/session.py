@@ -46,6 +46,7 @@ STANDS_STILL_US: Final = 1_000_000
 """Where the estimate of the server's clock goes back by less than this, time stands still instead."""
 RETRY_SHARE: Final = 0.7
 """Nothing is judged again after this share of the deadline."""
+CLOSED_WITHIN_S: Final = 0.1
 KEPT_IN_TESTS_US: Final = 3_600_000_000
 
 T = TypeVar("T")
@@ -95,6 +96,8 @@ class Session:
         self._given = given
         self._known = Known()
         self._link: Link | None = None
+        self._links: list[Link] = []
+        """Those that may not be closed yet."""
         self._ready: Ready | None = None
         self._connecting: asyncio.Task[tuple[Link, Ready]] | None = None
         self._turns: dict[Place, asyncio.Future[None]] = {}
@@ -116,10 +119,10 @@ class Session:
         before = {turn for place in places if (turn := self._turns.get(place)) is not None}
         self._turns.update(dict.fromkeys(places, end))
         try:
-            link, ready = await self.linked()
             for turn in before:
                 if not turn.done():
                     await asyncio.shield(turn)
+            link, ready = await self.linked()
             terms = Terms(self._judge, self._known, ready.is_atomic, self._contention, self._margin_us())
             return await self._carry_out(decide(groups, self.now_us(), terms), link, ready, until_s)
         finally:
@@ -207,6 +210,7 @@ class Session:
                 raise
             self._known.clear()
             self._link, self._ready = link, ready
+            self._links = [one for one in self._links if one.closing is None or not one.closing.done()] + [link]
             return link, ready
         finally:
             self._connecting = None
@@ -225,6 +229,8 @@ class Session:
             info = await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
         if isinstance(info, Refused):
             raise buckets.outage_of(info, self.name)
+        if not self._clock.is_known:
+            raise StoreUnavailable(self.name, "it does not tell the time: it takes nats-server 2.11 or later")
         return buckets.check(info["config"], self._bucket, self.name)
 
     async def _api(self, link: Link, subject: str, data: bytes) -> dict[str, Any] | Refused:
@@ -305,6 +311,12 @@ class Session:
         if not self._asking and self._link is not None:
             self._link.retire()
             self._link = None
+
+    async def closed(self) -> None:
+        """Wait until what was closed is closed, for a moment at most."""
+        closing = [task for link in self._links if (task := link.closing) is not None]
+        if closing:
+            await asyncio.wait(closing, timeout=CLOSED_WITHIN_S)
 
     def retire_soon(self) -> None:
         """As `retire`, from any thread. In a forked process, where our event loop does not run, nothing happens."""

@@ -20,8 +20,8 @@ except ImportError as error:  # pragma: no cover - the suite always has it
     raise MissingExtra("nats-py", "nats") from error
 
 from headgate.breaker import DEFAULT, Breaker
-from headgate.errors import InvalidUse
-from headgate.keys import check_key
+from headgate.errors import InvalidKey, InvalidUse
+from headgate.keys import check_prefix
 from headgate.plans.nats import Place, Restored
 from headgate.stores.contract import Entry
 from headgate.stores.nats.address import read_url
@@ -37,8 +37,8 @@ class NatsStore(RemoteStore):
     """State in a key-value bucket of NATS JetStream, shared by everyone who asks for the same bucket with the same
     prefix.
 
-    :param url: `nats://[user:password@]host[:port][,host:port...]`, or `tls://...`. `?option=value` behind it gives
-        `bucket`, `prefix`, `replicas`, `storage`, `user`, `password`, `token`, `credentials` and the paths of TLS.
+    :param url: `nats://[user:password@]host[:port][,host:port...][/bucket]`, or `tls://...`. `?option=value` behind
+        it gives `prefix`, `replicas`, `storage`, `user`, `password`, `token`, `credentials` and the paths of TLS.
     :param client: your own `nats.NATS`, connected, in place of a URL. It serves `AsyncLimiter`, in the event loop in
         which it was connected. It is never closed, and reconnects as you have told it.
     :param prefix: the first part of every key.
@@ -97,17 +97,17 @@ class NatsStore(RemoteStore):
         made_from = {"url": url, **given, **terms.options}
         connector: Connector
         if client is not None:
-            connector = ClientConnector(client, timeout)
+            made = Bucket.checked(bucket, replicas, storage)
+            connector = ClientConnector(client, made.name, timeout)
         else:
             target, in_url = read_url(url or "nats://localhost:4222")
-            given = {**given, **in_url}
-            connect = {key: value for key, value in given.items() if key not in _OURS}
-            connector = Connector(target, timeout, _for_library(connect, is_secure=target.name.startswith("tls")))
-        made = Bucket.checked(given["bucket"], given["replicas"], given["storage"])
-        self._server = Server(connector, made, check_key(given["prefix"]), terms)
-        super().__init__(
-            self._server, terms, f"{connector.name}/{made.name}", None if client is not None else made_from
-        )
+            given |= in_url
+            made = Bucket.checked(given["bucket"], given["replicas"], given["storage"])
+            connect = {name: value for name, value in given.items() if name not in _OURS}
+            connect = _for_library(connect, is_secure=target.name.startswith("tls"))
+            connector = Connector(target.servers, f"{target.name}/{made.name}", timeout, connect)
+        self._server = Server(connector, made, _checked_prefix(given["prefix"]), terms)
+        super().__init__(self._server, terms, connector.name, None if client is not None else made_from)
 
     def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
         """As `ScannableStore.scan`. Each page is a round trip."""
@@ -168,7 +168,14 @@ async def _restore(entries: list[Restored], session: Session) -> int:
     return await session.restore(entries)
 
 
+_MAX_PREFIX: Final = 128
 _OURS: Final = frozenset({"prefix", "bucket", "replicas", "storage"})
+
+
+def _checked_prefix(prefix: str) -> str:
+    if len(check_prefix(prefix)) > _MAX_PREFIX:
+        raise InvalidKey(f"a key prefix has at most {_MAX_PREFIX} characters for NATS, not {len(prefix)}")
+    return prefix
 
 
 def _for_library(options: dict[str, Any], *, is_secure: bool) -> dict[str, Any]:

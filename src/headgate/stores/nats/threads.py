@@ -35,6 +35,7 @@ class LoopThread(Daemon):
 
     def __init__(self) -> None:
         self._loops: dict[str, asyncio.AbstractEventLoop] = {}
+        self._ident = 0
         super().__init__("headgate-nats", self._serve)
         begin_afresh_in_child(self, LoopThread.begin)
 
@@ -42,9 +43,11 @@ class LoopThread(Daemon):
         super().begin()
         self._left.extend(self._loops.values())
         self._loops = {}
+        self._ident = 0
 
     def _serve(self) -> None:
         loop = self._loops["loop"]
+        self._ident = threading.get_ident()
         asyncio.set_event_loop(loop)
         loop.run_forever()
         with suppress(Exception):  # the interpreter ends
@@ -83,16 +86,17 @@ class LoopThread(Daemon):
         :param unseen: gets the result, in the event loop, if the caller was interrupted by a signal's handler that
             raised.
         :raises Overdue: if that was not long enough.
-        :raises NotStarted: if there is no event loop.
+        :raises NotStarted: if there is no event loop; in its own thread, too, which must not wait for itself.
         """
         loop = self._begun()
         outcome = _Outcome(loop, work, unseen)
+        if self._ident == threading.get_ident():
+            raise NotStarted
         try:
             loop.call_soon_threadsafe(outcome.begin)
+            is_done = outcome.done.acquire(timeout=seconds)
         except RuntimeError:
             raise NotStarted from None
-        try:
-            is_done = outcome.done.acquire(timeout=seconds)
         except BaseException:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(outcome.abandon)
