@@ -109,9 +109,26 @@ class OwnNatsCluster:
     def url(self) -> str:
         return f"nats://{','.join(f'127.0.0.1:{node.port}' for node in self.nodes)}"
 
-    def node(self, name: str) -> OwnNats:
-        """A node by its name: n0, n1, ..."""
-        return self.nodes[int(name[1:])]
+    def has_meta_leader(self) -> bool:
+        """Has JetStream begun to answer?"""
+        with suppress(Exception):
+            return "error" not in request(self.nodes[0].url, "INFO")
+        return False
+
+    def leader(self, bucket: str = "headgate") -> OwnNats:
+        """The node that leads a bucket, as soon as one does."""
+        found: list[OwnNats] = []
+
+        def is_led() -> bool:
+            for node in self.nodes:
+                with suppress(Exception):
+                    info = request(node.url, f"STREAM.INFO.KV_{bucket}", connect_timeout=1, allow_reconnect=False)
+                    found.append(self.nodes[int(info["cluster"]["leader"][1:])])
+                    return True
+            return False
+
+        eventually(is_led, "the bucket has a leader")
+        return found[0]
 
 
 @contextmanager
@@ -132,7 +149,9 @@ def own_nats_cluster(size: int = 3) -> Iterator[OwnNatsCluster]:
         for node in nodes:
             stack.callback(node.kill)
             node.start()
-        yield OwnNatsCluster(nodes)
+        cluster = OwnNatsCluster(nodes)
+        eventually(cluster.has_meta_leader, "JetStream is ready")
+        yield cluster
 
 
 BUCKET = {

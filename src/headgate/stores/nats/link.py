@@ -20,6 +20,13 @@ from headgate.stores.nats.library import Message, Reply, hand_over, packed, publ
 Asked = asyncio.Future["Reply | StoreOutage"]
 
 
+def anew(outage: StoreOutage) -> StoreOutage:
+    """The same outage, for somebody else: what is raised keeps all that it went through."""
+    made = type(outage)(outage.store, outage.problem)
+    made.is_of_server = outage.is_of_server
+    return made
+
+
 class Link:
     """A connection. To be made in its event loop, and used in no other.
 
@@ -144,7 +151,7 @@ class Link:
         for reply in list(self._pending) if replies is None else replies:
             asked = self._pending.pop(reply, None)
             if asked is not None and not asked[0].done():
-                asked[0].set_result(type(outage)(outage.store, outage.problem))
+                asked[0].set_result(anew(outage))
         if self._is_retired:
             self._close_if_idle()
 

@@ -37,7 +37,7 @@ from headgate.runtime.loops import start
 from headgate.stores.nats import bucket as buckets
 from headgate.stores.nats.bucket import Bucket, Ready
 from headgate.stores.nats.library import Message
-from headgate.stores.nats.link import Asked, Link
+from headgate.stores.nats.link import Asked, Link, anew
 from headgate.stores.nats.replies import Refused, time_us, told_of
 from headgate.stores.nats.requests import API, Listed, Requests
 from headgate.stores.nats.server_clock import ServerClock
@@ -188,8 +188,8 @@ class Session:
         connecting = self._connecting
         try:
             return await asyncio.shield(connecting)
-        except StoreOutage as outage:  # one for each who waits: what is raised keeps all that it went through
-            raise type(outage)(outage.store, outage.problem) from None
+        except StoreOutage as outage:  # one for each who waits
+            raise anew(outage) from None
 
     async def _connect(self) -> tuple[Link, Ready]:
         try:
