@@ -265,7 +265,7 @@ def life_s(text: str | None, life_us: int) -> int:
 
 
 class _Judged:
-    """What comes of groups: their decisions, and what to write."""
+    """The outcome of groups: their decisions, and what to write."""
 
     def __init__(self, groups: Sequence[Group], now_us: int, entries: dict[Place, Kept], judge: Judge) -> None:
         self.writes: dict[Place, tuple[str | None, int]] = {}

@@ -18,7 +18,7 @@ doubted after it was wrong."""
 
 
 class Kept(NamedTuple):
-    """What is kept at a place."""
+    """An entry, as it is kept at a place."""
 
     revision: int
     """The number of the write; 0 if there is nothing."""

@@ -58,7 +58,7 @@ def hand_over(client: NatsClient, subscription: Any, received: Received) -> None
 
 
 def write_of(client: NatsClient) -> Callable[[bytes], object] | None:
-    """What writes bytes of the protocol to a client's connection at once, if there is such a thing."""
+    """Find what writes bytes of the protocol to a client's connection at once, if there is such a thing."""
     if not isinstance(client, Client):
         return None
     return getattr(getattr(client, "_transport", None), "write", None)

@@ -135,7 +135,7 @@ class NatsStore(RemoteStore):
         return written
 
     def _pages(self, key_prefix: str, name: str | None) -> Iterator[list[Entry]]:
-        """What is owed, page by page. An entry that is written meanwhile moves to the end: it is listed once."""
+        """List what is owed, page by page. An entry that is written meanwhile moves to the end: it is listed once."""
         seen: set[Place] = set()
         first: int | None = 1
         while first is not None:
