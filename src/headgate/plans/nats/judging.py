@@ -93,7 +93,7 @@ class Terms(NamedTuple):
 
     judge: Judge
     known: Known
-    """What is remembered; the plan keeps it up to date."""
+    """Recent knowledge of the entries; the plan keeps it up to date."""
     is_atomic: bool
     """Can several entries be written all or none?"""
     contention: Callable[[], StoreOutage]

@@ -50,7 +50,7 @@ def written(text: str | None, until_us: int) -> bytes:
 
 
 class Known:
-    """What is remembered of entries: as they were when they were last read or written here. Others may have written
+    """Entries as they are remembered: as they were when they were last read or written here. Others may have written
     them since. The one that was not used for longest is forgotten first.
     """
 
