@@ -56,6 +56,8 @@ UPWARDS: dict[tuple[str, str], str] = {
 LIBRARIES: dict[str, set[str]] = {
     "redis": {"stores.redis"},
     "hiredis": {"stores.redis"},
+    "valkey": {"stores.redis"},
+    "psycopg": {"stores.postgres"},
     "nats": {"stores.nats"},
     "starlette": {"web.starlette", "web.fastapi"},
     "fastapi": {"web.fastapi"},
@@ -265,6 +267,9 @@ def test_each_module_says_what_it_is(module: str) -> None:
     assert "from __future__ import annotations" in text or len(ast.parse(text).body) <= 1 or module == ""
 
 
+WRITTEN = (".py", ".lua", ".sql")
+"""The files that we write."""
+
 RETIRED = re.compile(
     r"\b(riders?|fares?|lone(?! surrogate)|errands?|dialler\w*|dialling|twins?|aboard|travel\w*)\b"
     r"|(?<!round )(?<!round_)\btrips?\b",
@@ -273,7 +278,7 @@ RETIRED = re.compile(
 """Metaphors that had to be learnt before the code could be read. The glossary has the words of today."""
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCE.rglob("*.*") if path.suffix in (".py", ".lua")], ids=str)
+@pytest.mark.parametrize("path", [path for path in SOURCE.rglob("*.*") if path.suffix in WRITTEN], ids=str)
 def test_the_code_speaks_in_the_words_of_its_field(path: Path) -> None:
     text = re.sub(r"round\s+(#\s+)?trip", "round trip", path.read_text("utf-8"))
     assert [found[0] for found in RETIRED.finditer(text)] == []
@@ -293,7 +298,5 @@ def test_docstrings_say_what_a_thing_is_or_does(module: str) -> None:
 
 
 def test_no_file_is_too_long_to_read() -> None:
-    lines = {
-        path: path.read_text("utf-8").count("\n") for path in SOURCE.rglob("*.*") if path.suffix in (".py", ".lua")
-    }
+    lines = {path: path.read_text("utf-8").count("\n") for path in SOURCE.rglob("*.*") if path.suffix in WRITTEN}
     assert {path: count for path, count in lines.items() if count > 400} == {}

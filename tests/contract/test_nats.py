@@ -10,7 +10,7 @@ import pytest
 
 from headgate import ManualClock
 from headgate.stores.nats import NatsStore
-from headgate.testing import StoreContract, use_clock
+from headgate.testing import ScannableStoreContract, StoreContract, use_clock
 from tests.nats_servers import make_bucket
 
 
@@ -21,7 +21,7 @@ def singly(nats_url: str) -> str:
     return "singly"
 
 
-class TestNatsStore(StoreContract):
+class TestNatsStore(StoreContract, ScannableStoreContract):
     @pytest.fixture(params=["headgate", "singly"], ids=["together", "singly"])
     def store(
         self, request: pytest.FixtureRequest, clock: ManualClock, nats_url: str, singly: str, prefix: str

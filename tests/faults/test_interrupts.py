@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from headgate import Concurrency, FixedWindow, Lease, Limit, Limiter, MemoryStore, SlidingLog, TokenBucket
+from headgate.stores.postgres import PostgresStore
 from headgate.stores.redis import RedisStore
 from headgate.stores.sqlite import SqliteStore
 from tests.faults.workers import PATIENT
@@ -28,7 +29,7 @@ def goes_on(began: float, times: int) -> bool:
     return time.monotonic() - began < (SECONDS if times > TIMES else 60 * SECONDS)
 
 
-KINDS = [f"{store}{windows}" for store in ("memory", "valkey", "sqlite") for windows in ("", " windows")]
+KINDS = [f"{store}{windows}" for store in ("memory", "valkey", "sqlite", "postgres") for windows in ("", " windows")]
 
 
 class Interruption(BaseException):
@@ -60,12 +61,14 @@ def alarm() -> Iterator[Alarm]:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it may strike in somebody's __del__
 @pytest.mark.parametrize("kind", [*KINDS, "leased", "leased windows"])
 def test_an_interrupt_at_any_place_leaves_nothing_held(
-    kind: str, valkey_url: str, prefix: str, tmp_path: Path, alarm: Alarm
+    kind: str, valkey_url: str, prefix: str, tmp_path: Path, alarm: Alarm, request: pytest.FixtureRequest
 ) -> None:
     limit = "fixed-window 100_000_000/day" if "windows" in kind else "100_000_000/day"
     store: Any = MemoryStore() if "memory" in kind else RedisStore(valkey_url, prefix=prefix, timeout=PATIENT)
     if "sqlite" in kind:
         store = SqliteStore(tmp_path / "limits.db", timeout=PATIENT)
+    elif "postgres" in kind:
+        store = PostgresStore(request.getfixturevalue("postgres_url"), prefix=prefix, timeout=PATIENT)
     options: dict[str, Any] = {"lease": Lease(max_tokens=50)} if "leased" in kind else {}
     limiter = Limiter(limit, store=store, on_outage="raise", **options)
     limiter.try_acquire("k")

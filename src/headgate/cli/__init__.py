@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from headgate import MissingExtra, __version__
-from headgate.cli import config, demo, load
+from headgate.cli import config, demo, load, schema
 
 
 def parser() -> argparse.ArgumentParser:
@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
     config.add(commands)
     demo.add(commands)
     load.add(commands)
+    schema.add(commands)
     top.set_defaults(run=None)
     return top
 

@@ -16,10 +16,14 @@ from headgate.stores.sharing import Share, key_of
 
 REDIS_SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
 """The schemes of Redis and its like, and what redis-py calls them."""
+POSTGRES_SCHEMES: Final = ("postgresql", "postgres")
 CLUSTER: Final = "+cluster"
 """Put behind a scheme where the server is a cluster."""
 CLUSTER_SCHEMES: Final = tuple(f"{scheme}{CLUSTER}" for scheme in REDIS_SCHEMES if scheme != "unix")
 
+SENTINEL: Final = "+sentinel"
+"""Put behind a scheme where sentinels name the server."""
+SENTINEL_SCHEMES: Final = tuple(f"{scheme}{SENTINEL}" for scheme in REDIS_SCHEMES if scheme != "unix")
 NATS_SCHEMES: Final = ("nats", "tls")
 """The schemes of NATS."""
 
@@ -46,6 +50,24 @@ def _redis(url: str, **options: Any) -> Store:
     return RedisStore(url, **options)
 
 
+def _postgres(url: str, **options: Any) -> Store:
+    from headgate.stores.postgres import PostgresStore  # only here, so that the core needs no client library
+
+    return PostgresStore(url, **options)
+
+
+_POSTGRES_OPTIONS: Final = (
+    "schema",
+    "unlogged",
+    "prefix",
+    "timeout",
+    "coalesce",
+    "remember_denials",
+    "breaker",
+    "max_connections",
+)
+
+
 def _nats(url: str, **options: Any) -> Store:
     from headgate.stores.nats import NatsStore  # likewise
 
@@ -61,7 +83,8 @@ def _sqlite(url: str, **options: Any) -> Store:
 _FAMILIES: Final = {
     "memory": _Family(_memory, ("max_entries",)),
     "sqlite": _Family(_sqlite, ("prefix", "timeout", "coalesce", "remember_denials", "breaker")),
-    **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES), _Family(_redis, None)),
+    **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES), _Family(_redis, None)),
+    **dict.fromkeys(POSTGRES_SCHEMES, _Family(_postgres, _POSTGRES_OPTIONS)),
     **dict.fromkeys(NATS_SCHEMES, _Family(_nats, None)),
 }
 

@@ -1,0 +1,94 @@
+"""Store URLs for PostgreSQL, and the names of databases without their secrets.
+
+This module must not know how to connect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from typing import Any, Final
+
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from headgate.errors import StoreURLError
+from headgate.plans.topology import Address
+from headgate.stores.registry import POSTGRES_SCHEMES as SCHEMES
+from headgate.stores.urls import shown, unsecret
+
+DEFAULT_PORT: Final = 5432
+
+Parameters = dict[str, Any]
+"""The parameters of a connection, as libpq names them."""
+
+
+def parse(url: str) -> Parameters:
+    """The parameters that a URL means.
+
+    :raises StoreURLError: if it is not one of ours.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.lower() not in SCHEMES:
+        raise StoreURLError(
+            f"store URL {shown(url)} is not understood: it starts with one of {', '.join(f'{s}://' for s in SCHEMES)}"
+        )
+    try:
+        return dict(conninfo_to_dict(f"postgresql://{rest}"))
+    except ProgrammingError as error:
+        raise StoreURLError(f"store URL {shown(url)}: {unsecret(error, url)}") from None
+
+
+def describe(parameters: Parameters) -> str:
+    """Say where a database is, as a URL without user and password."""
+    hosts = str(parameters.get("host") or parameters.get("hostaddr") or "localhost").split(",")
+    ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    places = [
+        host if host.startswith("/") else str(Address(host, int(port) if port.isdecimal() else DEFAULT_PORT))
+        for host, port in zip(hosts, ports, strict=False)
+    ]
+    return f"postgresql://{','.join(places)}/{parameters.get('dbname') or parameters.get('user') or ''}"
+
+
+def parameters_of(pool: Any) -> Parameters:
+    """The parameters with which a pool of a user's connects, as far as it tells them."""
+    text = getattr(pool, "conninfo", "")
+    given = getattr(pool, "kwargs", None) or {}
+    known: Parameters = dict(conninfo_to_dict(text)) if isinstance(text, str) else {}
+    if isinstance(given, dict):
+        known.update({name: given[name] for name in ("host", "hostaddr", "port", "dbname", "user") if name in given})
+    return known
+
+
+def conninfo(parameters: Parameters) -> bytes:
+    """The parameters as libpq takes them."""
+    return make_conninfo(**{"application_name": "headgate", **parameters, "client_encoding": "UTF8"}).encode()
+
+
+async def resolved(parameters: Parameters) -> Parameters:
+    """The same, with the addresses of its hosts: libpq would block the event loop while it asks for them.
+
+    :raises OSError: if a host is not known.
+    """
+    if parameters.get("hostaddr") or not parameters.get("host"):
+        return parameters
+    hosts = str(parameters["host"]).split(",")
+    ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
+    ports = ports * len(hosts) if len(ports) == 1 else ports
+    found: list[tuple[str, str, str]] = []
+    for host, port in zip(hosts, ports, strict=False):
+        if host.startswith("/") or not host:
+            return parameters
+        found += [(host, address, port) for address in await _addresses(host)]
+    host, addresses, port = (",".join(parts) for parts in zip(*found, strict=True))
+    return {**parameters, "host": host, "hostaddr": addresses, "port": port}
+
+
+async def _addresses(host: str) -> list[str]:
+    try:
+        return [str(ipaddress.ip_address(host))]
+    except ValueError:
+        infos = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        return list(dict.fromkeys(str(info[4][0]) for info in infos))

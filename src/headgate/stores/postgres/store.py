@@ -1,0 +1,141 @@
+"""The PostgreSQL store: one function call for a batch, by the server's clock. PostgreSQL 14 or later.
+
+This module must not know any algorithm: it carries the plan's commands to the server. A spend that timed out may have
+been counted, and is never sent again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from inspect import iscoroutinefunction
+from typing import Any, Final, Literal
+
+try:
+    import psycopg  # noqa: F401  # here, because what imports it below would not say which extra it is of
+except ImportError as error:  # pragma: no cover - the suite always has it
+    from headgate.errors import MissingExtra
+
+    raise MissingExtra("psycopg", "postgres") from error
+
+from headgate.breaker import DEFAULT, Breaker
+from headgate.errors import InvalidUse
+from headgate.keys import check_prefix
+from headgate.plans.postgres import DEFAULT_SCHEMA, check_schema
+from headgate.stores.contract import Entry
+from headgate.stores.postgres import scanning
+from headgate.stores.postgres.address import Parameters, describe, parameters_of, parse
+from headgate.stores.postgres.server import Server
+from headgate.stores.postgres.threads import Connections, NoConnections, OwnConnections, PoolConnections
+from headgate.stores.remote import RemoteStore, Terms
+
+DEFAULT_CONNECTIONS: Final = 4
+
+
+class PostgresStore(RemoteStore):
+    """State in a table of PostgreSQL, shared by everyone who asks the same database with the same prefix.
+
+    :param url: `postgresql://[user[:password]@][host][:port][/database][?parameter=value]`, as libpq takes it
+        (`postgres://` means the same). What is left out comes from where libpq looks: `PGHOST`, `~/.pgpass` and so on.
+    :param pool: your own `psycopg_pool.ConnectionPool` or `AsyncConnectionPool` in place of a URL. The first serves
+        `Limiter`, the second `AsyncLimiter`, in its event loop. The store takes a connection for each round trip, in
+        autocommit, and leaves no state in it; it never closes the pool.
+    :param schema: the database schema that has the table and the functions. It is made at the first use, if the role
+        may; if not, `headgate schema postgres` prints it.
+    :param unlogged: make the table `UNLOGGED`: quicker, and emptied by a crash of the server. Counts when the table is
+        made.
+    :param prefix: the first part of every row's key.
+    :param timeout: the deadline of a call, in seconds, with connecting and waiting for locks.
+    :param coalesce: let calls that come while a round trip is under way go together in the next one. The decisions
+        are the same; a busy process makes far fewer round trips.
+    :param remember_denials: for how many seconds at most a denial is repeated without asking the server again, while
+        it is known that the server would deny; 0 for not at all. See docs/speed.md.
+    :param breaker: when to stop asking a server that fails, so that nobody waits for it; False for never. See
+        docs/outages.md.
+    :param max_connections: how many connections threads have at most, and each event loop. More than one or two are
+        needed only without coalescing.
+    :raises StoreURLError: if the URL is not understood.
+    :raises InvalidUse: if the pool is none, or an option is not usable.
+
+    Making a store does not connect: the server may be down. Safe to share between threads, tasks, event loops and
+    forked processes.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        pool: Any = None,
+        schema: str = DEFAULT_SCHEMA,
+        unlogged: bool = False,
+        prefix: str = "headgate",
+        timeout: float = 0.25,
+        coalesce: bool = True,
+        remember_denials: float = 1.0,
+        breaker: Breaker | Literal[False] = DEFAULT,
+        max_connections: int = DEFAULT_CONNECTIONS,
+    ) -> None:
+        if pool is not None and url is not None:
+            raise InvalidUse("a store takes a pool or a URL, not both")
+        if pool is None and not isinstance(url, (str, type(None))):
+            raise InvalidUse(
+                f"url is a str, not {type(url).__name__}: give a pool by its name, PostgresStore(pool=...)"
+            )
+        if type(max_connections) is not int or max_connections < 1:
+            raise InvalidUse(f"max_connections is an integer of at least 1, not {max_connections!r}")
+        terms = Terms(timeout=timeout, coalesce=coalesce, remember_denials=remember_denials, breaker=breaker)
+        own = {
+            "schema": check_schema(schema),
+            "unlogged": bool(unlogged),
+            "prefix": check_prefix(prefix),
+            "max_connections": max_connections,
+        }
+        awaited: Any = None
+        if pool is None:
+            parameters = parse("postgresql://" if url is None else url)
+            connections: Connections = OwnConnections(parameters, max_connections)
+        else:
+            parameters = _parameters_of(pool)
+            if iscoroutinefunction(pool.getconn):
+                connections, awaited = NoConnections(), pool
+            else:
+                connections = PoolConnections(pool)
+                self.serves_event_loops = False
+        name = describe(parameters)
+        self._server: Final = Server(
+            name,
+            terms,
+            parameters=parameters,
+            connections=connections,
+            pool=awaited,
+            **own,  # type: ignore[arg-type]  # checked above
+        )
+        made_from = None if pool is not None else {"url": url, **own, **terms.options}
+        super().__init__(self._server, terms, name, made_from)
+
+    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
+        """As `ScannableStore.scan`, a page at a time."""
+        return scanning.scan(self._server, key_prefix, name)
+
+    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+        """As `ScannableStore.clear`, a page at a time."""
+        count = scanning.clear(self._server, key_prefix, name)
+        self._learnt.clear()
+        return count
+
+    def restore(self, entries: Iterable[Entry], /) -> int:
+        """As `ScannableStore.restore`, some hundred at a time."""
+        count = scanning.restore(self._server, entries)
+        self._learnt.clear()
+        return count
+
+
+def _parameters_of(pool: Any) -> Parameters:
+    """The parameters that a pool connects with.
+
+    :raises InvalidUse: if it is none.
+    """
+    if not callable(getattr(pool, "getconn", None)) or not callable(getattr(pool, "putconn", None)):
+        raise InvalidUse(
+            f"pool must be a psycopg_pool.ConnectionPool or an AsyncConnectionPool, not {type(pool).__name__}"
+        )
+    return parameters_of(pool)

@@ -1,0 +1,156 @@
+"""The connections of threads: a few, opened when they are needed. Or those of a user's pool."""
+
+from __future__ import annotations
+
+import queue
+import time
+import weakref
+from collections import deque
+from typing import Any, Final, Protocol
+
+from headgate.errors import InvalidUse
+from headgate.runtime.forks import begin_afresh_in_child
+from headgate.stores.postgres.address import Parameters, conninfo
+from headgate.stores.postgres.connection import Connection, connecting, run_blocking
+
+LOOK_AGAIN_S: Final = 0.005
+
+
+class Busy(Exception):
+    """All connections are in use, and none was free in time."""
+
+
+class Connections(Protocol):
+    """Hands out connections to threads. Safe to share between them, and with forked processes."""
+
+    def take(self, deadline: float, /) -> Connection:
+        """Take a connection, which is the caller's alone until it is put back.
+
+        :param deadline: by `time.monotonic`.
+        :raises TimeoutError: if there is none by then.
+        """
+        ...
+
+    def put(self, connection: Connection, /) -> None:
+        """Put a connection back. One that is of no use any more is closed."""
+        ...
+
+    def close_idle(self) -> None:
+        """Close those that nobody has taken."""
+        ...
+
+
+class _Slot:
+    """The right to have a connection. It lives as long as that does, and no list of them has to be kept: whatever is
+    interrupted, what nobody holds any more is free.
+    """
+
+    __slots__ = ("__weakref__",)
+
+
+class OwnConnections:
+    """At most so many connections of our own. No lock: a signal's handler may ask in the middle of a call."""
+
+    def __init__(self, parameters: Parameters, most: int) -> None:
+        self._conninfo: Final = conninfo(parameters)
+        self._most: Final = most
+        self._begin()
+        begin_afresh_in_child(self, OwnConnections._begin_afresh)
+
+    def _begin(self) -> None:
+        self._idle: deque[Connection] = deque()
+        self._slots: weakref.WeakSet[_Slot] = weakref.WeakSet()
+        self._waiting = 0
+        self._freed: queue.SimpleQueue[None] = queue.SimpleQueue()
+        """Wakes somebody who waits; who misses that looks again soon."""
+
+    def _begin_afresh(self) -> None:
+        self.close_idle()
+        self._begin()
+
+    def take(self, deadline: float) -> Connection:
+        while True:
+            while (connection := _pop(self._idle)) is not None:
+                if connection.is_quiet():
+                    return connection
+                connection.close()
+                connection = None  # and with it, its slot
+            slot = _Slot()
+            self._slots.add(slot)
+            if len(self._slots) <= self._most:
+                return run_blocking(connecting(self._conninfo, slot), deadline)
+            del slot
+            self._wait(deadline)
+
+    def _wait(self, deadline: float) -> None:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            raise Busy
+        self._waiting += 1
+        try:
+            self._freed.get(timeout=min(left_s, LOOK_AGAIN_S))
+        except queue.Empty:
+            pass
+        finally:
+            self._waiting -= 1
+
+    def put(self, connection: Connection) -> None:
+        if connection.is_usable:
+            self._idle.append(connection)
+        else:
+            connection.close()
+        if self._waiting > 0:
+            self._freed.put(None)
+
+    def close_idle(self) -> None:
+        while (connection := _pop(self._idle)) is not None:
+            connection.close()
+
+
+class PoolConnections:
+    """The connections of a `psycopg_pool.ConnectionPool` of the user's."""
+
+    def __init__(self, pool: Any) -> None:
+        self._pool = pool
+
+    def take(self, deadline: float) -> Connection:
+        timeout_s = deadline - time.monotonic()
+        if timeout_s <= 0:
+            raise Busy
+        try:
+            lent = self._pool.getconn(timeout=timeout_s)
+        except TimeoutError:
+            raise Busy from None
+        except Exception as error:
+            if type(error).__name__ == "PoolTimeout":  # psycopg_pool may not be installed
+                raise Busy from None
+            raise
+        return Connection(lent.pgconn, lent)
+
+    def put(self, connection: Connection) -> None:
+        if not connection.is_usable:
+            connection.close()
+        self._pool.putconn(connection.lent)
+
+    def close_idle(self) -> None:
+        """They are the user's."""
+
+
+class NoConnections:
+    """Of a store that was made from an asyncio pool."""
+
+    def take(self, deadline: float) -> Connection:
+        raise InvalidUse("this store was made from an asyncio pool: it serves AsyncLimiter only")
+
+    def put(self, connection: Connection) -> None:
+        """There are none."""
+
+    def close_idle(self) -> None:
+        """There are none."""
+
+
+def _pop(idle: deque[Connection]) -> Connection | None:
+    try:
+        return idle.pop()
+    except IndexError:  # there is none, or another thread took the last one
+        return None
