@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from headgate.clock import ManualClock
+from headgate.decision import Decision
 from headgate.hits import Group
 from headgate.limits import Limit, Penalty
 from headgate.stores import Entry, ScannableStore
@@ -182,6 +185,34 @@ class Scanning(Asking):
                 asked = [spend(hit(limit, holder=f"{clock()}")), Group((hit(limit),), 0, "peek")]
                 assert told(source, *asked) == told(target, *asked)
                 clock.advance(HOUR / 8)
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_random_requests_are_decided_alike_on_what_was_carried(
+        self, store: ScannableStore, memory: MemoryStore, clock: ManualClock, seed: int
+    ) -> None:
+        """Within an hour of the first, so that nothing ends that a server keeps by a clock of its own."""
+        chance = random.Random(seed)  # noqa: S311  # a schedule, and no secret
+        spent: list[Decision] = []
+
+        def group() -> Group:
+            clock.advance(microseconds=chance.randrange(20_000_000))
+            if spent and chance.random() < 0.3:
+                return give_back(chance.choice(spent))
+            kind, key, cost = chance.choice(list(LIMITS)), chance.choice("ab"), chance.randrange(3)
+            one = hit(LIMITS[kind], key, kind, cost, holder=f"{chance.randrange(9)}")
+            penalty = hit(Penalty(2, HOUR, block=HOUR), key, f"{kind}.penalty")
+            wait_us = chance.choice((0, 2**45)) if kind == "token-bucket" else 0
+            return spend(one, penalty) if chance.random() < 0.5 else spend(one, max_wait_us=wait_us)
+
+        for _ in range(60):
+            (decision,) = store.decide([group()])
+            if decision.allowed and decision.group.action == "spend" and len(decision.group.hits) == 1:
+                spent.append(decision)
+        entries = list(store.scan())
+        assert memory.restore(entries) == len(entries) > 0
+        for _ in range(60):
+            asked = group()
+            assert told(store, asked) == told(memory, asked)
 
     def test_a_queue_and_its_gaps_are_carried_elsewhere(
         self, store: ScannableStore, memory: MemoryStore, clock: ManualClock
