@@ -19,15 +19,16 @@ BENCH := $(BENCH_VENV)/.installed-bench
 REDIS_VERSIONS := 5.3.0 6 7 8
 REDIS_RUNS := $(REDIS_VERSIONS:%=test-redis-%)
 REDIS_STAMPS := $(REDIS_VERSIONS:%=.venv-redis-%/.installed)
-REDIS_TESTS := tests/contract/test_redis.py tests/contract/test_cluster.py tests/stores/test_redis.py \
-	tests/stores/test_library.py tests/stores/test_cluster.py::test_a_cluster_client_is_accepted_and_left_alone
+REDIS_TESTS := tests/contract/test_redis.py tests/contract/test_cluster.py tests/contract/test_sentinel.py \
+	tests/stores/test_redis.py tests/stores/test_library.py tests/stores/test_sentinel.py tests/stores/test_valkey.py \
+	tests/stores/test_cluster.py::test_a_cluster_client_is_accepted_and_left_alone
 
 # Where nothing was ever started, nothing has to be installed to stop it.
 DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo start health test-traffic keys monitor logs stop clean test redis-versions $(REDIS_RUNS) format \
+.PHONY: help demo start health test-traffic keys monitor logs stop clean test servers redis-versions $(REDIS_RUNS) format \
 	side-by-side web-behaviours bench bench-web exactness pictures build
 
 help:
@@ -72,6 +73,9 @@ test: $(DEV) ## Check format, lint and types, and run all tests, those of Redis 
 	$(VENV)/bin/pyrefly check tests/typing/api.py tests/typing/web.py
 	$(VENV)/bin/pytest
 	@$(MAKE) --no-print-directory redis-versions
+
+servers: ## Install the servers that tests use and no wheel has, by apt-get: Redis, PgBouncer, PostgreSQL
+	@tests/install_servers.sh
 
 redis-versions: $(REDIS_RUNS) ## Run the tests of the Redis store with the oldest redis-py, and the newest 6, 7 and 8
 

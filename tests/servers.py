@@ -57,13 +57,18 @@ async def soon(is_so: Callable[[], Awaitable[object]], what: str) -> None:
 class OwnValkey:
     """A real server of one test: it may be stopped, killed, frozen and misconfigured."""
 
-    def __init__(self, port: int, socket_path: str | None, config: dict[str, Any]) -> None:
+    def __init__(
+        self, port: int, socket_path: str | None, config: dict[str, Any], program: Path | str | None = None
+    ) -> None:
         self.port = port
         self.bus_port = int(config.get("cluster-port", 0))
         """Where it talks to the other nodes of its cluster."""
+        self.tls_port = int(config.get("tls-port", 0))
         self._server = ValkeyServer(
             port=port, unix_socket_path=socket_path, config={"enable-debug-command": "local", **config}
         )
+        if program is not None:
+            self._server._binary_path = program
         self._is_frozen = False
         self.start()
 
@@ -109,11 +114,15 @@ class OwnValkey:
 
 
 @contextmanager
-def own_valkey(*, socket_path: str | None = None, **config: Any) -> Iterator[OwnValkey]:
-    """A server of one's own. Between choosing a port and binding it, somebody else may take it: then another one."""
+def own_valkey(
+    *, socket_path: str | None = None, program: Path | str | None = None, **config: Any
+) -> Iterator[OwnValkey]:
+    """A server of one's own: a Valkey, or another `program` that takes the same configuration. Between choosing a port
+    and binding it, somebody else may take it: then another one.
+    """
     for attempt in range(5):
         try:
-            server = OwnValkey(free_port(), socket_path, config)
+            server = OwnValkey(free_port(), socket_path, config, program)
             break
         except Exception:
             if attempt == 4:

@@ -56,6 +56,7 @@ UPWARDS: dict[tuple[str, str], str] = {
 LIBRARIES: dict[str, set[str]] = {
     "redis": {"stores.redis"},
     "hiredis": {"stores.redis"},
+    "valkey": {"stores.redis"},
     "psycopg": {"stores.postgres"},
     "starlette": {"web.starlette", "web.fastapi"},
     "fastapi": {"web.fastapi"},

@@ -63,6 +63,18 @@ def storage_key(prefix: str, key: str, name: str, code: str) -> str:
     return f"{prefix}:{{{key}}}:{_escaped_name(name)}:{code}"
 
 
+def read_storage_key(prefix: str, stored: str) -> tuple[str, str, str] | None:
+    """The key, the name and the algorithm's code that `storage_key` made this of; None if it did not."""
+    is_tagged = prefix.endswith("}")
+    begin, end = (f"{prefix}:", ":") if is_tagged else (f"{prefix}:{{", "}:")
+    if not stored.startswith(begin):
+        return None
+    rest, _, code = stored[len(begin) :].rpartition(":")
+    key, _, name = rest.rpartition(end)  # no name holds a colon
+    key, name = _unescape(key), _unescape(name.replace("%3A", ":"))
+    return (key, name, code) if storage_key(prefix, key, name, code) == stored else None
+
+
 @functools.lru_cache(maxsize=4096)
 def storage_key_frame(prefix: str, name: str, code: str) -> tuple[str, str, int]:
     """The text that `storage_key` puts before and after a key that is plain, and how many bytes that is."""
@@ -81,6 +93,10 @@ def _escaped_key(key: str) -> str:
 
 def _escape(part: str) -> str:
     return part.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+
+
+def _unescape(part: str) -> str:
+    return part.replace("%7B", "{").replace("%7D", "}").replace("%25", "%")
 
 
 def check_prefix(prefix: str) -> str:

@@ -8,10 +8,10 @@ import pytest
 
 from headgate import ManualClock
 from headgate.stores.redis import RedisStore
-from headgate.testing import StoreContract, use_clock
+from headgate.testing import ScannableStoreContract, StoreContract, use_clock
 
 
-class TestRedisStoreOnACluster(StoreContract):
+class TestRedisStoreOnACluster(StoreContract, ScannableStoreContract):
     @pytest.fixture(params=[None, "tag"], ids=["slots", "hash-tag"])
     def store(
         self, request: pytest.FixtureRequest, clock: ManualClock, cluster_url: str, prefix: str

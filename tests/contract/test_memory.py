@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from headgate import ManualClock, MemoryStore
-from headgate.testing import StoreContract
+from headgate.testing import ScannableStoreContract, StoreContract
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(StoreContract, ScannableStoreContract):
     @pytest.fixture
     def store(self, clock: ManualClock) -> MemoryStore:
         return MemoryStore(clock)

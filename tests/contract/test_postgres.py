@@ -8,10 +8,10 @@ import pytest
 
 from headgate import ManualClock
 from headgate.stores.postgres import PostgresStore
-from headgate.testing import StoreContract, use_clock
+from headgate.testing import ScannableStoreContract, StoreContract, use_clock
 
 
-class TestPostgresStore(StoreContract):
+class TestPostgresStore(StoreContract, ScannableStoreContract):
     @pytest.fixture
     def store(self, clock: ManualClock, each_postgres_url: str, prefix: str) -> Iterator[PostgresStore]:
         store = use_clock(PostgresStore(each_postgres_url, prefix=prefix, timeout=10), clock)

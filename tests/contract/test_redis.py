@@ -8,10 +8,10 @@ import pytest
 
 from headgate import ManualClock
 from headgate.stores.redis import RedisStore
-from headgate.testing import StoreContract, use_clock
+from headgate.testing import ScannableStoreContract, StoreContract, use_clock
 
 
-class TestRedisStore(StoreContract):
+class TestRedisStore(StoreContract, ScannableStoreContract):
     @pytest.fixture
     def store(self, clock: ManualClock, valkey_url: str, prefix: str) -> Iterator[RedisStore]:
         store = use_clock(RedisStore(valkey_url, prefix=prefix, timeout=10), clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +11,23 @@ import pytest
 from headgate import FixedWindow, Limiter, ManualClock, SlidingLog, SlidingWindow, StoreUnavailable, TokenBucket
 from headgate.stores.redis import RedisStore
 from headgate.testing import use_clock
+from tests.clusters import OwnCluster, own_cluster
 from tests.docs.markdown import ROOT, blocks
+from tests.parts import program
+from tests.sentinels import OwnSentinels, own_sentinels
 from tests.servers import OwnValkey, own_valkey
 
-(LISTED,) = (block.code.split() for block in blocks(ROOT / "docs/stores.md") if block.words == ("acl",))
+
+def listed(word: str) -> list[str]:
+    """The permissions in the block of this name."""
+    (permissions,) = (block.code.split() for block in blocks(ROOT / "docs/stores.md") if block.words == (word,))
+    return permissions
+
+
+LISTED = listed("acl")
+OF_CLUSTERS = listed("acl-cluster")
+OF_PRIMARIES = listed("acl-primary")
+OF_SENTINELS = listed("acl-sentinel")
 
 
 @pytest.fixture(scope="module")
@@ -22,13 +36,18 @@ def server() -> Iterator[OwnValkey]:
         yield started
 
 
+def let_in(admin: Any, commands: list[str], *, keys: str = "~headgate:*") -> None:
+    """Have the user be one who may run these commands on these keys, and nothing else."""
+    admin.execute_command("ACL", "SETUSER", "app", "reset", "on", ">secret", keys, "-@all", *commands)
+
+
 def use_everything(server: OwnValkey, commands: list[str]) -> None:
     """Ask all that can be asked, as a user who may run these commands."""
     admin: Any
     with server.admin() as admin:
         admin.script_flush()
         admin.flushall()
-        admin.execute_command("ACL", "SETUSER", "app", "reset", "on", ">secret", "~headgate:*", "-@all", *commands)
+        let_in(admin, commands)
     with_user = RedisStore(server.url, username="app", password="secret", timeout=5)
     for limit in (TokenBucket(2), FixedWindow(2), SlidingWindow(2), SlidingLog(4)):
         limiter = Limiter(limit, store=with_user, on_outage="raise")
@@ -65,5 +84,123 @@ def test_the_listed_permissions_are_enough(server: OwnValkey) -> None:
 
 @pytest.mark.parametrize("command", LISTED)
 def test_each_listed_permission_is_needed(server: OwnValkey, command: str) -> None:
-    with pytest.raises(StoreUnavailable):
+    missing = f"its user may not run {command[1:].upper()}: grant {re.escape(command)}, "
+    with pytest.raises(StoreUnavailable, match=missing):
         use_everything(server, [other for other in LISTED if other != command])
+
+
+def test_the_keys_of_the_prefix_are_needed(server: OwnValkey) -> None:
+    with server.admin() as admin:
+        let_in(admin, LISTED, keys="~other:*")
+    store = RedisStore(server.url, username="app", password="secret", timeout=5)
+    with pytest.raises(StoreUnavailable, match=r"may not read and write the keys: grant ~headgate:\*, or what the pre"):
+        Limiter("2/hour", store=store, on_outage="raise").try_acquire("a")
+    store.close()
+
+
+def test_another_database_needs_one_more(server: OwnValkey) -> None:
+    url = server.url.replace("/0", "/1")
+    store = RedisStore(url, username="app", password="secret", timeout=5)
+    limiter = Limiter("2/hour", store=store, on_outage="raise")
+    with server.admin() as admin:
+        let_in(admin, LISTED)
+        with pytest.raises(StoreUnavailable, match=r"its user may not run SELECT: grant \+select"):
+            limiter.try_acquire("a")
+        let_in(admin, [*LISTED, "+select"])
+    assert limiter.try_acquire("a")
+    store.close()
+
+
+@pytest.fixture(scope="module")
+def redis7() -> Iterator[OwnValkey]:
+    with own_valkey(program=program("redis-server")) as started:
+        yield started
+
+
+def test_they_are_enough_for_redis_7_too(redis7: OwnValkey) -> None:
+    use_everything(redis7, LISTED)
+
+
+@pytest.mark.parametrize("command", LISTED)
+def test_redis_7_says_that_a_permission_is_missing(redis7: OwnValkey, command: str) -> None:
+    with pytest.raises(StoreUnavailable, match=r"its user may not run .*Permissions"):
+        use_everything(redis7, [other for other in LISTED if other != command])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[OwnCluster]:
+    with own_cluster() as started:
+        yield started
+
+
+def use_cluster(cluster: OwnCluster, commands: list[str]) -> None:
+    """Ask all nodes of a cluster, and for a slot that is being moved."""
+    for node in cluster.primaries:
+        with node.admin() as admin:
+            admin.flushall()
+            let_in(admin, commands)
+    store = RedisStore(cluster.url, username="app", password="secret", timeout=5, remember_denials=0)
+    limiter = Limiter(TokenBucket(2), store=store, on_outage="raise")
+    try:
+        for node in cluster.primaries:
+            assert [bool(limiter.try_acquire(cluster.key_at(node))) for _ in range(3)] == [True, True, False]
+        here, there = cluster.primaries[:2]
+        key = cluster.key_at(here, "moved")
+        with cluster.moving(key, there):
+            assert limiter.try_acquire(key)  # it is new, so the other node makes it
+        with cluster.moving(key, here, there):
+            pass
+    finally:
+        store.close()
+
+
+def test_the_listed_permissions_are_enough_for_a_cluster(cluster: OwnCluster) -> None:
+    use_cluster(cluster, LISTED + OF_CLUSTERS)
+
+
+@pytest.mark.parametrize("command", OF_CLUSTERS)
+def test_each_listed_permission_is_needed_for_a_cluster(cluster: OwnCluster, command: str) -> None:
+    name = command[1:].replace("|", " ").upper()
+    with pytest.raises(StoreUnavailable, match=f"its user may not run {name}: grant {re.escape(command)}"):
+        use_cluster(cluster, LISTED + [other for other in OF_CLUSTERS if other != command])
+
+
+@pytest.fixture(scope="module")
+def sentinels() -> Iterator[OwnSentinels]:
+    with own_sentinels() as started:
+        yield started
+
+
+def use_sentinels(sentinels: OwnSentinels, commands: list[str], of_sentinels: list[str]) -> None:
+    """Ask the primary that the sentinels name."""
+    for watcher in sentinels.sentinels:
+        with watcher.admin() as admin:
+            let_in(admin, of_sentinels)
+    with sentinels.primary().admin() as admin:
+        let_in(admin, commands)
+    told: dict[str, Any] = {
+        "username": "app",
+        "password": "secret",
+        "sentinel_username": "app",
+        "sentinel_password": "secret",
+    }
+    store = RedisStore(sentinels.url, **told, timeout=5)
+    try:
+        assert Limiter(TokenBucket(2), store=store, on_outage="raise").peek("a")
+    finally:
+        store.close()
+
+
+def test_the_listed_permissions_are_enough_by_sentinel(sentinels: OwnSentinels) -> None:
+    use_sentinels(sentinels, LISTED + OF_PRIMARIES, OF_SENTINELS)
+
+
+@pytest.mark.parametrize("command", OF_PRIMARIES + OF_SENTINELS)
+def test_each_listed_permission_is_needed_by_sentinel(sentinels: OwnSentinels, command: str) -> None:
+    name = command[1:].replace("|", " ").upper()
+    with pytest.raises(StoreUnavailable, match=f"its user may not run {name}: grant {re.escape(command)}"):
+        use_sentinels(
+            sentinels,
+            LISTED + [other for other in OF_PRIMARIES if other != command],
+            [other for other in OF_SENTINELS if other != command],
+        )

@@ -337,8 +337,10 @@ async def test_an_error_of_the_server_is_an_outage_that_says_what_it_said(make: 
         outage = await outage_of(make(refusing.url, timeout=PATIENT, on_outage="raise"))
         assert isinstance(outage, StoreUnavailable)
         assert refusing.url in str(outage)
-        if text.startswith(("NOPERM", "NOAUTH")):
-            assert "the user may run EVALSHA, EVAL and TIME" in str(outage)
+        if text.startswith("NOPERM"):
+            assert "its user may not run EVALSHA: grant +evalsha" in str(outage)
+        elif text.startswith("NOAUTH"):
+            assert "it refuses the user name or password: check them" in str(outage)
         else:
             assert text.split(" ", 1)[1].rstrip(".")[:20] in str(outage)
         assert (await make(refusing.url, timeout=PATIENT)()).source == "fail_open"

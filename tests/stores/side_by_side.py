@@ -31,6 +31,7 @@ from tests.algorithms.reference import Reference
 from tests.algorithms.strategies import START_US, span
 from tests.clusters import own_cluster
 from tests.postgres_servers import own_postgres
+from tests.sentinels import own_sentinels
 from tests.servers import own_valkey
 
 SECOND_US: Final = 1_000_000
@@ -209,12 +210,14 @@ def every_store() -> Iterator[dict[str, Make]]:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         valkey = opened.enter_context(own_valkey())
         cluster = opened.enter_context(own_cluster())
-        postgres = opened.enter_context(own_postgres())
+        sentinels = opened.enter_context(own_sentinels())
+        postgres = opened.enter_context(own_postgres(16))
         yield {
             "memory": MemoryStore,
             "SQLite": lambda clock: store_at(f"sqlite:///{folder}/limits.db", clock, prefix=prefix()),
             "Valkey": lambda clock: store_at(valkey.url, clock, prefix=prefix()),
             "Cluster": lambda clock: store_at(cluster.url, clock, prefix=prefix(), hash_tag="all"),
+            "Sentinel": lambda clock: store_at(sentinels.url, clock, prefix=prefix()),
             "PostgreSQL": lambda clock: store_at(postgres.url, clock, prefix=prefix()),
         }
 

@@ -174,6 +174,7 @@ def test_the_message_of_an_unknown_scheme_names_those_there_are() -> None:
         "store URL mongodb://... is not understood: it starts with one of "
         "memory://, sqlite://, redis://, rediss://, valkey://, valkeys://, unix://, "
         "redis+cluster://, rediss+cluster://, valkey+cluster://, valkeys+cluster://, "
+        "redis+sentinel://, rediss+sentinel://, valkey+sentinel://, valkeys+sentinel://, "
         "postgresql://, postgres://"
     )
 

@@ -336,9 +336,11 @@ def test_a_file_that_is_deleted_is_an_outage_and_then_counting_begins_anew(path:
     assert limiter.try_acquire("k")
     assert path.exists()
     path.rename(path.with_suffix(".old"))
-    SqliteStore(path).decide([Group((Hit(limiter.limits["n"], "other", "n"),))])
+    other = SqliteStore(path)
+    other.decide([Group((Hit(limiter.limits["n"], "other", "n"),))])
+    other.close()
     time.sleep(0.011)
-    with pytest.raises(StoreUnavailable, match="another file has taken its place"):
+    with pytest.raises(StoreUnavailable, match=r"limits.db: another file has taken its place"):
         limiter.try_acquire("k")
     assert limiter.try_acquire("k")
     store.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from headgate.limits.concurrency import Concurrency
 from headgate.limits.fixed_window import FixedWindow
 from headgate.limits.limit import UNITS_US, Duration, Limit, integer_of
@@ -10,7 +12,13 @@ from headgate.limits.sliding_log import SlidingLog
 from headgate.limits.sliding_window import SlidingWindow
 from headgate.limits.token_bucket import TokenBucket
 
+KINDS: Final[dict[str, type[Limit]]] = {
+    kind.code: kind for kind in (TokenBucket, FixedWindow, SlidingWindow, SlidingLog, Concurrency, Penalty)
+}
+"""All kinds of limits, by the codes of their algorithms."""
+
 __all__ = [
+    "KINDS",
     "UNITS_US",
     "Concurrency",
     "Duration",

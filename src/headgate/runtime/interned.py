@@ -44,6 +44,10 @@ class Interned(Generic[K, V]):
         """List all things."""
         return [thing for ref in list(self._refs.values()) if (thing := ref()) is not None]
 
+    def items(self) -> list[tuple[K, V]]:
+        """List all things, with their keys."""
+        return [(key, thing) for key, ref in list(self._refs.items()) if (thing := ref()) is not None]
+
     def intern(self, key: K, made: V) -> V:
         """Get the thing of a key: from now on `made`, if there was none."""
         ref = weakref.ref(made)

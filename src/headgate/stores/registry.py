@@ -21,6 +21,10 @@ CLUSTER: Final = "+cluster"
 """Put behind a scheme where the server is a cluster."""
 CLUSTER_SCHEMES: Final = tuple(f"{scheme}{CLUSTER}" for scheme in REDIS_SCHEMES if scheme != "unix")
 
+SENTINEL: Final = "+sentinel"
+"""Put behind a scheme where sentinels name the server."""
+SENTINEL_SCHEMES: Final = tuple(f"{scheme}{SENTINEL}" for scheme in REDIS_SCHEMES if scheme != "unix")
+
 
 class _Family(NamedTuple):
     """The stores behind some schemes."""
@@ -71,7 +75,7 @@ def _sqlite(url: str, **options: Any) -> Store:
 _FAMILIES: Final = {
     "memory": _Family(_memory, ("max_entries",)),
     "sqlite": _Family(_sqlite, ("prefix", "timeout", "coalesce", "remember_denials", "breaker")),
-    **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES), _Family(_redis, None)),
+    **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES), _Family(_redis, None)),
     **dict.fromkeys(POSTGRES_SCHEMES, _Family(_postgres, _POSTGRES_OPTIONS)),
 }
 

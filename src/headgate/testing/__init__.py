@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from headgate.clock import ManualClock
     from headgate.testing.clocks import use_clock
-    from headgate.testing.contract import StoreContract
+    from headgate.testing.contract import ScannableStoreContract, StoreContract
     from headgate.testing.replacing import deterministic, limits_off
 
-__all__ = ["ManualClock", "StoreContract", "deterministic", "limits_off", "use_clock"]
+__all__ = ["ManualClock", "ScannableStoreContract", "StoreContract", "deterministic", "limits_off", "use_clock"]
 
 _HOMES = {
     "ManualClock": "headgate.clock",
+    "ScannableStoreContract": "headgate.testing.contract",
     "StoreContract": "headgate.testing.contract",
     "deterministic": "headgate.testing.replacing",
     "limits_off": "headgate.testing.replacing",

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from headgate.hits import Group, Hit
 from headgate.keys import is_plain, storage_key, storage_key_frame
 from headgate.limits import Limit, TokenBucket
 from headgate.plans.redis.script import Script, compose
+
+MARKED: Final = ":once:"
+"""Put between the key of a state and a mark: that a group was counted which is to count once."""
 
 
 class Run(NamedTuple):
@@ -82,7 +85,7 @@ def pack(parts: list[Run | One], groups: Sequence[Group], prefix: str, now_us: i
                 stored_at = storage_key(prefix, key, name, limit.code)
                 keys.append(word(stored_at))
                 if once is not None:
-                    keys.append(word(f"{stored_at}:once:{once.mark}"))
+                    keys.append(word(f"{stored_at}{MARKED}{once.mark}"))
                 own.append(limit.code)
                 own += limit.algorithm.wire(arguments)
                 if action == "give_back":

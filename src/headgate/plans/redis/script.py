@@ -58,6 +58,11 @@ def _block(*names: str) -> str:
     return "do\n" + "\n".join(_TEXTS[name] for name in names) + "end\n"
 
 
+def joined(*names: str) -> str:
+    """A script of some files, whose local names are everybody's."""
+    return "\n".join(_TEXTS[name] for name in names)
+
+
 @functools.cache
 def compose(codes: frozenset[str]) -> tuple[str, str]:
     """The script for a set of algorithms, as `(sha, text)`. What a batch does not use is not sent, nor run."""

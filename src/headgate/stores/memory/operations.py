@@ -16,7 +16,7 @@ docs/decisions/0012-calls-within-calls.md has the whole of it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from headgate.algorithms import Facts, sliding_log
@@ -104,6 +104,20 @@ class Operations:
                 self.under_way = operation = _Operation()
         self.end(operation)
         return decisions
+
+    def change(self, table: Table, key: str, work_on: Callable[[Any, int], Work | None]) -> bool:
+        """Change an entry by what is done to its state and its `until_us`, if that is anything."""
+        while True:
+            operation = self.begin()
+            seen = table.entries.get(key)
+            work = work_on(*table.find(seen))
+            if self.under_way is operation:  # nobody has come in
+                break
+        if work is not None:
+            operation.parts = [((table, key, seen), work)]
+            self._carry_out(operation)
+        self.end(operation)
+        return work is not None
 
     def _find(self, name: str, limit: Limit, key: str) -> tuple[_Place, Any, int]:
         table = self.tables.table(name, limit)

@@ -5,7 +5,7 @@ State lives in dicts under one lock, which is all the atomicity there is: it doe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from headgate.clock import Clock, system_clock
@@ -13,7 +13,8 @@ from headgate.decision import Decision, Single
 from headgate.errors import InvalidUse
 from headgate.hits import Group
 from headgate.limits import Limit
-from headgate.stores.memory import singles
+from headgate.stores.contract import Entry
+from headgate.stores.memory import scanning, singles
 from headgate.stores.memory.operations import Operations
 from headgate.stores.memory.tables import Tables
 
@@ -72,6 +73,23 @@ class MemoryStore:
     async def aclose(self) -> None:
         """Forget everything."""
         self.close()
+
+    # For operators
+
+    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
+        """As `ScannableStore.scan`."""
+        return scanning.scan(self._operations, self._clock, key_prefix, name)
+
+    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+        """As `ScannableStore.clear`."""
+        return scanning.clear(self._operations, self._clock, key_prefix, name)
+
+    def restore(self, entries: Iterable[Entry], /) -> int:
+        """As `ScannableStore.restore`.
+
+        :raises ValueError: if a text is no state.
+        """
+        return scanning.restore(self._operations, self._clock, entries)
 
     # Single hits
 

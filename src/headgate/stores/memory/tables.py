@@ -17,6 +17,7 @@ from contextlib import suppress
 from operator import itemgetter
 from typing import Any, Final
 
+from headgate.algorithms import AnyAlgorithm
 from headgate.limits import Limit
 from headgate.runtime.interned import Interned
 from headgate.stores.holding import MARK
@@ -36,8 +37,8 @@ class Table:
 
     __slots__ = ("__weakref__", "algorithm", "entries", "granted", "is_swept", "places", "unit")
 
-    def __init__(self, limit: Limit) -> None:
-        self.algorithm = limit.algorithm
+    def __init__(self, algorithm: AnyAlgorithm) -> None:
+        self.algorithm = algorithm
         self.unit = 0
         """The unit of packed states. 0: there are none."""
         self.entries: dict[str, Entry] = {}
@@ -147,7 +148,7 @@ class Tables:
     def table(self, name: str, limit: Limit) -> Table:
         """The table of a limit."""
         owner = (name, limit.code)
-        return self.by_owner.get(owner) or self.by_owner.intern(owner, Table(limit))
+        return self.by_owner.get(owner) or self.by_owner.intern(owner, Table(limit.algorithm))
 
     def all(self) -> list[Table]:
         """All that somebody still needs."""

@@ -6,17 +6,12 @@ This module must not know how rows are read and written.
 from __future__ import annotations
 
 from itertools import chain
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
-from headgate.algorithms import AnyAlgorithm, concurrency, sliding_log, texts
+from headgate.algorithms import concurrency, sliding_log, texts
 from headgate.algorithms.token_bucket_notes import Notes
-from headgate.limits import Concurrency, FixedWindow, Penalty, SlidingLog, SlidingWindow, TokenBucket
+from headgate.limits import KINDS
 from headgate.stores.holding import MARK
-
-ALGORITHMS: Final[dict[str, AnyAlgorithm]] = {
-    kind.code: kind.algorithm for kind in (TokenBucket, FixedWindow, SlidingWindow, SlidingLog, Concurrency, Penalty)
-}
-"""By their codes."""
 
 
 class Columns(NamedTuple):
@@ -34,7 +29,7 @@ def text_of(code: str, key: str, columns: Columns) -> str:
     """The state in a row, as `Entry.text`."""
     if "\0" in key:
         return MARK
-    return ALGORITHMS[code].dump(state_of(code, columns))
+    return KINDS[code].algorithm.dump(state_of(code, columns))
 
 
 def columns_of(code: str, key: str, text: str) -> Columns:
@@ -44,7 +39,7 @@ def columns_of(code: str, key: str, text: str) -> Columns:
     """
     if "\0" in key:
         return Columns()
-    state: Any = ALGORITHMS[code].load(text)
+    state: Any = KINDS[code].algorithm.load(text)
     if code == "tb":
         tat, rate, notes = state
         noted = None

@@ -37,6 +37,7 @@ from json_to_recordset($1::json) as w (
   place text, until_us bigint, a bigint, b bigint, c bigint, numbers bigint[], notes numeric[], names text[],
   is_manual boolean
 )
+where w.until_us > coalesce($2, (extract(epoch from clock_timestamp()) * 1000000)::bigint)
 on conflict (place) do update set
   until_us = excluded.until_us, a = excluded.a, b = excluded.b, c = excluded.c, numbers = excluded.numbers,
   notes = excluded.notes, names = excluded.names, is_manual = excluded.is_manual
@@ -100,7 +101,9 @@ def restore(server: Server, entries: Iterable[Entry]) -> int:
             }
             for place, entry in sorted(latest.items())
         ]
-        statement = Statement(_text(_RESTORE, server), (json.dumps(rows).encode(),), (_TEXT,))
+        clock = server.learnt.clock
+        now = None if clock is None else int8(clock())
+        statement = Statement(_text(_RESTORE, server), (json.dumps(rows).encode(), now), (_TEXT, INT8))
         count += server.execute(statement).command_tuples or 0
     return count
 

@@ -9,51 +9,23 @@ from __future__ import annotations
 import asyncio
 from copy import copy
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import redis
 import redis.asyncio
 from redis import exceptions
-from redis.asyncio.client import Pipeline as AsyncPipeline
-from redis.asyncio.client import PubSub as AsyncPubSub
-from redis.asyncio.cluster import ClusterPipeline as AsyncClusterPipeline
-from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.client import Pipeline, PubSub
-from redis.cluster import ClusterPipeline, RedisCluster
 from redis.retry import Retry
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable, StoreURLError
 from headgate.stores.connections import overdue
-from headgate.stores.redis import library
+from headgate.stores.redis import library, permissions, tls
 from headgate.stores.redis.address import describe, translate
+from headgate.stores.redis.clients import is_blocking, opener_like
 from headgate.stores.redis.connections import LoopConnection, PublicConnection, SocketConnection
-from headgate.stores.redis.library import Client, Opener, opener_like
+from headgate.stores.redis.library import Opener
 from headgate.stores.urls import shown, unsecret
-
-_CLIENTS: Final = (redis.Redis, redis.asyncio.Redis, RedisCluster, AsyncRedisCluster)
-_PIPELINES: Final = (Pipeline, AsyncPipeline, ClusterPipeline, AsyncClusterPipeline)
-"""By inheritance, most of them are clients."""
-
-
-def check_client(client: object) -> None:
-    """Refuse what is no client of redis-py.
-
-    :raises InvalidUse: if it is none.
-    """
-    kind = type(client).__name__
-    if isinstance(client, _PIPELINES):
-        raise InvalidUse(f"client is a {kind}, which keeps what it is asked for later: give the client itself")
-    if not isinstance(client, _CLIENTS):
-        remedy = ""
-        if isinstance(client, (PubSub, AsyncPubSub)):
-            remedy = ": give the client itself"
-        elif isinstance(client, (redis.ConnectionPool, redis.asyncio.ConnectionPool)):
-            remedy = ": give a client of it, redis.Redis(connection_pool=...)"
-        raise InvalidUse(
-            f"client must be a redis.Redis or a redis.cluster.RedisCluster, or one of redis.asyncio, not {kind}{remedy}"
-        )
 
 
 class Connector:
@@ -76,18 +48,17 @@ class Connector:
             raise StoreURLError(f"store URL {shown(url)}: {unsecret(error, url)}") from None
 
     @classmethod
-    def like(cls, client: Client, timeout_s: float) -> Connector:
+    def like(cls, client: object, timeout_s: float) -> Self:
         """Make one that opens connections like those of a client of somebody's: to the same place (in a cluster, to one
         of its nodes), with the same name and rights.
         """
         connector = cls.__new__(cls)
         connector.timeout_s = timeout_s  # type: ignore[misc]  # made without __init__: it is final from here on
-        is_blocking = isinstance(client, (redis.Redis, RedisCluster))
-        opener = connector._within(opener_like(client), Retry if is_blocking else AsyncRetry)
-        connector._use(*((opener, None) if is_blocking else (None, opener)))
+        opener = connector._within(opener_like(client), Retry if is_blocking(client) else AsyncRetry)
+        connector._use(*((opener, None) if is_blocking(client) else (None, opener)))
         return connector
 
-    def at(self, host: str, port: int) -> Connector:
+    def at(self, host: str, port: int) -> Self:
         """Make one that opens connections to another place, with the same name and rights."""
         connector = copy(self)
         connector._use(
@@ -141,18 +112,26 @@ class Connector:
         """Open a connection of this event loop."""
         assert self._awaited is not None
         connection = self._awaited()
-        async with asyncio.timeout(self.timeout_s):
-            await connection.connect()
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                await connection.connect()
+        except BaseException:  # redis-py does not hang up after each
+            await connection.disconnect(nowait=True)
+            raise
         return LoopConnection(connection, self.outage)
 
     def refused(self, text: str) -> StoreOutage:
         """The outage of a call that the server answered with an error."""
-        if text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-            text = "it refuses the user name or password: check them, and that the user may run EVALSHA, EVAL and TIME"
-            return StoreUnavailable(self.name, f"{text}, and in a cluster CLUSTER SLOTS and ASKING")
+        if text.startswith(("NOAUTH", "WRONGPASS")):
+            return StoreUnavailable(self.name, "it refuses the user name or password: check them")
+        if (missing := permissions.problem_of(text)) is not None:
+            return StoreUnavailable(self.name, missing)
         if text.startswith(("MOVED ", "ASK ")):
             remedy = "write redis+cluster:// in the URL, or give the store a RedisCluster"
             return StoreUnavailable(self.name, f"it is a node of a cluster, and answered {text!r}: {remedy}")
+        if "unknown command 'evalsha'" in text.lower():  # it has no scripts
+            remedy = "if it is a sentinel, write redis+sentinel://host:port/service in the URL"
+            return StoreUnavailable(self.name, f"it answered with an error: {text}: {remedy}")
         if "cluster support disabled" in text:
             return StoreUnavailable(self.name, "it is no cluster: write redis:// in the URL")
         return StoreUnavailable(self.name, f"it answered with an error: {text}")
@@ -162,10 +141,16 @@ class Connector:
         text = str(error)
         if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
             return overdue(self.name, self.timeout_s)
-        if isinstance(error, (exceptions.AuthenticationError, exceptions.NoPermissionError)):
+        if isinstance(error, exceptions.AuthenticationError):
             return self.refused("NOAUTH")
+        if isinstance(error, exceptions.NoPermissionError):
+            return self.refused(f"NOPERM {text}")
         if "DB index" in text:
             return StoreUnavailable(self.name, "it has no database of this number: check the URL's path")
         if isinstance(error, exceptions.ResponseError):
             return self.refused(text)
-        return StoreUnavailable(self.name, f"it cannot be reached: check the address, and that it runs ({text})")
+        opener = self._blocking or self._awaited
+        options = {} if opener is None else opener.keywords
+        problem = tls.problem_of(text, options, is_secure=opener is not None and "SSL" in opener.func.__name__)
+        problem = problem or f"it cannot be reached: check the address, and that it runs ({text})"
+        return StoreUnavailable(self.name, problem)

@@ -1,35 +1,22 @@
-"""Getting at what redis-py holds: the sockets of its connections, and how its clients connect.
+"""Getting at the sockets of the connections that redis-py holds.
 
-redis-py does not promise to keep the names of these. Only this module touches them, when a store is made and when a
-connection is opened; where one is not there, there is a public way instead, or an error that says what to do.
+redis-py does not promise to keep the names of these. Only this module touches them, when a connection is opened (and
+`clients.py` those of clients, when a store is made); where one is not there, there is a public way instead.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from functools import partial
 from typing import Any, Final, Protocol
 
 import hiredis
-import redis
-import redis.asyncio
 from redis import exceptions
-from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
-from redis.cluster import RedisCluster
-
-from headgate.errors import InvalidUse
-from headgate.plans.topology import Address, Remap
-
-logger = logging.getLogger("headgate")
 
 Opener = partial[Any]
 """Makes a connection of redis-py's, which is yet to connect."""
-Client = redis.Redis | redis.asyncio.Redis | RedisCluster | AsyncRedisCluster
 
-_POOLS_OWN: Final = ("maint_notifications_", "orig_", "oss_cluster_")
-"""The options that redis-py's pools give to their connections for themselves begin with these."""
 _CODES: Final[dict[type, str]] = {
     exceptions.AskError: "ASK",
     exceptions.AuthenticationError: "NOAUTH",
@@ -51,54 +38,6 @@ class Receiver(Protocol):
     def data_received(self, data: bytes, /) -> None: ...
     def reply_received(self, reply: Any, /) -> None: ...
     def connection_lost(self, error: Exception | None, /) -> None: ...
-
-
-def opener_like(source: Any) -> Opener:
-    """Find out how a client or a pool makes its connections.
-
-    :raises InvalidUse: if this redis-py does not tell.
-    """
-    try:
-        pool = getattr(source, "connection_pool", source)
-        if isinstance(source, RedisCluster):
-            pool = source.get_redis_connection(nodes_of(source)[0]).connection_pool
-        elif isinstance(source, AsyncRedisCluster):
-            pool = nodes_of(source)[0]  # a pool of its own
-        options = {name: value for name, value in pool.connection_kwargs.items() if not name.startswith(_POOLS_OWN)}
-        if hasattr(source, "user_on_connect_func"):
-            # A cluster's own makes connections read from replicas, where it is to.
-            options["redis_connect_func"] = source.user_on_connect_func
-        return partial(pool.connection_class, **options)
-    except AttributeError as error:
-        raise InvalidUse(
-            f"redis-py {redis.__version__} does not tell how it connects ({error}): "
-            "give the store a URL in place of a client, or install a version that docs/stores.md names"
-        ) from error
-
-
-def nodes_of(client: RedisCluster | AsyncRedisCluster) -> list[Any]:
-    """List the nodes that a cluster's client knows.
-
-    :raises InvalidUse: if there are none yet.
-    """
-    named: dict[str, Any] = getattr(getattr(client, "nodes_manager", None), "startup_nodes", {})
-    nodes = [*named.values(), *client.get_nodes()]
-    if not nodes:
-        raise InvalidUse("this client of a cluster knows no node yet: await its initialize() before you give it away")
-    return nodes
-
-
-def known_nodes(client: RedisCluster | AsyncRedisCluster) -> tuple[list[Address], Remap | None]:
-    """Find out the addresses of the nodes that a cluster's client knows, and what it makes of those that they tell."""
-    manager = getattr(client, "nodes_manager", None)
-    if not hasattr(manager, "address_remap"):
-        logger.warning(
-            "headgate: redis-py %s does not tell the address_remap of a cluster's client: if yours has one, "
-            "give the store a URL and address_remap=... in its place",
-            redis.__version__,
-        )
-    addresses = [Address(node.host, int(node.port)) for node in nodes_of(client)]
-    return list(dict.fromkeys(addresses)), getattr(manager, "address_remap", None)
 
 
 def is_from_replica(reply: Any) -> bool:

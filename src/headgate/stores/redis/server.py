@@ -6,6 +6,7 @@ This module must not know what a script does, nor who is asked for what: that is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 import hiredis
@@ -110,7 +111,10 @@ class Server(Endpoint):
         return b"".join([preface + script.packed for script in scripts] if preface else [one.packed for one in scripts])
 
     def _meanings(self, replies: list[Any]) -> list[Any]:
-        return [self.meaning(reply) for reply in (replies[1::2] if self.preface else replies)]
+        if self.preface:  # where that is refused, the script was not let in
+            pairs = zip(replies[::2], replies[1::2], strict=True)
+            replies = [before if type(before) is hiredis.ReplyError else reply for before, reply in pairs]
+        return [self.meaning(reply) for reply in replies]
 
     def meaning(self, reply: Any) -> Any:
         """Turn a reply into a value for the plan: itself, the news that a script is missing, or an outage."""
@@ -130,6 +134,51 @@ class Server(Endpoint):
         outage = self.refused(text)
         outage.is_of_server = False
         return outage
+
+    def replies_to(self, request: bytes, count: int) -> list[Any] | StoreOutage:
+        """Ask something else than scripts, blocking: the `count` replies, or the outage that the first of them means.
+        Of the others, an error is an outage among the replies.
+        """
+        try:
+            replies: list[Any] = self.attempt(partial(self._inquire, count=count), request, 0, self.admit())
+        except StoreOutage as outage:
+            return outage
+        return replies
+
+    def answers_to(self, request: bytes, count: int) -> list[Any]:
+        """Ask something else than scripts, blocking: the `count` replies, of which an error is an outage.
+
+        :raises StoreOutage: if the server does not answer.
+        """
+        answers: list[Any] = self.attempt(
+            lambda asked: [self.meaning(reply) for reply in self._ask(asked, count)], request, 0, self.admit()
+        )
+        return answers
+
+    def _inquire(self, request: bytes, count: int) -> list[Any]:
+        replies = [self.meaning(reply) for reply in self._ask(request, count)]
+        if isinstance(replies[0], StoreOutage):
+            raise replies[0]
+        return replies
+
+    async def replies_to_async(self, request: bytes, count: int) -> list[Any] | StoreOutage:
+        """As `replies_to`."""
+
+        def begin(_: object, arrive: Arrive) -> Callable[[], None]:
+            def replied(replies: list[Any] | StoreOutage) -> None:
+                if not isinstance(replies, StoreOutage):
+                    replies = [self.meaning(reply) for reply in replies]
+                    replies = replies[0] if isinstance(replies[0], StoreOutage) else replies
+                arrive(replies if isinstance(replies, StoreOutage) else [replies])  # type: ignore[list-item]  # no group
+
+            asked: PendingRequest = self.connection().ask(request, count, replied)
+            return asked.give_up
+
+        try:
+            replies: list[Any] = await self.inquire_async(begin)
+        except StoreOutage as outage:
+            return outage
+        return replies
 
     def open_in_loop(self) -> LoopConnection:
         return LoopConnection(self.connector)
@@ -168,20 +217,11 @@ class RedisNode(Server, Node):
         return at or super().refused(text)
 
     def slots(self) -> object:
-        try:
-            return self.attempt(self.ask, ASK_FOR_SLOTS, 0, self.admit())
-        except StoreOutage as outage:
-            return outage
+        return _only(self.replies_to(ASK_FOR_SLOTS, 1))
 
     async def slots_async(self) -> object:
-        def begin(_: object, arrive: Arrive) -> Callable[[], None]:
-            def replied(replies: list[Any] | StoreOutage) -> None:
-                arrive(replies if isinstance(replies, StoreOutage) else [self.meaning(replies[0])])
+        return _only(await self.replies_to_async(ASK_FOR_SLOTS, 1))
 
-            asked: PendingRequest = self.connection().ask(ASK_FOR_SLOTS, 1, replied)
-            return asked.give_up
 
-        try:
-            return await self.inquire_async(begin)
-        except StoreOutage as outage:
-            return outage
+def _only(replies: list[Any] | StoreOutage) -> Any:
+    return replies if isinstance(replies, StoreOutage) else replies[0]

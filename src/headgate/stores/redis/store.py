@@ -6,15 +6,13 @@ been counted, and is never sent again.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Any, Literal
 
 try:
     import hiredis  # noqa: F401  # here, because what imports it below would not say which extra it is of
-    import redis
-    import redis.asyncio
-    from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
-    from redis.cluster import RedisCluster
+    import redis  # noqa: F401
 except ImportError as error:  # pragma: no cover - the suite always has them
     from headgate.errors import MissingExtra
 
@@ -27,9 +25,28 @@ from headgate.keys import check_prefix, tagged_prefix
 from headgate.limits import Limit, TokenBucket
 from headgate.plans import redis as plans
 from headgate.plans.topology import Address, Remap, Topology
-from headgate.stores.redis.address import DEFAULT_PORT, describe_cluster, is_cluster, without_cluster
-from headgate.stores.redis.connector import Connector, check_client
-from headgate.stores.redis.library import known_nodes
+from headgate.stores.contract import Entry
+from headgate.stores.redis.address import (
+    DEFAULT_PORT,
+    describe_cluster,
+    is_cluster,
+    is_sentinel,
+    split_sentinels,
+    without_cluster,
+)
+from headgate.stores.redis.clients import (
+    Client,
+    check_client,
+    is_cluster_client,
+    known_nodes,
+    place_of,
+    sentinel_remap,
+    sentinels_of,
+    service_of,
+)
+from headgate.stores.redis.connector import Connector
+from headgate.stores.redis.scanning import Scanning
+from headgate.stores.redis.sentinel import PrimaryConnector, SentinelConnector, make_primary, sentinel_timeout_s
 from headgate.stores.redis.server import RedisNode, Server
 from headgate.stores.remote import Cluster, FastPath, RemoteStore, Servers, Terms
 from headgate.stores.urls import split_hosts
@@ -40,11 +57,12 @@ class RedisStore(RemoteStore):
 
     :param url: `redis://[[user]:password@]host[:port][/db]`, `rediss://` for TLS, `unix:///path/to/socket?db=0`;
         `valkey://` and `valkeys://` mean the same. What redis-py understands as a query parameter is understood
-        here. `redis+cluster://host:port,host:port` (or `rediss+cluster://`, ...) names some nodes of a cluster.
-    :param client: your own `redis.Redis` or `redis.asyncio.Redis`, or a `RedisCluster` of either, in place of a URL, to
-        be connected like it: to the same server, by the same name and rights. A blocking client serves `Limiter`, an
-        asyncio one `AsyncLimiter`. The connections are the store's own, one for threads and one for each event loop;
-        the client's pool is left alone.
+        here. `redis+cluster://host:port,host:port` (or `rediss+cluster://`, ...) names some nodes of a cluster, and
+        `redis+sentinel://host:port,host:port/service[/db]` the sentinels that know the primary of a service.
+    :param client: your own `redis.Redis` or `redis.asyncio.Redis`, a `RedisCluster` of either, or the `master_for` of a
+        `Sentinel`, in place of a URL, to be connected like it: to the same server, by the same name and rights; or one
+        of `valkey`. A blocking client serves `Limiter`, an asyncio one `AsyncLimiter`. The connections are the store's
+        own, one for threads and one for each event loop; the client's pool is left alone.
     :param prefix: the first part of every key.
     :param hash_tag: put all keys into one slot of a cluster, that of this tag, so that groups of several keys stand or
         fall in one script call, and cost one round trip. All of this store's keys are one node's to serve, then.
@@ -57,7 +75,8 @@ class RedisStore(RemoteStore):
     :param breaker: when to stop asking a server that fails, so that nobody waits for it; False for never. See
         docs/outages.md.
     :param options: anything else that redis-py's connections take: `password`, `username`, `db`, `ssl_ca_certs`,
-        ...; for a cluster also `address_remap`, as its `RedisCluster` takes it.
+        ...; for a cluster and for Sentinel also `address_remap`, as a `RedisCluster` takes it. Options that begin with
+        `sentinel_` are for the connections to the sentinels: `sentinel_username`, `sentinel_password`, ...
     :raises StoreURLError: if the URL is not understood.
     :raises InvalidUse: if the client is none (a pipeline, say), or an option is not usable.
 
@@ -69,7 +88,7 @@ class RedisStore(RemoteStore):
         self,
         url: str | None = None,
         *,
-        client: redis.Redis | redis.asyncio.Redis | RedisCluster | AsyncRedisCluster | None = None,
+        client: Client | None = None,
         prefix: str = "headgate",
         hash_tag: str | None = None,
         timeout: float = 0.25,
@@ -93,27 +112,63 @@ class RedisStore(RemoteStore):
         terms = Terms(timeout=timeout, coalesce=coalesce, remember_denials=remember_denials, breaker=breaker)
         made_from = {"url": url, "prefix": prefix, "hash_tag": hash_tag, **terms.options, **options}
         self._prefix = check_prefix(prefix) if hash_tag is None else tagged_prefix(check_prefix(prefix), hash_tag)
-        seeds: list[Address] = []
-        remap: Remap | None = None
-        if client is not None:
-            connector = Connector.like(client, timeout)
-            if isinstance(client, (RedisCluster, AsyncRedisCluster)):
-                seeds, remap = known_nodes(client)
-        elif url is not None and is_cluster(url):
+        if client is None:
+            connector, servers, name = self._by_url(url or "redis://localhost:6379/0", terms, options)
+        else:
+            connector, servers, name = self._by_client(client, terms)
+        self._connector = connector
+        self._scanning = Scanning(self._prefix, servers)
+        self.serves_event_loops = connector.serves_event_loops
+        super().__init__(servers, terms, name, None if client is not None else made_from)
+
+    def _by_url(self, url: str, terms: Terms, options: dict[str, Any]) -> tuple[Connector, Servers, str]:
+        timeout_s = terms.timeout_s
+        if is_cluster(url):
             remap = options.pop("address_remap", None)
             first, seeds = split_hosts(url, DEFAULT_PORT)
-            connector = Connector(without_cluster(first), timeout, options)
-        else:
-            connector = Connector(url or "redis://localhost:6379/0", timeout, options)
-        self._connector = connector
-        self.serves_event_loops = connector.serves_event_loops
-        servers: Servers = Server(connector, self._prefix, terms)
-        name = connector.name
-        if seeds:
-            name = describe_cluster(seeds, is_secure=name.startswith("rediss"))
-            make_node = partial(RedisNode, connector, self._prefix, terms)
-            servers = Cluster(name, Topology(seeds, remap), self._prefix, timeout, make_node)
-        super().__init__(servers, terms, name, None if client is not None else made_from)
+            return self._cluster(Connector(without_cluster(first), timeout_s, options), seeds, remap, terms)
+        if is_sentinel(url):
+            remap = options.pop("address_remap", None)
+            told = split_sentinels(url, options)
+            primary = PrimaryConnector(told.url, timeout_s, told.options)
+            asks = SentinelConnector(told.sentinel_url, sentinel_timeout_s(timeout_s), told.sentinel_options)
+            sentinels = [(address, asks) for address in told.sentinels]
+            return self._primary(primary, sentinels, told.service, remap, terms)
+        connector = Connector(url, timeout_s, options)
+        return connector, Server(connector, self._prefix, terms), connector.name
+
+    def _by_client(self, client: object, terms: Terms) -> tuple[Connector, Servers, str]:
+        timeout_s = terms.timeout_s
+        if is_cluster_client(client):
+            return self._cluster(Connector.like(client, timeout_s), *known_nodes(client), terms)
+        service = service_of(client)
+        if service is not None:
+            sentinels = [
+                (place_of(sentinel), SentinelConnector.like(sentinel, sentinel_timeout_s(timeout_s)))
+                for sentinel in sentinels_of(client)
+            ]
+            remap = sentinel_remap(client)
+            return self._primary(PrimaryConnector.like(client, timeout_s), sentinels, service, remap, terms)
+        connector = Connector.like(client, timeout_s)
+        return connector, Server(connector, self._prefix, terms), connector.name
+
+    def _cluster(
+        self, connector: Connector, seeds: list[Address], remap: Remap | None, terms: Terms
+    ) -> tuple[Connector, Servers, str]:
+        name = describe_cluster(seeds, is_secure=connector.name.startswith("rediss"))
+        make_node = partial(RedisNode, connector, self._prefix, terms)
+        return connector, Cluster(name, Topology(seeds, remap), self._prefix, terms.timeout_s, make_node), name
+
+    def _primary(
+        self,
+        connector: Connector,
+        sentinels: list[tuple[Address, SentinelConnector]],
+        service: str,
+        remap: Remap | None,
+        terms: Terms,
+    ) -> tuple[Connector, Servers, str]:
+        primary = make_primary(connector, sentinels, service, self._prefix, terms, remap)
+        return connector, primary, primary.name
 
     def fast_path(self, limit: Limit, name: str) -> FastPath | None:
         if not limit.is_plain:
@@ -124,3 +179,21 @@ class RedisStore(RemoteStore):
         if type(limit) is TokenBucket:
             return plans.BucketSingleHit(limit, name, cost, self._prefix)
         return super().single_hit(limit, name, cost)
+
+    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
+        """As `ScannableStore.scan`. Where the value does not tell how long it says something, `until_us` is up to a
+        millisecond later than it is.
+        """
+        return self._scanning.scan(key_prefix, name, self._learnt.clock)
+
+    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+        """As `ScannableStore.clear`."""
+        self._learnt.clear()
+        return self._scanning.clear(key_prefix, name, self._learnt.clock)
+
+    def restore(self, entries: Iterable[Entry], /) -> int:
+        """As `ScannableStore.restore`.
+
+        :raises ValueError: if a text is no state.
+        """
+        return self._scanning.restore(entries, self._learnt.clock)

@@ -12,7 +12,19 @@ from __future__ import annotations
 
 from headgate.stores.remote.cluster import Cluster, Node
 from headgate.stores.remote.endpoint import Endpoint, LoopConnection
+from headgate.stores.remote.primary import Primary
 from headgate.stores.remote.store import FastPath, RemoteStore, Servers
 from headgate.stores.remote.terms import Learnt, Terms
 
-__all__ = ["Cluster", "Endpoint", "FastPath", "Learnt", "LoopConnection", "Node", "RemoteStore", "Servers", "Terms"]
+__all__ = [
+    "Cluster",
+    "Endpoint",
+    "FastPath",
+    "Learnt",
+    "LoopConnection",
+    "Node",
+    "Primary",
+    "RemoteStore",
+    "Servers",
+    "Terms",
+]

@@ -7,27 +7,22 @@ nobody who asks another. This module must not know how a node is reached.
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
 
 from headgate.batching import decisions
 from headgate.decision import Answer, Decision
 from headgate.drive import drive, drive_async
-from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 from headgate.keys import slot_finder
 from headgate.plans import cluster as plans
-from headgate.plans.topology import Address, TimeIsUp, Topology
-from headgate.runtime.forks import begin_afresh_in_child
-from headgate.runtime.loops import PerLoop, finish, running_loop, start
+from headgate.plans.topology import Address, Topology
+from headgate.runtime.loops import finish, start
 from headgate.stores.remote.endpoint import Endpoint
-
-LEARN_EVERY_S: Final = 0.1
-"""Who serves what is asked for again after this time at the earliest, however often nodes fail."""
+from headgate.stores.remote.learning import Learning
 
 Place = tuple[Address, bool]
 """Where a node is, and whether it is to be asked by way of exception, since it takes part of a slot from another."""
@@ -63,20 +58,9 @@ class Cluster:
         self._name = name
         self.topology = topology
         self.slot_of = slot_finder(prefix)
-        self._timeout_s = timeout_s
         self._make_node = make_node
         self._nodes: dict[Place, Node] = {}
-        self._learn_at_s = 0.0
-        self._locks = PerLoop(lambda _: asyncio.Lock())
-        self.begin()
-        begin_afresh_in_child(self, Cluster.begin)
-        self._unlearnt: StoreOutage | None = None
-        """Why it could not be learnt who serves what, where that is so."""
-
-    def begin(self) -> None:
-        """Begin afresh: in a forked process, whoever was learning is not there."""
-        self._lock = threading.RLock()  # a signal's handler may ask, too, in the thread that learns
-        """Held while a thread learns who serves what: the others who cannot go on without that wait for it."""
+        self._learning = Learning(name, timeout_s, topology, self._slots, self._slots_async, self._hang_up)
 
     def endpoints(self) -> Iterable[Endpoint]:
         return list(self._nodes.values())
@@ -96,17 +80,24 @@ class Cluster:
 
     def _owner(self, key: str) -> Address | None:
         """The node that serves a key; None where that has to be learnt."""
-        return None if self._is_to_learn() else self.topology.owner(self.slot_of(key))
+        return None if self._learning.is_due() else self.topology.owner(self.slot_of(key))
+
+    def serving(self, key: str | None = None) -> list[Endpoint]:
+        """As `Servers.serving`."""
+        if self._learning.is_due():
+            self._learning.learn()
+        addresses = list(self.topology.nodes) if key is None else [self.topology.owner(self.slot_of(key))]
+        if not addresses or None in addresses:
+            self.topology.is_doubtful = True
+            raise self._nobody()
+        return [self._node((address, False)) for address in addresses if address is not None]
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch, blocking. A group in several slots takes a round trip for each, and one to give
         back.
         """
-        if self._is_to_learn():
-            with self._lock:
-                if self._is_to_learn():  # still, though somebody else has just tried
-                    with self._learning() as until_s:
-                        drive(self.topology.learning(self._name), partial(self._slots, until_s))
+        if self._learning.is_due():
+            self._learning.learn()
         return drive(plans.decide(groups, self.slot_of, self.topology), self._send)
 
     def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
@@ -130,11 +121,8 @@ class Cluster:
             raise
 
     async def _decide_anywhere(self, groups: Sequence[Group]) -> list[Decision]:
-        if self._is_to_learn():
-            async with self._locks.get(running_loop()):
-                if self._is_to_learn():
-                    with self._learning() as until_s:
-                        await drive_async(self.topology.learning(self._name), partial(self._slots_async, until_s))
+        if self._learning.is_due():
+            await self._learning.learn_async()
         plan = plans.decide(groups, self.slot_of, self.topology)
         return decisions(await drive_async(plan, self._send_async))
 
@@ -222,38 +210,20 @@ class Cluster:
             node = self._nodes.setdefault(place, self._make_node(self, address, is_asking))
         return node
 
-    def _is_to_learn(self) -> bool:
-        topology = self.topology
-        return (topology.is_doubtful or not topology.nodes) and time.monotonic() >= self._learn_at_s
-
     def _nobody(self) -> StoreOutage:
-        """Why there is nobody to ask. A new one each time: what is raised keeps all that it went through."""
-        outage = self._unlearnt
-        if outage is None:
-            return StoreUnavailable(self._name, "no node of the cluster serves this slot")
-        kind = StoreTimeout if isinstance(outage, StoreTimeout) else StoreUnavailable
-        return kind(outage.store, outage.problem)
+        """Why there is nobody to ask."""
+        return self._learning.problem() or StoreUnavailable(self._name, "no node of the cluster serves this slot")
 
-    def _slots(self, until_s: float, address: Address) -> object:
-        return self._node((address, False)).slots() if time.monotonic() < until_s else TimeIsUp()
+    def _slots(self, address: Address) -> object:
+        return self._node((address, False)).slots()
 
-    async def _slots_async(self, until_s: float, address: Address) -> object:
-        return await self._node((address, False)).slots_async() if time.monotonic() < until_s else TimeIsUp()
+    async def _slots_async(self, address: Address) -> object:
+        return await self._node((address, False)).slots_async()
 
-    @contextmanager
-    def _learning(self) -> Iterator[float]:
-        """Until when to ask. Whom nobody tells goes on with what is known. Nodes that have left are hung up on."""
-        until_s = time.monotonic() + self._timeout_s
-        if self._unlearnt is not None:
-            self._learn_at_s = until_s  # whoever comes meanwhile is told so, and does not wait
-        try:
-            yield until_s
-            self._unlearnt = None
-            for address, is_asking in list(self._nodes):
-                if is_asking or address not in self.topology.nodes:
-                    left = self._nodes.pop((address, is_asking), None)
-                    if left is not None:
-                        left.retire()
-        except StoreOutage as outage:
-            self._unlearnt = outage.with_traceback(None)
-        self._learn_at_s = time.monotonic() + LEARN_EVERY_S  # not after an interruption, which says nothing
+    def _hang_up(self) -> None:
+        """Hang up on nodes that have left."""
+        for address, is_asking in list(self._nodes):
+            if is_asking or address not in self.topology.nodes:
+                left = self._nodes.pop((address, is_asking), None)
+                if left is not None:
+                    left.retire()

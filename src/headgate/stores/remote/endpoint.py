@@ -316,6 +316,10 @@ class Endpoint:
         """As `Servers`."""
         return (self,)
 
+    def serving(self, key: str | None = None) -> list[Endpoint]:
+        """As `Servers`."""
+        return [self]
+
     def close(self) -> None:
         """Close what is open, as soon as nobody is asking there."""
         self.close_idle()

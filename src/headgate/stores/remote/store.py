@@ -37,6 +37,12 @@ class Servers(Protocol):
     def endpoints(self) -> Iterable[Endpoint]:
         """The servers, as far as there are any yet."""
 
+    def serving(self, key: str | None = None) -> list[Endpoint]:
+        """The servers that keep something, or the one that keeps a key: for operators, blocking.
+
+        :raises StoreOutage: if it could not be learnt which those are.
+        """
+
 
 FastPath = tuple[Callable[[str, int], Any], Callable[[Any, str, int], Answer]]
 """Two callables: one packs a single hit as a request, by key and cost (None: it has to be asked for the general way),

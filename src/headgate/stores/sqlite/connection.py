@@ -43,8 +43,8 @@ _DELETE: Final = "DELETE FROM headgate_state_1 WHERE prefix = ? AND name = ? AND
 _LOOK: Final = """SELECT prefix, name, code, key, until_us FROM headgate_state_1
     WHERE (prefix, name, code, key) > (?, ?, ?, ?) ORDER BY prefix, name, code, key LIMIT ?"""
 _LIST: Final = """SELECT name, code, key, text, until_us FROM headgate_state_1
-    WHERE prefix = ?1 AND (name, code, key) > (?2, ?3, ?4) AND (?5 IS NULL OR name = ?5) AND substr(key, 1, ?6) = ?7
-    ORDER BY name, code, key LIMIT ?8"""
+    WHERE prefix = ? AND (name, code, key) > (?, ?, ?) AND name = coalesce(?, name) AND substr(key, 1, ?) = ?
+    ORDER BY name, code, key LIMIT ?"""
 _START: Final = ("", "", "", "")
 
 _REMEDIES: Final = {
@@ -136,6 +136,8 @@ class Connection:
                 if database.in_transaction:
                     execute("ROLLBACK")
                 raise
+        except StoreOutage:  # which is an OSError
+            raise
         except FileNotFoundError as error:
             raise StoreUnavailable(
                 self._name, "its file was deleted: what was owed is forgotten, and counting begins anew"

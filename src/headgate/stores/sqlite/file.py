@@ -89,6 +89,8 @@ class File(Endpoint):
         self._starting: dict[str, object] = {}
         """Not empty while a thread starts the worker. Taken in one step: there must be no two."""
         self._written = 0
+        self._closings = 0
+        """How often the store was closed."""
 
     # Forks
 
@@ -172,6 +174,7 @@ class File(Endpoint):
         return give_up
 
     def close_idle(self) -> None:
+        self._closings += 1
         self._close_all(self._idle)
         self._close_all(self._patient)
         while (turns := _pop(self._idle_turns)) is not None:
@@ -248,6 +251,7 @@ class File(Endpoint):
         try:
             if self._is_forking:
                 return None
+            closings = self._closings
             connection = _pop(idle) or self._make(busy_timeout_s)
             try:
                 written = connection.written
@@ -256,10 +260,17 @@ class File(Endpoint):
                 self._close(connection)
                 raise
             self._written += connection.written - written
-            idle.append(connection)
+            self._put_back(connection, idle, closings)
             return answer
         finally:
             self._inside.pop(own, None)
+
+    def _put_back(self, connection: Connection, idle: deque[Connection], closings: int) -> None:
+        """Keep a connection for later, unless the store was closed since it was taken."""
+        if closings == self._closings:
+            idle.append(connection)
+        else:
+            self._close(connection)
 
     def _make(self, busy_timeout_s: float) -> Connection:
         if self._is_lost:
@@ -347,13 +358,14 @@ class File(Endpoint):
         self._inside[own] = perf_counter_ns()
         try:
             if not self._is_forking:
+                closings = self._closings
                 connection = _pop(self._patient) or self._make(self.timeout_s)
                 try:
                     connection.checkpoint()
                 except BaseException:
                     self._close(connection)
                     raise
-                self._patient.append(connection)
+                self._put_back(connection, self._patient, closings)
         finally:
             self._inside.pop(own, None)
 

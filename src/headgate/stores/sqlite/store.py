@@ -112,7 +112,9 @@ class SqliteStore(RemoteStore):
         waiting = iter(entries)
         written = 0
         while bite := list(islice(waiting, _PER_BITE)):
-            written += self._file.do(partial(_restore, bite))
+            now_us = self._now_us()
+            living = [entry for entry in bite if entry.until_us > now_us]
+            written += self._file.do(partial(_restore, living))
         return written
 
     def _now_us(self) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from headgate.testing.contract.judging import Judging
 from headgate.testing.contract.penalties import Penalties
 from headgate.testing.contract.returning import Returning
+from headgate.testing.contract.scanning import ScannableStoreContract
 from headgate.testing.contract.timing import Timing
 
 
@@ -24,4 +25,4 @@ class StoreContract(Judging, Returning, Timing, Penalties):
     """
 
 
-__all__ = ["StoreContract"]
+__all__ = ["ScannableStoreContract", "StoreContract"]

@@ -1,0 +1,17 @@
+-- Reads an entry, for those who list them: behind clock.lua and prelude.lua.
+--
+-- KEYS: one. ARGV: now, as ever; and what is kept there: "string", "list" or "set".
+-- Reply: {now, for how many milliseconds it is kept from now on, the values}; -2 milliseconds if there is none.
+local key, kind = KEYS[1], text()
+local left = redis.call('PTTL', key)
+if left >= 0 then left = left - (more - more % 1000) / 1000 end
+local values
+if kind == 'string' then
+  values = redis.pcall('GET', key)
+  values = type(values) == 'string' and {values} or {}
+elseif kind == 'list' then
+  values = redis.pcall('LRANGE', key, 0, -1)
+else
+  values = redis.pcall('ZRANGE', key, 0, -1, 'WITHSCORES')
+end
+return {now, left, values.err and {} or values} -- what is of another kind is not ours

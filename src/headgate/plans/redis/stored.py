@@ -1,0 +1,193 @@
+"""Values as Redis keeps them, and entries as every store reads them: one from the other, in both directions.
+
+What each algorithm's script stores is told at its head, in Lua. Until when it says something is exact where the value
+tells it, and elsewhere at most a millisecond later than it is: that is how the server keeps it.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from headgate.algorithms import texts, token_bucket
+from headgate.algorithms.token_bucket_notes import Notes
+from headgate.keys import read_storage_key, storage_key
+from headgate.limits import KINDS
+from headgate.plans.redis.packing import MARKED, word
+from headgate.plans.redis.script import joined
+
+_TYPES: Final = {"tb": "string", "fw": "string", "sw": "string", "sl": "list", "pn": "list", "cc": "set"}
+_MARK: Final = "once"
+_NUMBERS: Final = re.compile(r"\d+( \d+)*")
+
+
+class Stored(NamedTuple):
+    """An entry, as it is kept."""
+
+    kind: str
+    """`string`, `list` or `set` (a sorted one)."""
+    values: list[str]
+
+
+class Address(NamedTuple):
+    """The place of an entry."""
+
+    name: str
+    code: str
+    key: str
+
+    @property
+    def is_mark(self) -> bool:
+        """Does it say that a group was counted which is to count once?"""
+        return "\0" in self.key
+
+
+def address_of(prefix: str, stored_key: bytes) -> Address | None:
+    """The address of what is kept there; None if it is not ours."""
+    try:
+        text = stored_key.decode()
+    except UnicodeDecodeError:
+        return None
+    mark = ""
+    found = read_storage_key(prefix, text)
+    if found is None or found[2] not in KINDS:
+        text, _, mark = text.rpartition(MARKED)
+        found = read_storage_key(prefix, text) if mark else None
+    if found is None or found[2] not in KINDS:
+        return None
+    key, name, code = found
+    return Address(name, code, f"{key}\0{mark}" if mark else key)
+
+
+def stored_key_of(prefix: str, address: Address) -> str:
+    """The key by which the server keeps what is at an address."""
+    key, _, mark = address.key.partition("\0")
+    stored_key = storage_key(prefix, key, address.name, address.code)
+    return f"{stored_key}{MARKED}{mark}" if mark else stored_key
+
+
+def pattern_of(prefix: str, key_prefix: str) -> str:
+    """The pattern that keys of ours match which begin with `key_prefix`."""
+    begin = storage_key(prefix, f"{key_prefix}\0", "", "").partition("\0")[0]
+    return re.sub(r"([*?\[\]\\^-])", r"\\\1", begin) + "*"
+
+
+def read_call(stored_key: bytes, address: Address, now_us: int | None) -> bytes:
+    """The packed call that reads an entry."""
+    kind = "string" if address.is_mark else _TYPES[address.code]
+    return _call("read_entry.lua", stored_key, "" if now_us is None else now_us, kind)
+
+
+def restore_call(prefix: str, address: Address, text: str, until_us: int, now_us: int | None) -> bytes:
+    """The packed call that keeps an entry.
+
+    :raises ValueError: if the text is no state.
+    """
+    key = stored_key_of(prefix, address)
+    kind, values = to_stored(address, text)
+    return _call("restore_entry.lua", key.encode(), "" if now_us is None else now_us, until_us, kind, *values)
+
+
+def _call(file: str, key: bytes, *words: str | int) -> bytes:
+    begin = f"*{4 + len(words)}\r\n{word('EVAL')}{word(_script(file))}{word(1)}${len(key)}\r\n".encode()
+    return begin + key + b"\r\n" + "".join(map(word, words)).encode()
+
+
+@functools.cache
+def _script(file: str) -> str:
+    return joined("clock.lua", "prelude.lua", file)
+
+
+def read_reply(address: Address, reply: Any) -> tuple[str, int] | None:
+    """The text and the `until_us` that a reply tells; None if there is nothing there, or it is not ours."""
+    if type(reply) is not list:
+        return None
+    now_us, left_ms, values = reply
+    if left_ms < 0 or not values:
+        return None
+    kept_until_us = (now_us // 1_000 + left_ms) * 1_000 - 1  # the last that is kept for as long
+    try:
+        text, until_us = from_stored(address, [value.decode() for value in values])
+    except (ValueError, UnicodeDecodeError, IndexError):
+        return None
+    until_us = kept_until_us if until_us is None else until_us
+    return (text, until_us) if until_us > now_us else None
+
+
+def from_stored(address: Address, values: Sequence[str]) -> tuple[str, int | None]:
+    """The text, and until when it says something, if the values tell.
+
+    :raises ValueError: if they are no state.
+    """
+    code = address.code
+    if address.is_mark:
+        return _MARK, None
+    if code == "cc":
+        slots = sorted((int(float(expiry)), slot) for slot, expiry in zip(values[::2], values[1::2], strict=True))
+        text = texts.flat(*[field for expiry, slot in slots for field in (expiry, texts.escaped(slot))])
+        return text, slots[-1][0]
+    if code == "sl":
+        return " ".join((texts.VERSION, *values[1:])), None
+    if code == "pn":
+        return (
+            (texts.flat(int(values[0][1:])), int(values[0][1:]))
+            if values[0][0] == "="
+            else (texts.flat(0, *values), None)
+        )
+    if not _NUMBERS.fullmatch(values[0]):
+        raise ValueError(f"{values[0]!r} is no state")
+    return _bucket(values[0]) if code == "tb" else (f"{texts.VERSION} {values[0]}", None)
+
+
+def _bucket(value: str) -> tuple[str, int]:
+    """As `from_stored`, of a token bucket."""
+    q, r, rate, *noted = [*map(int, value.split(" ")), *([0, 1] if " " not in value else [])]
+    tat = q * rate + r
+    notes = None
+    until_us = -(-tat // rate)
+    if noted:
+        stamp_us, credited_q, credited_r, kept_until_us, waiting_until_us, count, *rest = noted
+        spans = tuple(
+            (begin_q * rate + begin_r, end_q * rate + end_r)
+            for begin_q, begin_r, end_q, end_r in zip(*[iter(rest)] * 4, strict=True)
+        )
+        credited = credited_q * rate + credited_r
+        notes = Notes(stamp_us, credited, kept_until_us, waiting_until_us, spans[:count], spans[count:])
+        until_us = max(until_us, kept_until_us if credited > 0 else 0)
+    return token_bucket.dump((tat, rate, notes)), until_us
+
+
+def to_stored(address: Address, text: str) -> Stored:
+    """An entry's text as it is kept.
+
+    :raises ValueError: if it is none.
+    """
+    code = address.code
+    if address.is_mark:
+        return Stored("string", ["1"])
+    state = KINDS[code].algorithm.load(text)
+    if code == "tb":
+        return Stored("string", [_stored_bucket(*state)])
+    if code in ("fw", "sw"):
+        return Stored("string", [" ".join(map(str, state))])
+    if code == "sl":
+        hits = list(state.hits())
+        return Stored("list", [str(sum(cost for _, cost in hits)), *[f"{instant} {cost}" for instant, cost in hits]])
+    if code == "pn":
+        ends, instants = state
+        return Stored("list", [f"={ends}"] if ends else list(map(str, instants)))
+    return Stored("set", [field for slot, expiry in state.slots.items() for field in (str(expiry), slot)])
+
+
+def _stored_bucket(tat: int, rate: int, notes: Notes | None) -> str:
+    if notes is None and tat % rate == 0:
+        return str(tat // rate)
+    numbers = [*divmod(tat, rate), rate]
+    if notes is not None:
+        numbers += [notes.stamp_us, *divmod(notes.credited, rate), notes.kept_until_us, notes.waiting_until_us]
+        numbers.append(len(notes.vacancies))
+        for begin, end in notes.vacancies + notes.returned:
+            numbers += [*divmod(begin, rate), *divmod(end, rate)]
+    return " ".join(map(str, numbers))

@@ -1,0 +1,141 @@
+"""The primary of a service that sentinels watch over: who is asked for it, and how it is made sure that it is one.
+
+A server that has been a primary goes on answering as a replica: it reads, and so denies, by what it was told. So each
+new connection begins with the question whether the server is a primary. This module must not know what a script does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from redis import exceptions
+
+from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.plans.sentinel import ASK_FOR_ROLE, Succession, is_primary
+from headgate.plans.topology import Address, Remap
+from headgate.stores.connections import PendingRequest
+from headgate.stores.redis.address import describe_sentinels
+from headgate.stores.redis.connections import LoopConnection, PublicConnection
+from headgate.stores.redis.connector import Connector
+from headgate.stores.redis.server import Server
+from headgate.stores.remote import Primary, Terms
+
+
+class PrimaryConnector(Connector):
+    """Opens connections to a server that has to be a primary."""
+
+    def connect(self) -> PublicConnection:
+        connection = super().connect()
+        try:
+            (role,) = connection.ask(ASK_FOR_ROLE, 1)
+            self._check(role)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    async def connect_async(self) -> LoopConnection:
+        connection = await super().connect_async()
+        try:
+            answered: asyncio.Future[list[Any] | StoreOutage] = asyncio.get_running_loop().create_future()
+
+            def replied(replies: list[Any] | StoreOutage) -> None:
+                if not answered.done():
+                    answered.set_result(replies)
+
+            connection.ask(PendingRequest(ASK_FOR_ROLE, 1, replied))
+            async with asyncio.timeout(self.timeout_s):
+                replies = await answered
+            if isinstance(replies, StoreOutage):
+                raise exceptions.ConnectionError(replies.problem)
+            self._check(replies[0])
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _check(self, role: Any) -> None:
+        if isinstance(role, Exception):
+            raise exceptions.ResponseError(str(role))
+        if not is_primary(role):
+            raise exceptions.ReadOnlyError("READONLY it is a replica now")
+
+    def refused(self, text: str) -> StoreOutage:
+        if text.startswith("READONLY"):
+            problem = "it is a replica now (READONLY), so the sentinels are asked again which server is the primary"
+            return StoreUnavailable(self.name, problem)
+        return super().refused(text)
+
+
+class SentinelConnector(Connector):
+    """Opens connections to a sentinel."""
+
+    def at(self, host: str, port: int) -> SentinelConnector:
+        connector = super().at(host, port)
+        connector.name = f"sentinel {Address(host, port)}"
+        return connector
+
+    def refused(self, text: str) -> StoreOutage:
+        if text.startswith(("NOAUTH", "WRONGPASS")):
+            problem = "it refuses the user name or password: check sentinel_username and sentinel_password"
+            return StoreUnavailable(self.name, problem)
+        if "unknown command" in text:
+            return StoreUnavailable(self.name, "it is no sentinel: check the port in the URL, which mostly is 26379")
+        outage = super().refused(text)
+        outage.is_of_server = "No such master" not in text
+        return outage
+
+
+class PrimaryServer(Server):
+    """A server that is the primary, or was."""
+
+    def __init__(self, connector: Connector, prefix: str, terms: Terms, primary: Primary, address: Address) -> None:
+        self.give_back = primary.decide  # by now, another server may have to be asked
+        self.give_back_soon = primary.give_back_soon
+        super().__init__(connector.at(*address), prefix, terms)
+
+
+class SentinelServer(Server):
+    """A sentinel."""
+
+    def refused(self, text: str) -> StoreOutage:
+        outage = super().refused(text)
+        outage.is_of_server = outage.is_of_server and "No such master" not in text
+        return outage
+
+
+def sentinel_timeout_s(timeout_s: float) -> float:
+    """The deadline of asking one sentinel: if it hangs, there has to be time for another."""
+    return timeout_s / 2
+
+
+def make_primary(
+    connector: Connector,
+    sentinels: Sequence[tuple[Address, SentinelConnector]],
+    service: str,
+    prefix: str,
+    terms: Terms,
+    remap: Remap | None = None,
+) -> Primary:
+    """Make what asks the primary of a service.
+
+    :param connector: opens connections to the primary, once it has been told where that is.
+    :param sentinels: where they are, and what opens connections to them.
+    """
+    own_terms = Terms(timeout=sentinel_timeout_s(terms.timeout_s), breaker=terms.breaker)
+    advisers = {address: SentinelServer(one.at(*address), prefix, own_terms) for address, one in sentinels}
+    succession = Succession(advisers, service, remap)
+
+    def ask(address: Address) -> object:
+        return advisers[address].replies_to(succession.question, 2)
+
+    async def ask_async(address: Address) -> object:
+        return await advisers[address].replies_to_async(succession.question, 2)
+
+    def make_server(primary: Primary, address: Address) -> PrimaryServer:
+        return PrimaryServer(connector, prefix, terms, primary, address)
+
+    name = describe_sentinels(list(advisers), service, connector.name)
+    return Primary(name, succession, terms.timeout_s, ask, ask_async, make_server, advisers.values())

@@ -1,0 +1,125 @@
+"""Learning who is to be asked, where others say it: the nodes of a cluster, or sentinels.
+
+By one thread, and by one task of each event loop, at a time; not more often than it makes sense, nor for longer. This
+module must not know what is learnt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Final, Protocol
+
+from headgate.drive import Plan, drive, drive_async
+from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.plans.topology import Address, TimeIsUp
+from headgate.runtime.forks import begin_afresh_in_child
+from headgate.runtime.loops import PerLoop, running_loop
+
+LEARN_EVERY_S: Final = 0.1
+"""It is learnt again after this time at the earliest, however often servers fail."""
+
+
+class Knowledge(Protocol):
+    """Who is to be asked, as far as is known."""
+
+    is_doubtful: bool
+    """Should it be learnt (anew)?"""
+    nodes: frozenset[Address]
+    """The servers to be asked; empty if that is not known."""
+
+    def learning(self, name: str, /) -> Plan[Address, None]:
+        """The plan that learns it. It asks for addresses, and receives what those who know reply to what they are
+        asked, an outage, or `TimeIsUp`.
+        """
+        ...
+
+
+class Learning:
+    """When somebody's knowledge is learnt, and by whom. Safe to share between threads, event loops and forked
+    processes.
+
+    :param name: what outages call the whole, where no server is at fault.
+    :param timeout_s: how long to ask, at most.
+    :param ask: asks who is at an address. `ask_async` does the same in an event loop.
+    :param learnt: is called when something has been learnt.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        timeout_s: float,
+        knowledge: Knowledge,
+        ask: Callable[[Address], object],
+        ask_async: Callable[[Address], Awaitable[object]],
+        learnt: Callable[[], None],
+    ) -> None:
+        self._name = name
+        self._timeout_s = timeout_s
+        self._knowledge = knowledge
+        self._ask, self._ask_async = ask, ask_async
+        self._learnt = learnt
+        self._next_at_s = 0.0
+        self._locks = PerLoop(lambda _: asyncio.Lock())
+        self.begin()
+        begin_afresh_in_child(self, Learning.begin)
+        self._problem: StoreOutage | None = None
+        """Why it could not be learnt, where that is so."""
+
+    def begin(self) -> None:
+        """Begin afresh: in a forked process, whoever was learning is not there."""
+        self._lock = threading.RLock()  # a signal's handler may ask, too, in the thread that learns
+        """Held while a thread learns: the others who cannot go on without that wait for it."""
+
+    def is_due(self) -> bool:
+        """Is it to be learnt now?"""
+        known = self._knowledge
+        return (known.is_doubtful or not known.nodes) and time.monotonic() >= self._next_at_s
+
+    def learn(self) -> None:
+        """Learn it, blocking, if it is to be. Whom nobody tells goes on with what is known."""
+        with self._lock:
+            if self.is_due():  # still, though somebody else has just tried
+                with self._under_way() as until_s:
+                    drive(self._knowledge.learning(self._name), partial(self._in_time, until_s))
+
+    async def learn_async(self) -> None:
+        """As `learn`."""
+        async with self._locks.get(running_loop()):
+            if self.is_due():
+                with self._under_way() as until_s:
+                    await drive_async(self._knowledge.learning(self._name), partial(self._in_time_async, until_s))
+
+    def problem(self) -> StoreOutage | None:
+        """Why it could not be learnt; None if it could. A new one each time: what is raised keeps all that it went
+        through.
+        """
+        outage = self._problem
+        if outage is None:
+            return None
+        kind = StoreTimeout if isinstance(outage, StoreTimeout) else StoreUnavailable
+        return kind(outage.store, outage.problem)
+
+    def _in_time(self, until_s: float, address: Address) -> object:
+        return self._ask(address) if time.monotonic() < until_s else TimeIsUp()
+
+    async def _in_time_async(self, until_s: float, address: Address) -> object:
+        return await self._ask_async(address) if time.monotonic() < until_s else TimeIsUp()
+
+    @contextmanager
+    def _under_way(self) -> Iterator[float]:
+        """Until when to ask."""
+        until_s = time.monotonic() + self._timeout_s
+        if self._problem is not None:
+            self._next_at_s = until_s  # whoever comes meanwhile is told so, and does not wait
+        try:
+            yield until_s
+            self._problem = None
+            self._learnt()
+        except StoreOutage as outage:
+            self._problem = outage.with_traceback(None)
+        self._next_at_s = time.monotonic() + LEARN_EVERY_S  # not after an interruption, which says nothing

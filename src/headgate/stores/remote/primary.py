@@ -1,0 +1,132 @@
+"""One server at a time, of several that take each other's place: the primary, which others name (sentinels, say).
+
+Each primary has a breaker of its own. Whoever fails is doubted, and those who know are asked again. This module must
+not know who they are, nor how a server is reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from headgate.decision import Answer, Decision
+from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.hits import Group
+from headgate.plans.sentinel import Succession
+from headgate.plans.topology import Address
+from headgate.runtime.loops import start
+from headgate.stores.remote.endpoint import Endpoint
+from headgate.stores.remote.learning import Learning
+
+MakeServer = Callable[["Primary", Address], Endpoint]
+
+
+class Primary:
+    """The primary, whichever server that is. Making it does not connect. Safe to share between threads, event loops and
+    forked processes.
+
+    :param name: what outages call it where no server is at fault.
+    :param succession: knows whom to ask for the primary.
+    :param timeout_s: how long to ask for it, at most.
+    :param ask: asks one of those, blocking; an outage is an answer. `ask_async` does the same in an event loop.
+    :param make_server: makes what asks a server, without connecting.
+    :param advisers: the endpoints of those who know.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        succession: Succession,
+        timeout_s: float,
+        ask: Callable[[Address], object],
+        ask_async: Callable[[Address], Awaitable[object]],
+        make_server: MakeServer,
+        advisers: Iterable[Endpoint],
+    ) -> None:
+        self.name = name
+        self._succession = succession
+        self._make_server = make_server
+        self._advisers = tuple(advisers)
+        self._servers: dict[Address, Endpoint] = {}
+        self._learning = Learning(name, timeout_s, succession, ask, ask_async, self._hang_up)
+
+    def endpoints(self) -> Iterable[Endpoint]:
+        return [*self._servers.values(), *self._advisers]
+
+    def call(self, key: str, request: Any) -> Any:
+        """As `Endpoint.call`; None, too, where the primary has to be learnt."""
+        if self._learning.is_due():
+            return None
+        server = self._server()
+        try:
+            return server.call(key, request)
+        except StoreOutage as outage:
+            self._heed(outage)
+            raise
+
+    def serving(self, key: str | None = None) -> list[Endpoint]:
+        """As `Servers.serving`."""
+        if self._learning.is_due():
+            self._learning.learn()
+        return [self._server()]
+
+    def decide(self, groups: Sequence[Group]) -> list[Answer]:
+        """Judge a batch, blocking.
+
+        :raises StoreOutage: if there is no answer.
+        """
+        if self._learning.is_due():
+            self._learning.learn()
+        server = self._server()
+        try:
+            answers = server.decide(groups)
+        except StoreOutage as outage:
+            self._heed(outage)
+            raise
+        for answer in answers:
+            self._heed(answer)
+        return answers
+
+    async def decide_async(self, groups: Sequence[Group]) -> list[Decision]:
+        """As `decide`.
+
+        :raises StoreOutage: if there is one for any of the groups.
+        """
+        if self._learning.is_due():
+            await self._learning.learn_async()
+        server = self._server()
+        try:
+            return await server.decide_async(groups)
+        except StoreOutage as outage:
+            self._heed(outage)
+            raise
+
+    def give_back_soon(self, groups: Sequence[Group]) -> None:
+        """Give something back, in this event loop; nobody waits for it."""
+        start(self._give_back(groups))
+
+    async def _give_back(self, groups: Sequence[Group]) -> None:
+        with suppress(StoreOutage):  # then it lapses
+            await self.decide_async(groups)
+
+    def _server(self) -> Endpoint:
+        address = self._succession.primary()
+        if address is None:
+            raise self._learning.problem() or StoreUnavailable(self.name, "it is not known which server is the primary")
+        server = self._servers.get(address)
+        if server is None:
+            server = self._servers.setdefault(address, self._make_server(self, address))
+        return server
+
+    def _heed(self, answer: Answer) -> None:
+        if isinstance(answer, StoreOutage) and answer.is_of_server:
+            self._succession.failed()
+
+    def _hang_up(self) -> None:
+        """Hang up on those that are no primary any more."""
+        for address in list(self._servers):
+            if address not in self._succession.nodes:
+                left = self._servers.pop(address, None)
+                if left is not None:
+                    left.retire()

@@ -1,0 +1,221 @@
+"""The promises of a store that can be listed, cleared, and carried elsewhere."""
+
+from __future__ import annotations
+
+import pytest
+
+from headgate.clock import ManualClock
+from headgate.hits import Group
+from headgate.limits import Limit, Penalty
+from headgate.stores import Entry, ScannableStore
+from headgate.stores.memory import MemoryStore
+from headgate.testing.contract.asking import (
+    HOUR,
+    LIMITS,
+    Asking,
+    all_kinds,
+    do,
+    give_back,
+    hit,
+    once,
+    spend,
+)
+
+ODD_KEYS = [
+    "user:1",
+    "user:12",
+    "USER:1",
+    "us%r",
+    "us_r",
+    "user*",
+    "[u]?",
+    "{u}",
+    "a\\b",
+    "'",
+    '"',
+    "naïve",
+    "北京",
+    "k" * 1024,
+]
+"""Keys that would be taken for patterns or for code, where prefixes were no plain text."""
+
+A_LITTLE_US = 10_000_000
+"""A server that keeps a key for so many milliseconds, by a clock of its own, tells until when while a test's stands
+still."""
+
+
+def listed(store: ScannableStore, key_prefix: str = "", name: str | None = None) -> dict[tuple[str, str, str], Entry]:
+    """What a store lists, by where it is."""
+    entries = list(store.scan(key_prefix=key_prefix, name=name))
+    found = {entry[:3]: entry for entry in entries}
+    assert len(found) == len(entries)  # each once
+    return found
+
+
+def told(store: ScannableStore, *groups: Group) -> list[tuple[bool, int, int | None]]:
+    """The decisions of a store: whether something is allowed, when it would be, and what is left then."""
+    return [
+        (decision.allowed, decision.retry_after_us, decision.remaining if decision.allowed else None)
+        for decision in store.decide(groups)
+    ]
+
+
+def fill(store: ScannableStore) -> None:
+    """Spend of all kinds of limits, for two keys each."""
+    for kind, limit in LIMITS.items():
+        for key in ("key", "other"):
+            store.decide([spend(hit(limit, key, kind, cost)) for cost in (1, 2)])
+
+
+class Scanning(Asking):
+    """The tests of listing, clearing and restoring. All of it is blocking."""
+
+    @pytest.fixture
+    def memory(self, clock: ManualClock) -> MemoryStore:
+        """Another store by the same clock, which decides alike."""
+        return MemoryStore(clock)
+
+    def test_it_can_be_listed(self, store: ScannableStore) -> None:
+        assert isinstance(store, ScannableStore)
+        assert listed(store) == {}
+
+    def test_what_is_owed_is_listed_once(self, store: ScannableStore, memory: MemoryStore, clock: ManualClock) -> None:
+        for each in (store, memory):
+            fill(each)
+        found, expected = listed(store), listed(memory)
+        assert found.keys() == expected.keys()
+        for where, entry in found.items():
+            assert abs(entry.until_us - expected[where].until_us) < A_LITTLE_US
+
+    def test_what_is_not_owed_is_not_listed(self, store: ScannableStore, clock: ManualClock) -> None:
+        limit = LIMITS["token-bucket"]
+        store.decide([spend(hit(limit, "spent")), spend(hit(limit, "denied", cost=3)), spend(hit(limit, "denied"))])
+        store.decide([do("peek", hit(limit, "seen")), spend(hit(limit, "free", cost=0)), spend(hit(limit, "back"))])
+        store.decide([do("forget", hit(limit, "back"))])
+        assert {entry.key for entry in store.scan()} == {"spent", "denied"}
+        clock.advance(HOUR)
+        assert listed(store) == {}
+
+    @pytest.mark.parametrize(
+        "begin", ["", "user", "user:1", "us%", "us_", "user*", "[", "{", "a\\", "'", "n", "na", "北", "no"]
+    )
+    def test_a_prefix_is_plain_text(self, store: ScannableStore, begin: str) -> None:
+        store.decide([spend(hit(LIMITS["token-bucket"], key)) for key in ODD_KEYS])
+        expected = {key for key in ODD_KEYS if key.startswith(begin)}
+        assert {entry.key for entry in store.scan(key_prefix=begin)} == expected
+        assert store.clear(key_prefix=begin) == len(expected)
+        assert {entry.key for entry in store.scan()} == set(ODD_KEYS) - expected
+
+    @pytest.mark.parametrize("name", ["name", "other", "na", "a:b%3A{c}", ""])
+    def test_names_are_told_apart(self, store: ScannableStore, name: str) -> None:
+        names = ["name", "name 2", "a:b%3A{c}", "other"]
+        store.decide([spend(hit(LIMITS["sliding-log"], "key", each)) for each in names])
+        assert [entry.name for entry in store.scan(name=name)] == [name] * (name in names)
+        assert store.clear(name=name) == (name in names)
+        assert {entry.name for entry in store.scan()} == set(names) - {name}
+
+    @all_kinds
+    def test_what_is_cleared_is_forgotten(self, store: ScannableStore, limit: Limit) -> None:
+        assert store.decide([spend(hit(limit, cost=3))])[0]
+        assert not store.decide([spend(hit(limit))])[0]
+        assert store.clear(key_prefix="key") == 1
+        assert store.clear() == 0
+        assert store.decide([spend(hit(limit, cost=3))])[0]
+
+    @all_kinds
+    def test_what_is_carried_elsewhere_decides_alike(
+        self, store: ScannableStore, memory: MemoryStore, clock: ManualClock, limit: Limit
+    ) -> None:
+        """From the store to another, and from that to this."""
+        for source, target in ((store, memory), (memory, store)):
+            source.clear()
+            target.clear()
+            (first,) = source.decide([spend(hit(limit, cost=1, holder="one"))])
+            clock.advance(HOUR / 8)
+            source.decide([spend(hit(limit, cost=1, holder="two")), give_back(first)])
+            entries = list(source.scan())
+            assert target.restore(entries) == len(entries)
+            for _ in range(8):
+                asked = [spend(hit(limit, holder=f"{clock()}")), Group((hit(limit),), 0, "peek")]
+                assert told(source, *asked) == told(target, *asked)
+                clock.advance(HOUR / 8)
+
+    def test_a_queue_and_its_gaps_are_carried_elsewhere(
+        self, store: ScannableStore, memory: MemoryStore, clock: ManualClock
+    ) -> None:
+        limit = LIMITS["token-bucket"]
+        for source, target, key in ((store, memory, "one"), (memory, store, "other")):
+            queue = [source.decide([spend(hit(limit, key, cost=2), max_wait_us=2**45)])[0] for _ in range(6)]
+            source.decide([give_back(queue[3])])  # somebody behind it waits: it becomes a gap
+            target.restore(list(source.scan(key_prefix=key)))
+            for cost in (1, 1, 2):
+                asked = spend(hit(limit, key, cost=cost), max_wait_us=2**45)
+                assert told(source, asked) == told(target, asked)
+
+    def test_a_block_is_carried_elsewhere(self, store: ScannableStore, memory: MemoryStore, clock: ManualClock) -> None:
+        limit, penalty = LIMITS["token-bucket"], Penalty(2, HOUR, block=HOUR)
+        asked = [spend(hit(limit, cost=3), hit(penalty, name="penalty"))]
+        for count in (2, 4):  # one denial counts, and two block
+            store.clear()
+            memory.clear()
+            store.decide(asked * count)
+            memory.restore(list(store.scan()))
+            for _ in range(3):
+                assert told(store, *asked) == told(memory, *asked)
+
+    def test_a_mark_is_carried_elsewhere(self, store: ScannableStore, memory: MemoryStore, clock: ManualClock) -> None:
+        """It is not the key's entry, and begins likewise."""
+        limit = LIMITS["token-bucket"]
+        first, _ = store.decide([spend(hit(limit)), spend(hit(limit))])
+        back = once(give_back(first), "mark", clock() + 60_000_000)
+        store.decide([back])
+        assert sorted(entry.key for entry in store.scan(key_prefix="key")) == ["key", "key\0mark"]
+        memory.restore(list(store.scan()))
+        before = memory.decide([Group((hit(limit),), 0, "peek")])[0].remaining
+        memory.decide([back])
+        assert memory.decide([Group((hit(limit),), 0, "peek")])[0].remaining == before
+
+    def test_what_lasts_longer_is_kept(self, store: ScannableStore, memory: MemoryStore, clock: ManualClock) -> None:
+        limit = LIMITS["token-bucket"]
+        memory.decide([spend(hit(limit, "more", cost=3)), spend(hit(limit, "less")), spend(hit(limit, "new"))])
+        store.decide([spend(hit(limit, "more")), spend(hit(limit, "less", cost=3))])
+        entries = list(memory.scan())
+        assert store.restore(entries) == 2
+        store.restore(entries)
+        left = {
+            key: store.decide([Group((hit(limit, key),), 0, "peek")])[0].remaining for key in ("more", "less", "new")
+        }
+        assert left == {"more": 0, "less": 0, "new": 2}
+
+    def test_what_is_over_is_not_restored(self, store: ScannableStore, memory: MemoryStore, clock: ManualClock) -> None:
+        memory.decide([spend(hit(LIMITS["token-bucket"]))])
+        entries = list(memory.scan())
+        clock.advance(HOUR)
+        assert store.restore(entries) == 0
+        assert listed(store) == {}
+
+    def test_many_are_listed_cleared_and_restored(self, store: ScannableStore, memory: MemoryStore) -> None:
+        memory.decide([spend(hit(LIMITS["fixed-window"], f"key {number}")) for number in range(1_200)])
+        entries = listed(memory)
+        assert store.restore(entries.values()) == 1_200
+        assert listed(store).keys() == entries.keys()
+        assert store.clear(key_prefix="key 1") == 311
+        assert len(listed(store)) == 889
+        assert store.clear() == 889
+
+    def test_what_does_not_change_is_listed_while_others_do(self, store: ScannableStore) -> None:
+        limit = LIMITS["token-bucket"]
+        store.decide([spend(hit(limit, f"key {number}")) for number in range(700)])
+        found = []
+        for number, entry in enumerate(store.scan(key_prefix="key")):
+            found.append(entry.key)
+            if number % 50 == 0:
+                store.decide([spend(hit(limit, f"new {number}"))])
+                store.decide([do("forget", hit(limit, f"new {number - 50}"))])
+        assert sorted(found) == sorted(f"key {number}" for number in range(700))
+
+
+class ScannableStoreContract(Scanning):
+    """The promises of a store that can be listed, cleared and carried elsewhere. A subclass provides the fixture
+    `store`, as one of `StoreContract` does.
+    """

@@ -1,0 +1,151 @@
+"""A primary fails in mid-traffic, and sentinels name another: what is seen, what is counted, and what is forgotten."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import pytest
+
+from headgate import Limiter, StoreOutage
+from headgate.stores.redis import RedisStore
+from tests.faults.traffic import Traffic, traffic
+from tests.sentinels import OwnSentinels, own_sentinels
+from tests.servers import eventually
+
+Fault = Callable[[OwnSentinels], None]
+
+
+def kill(own: OwnSentinels) -> None:
+    """Kill the primary."""
+    os.kill(own.primary().pid, signal.SIGKILL)
+
+
+def freeze(own: OwnSentinels) -> None:
+    """Have the primary hang: connections are accepted for it, and nobody answers."""
+    own.primary().freeze()
+
+
+def order(own: OwnSentinels) -> None:
+    """Order a failover: the primary goes on as a replica."""
+    own.fail_over()
+
+
+@pytest.fixture
+def own() -> Iterator[OwnSentinels]:
+    with own_sentinels() as started:
+        yield started
+
+
+class Seen(NamedTuple):
+    """What a failover in mid-traffic led to."""
+
+    answered: int
+    outages: int
+    known: int
+    """The spends that the new primary knows of at the end."""
+    forgotten: int
+    """The answered ones that it gave out again, having never heard of them."""
+    longest_s: float
+    """How long the longest call took."""
+    normal_after_s: float
+    """From when the sentinels had named the new primary until it answered."""
+
+
+def befall(own: OwnSentinels, fault: Fault, flowing: Traffic) -> float:
+    """Let something happen to the primary while traffic flows, until all is normal on another one. Returns when the
+    sentinels named that.
+    """
+    flowing.flows()
+    before = own.primary()
+    fault(own)
+    eventually(lambda: own.primary() is not before, "another one is the primary")
+    named_s = time.monotonic()
+    flowing.flows()
+    return named_s
+
+
+def fail_over_in_traffic(own: OwnSentinels, fault: Fault) -> Seen:
+    """Have a fault lead to a failover, and tell what was seen of it."""
+    store = RedisStore(own.url, remember_denials=0)
+    with traffic(store) as flowing:
+        named_s = befall(own, fault, flowing)
+    counts = [call.used for call in flowing.answered]
+    seen = Seen(
+        answered=len(counts),
+        outages=len(flowing.outages),
+        known=flowing.count(),
+        forgotten=len(counts) - len(set(counts)),
+        longest_s=flowing.longest_s,
+        normal_after_s=min(call.ended_s for call in flowing.answered if call.began_s > named_s) - named_s,
+    )
+    store.close()
+    return seen
+
+
+@pytest.mark.parametrize("fault", [kill, freeze, order])
+def test_after_a_failover_the_new_primary_is_asked_and_no_spend_was_sent_twice(own: OwnSentinels, fault: Fault) -> None:
+    seen = fail_over_in_traffic(own, fault)
+    print(f"{fault.__name__}: {seen}")
+    # None was counted twice: what is known beyond the answered and not forgotten ones had no answer.
+    counted = seen.answered - seen.forgotten
+    assert counted <= seen.known <= counted + seen.outages
+    assert seen.forgotten < seen.answered
+
+
+def test_what_is_forgotten_is_at_most_what_was_not_replicated(own: OwnSentinels) -> None:
+    store = RedisStore(own.url, timeout=5, remember_denials=0)
+    limiter = Limiter("fixed-window 1000/year", store=store, on_outage="raise")
+    for _ in range(100):
+        limiter.try_acquire("k")
+    primary = own.primary()
+    with primary.admin() as admin:
+        assert admin.wait(1, 10_000) == 1  # all that has reached the replica
+        admin.client_kill_filter(_type="replica")  # for a moment, nothing reaches it
+        for _ in range(5):
+            assert limiter.try_acquire("k")
+        os.kill(primary.pid, signal.SIGKILL)
+    eventually(lambda: own.primary() is not primary, "another one is the primary")
+
+    def used() -> int | None:
+        try:
+            return 1000 - limiter.peek("k").remaining
+        except StoreOutage:
+            return None
+
+    eventually(lambda: used() is not None, "it answers")
+    assert used() in range(100, 106)
+    store.close()
+
+
+def test_a_primary_that_hung_and_comes_back_is_asked_no_more(own: OwnSentinels) -> None:
+    store = RedisStore(own.url, remember_denials=0)
+    before = own.primary()
+    with traffic(store) as flowing:
+        befall(own, freeze, flowing)
+        before.thaw()
+        own.settle()
+        with before.admin() as admin:
+            admin.config_resetstat()
+        flowing.flows()
+        assert before.calls()["evalsha"] == 0  # but for what is replicated, which are no scripts
+    assert own.primary() is not before
+    store.close()
+
+
+def test_whoever_did_not_ask_meanwhile_notices_at_its_next_call(own: OwnSentinels) -> None:
+    """Its connection leads to a server that is a replica by now, and would answer what only reads."""
+    store = RedisStore(own.url, timeout=5)
+    limiter = Limiter("2/day", store=store, on_outage="raise")
+    limiter.try_acquire("k")
+    before = own.primary()
+    own.fail_over()
+    own.settle()
+    assert own.primary() is not before
+    with pytest.raises(StoreOutage, match="a replica now"):
+        limiter.peek("k")
+    eventually(lambda: limiter.peek("k").remaining == 1, "the new primary is asked")
+    store.close()
