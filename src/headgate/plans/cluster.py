@@ -114,6 +114,13 @@ def at_node(
     return [answers[index] for index in range(len(groups))]
 
 
+def judge_hits_apart(group: Group) -> Plan[list[RoutedGroup], Answer]:
+    """Judge a group hit by hit, where each has to be asked for by itself and nobody redirects: as `decide` does with
+    keys in several slots.
+    """
+    return _judge_apart(group, [[index] for index in range(len(group.hits))], lambda _: 0, Topology([]))
+
+
 def in_one(
     groups: Sequence[Group], decide: Callable[[Sequence[Group]], Plan[Script, list[Answer]]]
 ) -> Plan[list[Script], list[Answer]]:

@@ -24,6 +24,8 @@ CLUSTER_SCHEMES: Final = tuple(f"{scheme}{CLUSTER}" for scheme in REDIS_SCHEMES 
 SENTINEL: Final = "+sentinel"
 """Put behind a scheme where sentinels name the server."""
 SENTINEL_SCHEMES: Final = tuple(f"{scheme}{SENTINEL}" for scheme in REDIS_SCHEMES if scheme != "unix")
+NATS_SCHEMES: Final = ("nats", "tls")
+"""The schemes of NATS."""
 
 
 class _Family(NamedTuple):
@@ -66,6 +68,12 @@ _POSTGRES_OPTIONS: Final = (
 )
 
 
+def _nats(url: str, **options: Any) -> Store:
+    from headgate.stores.nats import NatsStore  # likewise
+
+    return NatsStore(url, **options)
+
+
 def _sqlite(url: str, **options: Any) -> Store:
     from headgate.stores.sqlite import SqliteStore
 
@@ -77,6 +85,7 @@ _FAMILIES: Final = {
     "sqlite": _Family(_sqlite, ("prefix", "timeout", "coalesce", "remember_denials", "breaker")),
     **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES), _Family(_redis, None)),
     **dict.fromkeys(POSTGRES_SCHEMES, _Family(_postgres, _POSTGRES_OPTIONS)),
+    **dict.fromkeys(NATS_SCHEMES, _Family(_nats, None)),
 }
 
 
@@ -91,7 +100,7 @@ def share_store(url: str, *, asks_in_loops: bool, **options: Any) -> Share:
 
 
 def open_store(url: str, **options: Any) -> Store:
-    """Make the store that a URL names: `memory://`, or what `RedisStore` understands. Does not connect.
+    """Make the store that a URL names: `memory://`, or what `RedisStore` or `NatsStore` understands. Does not connect.
 
     :param options: passed on to the store, such as `prefix`, `timeout`, `remember_denials`.
     :raises StoreURLError: if the URL is not understood.

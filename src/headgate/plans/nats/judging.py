@@ -1,0 +1,340 @@
+"""Judging a batch by what is known of the entries, and writing what comes of it: each write says which revision it
+follows, and is refused if somebody has written there since. Then what is there is read, and all is judged anew.
+
+Nothing is read first that need not be. What is remembered is right unless another process has written there, and the
+write finds that out; an entry of which nothing is remembered is read and, as if there were none, written in the same
+round trip. But a decision stands only on entries that were read by this call, or whose write has proven that they were
+still as remembered. So a denial by memory alone is never given.
+
+Groups that have an entry in common, directly or by others, are judged together and written together; the rest of the
+batch does not wait for them if they have to be judged again. Where the bucket cannot write several entries all or none,
+a group that has several is taken hit by hit, and given back when a later one denies.
+
+This module must not know how a command is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from headgate.decision import Answer, Decision
+from headgate.drive import Plan, together
+from headgate.errors import StoreOutage
+from headgate.hits import Group
+from headgate.plans.cluster import RoutedGroup, judge_hits_apart
+from headgate.plans.nats.kept import NOTHING, Kept, Known
+from headgate.plans.nats.places import Place
+
+MAX_TRIES: Final = 100
+"""How often a part of a batch is judged before others win for good. The deadline mostly comes first."""
+MAX_PUTS: Final = 500
+"""How many entries are written in one commit; the server takes 1,000."""
+FIRST_PAUSE_US: Final = 250
+LAST_PAUSE_US: Final = 1_000
+"""Whoever lost a race reads and tries again at once; after the next, it waits for a random time up to the first of
+these, and then twice as long each time, up to the last."""
+YIELD_US: Final = 2_000
+"""Whoever lost a race lets others go first for a while: before each of the next batches it waits for a random time up
+to this. Who wins needs one round trip for the next write, and who loses needs two: without this, a few would always
+win."""
+
+C = TypeVar("C")
+R = TypeVar("R")
+
+
+class Read(NamedTuple):
+    """Read an entry. The reply is `Kept`, or an outage."""
+
+    place: Place
+
+
+class Put(NamedTuple):
+    """An entry to be written, in place of its `revision`."""
+
+    place: Place
+    revision: int
+    text: str | None
+    until_us: int
+    life_s: int
+    """For how many seconds it has to be kept."""
+
+
+class Commit(NamedTuple):
+    """Write entries, all or none. The reply is the revision of each, `Moved`, or an outage: then they may have been
+    written.
+    """
+
+    puts: tuple[Put, ...]
+
+
+class Moved:
+    """The reply to a `Commit`: nothing was written, since somebody else has written there meanwhile."""
+
+
+class Pause(NamedTuple):
+    """Wait, for a random time up to this. The reply says whether there is time left to go on."""
+
+    longest_us: int
+
+
+class Now:
+    """Read the clock. The reply is the store's time, in microseconds."""
+
+
+Command = Read | Commit | Pause | Now
+Judge = Callable[[Group, int, Callable[[str, str, str], "tuple[str, int] | None"]], tuple[Decision, list[Any]]]
+"""As `headgate.stores.holding.judge_group`."""
+Commands = Plan[list[Command], R]
+
+
+class Terms(NamedTuple):
+    """The terms of judging."""
+
+    judge: Judge
+    known: Known
+    """Recent knowledge of the entries; the plan keeps it up to date."""
+    is_atomic: bool
+    """Can several entries be written all or none?"""
+    contention: Callable[[], StoreOutage]
+    """Makes the outage of a group whose entries others write all the time."""
+    margin_us: int = 0
+    """How far the time that is told may be from the server's: an entry is kept for so much longer."""
+
+
+def places_of(group: Group) -> list[Place]:
+    """The entries that judging a group may ask for."""
+    hits = group.hits
+    if len(hits) == 1 and group.once is None:
+        limit, key, name = hits[0][:3]
+        return [Place(name, limit.code, key)]
+    places = [Place(hit.name, hit.limit.code, hit.key) for hit in hits]
+    if group.once is not None:
+        name, code, key = places[0]
+        places.append(Place(name, code, f"{key}\0{group.once.mark}"))
+    return places
+
+
+def decide(groups: Sequence[Group], now_us: int, terms: Terms) -> Commands[list[Answer]]:
+    """Judge groups, in their order. Asks for lists of commands, which may be carried out side by side.
+
+    :param now_us: the time, by the store's clock.
+    """
+    parts = _parts(groups)
+    if len(parts) == 1:
+        return (yield from _judge(groups, now_us, terms))
+    plans = [_judge([groups[index] for index in part], now_us, terms) for part in parts]
+    by_part = yield from together(plans)
+    answers: dict[int, Answer] = {}
+    for part, answered in zip(parts, by_part, strict=True):
+        answers.update(zip(part, answered, strict=True))
+    return [answers[index] for index in range(len(groups))]
+
+
+def _parts(groups: Sequence[Group]) -> list[list[int]]:
+    """The indices of groups that have entries in common, each in their order."""
+    if len(groups) == 1:
+        return [[0]]
+    parts: dict[int, list[int]] = {}
+    part_of: dict[Place, int] = {}
+    for index, group in enumerate(groups):
+        places = places_of(group)
+        joined = sorted({part_of[place] for place in places if place in part_of})
+        if not joined:
+            parts[index] = [index]
+            part_of.update(dict.fromkeys(places, index))
+            continue
+        first, *others = joined
+        parts[first].append(index)
+        part_of.update(dict.fromkeys(places, first))
+        for other in others:
+            parts[first] += parts.pop(other)
+            part_of.update({place: first for place, part in part_of.items() if part == other})
+    return [sorted(part) for part in parts.values()]
+
+
+def _judge(groups: Sequence[Group], now_us: int, terms: Terms) -> Commands[list[Answer]]:
+    """Judge groups of one part."""
+    places = list(dict.fromkeys(place for group in groups for place in places_of(group)))
+    if len(places) == 1 or (terms.is_atomic and len(places) <= MAX_PUTS):
+        return (yield from _judge_together(groups, places, now_us, terms))
+    if len(groups) > 1:  # one half after the other
+        half = len(groups) // 2
+        answers: list[Answer] = []
+        for some in (groups[:half], groups[half:]):
+            answers += yield from _judge(some, now_us, terms)
+            (now_us,) = yield [Now()]
+        return answers
+    (group,) = groups
+    if group.once is not None:
+        return (yield from _judge_once_apart(group, now_us, terms))
+    return (yield from _carried_out(judge_hits_apart(group), lambda routed: _judge_routed(routed, terms)))
+
+
+def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, terms: Terms) -> Commands[list[Answer]]:
+    """Judge groups, and write in one commit what comes of all of them."""
+    known = terms.known
+    remembered = [known.get(place) for place in places]
+    entries = {place: kept or NOTHING for place, kept in zip(places, remembered, strict=True)}
+    doubtful = [place for place, kept in zip(places, remembered, strict=True) if kept is None or known.is_shared(place)]
+    is_read = False
+    pause_us = 0
+    yielding = [place for place in places if known.is_to_yield(place)]  # each is counted
+    if yielding:
+        yield [Pause(YIELD_US)]
+        (now_us,) = yield [Now()]
+    for _ in range(MAX_TRIES):
+        judged = _Judged(groups, now_us, entries, terms.judge)
+        if not is_read and not judged.asked <= judged.writes.keys():  # nothing would prove what is remembered
+            outage, now_us = yield from _read(places, entries, known)
+            if outage is not None:
+                return [outage] * len(groups)
+            is_read = True
+            judged = _Judged(groups, now_us, entries, terms.judge)
+        if not judged.writes:
+            return judged.decisions
+        puts = tuple(
+            Put(place, entries[place].revision, text, until_us, life_s(text, until_us - now_us + terms.margin_us))
+            for place, (text, until_us) in judged.writes.items()
+        )
+        asked: list[Command] = [Commit(puts)]
+        if not is_read:
+            asked += [Read(place) for place in doubtful]
+        try:
+            reply, *reads = yield asked
+        except BaseException:  # nobody will know whether it was written
+            _forget(places, known)
+            raise
+        if isinstance(reply, StoreOutage):
+            _forget(places, known)
+            return [reply] * len(groups)
+        if not isinstance(reply, Moved):
+            for put, revision in zip(puts, reply, strict=True):
+                known.learn(put.place, Kept(revision, put.text, put.until_us))
+            return judged.decisions
+        _forget(places, known)
+        for put in puts:
+            known.lost(put.place, is_race=is_read)
+        if pause_us:
+            (is_time_left,) = yield [Pause(pause_us)]
+            if not is_time_left:
+                break
+        if is_read:
+            pause_us = min(LAST_PAUSE_US, pause_us * 2 or FIRST_PAUSE_US)
+        if reads and doubtful == places and _explain(reads, [entries[place] for place in places]):
+            entries = dict(zip(places, reads, strict=True))
+            (now_us,) = yield [Now()]
+        else:
+            outage, now_us = yield from _read(places, entries, known)
+            if outage is not None:
+                return [outage] * len(groups)
+        is_read = True
+    return [terms.contention()] * len(groups)
+
+
+def _explain(reads: Sequence[object], before: Sequence[Kept]) -> bool:
+    """Do entries that were read together with a refused write say why it was refused? They may have been read before
+    somebody else wrote.
+    """
+    return all(isinstance(one, Kept) for one in reads) and any(
+        isinstance(one, Kept) and one.revision != kept.revision for one, kept in zip(reads, before, strict=True)
+    )
+
+
+def _read(places: list[Place], entries: dict[Place, Kept], known: Known) -> Commands[tuple[StoreOutage | None, int]]:
+    """Read entries, and the clock after that."""
+    replies = yield [Read(place) for place in places]
+    (now_us,) = yield [Now()]
+    for place, reply in zip(places, replies, strict=True):
+        if isinstance(reply, StoreOutage):
+            _forget(places, known)
+            return reply, now_us
+        entries[place] = reply
+        known.learn(place, reply)
+    return None, now_us
+
+
+def _forget(places: Iterable[Place], known: Known) -> None:
+    for place in places:
+        known.forget(place)
+
+
+def life_s(text: str | None, life_us: int) -> int:
+    """How long to keep an entry, in whole seconds, rounded up. That nothing is owed need not be kept."""
+    return 1 if text is None else max(1, -(-life_us // 1_000_000))
+
+
+class _Judged:
+    """The outcome of groups: their decisions, and what to write."""
+
+    def __init__(self, groups: Sequence[Group], now_us: int, entries: dict[Place, Kept], judge: Judge) -> None:
+        self.writes: dict[Place, tuple[str | None, int]] = {}
+        self.asked: set[Place] = set()
+        """The entries that were asked for."""
+
+        def load(name: str, code: str, key: str) -> tuple[str, int] | None:
+            place = Place(name, code, key)
+            self.asked.add(place)
+            text, until_us = self.writes.get(place) or entries[place][1:]
+            return None if text is None else (text, until_us)
+
+        decisions: list[Answer] = []
+        for group in groups:
+            decision, writes = judge(group, now_us, load)
+            for name, code, key, text, until_us in writes:
+                self.writes[Place(name, code, key)] = text, until_us
+            decisions.append(decision)
+        self.decisions = decisions
+
+
+def _judge_once_apart(group: Group, now_us: int, terms: Terms) -> Commands[list[Answer]]:
+    """Judge a group that counts once, where its mark and its state cannot be written together: the mark first. Then at
+    worst it does not count, and never twice.
+    """
+    places = places_of(group)
+    marked = places[-1]
+    entries: dict[Place, Kept] = {}
+    for _ in range(MAX_TRIES):
+        outage, now_us = yield from _read(places, entries, terms.known)
+        if outage is not None:
+            return [outage]
+        judged = _Judged([group], now_us, entries, terms.judge)
+        if marked not in judged.writes:  # it has counted, or comes too late
+            return judged.decisions
+        text, until_us = judged.writes[marked]
+        put = Put(marked, entries[marked].revision, text, until_us, life_s(text, until_us - now_us + terms.margin_us))
+        terms.known.forget(marked)
+        (reply,) = yield [Commit((put,))]
+        if isinstance(reply, StoreOutage):
+            return [reply]
+        if not isinstance(reply, Moved):
+            return (yield from _judge([group._replace(once=None)], now_us, terms))
+    return [terms.contention()]
+
+
+def _judge_routed(routed: Sequence[RoutedGroup], terms: Terms) -> Commands[list[Answer]]:
+    """Judge groups of one hit, one after the other: two of them may have an entry in common."""
+    answers: list[Answer] = []
+    for one in routed:
+        (now_us,) = yield [Now()]
+        answers += yield from _judge([one.group], now_us, terms)
+    return answers
+
+
+def _carried_out(plan: Plan[C, Answer], carry_out: Callable[[C], Commands[Any]]) -> Commands[list[Answer]]:
+    """Run a plan whose commands are plans themselves. What is thrown in is thrown into both."""
+    try:
+        command = next(plan)
+        while True:
+            try:
+                reply = yield from carry_out(command)
+            except GeneratorExit:  # dropped: nobody is there to send what it would ask
+                plan.close()
+                raise
+            except BaseException as error:
+                command = plan.throw(error)
+            else:
+                command = plan.send(reply)
+    except StopIteration as done:
+        answer: Answer = done.value
+        return [answer]

@@ -1,0 +1,158 @@
+"""Opening connections to the servers of a URL, one server after the other, each within the deadline; or using the
+client of somebody's.
+
+nats-py connects, speaks TLS and authenticates. It is not to connect again by itself: what it would then send late was
+given up by whoever asked for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+from nats import errors
+from nats.aio.client import Client as NatsClient
+
+from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable
+from headgate.runtime.loops import PerLoop, running_loop, start
+from headgate.stores.connections import overdue
+from headgate.stores.nats.library import Client
+from headgate.stores.nats.link import Link
+
+_TAKEN: Final = frozenset(
+    {"user", "password", "token", "user_credentials", "nkeys_seed", "nkeys_seed_str", "signature_cb", "user_jwt_cb"}
+    | {"tls", "tls_hostname", "tls_handshake_first", "name", "inbox_prefix", "ping_interval", "max_outstanding_pings"}
+)
+"""Options of nats-py's that are for users. Others would change what the store relies on."""
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuse options that nats-py does not take.
+
+    :raises InvalidUse: if there is one.
+    """
+    refused = sorted(set(options) - _TAKEN)
+    if refused:
+        raise InvalidUse(f"a store of NATS does not take {', '.join(refused)}: it takes {', '.join(sorted(_TAKEN))}")
+
+
+class Connector:
+    """Opens connections, one for each event loop. Holds none.
+
+    :param servers: the URL of each.
+    :param name: where they are, without secrets.
+    :param options: of nats-py's `connect`.
+    """
+
+    is_own = True
+    """Are the connections ours to close?"""
+
+    def __init__(self, servers: Sequence[str], name: str, timeout_s: float, options: Mapping[str, Any]) -> None:
+        check_options(options)
+        self.name: Final = name
+        self._servers = servers
+        self._timeout_s = timeout_s
+        self._options = dict(options)
+        self._first = 0
+
+    async def connect(self) -> Link:
+        """Open a connection to the first server that answers, from the one on that answered last.
+
+        :raises StoreOutage: if none does.
+        """
+        outage: StoreOutage = overdue(self.name, self._timeout_s)
+        for _ in self._servers:
+            at = self._first % len(self._servers)
+            try:
+                return await self._connect_to(self._servers[at])
+            except StoreOutage as found:
+                outage = found
+                self._first = at + 1
+        raise outage
+
+    async def _connect_to(self, server: str) -> Link:
+        client = Client()
+        link: Link | None = None
+        problems: list[Exception] = []
+
+        async def failed(error: Exception) -> None:
+            problems.append(error)
+            del problems[:-1]
+            if link is not None:
+                link.refused(str(error))
+
+        async def lost() -> None:
+            if link is not None:
+                link.fail(StoreUnavailable(self.name, "the connection to it broke"))
+
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await client.connect(
+                    servers=[server],
+                    error_cb=failed,
+                    closed_cb=lost,
+                    allow_reconnect=False,
+                    connect_timeout=max(1, int(self._timeout_s + 1)),
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    **{"name": "headgate", **self._options},
+                )
+                link = Link(client, self.name, is_own=True)
+                await link.open()
+        except BaseException as error:
+            start(_close(client))  # it may take longer than anybody can wait
+            if not isinstance(error, Exception):
+                raise
+            told = problems[-1] if problems and isinstance(error, errors.NoServersError) else error
+            raise self.outage(told) from error
+        return link
+
+    def outage(self, error: Exception) -> StoreOutage:
+        """The outage that an error on connecting means."""
+        if isinstance(error, StoreOutage):
+            return error
+        if isinstance(error, TimeoutError):
+            return overdue(self.name, self._timeout_s)
+        text = str(error).removeprefix("nats: ") or type(error).__name__
+        if "authorization" in text.lower() or "authentication" in text.lower():
+            text = f"it refuses our credentials ({text.strip()}): check user, password, token or credentials"
+        elif isinstance(error, OSError):
+            text = f"it cannot be reached ({text}): is the server up, and the address right?"
+        return StoreUnavailable(self.name, text)
+
+
+async def _close(client: NatsClient) -> None:
+    with suppress(Exception):
+        await client.close()
+
+
+class ClientConnector(Connector):
+    """Uses the client of somebody's, in its event loop."""
+
+    is_own = False
+
+    def __init__(self, client: NatsClient, bucket: str, timeout_s: float) -> None:
+        if not isinstance(client, NatsClient):
+            raise InvalidUse(f"client must be a nats.NATS that is connected, not {type(client).__name__}")
+        super().__init__((), f"nats://(a client of yours)/{bucket}", timeout_s, {})
+        self._client = client
+        self._homes = PerLoop(lambda loop: loop)
+
+    async def connect(self) -> Link:
+        """Use the client's connection.
+
+        :raises StoreUnavailable: if it is not connected.
+        :raises InvalidUse: if it is of another event loop.
+        """
+        loop = running_loop()
+        self._homes.get(loop)
+        if any(home is not loop for home in self._homes.loops()):
+            raise InvalidUse("a nats.NATS client serves the event loop in which it was connected, and no other")
+        if not self._client.is_connected:
+            raise StoreUnavailable(self.name, "the client is not connected")
+        link = Link(self._client, self.name, is_own=False)
+        async with asyncio.timeout(self._timeout_s):
+            await link.open()
+        return link

@@ -1,0 +1,92 @@
+"""nats-py, where its public way takes longer than all else that we do for a call.
+
+Its own way wakes three tasks for a request and its reply. Here a request is written at once, and a reply to us is
+handed over as soon as it is read. Where a release of nats-py has other names inside, both go the public way. This
+module must not know what is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+from nats.aio.client import Client as NatsClient
+
+_STATUS: Final = "Status"
+
+
+class Message(NamedTuple):
+    """A message to be sent."""
+
+    subject: str
+    headers: Mapping[str, str]
+    data: bytes
+
+
+class Reply(NamedTuple):
+    """A message that came."""
+
+    status: str
+    """Of the server itself: 404, say. Empty for a message that somebody has sent."""
+    headers: Mapping[str, str]
+    data: bytes
+
+
+Received = Callable[[str, Reply], None]
+"""Gets what comes, by its subject."""
+
+
+class Client(NatsClient):
+    """A client that hands over at once what comes for one of its subscriptions."""
+
+    direct: tuple[int, Received] | None = None
+    """The number of the subscription, and whom to hand it to."""
+
+    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
+        direct = self.direct
+        if direct is None or sid != direct[0]:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        else:
+            direct[1](subject.decode(), _reply_of(headers, data))
+
+
+def hand_over(client: NatsClient, subscription: Any, received: Received) -> None:
+    """Have a client of ours hand over at once what comes for a subscription."""
+    sid = getattr(subscription, "_id", None)
+    if isinstance(client, Client) and type(sid) is int:
+        client.direct = sid, received
+
+
+def write_of(client: NatsClient) -> Callable[[bytes], object] | None:
+    """Find what writes bytes of the protocol to a client's connection at once, if there is such a thing."""
+    if not isinstance(client, Client):
+        return None
+    return getattr(getattr(client, "_transport", None), "write", None)
+
+
+def packed(message: Message, reply: str) -> bytes:
+    """A message to be published, in the protocol. `reply` is where the answer goes; empty if there is none."""
+    subject, headers, data = message
+    if not headers:
+        return f"PUB {subject} {reply} {len(data)}\r\n".encode() + data + b"\r\n"
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    head = f"NATS/1.0\r\n{lines}\r\n".encode()
+    return f"HPUB {subject} {reply} {len(head)} {len(head) + len(data)}\r\n".encode() + head + data + b"\r\n"
+
+
+def _reply_of(head: bytes | None, data: bytes) -> Reply:
+    if not head:
+        return Reply("", {}, data)
+    first, *lines = head.decode().split("\r\n")
+    headers = {}
+    for line in lines:
+        name, separator, value = line.partition(":")
+        if separator:
+            headers[name.strip()] = value.strip()
+    return Reply(first[len("NATS/1.0") :].strip().partition(" ")[0], headers, data)
+
+
+def public_reply(message: Any) -> Reply:
+    """A message, as nats-py hands it over."""
+    headers = {str(getattr(name, "value", name)): value for name, value in (message.headers or {}).items()}
+    return Reply(headers.get(_STATUS, ""), headers, message.data)

@@ -1,0 +1,381 @@
+"""A bucket, as one event loop uses it: it is found or made, what the plans ask for is carried out, and batches that
+have entries in common go one after the other, for each would refuse the other's writes.
+
+This module must not know a limit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, Protocol, TypeVar
+
+from headgate.clock import Clock, monotonic_us
+from headgate.decision import Answer
+from headgate.drive import Plan, drive_async
+from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.hits import Group
+from headgate.plans.nats import (
+    Command,
+    Commit,
+    Judge,
+    Known,
+    Pause,
+    Place,
+    Places,
+    Read,
+    Restored,
+    Terms,
+    decide,
+    places_of,
+    restore,
+)
+from headgate.runtime.loops import start
+from headgate.stores.nats import bucket as buckets
+from headgate.stores.nats.bucket import Bucket, Ready
+from headgate.stores.nats.library import Message
+from headgate.stores.nats.link import Asked, Link, anew
+from headgate.stores.nats.replies import Refused, time_us, told_of
+from headgate.stores.nats.requests import API, Listed, Requests
+from headgate.stores.nats.server_clock import ServerClock
+
+STANDS_STILL_US: Final = 1_000_000
+"""Where the estimate of the server's clock goes back by less than this, time stands still instead."""
+RETRY_SHARE: Final = 0.7
+"""Nothing is judged again after this share of the deadline."""
+CLOSED_WITHIN_S: Final = 0.1
+KEPT_IN_TESTS_US: Final = 3_600_000_000
+
+T = TypeVar("T")
+
+
+class Opens(Protocol):
+    """Opens connections."""
+
+    @property
+    def name(self) -> str:
+        """Where to, without secrets."""
+
+    @property
+    def is_own(self) -> bool:
+        """Are the connections ours to close?"""
+
+    async def connect(self) -> Link:
+        """Open one."""
+        ...
+
+
+class Session:
+    """The bucket in one event loop. To be made there, and used in no other.
+
+    :param clock: of the server, shared by all sessions.
+    :param given: tells the clock that is to decide in its place, in tests.
+    """
+
+    def __init__(
+        self,
+        connector: Opens,
+        bucket: Bucket,
+        places: Places,
+        timeout_s: float,
+        judge: Judge,
+        clock: ServerClock,
+        given: Callable[[], Clock | None],
+    ) -> None:
+        self.name: Final = connector.name
+        self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
+        self._connector = connector
+        self._bucket = bucket
+        self._timeout_s = timeout_s
+        self._judge = judge
+        self._clock = clock
+        self._given = given
+        self._known = Known()
+        self._link: Link | None = None
+        self._links: list[Link] = []
+        """Those that may not be closed yet."""
+        self._ready: Ready | None = None
+        self._connecting: asyncio.Task[tuple[Link, Ready]] | None = None
+        self._turns: dict[Place, asyncio.Future[None]] = {}
+        """The end of the last batch that has each entry."""
+        self._asking = 0
+        self._is_retired = False
+        self._last_us = 0
+        self.requests: Final = Requests(bucket, places, connector.name)
+
+    async def decide(self, groups: Sequence[Group]) -> list[Answer]:
+        """Judge a batch.
+
+        :raises StoreOutage: if the server does not answer.
+        """
+        until_s = self._loop.time() + self._timeout_s * RETRY_SHARE
+        self._asking += 1
+        places = list(dict.fromkeys(place for group in groups for place in places_of(group)))
+        end = self._loop.create_future()
+        before = {turn for place in places if (turn := self._turns.get(place)) is not None}
+        self._turns.update(dict.fromkeys(places, end))
+        try:
+            for turn in before:
+                if not turn.done():
+                    await asyncio.shield(turn)
+            link, ready = await self.linked()
+            terms = Terms(self._judge, self._known, ready.is_atomic, self._contention, self._margin_us())
+            return await self._carry_out(decide(groups, self.now_us(), terms), link, ready, until_s)
+        finally:
+            end.set_result(None)
+            for place in places:
+                if self._turns.get(place) is end:
+                    del self._turns[place]
+            self._asking -= 1
+            if self._is_retired:
+                self.retire()
+
+    async def give_back(self, groups: Sequence[Group]) -> None:
+        """Give back what was admitted for nobody."""
+        with suppress(StoreOutage):  # then it lapses
+            await self.decide(groups)
+
+    def give_up(self, link: Link) -> None:
+        """There was no answer in time: the next one is asked on another connection."""
+        if self._link is link and self._connector.is_own:
+            link.retire()
+            self._link = None
+
+    async def _carry_out(
+        self, plan: Plan[list[Command], T], link: Link, ready: Ready, until_s: float = float("inf")
+    ) -> T:
+        return await drive_async(plan, _Carrier(self, link, ready, until_s).send)
+
+    def _margin_us(self) -> int:
+        """How much longer than it says an entry is to be kept: by a test's clock, which may stand still, an hour."""
+        return self._clock.margin_us() if self._given() is None else KEPT_IN_TESTS_US
+
+    def _contention(self) -> StoreOutage:
+        outage = StoreUnavailable(
+            self.name,
+            "contention: other processes wrote this key each time before we could. Spread it over several keys, lease "
+            "tokens, or ask in fewer processes",
+        )
+        outage.is_of_server = False
+        return outage
+
+    def now_us(self) -> int:
+        given = self._given()
+        if given is not None:
+            return given()
+        now_us = self._clock.now_us(monotonic_us())
+        if now_us < self._last_us < now_us + STANDS_STILL_US:
+            return self._last_us
+        self._last_us = now_us
+        return now_us
+
+    # The connection, and the bucket
+
+    async def linked(self) -> tuple[Link, Ready]:
+        """The connection, with the bucket there.
+
+        :raises StoreOutage: if there is none.
+        """
+        if self._link is not None and self._ready is not None and self._link.is_usable:
+            return self._link, self._ready
+        if self._connecting is None:
+            self._connecting = self._loop.create_task(self._connect(), name="headgate-connecting")
+            self._connecting.add_done_callback(_seen)
+        connecting = self._connecting
+        try:
+            return await asyncio.shield(connecting)
+        except StoreOutage as outage:  # one for each who waits
+            raise anew(outage) from None
+
+    async def _connect(self) -> tuple[Link, Ready]:
+        try:
+            before, self._link = self._link, None
+            if before is not None:
+                before.retire()
+            link = await self._connector.connect()
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    ready = await self._open_bucket(link)
+            except TimeoutError:
+                link.close()
+                raise StoreUnavailable(
+                    self.name, "JetStream does not answer: is there a leader, and have we the right to ask for it?"
+                ) from None
+            except BaseException:
+                link.close()
+                raise
+            self._known.clear()
+            self._link, self._ready = link, ready
+            self._links = [one for one in self._links if one.closing is None or not one.closing.done()] + [link]
+            return link, ready
+        finally:
+            self._connecting = None
+
+    async def _open_bucket(self, link: Link) -> Ready:
+        info = await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
+        if isinstance(info, Refused) and buckets.is_missing(info):
+            for is_atomic in (True, False):
+                made = await self._api(
+                    link, f"STREAM.CREATE.{self._bucket.stream}", self._bucket.config(is_atomic=is_atomic)
+                )
+                if not isinstance(made, Refused) or buckets.is_there(made):
+                    break
+                if not is_atomic or not buckets.is_too_old(made):
+                    raise buckets.outage_of(made, self.name)
+            info = await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
+        if isinstance(info, Refused):
+            raise buckets.outage_of(info, self.name)
+        if not self._clock.is_known:
+            raise StoreUnavailable(self.name, "it does not tell the time: it takes nats-server 2.11 or later")
+        return buckets.check(info["config"], self._bucket, self.name)
+
+    async def _api(self, link: Link, subject: str, data: bytes) -> dict[str, Any] | Refused:
+        asked_us = monotonic_us()
+        reply = await link.ask([Message(f"{API}.{subject}", {}, data)])[0]
+        told, refused = told_of(reply, self.name)
+        if refused is None:
+            self._learn_clock(told, asked_us)
+        return told if refused is None else refused
+
+    def _learn_clock(self, told: dict[str, Any], asked_us: int) -> None:
+        with suppress(KeyError, ValueError, TypeError):
+            self._clock.learn(time_us(told["ts"]), asked_us, monotonic_us())
+
+    def ask_clock(self, link: Link) -> None:
+        """Ask for the server's clock again, if it is time. Nobody waits for it."""
+        now_us = monotonic_us()
+        if not self._clock.is_due(now_us) or self._given() is not None:
+            return
+        self._clock.asked(now_us)
+        start(self._ask_clock(link))
+
+    async def _ask_clock(self, link: Link) -> None:
+        with suppress(StoreOutage):
+            await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
+
+    def doubt(self, link: Link) -> None:
+        """The bucket may be gone, or others have taken over: look again the next time."""
+        if self._link is link:
+            self._ready = None
+            if self._link is not None:
+                self._link.retire()
+                self._link = None
+
+    # For operators
+
+    async def page(self, first: int, name: str | None) -> tuple[list[Listed], int | None]:
+        """List entries, as `Requests.listed`.
+
+        :raises StoreOutage: if the server does not answer.
+        """
+        link, _ = await self.linked()
+        return self.requests.listed(await link.collect(self.requests.page(first, name)))
+
+    async def restore(self, entries: Sequence[Restored]) -> int:
+        """Keep entries, each unless what is kept in its place lasts at least as long; count those that were written.
+
+        :raises StoreOutage: if the server does not answer.
+        """
+        link, ready = await self.linked()
+        return await self._carry_out(restore(entries, self.now_us(), self._margin_us()), link, ready)
+
+    async def remove(self, places: Sequence[Place]) -> None:
+        """Forget entries, whatever they are by now.
+
+        :raises StoreOutage: if the server does not answer.
+        """
+        link, _ = await self.linked()
+        for reply in [await asked for asked in link.ask([self.requests.remove(place) for place in places])]:
+            removed = self.requests.revisions(reply, 1)
+            if isinstance(removed, StoreOutage):
+                raise removed
+
+    # As `LoopConnection`
+
+    def close(self) -> None:
+        """Close at once."""
+        self._is_retired = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def retire(self) -> None:
+        """Close as soon as nobody is asking."""
+        self._is_retired = True
+        if not self._asking and self._link is not None:
+            self._link.retire()
+            self._link = None
+
+    async def closed(self) -> None:
+        """Wait until what was closed is closed, for a moment at most."""
+        closing = [task for link in self._links if (task := link.closing) is not None]
+        if closing:
+            await asyncio.wait(closing, timeout=CLOSED_WITHIN_S)
+
+    def retire_soon(self) -> None:
+        """As `retire`, from any thread. In a forked process, where our event loop does not run, nothing happens."""
+        if self._pid == os.getpid():
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.retire)
+
+    def __del__(self) -> None:
+        link = getattr(self, "_link", None)
+        if link is not None and self._pid == os.getpid():
+            with suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(link.retire)
+
+
+def _seen(task: asyncio.Task[Any]) -> None:
+    """Whoever waited was told."""
+    if not task.cancelled():
+        task.exception()
+
+
+class _Carrier:
+    """Carries out the commands of one batch."""
+
+    def __init__(self, session: Session, link: Link, ready: Ready, until_s: float) -> None:
+        self._session = session
+        self._link = link
+        self._ready = ready
+        self._until_s = until_s
+
+    async def send(self, commands: Sequence[Any]) -> list[Any]:
+        session, link = self._session, self._link
+        session.ask_clock(link)
+        asked: list[Asked | None] = []
+        for command in commands:
+            if type(command) is Commit:
+                asked.append(link.ask_for_last(session.requests.commit(command)))
+            elif type(command) is Read:
+                asked.extend(link.ask([session.requests.read(command, self._ready)]))
+            else:
+                asked.append(None)
+        try:
+            replies: list[Any] = [None if future is None else await future for future in asked]
+        except BaseException:  # its deadline passed, or nobody waits any more
+            link.give_up([future for future in asked if future is not None])
+            session.give_up(link)
+            raise
+        pause_us = max((random.randint(1, one.longest_us) for one in commands if type(one) is Pause), default=0)  # noqa: S311  # no secret
+        if pause_us:
+            await asyncio.sleep(pause_us / 1_000_000)
+        is_time_left = asyncio.get_running_loop().time() < self._until_s
+        told = [self._told(command, reply, is_time_left) for command, reply in zip(commands, replies, strict=True)]
+        if any(isinstance(one, StoreOutage) and one.is_of_server for one in told):
+            session.doubt(link)
+        return told
+
+    def _told(self, command: Any, reply: Any, is_time_left: bool) -> Any:
+        session = self._session
+        if type(command) is Commit:
+            return session.requests.revisions(reply, len(command.puts))
+        if type(command) is Read:
+            return session.requests.kept(reply)
+        return is_time_left if type(command) is Pause else session.now_us()
