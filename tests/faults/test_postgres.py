@@ -24,7 +24,7 @@ from headgate.stores.postgres import PostgresStore
 from tests.postgres_servers import OwnPostgres, own_postgres
 from tests.servers import PATIENCE, eventually
 
-TIMEOUT = 0.25
+TIMEOUT = 1.0
 OURS = "application_name = 'headgate'"
 Record = Callable[[str, object], None]
 
