@@ -29,7 +29,7 @@ DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo start health test-traffic keys monitor logs stop clean test servers redis-versions $(REDIS_RUNS) format \
-	side-by-side web-behaviours bench bench-web exactness pictures build
+	side-by-side web-behaviours bench bench-web bench-stores exactness pictures build
 
 help:
 	@echo "headgate: exact rate limiting in one round trip"
@@ -102,6 +102,9 @@ bench: $(BENCH) ## Measure headgate beside its peers (a few minutes; make bench 
 
 bench-web: $(BENCH) ## Measure what limits add to a request of FastAPI, Flask and Django REST framework (75 s)
 	$(BENCH_VENV)/bin/python -m benchmarks.web $(ARGS)
+
+bench-stores: $(BENCH) ## Measure each store, beside a transaction by hand (ten minutes; ARGS="--only SQLite")
+	$(BENCH_VENV)/bin/python -m benchmarks.stores $(ARGS)
 
 exactness: $(BENCH) ## Ask headgate and its peers the same, and count what they admit (two minutes)
 	$(BENCH_VENV)/bin/python -m benchmarks.exactness $(ARGS)

@@ -41,7 +41,8 @@ class OwnSentinel:
     @contextmanager
     def admin(self, **options: Any) -> Iterator[Any]:
         """A connection for orders and questions."""
-        with redis.Redis(port=self.port, decode_responses=True, password=self._password, **options) as client:
+        told: dict[str, Any] = {"decode_responses": True, "protocol": 2, "password": self._password, **options}
+        with redis.Redis(port=self.port, **told) as client:
             yield client
 
     def freeze(self) -> None:
@@ -77,8 +78,8 @@ class OwnSentinels:
     def primary(self) -> OwnValkey:
         """Whoever is the primary, as the sentinels say."""
         with self.sentinels[0].admin() as admin:
-            _, port = admin.sentinel_get_master_addr_by_name(SERVICE)
-        return next(server for server in self.servers if _watched_port(server) == port)
+            _, port = admin.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)
+        return next(server for server in self.servers if _watched_port(server) == int(port))
 
     def replica(self) -> OwnValkey:
         """The other one."""
@@ -89,10 +90,11 @@ class OwnSentinels:
         """Do all sentinels know each other and the replica, and does that follow the primary?"""
         for sentinel in self.sentinels:
             with sentinel.admin() as admin:
-                told = admin.sentinel_master(SERVICE)
-            if told["num-other-sentinels"] != len(self.sentinels) - 1 or told["num-slaves"] != 1:
-                return False
-            if told["port"] != _watched_port(self.primary()) or told["flags"] != "master":
+                words = iter(admin.execute_command("SENTINEL", "MASTER", SERVICE))
+            told = dict(zip(words, words, strict=True))
+            others, port = len(self.sentinels) - 1, _watched_port(self.primary())
+            known = [told[name] for name in ("num-other-sentinels", "num-slaves", "port", "flags")]
+            if known != [str(others), "1", str(port), "master"]:
                 return False
         try:
             with self.replica().admin(password=self.server_password) as admin:

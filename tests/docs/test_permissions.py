@@ -28,6 +28,7 @@ LISTED = listed("acl")
 OF_CLUSTERS = listed("acl-cluster")
 OF_PRIMARIES = listed("acl-primary")
 OF_SENTINELS = listed("acl-sentinel")
+OF_OPERATORS = listed("acl-operating")
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +70,13 @@ def use_everything(server: OwnValkey, commands: list[str]) -> None:
         clock.advance(seconds=1_800)
     log.settle(spent, 1)
     with_clock.close()
+    clock = ManualClock()
+    with_clock = use_clock(RedisStore(server.url, username="app", password="secret", timeout=5), clock)
+    watched = Limiter("1/day", store=with_clock, on_outage="raise", penalty="3 denials/hour -> 1h")
+    for ask in range(4):  # the last one blocks; the clock steps back before
+        watched.try_acquire("a")
+        clock.advance(seconds=-7_200 if ask == 1 else 1)
+    with_clock.close()
     slots = Limiter("concurrency 1", store=with_user, on_outage="raise")
     held = slots.try_acquire("a")
     slots.try_acquire("a")
@@ -109,6 +117,36 @@ def test_another_database_needs_one_more(server: OwnValkey) -> None:
         let_in(admin, [*LISTED, "+select"])
     assert limiter.try_acquire("a")
     store.close()
+
+
+def operate(server: OwnValkey, commands: list[str]) -> None:
+    """List, clear and restore something of each kind."""
+    with server.admin() as admin:
+        admin.flushall()
+        let_in(admin, commands)
+    store = RedisStore(server.url, username="app", password="secret", timeout=5)
+    try:
+        for limit in (TokenBucket(2), FixedWindow(2), SlidingWindow(2), SlidingLog(4), "concurrency 1"):
+            limiter = Limiter(limit, store=store, on_outage="raise", penalty="1 denials/hour -> 1h")
+            while limiter.try_acquire("a"):
+                pass
+        entries = list(store.scan())
+        assert {entry.code for entry in entries} == {"tb", "fw", "sw", "sl", "cc", "pn"}
+        assert store.clear() == len(entries)
+        assert store.restore(entries) == len(entries)
+    finally:
+        store.close()
+
+
+def test_the_listed_permissions_are_enough_for_operators(server: OwnValkey) -> None:
+    operate(server, LISTED + OF_OPERATORS)
+
+
+@pytest.mark.parametrize("command", OF_OPERATORS)
+def test_each_listed_permission_is_needed_by_operators(server: OwnValkey, command: str) -> None:
+    missing = f"its user may not run {command[1:].upper()}: grant {re.escape(command)}, "
+    with pytest.raises(StoreUnavailable, match=missing):
+        operate(server, LISTED + [other for other in OF_OPERATORS if other != command])
 
 
 @pytest.fixture(scope="module")

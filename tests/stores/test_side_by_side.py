@@ -12,7 +12,7 @@ from headgate.hits import Group
 from tests.profiles import TIMES
 from tests.stores.side_by_side import Difference, compare, every_store
 
-OPERATIONS = 4_000 * TIMES
+OPERATIONS = 2_000 * TIMES
 
 
 def test_all_stores_decide_as_the_reference_does() -> None:

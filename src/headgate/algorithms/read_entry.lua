@@ -8,10 +8,14 @@ if left >= 0 then left = left - (more - more % 1000) / 1000 end
 local values
 if kind == 'string' then
   values = redis.pcall('GET', key)
-  values = type(values) == 'string' and {values} or {}
+  if type(values) ~= 'table' then values = values and {values} or {} end
 elseif kind == 'list' then
   values = redis.pcall('LRANGE', key, 0, -1)
 else
   values = redis.pcall('ZRANGE', key, 0, -1, 'WITHSCORES')
 end
-return {now, left, values.err and {} or values} -- what is of another kind is not ours
+if values.err then
+  if not string.find(values.err, 'WRONGTYPE', 1, true) then return values end
+  values = {} -- what is of another kind is not ours
+end
+return {now, left, values}

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from headgate import MissingExtra, __version__
-from headgate.cli import config, demo, load, schema
+from headgate.cli import config, copy, demo, keys, load, reset, schema
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,8 +21,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"headgate {__version__}")
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
     config.add(commands)
+    copy.add(commands)
     demo.add(commands)
+    keys.add(commands)
     load.add(commands)
+    reset.add(commands)
     schema.add(commands)
     top.set_defaults(run=None)
     return top

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 from headgate.errors import StoreOutage
+from headgate.plans.cluster import Redirect
 from headgate.plans.redis import stored
 from headgate.plans.redis.packing import word
 from headgate.plans.redis.stored import Address
@@ -110,6 +111,8 @@ class Scanning:
                 now_us = None if clock is None else clock()
                 calls = [stored.read_call(key, address, now_us) for key, address in fresh]
                 for (key, address), answer in zip(fresh, _ask(server, calls), strict=True):
+                    if isinstance(answer, StoreOutage) and not isinstance(answer, Redirect):
+                        raise answer
                     kept = stored.read_reply(address, answer)
                     if kept is not None:
                         yield key, Entry(*address, *kept)

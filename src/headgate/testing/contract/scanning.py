@@ -45,7 +45,7 @@ still."""
 
 
 def listed(store: ScannableStore, key_prefix: str = "", name: str | None = None) -> dict[tuple[str, str, str], Entry]:
-    """What a store lists, by where it is."""
+    """The entries that a store lists, by where they are."""
     entries = list(store.scan(key_prefix=key_prefix, name=name))
     found = {entry[:3]: entry for entry in entries}
     assert len(found) == len(entries)  # each once
