@@ -1,9 +1,9 @@
-"""Decisions in a bucket of NATS JetStream: ours, and a loop by hand with nats-py's own bucket; in one process and in four.
+"""Decisions in a bucket of NATS JetStream: ours, and a loop by hand with nats-py; in one process and in four.
 
 python -m benchmarks.nats [SECONDS]
 
-Each contender runs for some seconds, in turns, and again; the table has the medians. Keys are far below their limits, as
-nearly all are: one that all share, or a thousand. The server is one of our own, which keeps the bucket in files.
+Each contender runs for some seconds, in turns, and again; the table has the medians. Keys are far below their limits,
+as nearly all are: one that all share, or a thousand. The server is one of our own, which keeps the bucket in files.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def _worker(number: int, url: str, keys: int, seconds: float, barrier: Barrier, 
 
 
 def measure(number: int, processes: int, keys: int, seconds: float) -> tuple[float, float, float, float]:
-    """Decisions a second of all processes; the median, the 99th percentile and the longest of what calls took, in ms."""
+    """Decisions a second of all processes; the median, the 99th percentile and the longest of the times, in ms."""
     context = multiprocessing.get_context("spawn")
     barrier, told = context.Barrier(processes), context.Queue()
     with own_server() as url:
