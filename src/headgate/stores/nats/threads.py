@@ -99,9 +99,9 @@ class LoopThread(Daemon):
         try:
             loop.call_soon_threadsafe(outcome.begin)
             is_done = outcome.done.acquire(timeout=seconds)
-        except RuntimeError:
-            raise NotStarted from None
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, RuntimeError) and loop.is_closed():
+                raise NotStarted from None
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(outcome.abandon)
             raise
