@@ -29,7 +29,7 @@ def test_there_is_something_to_run() -> None:
 
 @pytest.mark.parametrize("page", with_python, ids=named)
 def test_blocks_run_and_print_what_they_say(
-    page: Path, valkey_url: str, prefix: str, request: pytest.FixtureRequest
+    page: Path, valkey_url: str, prefix: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     asks_postgres = POSTGRES_URL in page.read_text(encoding="utf-8")
     postgres_url = request.getfixturevalue("postgres_url") if asks_postgres else POSTGRES_URL
@@ -37,9 +37,10 @@ def test_blocks_run_and_print_what_they_say(
     nats_url = request.getfixturevalue("nats_url") if asks_nats else NATS_URL
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.docs.run_blocks", str(page)],
-        cwd=ROOT,
+        cwd=tmp_path,
         env={
             **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "HEADGATE_DOCS_URL": valkey_url,
             "HEADGATE_DOCS_POSTGRES_URL": postgres_url,
             "HEADGATE_DOCS_NATS_URL": nats_url,
