@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
 import signal
 import socket
@@ -70,8 +71,11 @@ class OwnNats:
         self._process.send_signal(number)
 
     def stop(self) -> None:
-        """Pause it: it hangs."""
+        """Pause it: it hangs. It does so when this returns."""
         self.send(signal.SIGSTOP)
+        assert self._process is not None
+        _, status = os.waitpid(self._process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
 
     def go_on(self) -> None:
         """Let it go on."""

@@ -8,8 +8,8 @@
 Where each `print` of a block has a comment behind it, what is printed has to be what the comments say. Where a block
 without such comments prints and a ```` ```text ```` block comes next, it has to be that. `...` stands for anything.
 HEADGATE_DOCS_URL takes the place of `redis://localhost:6379/0`, HEADGATE_DOCS_POSTGRES_URL that of
-`postgresql://localhost/app`, and HEADGATE_DOCS_PREFIX is the stores' prefix, so that a page meets no data but its
-own."""
+`postgresql://localhost/app`, HEADGATE_DOCS_NATS_URL that of `nats://localhost:4222`, and HEADGATE_DOCS_PREFIX is the
+stores' prefix, so that a page meets no data but its own."""
 
 from __future__ import annotations
 
@@ -32,11 +32,16 @@ from tests.docs.markdown import Block, blocks
 
 REDIS_URL = "redis://localhost:6379/0"
 POSTGRES_URL = "postgresql://localhost/app"
+NATS_URL = "nats://localhost:4222"
 
 
 def run(page: Path) -> int:
     """Run a page; returns how many blocks were run."""
-    urls = {REDIS_URL: os.environ["HEADGATE_DOCS_URL"], POSTGRES_URL: os.environ["HEADGATE_DOCS_POSTGRES_URL"]}
+    urls = {
+        REDIS_URL: os.environ["HEADGATE_DOCS_URL"],
+        POSTGRES_URL: os.environ["HEADGATE_DOCS_POSTGRES_URL"],
+        NATS_URL: os.environ["HEADGATE_DOCS_NATS_URL"],
+    }
     _use_prefix(os.environ["HEADGATE_DOCS_PREFIX"])
     namespace: dict[str, Any] = {"__name__": "__main__"}
     count = 0
@@ -107,10 +112,11 @@ def _fits(printed: str, expected: str) -> bool:
 
 
 def _use_prefix(prefix: str) -> None:
+    from headgate.stores.nats import NatsStore
     from headgate.stores.postgres import PostgresStore
     from headgate.stores.redis import RedisStore
 
-    for kind in (RedisStore, PostgresStore):
+    for kind in (RedisStore, PostgresStore, NatsStore):
         defaults = kind.__init__.__kwdefaults__
         assert defaults is not None
         defaults["prefix"] = prefix

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import ROOT, blocks, pages
-from tests.docs.run_blocks import POSTGRES_URL
+from tests.docs.run_blocks import NATS_URL, POSTGRES_URL
 
 PATIENCE = 60
 ASYNCIO = ("-o", "asyncio_mode=auto", "-o", "asyncio_default_fixture_loop_scope=function")
@@ -33,6 +33,8 @@ def test_blocks_run_and_print_what_they_say(
 ) -> None:
     asks_postgres = POSTGRES_URL in page.read_text(encoding="utf-8")
     postgres_url = request.getfixturevalue("postgres_url") if asks_postgres else POSTGRES_URL
+    asks_nats = NATS_URL in page.read_text(encoding="utf-8")
+    nats_url = request.getfixturevalue("nats_url") if asks_nats else NATS_URL
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.docs.run_blocks", str(page)],
         cwd=tmp_path,
@@ -41,6 +43,7 @@ def test_blocks_run_and_print_what_they_say(
             "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
             "HEADGATE_DOCS_URL": valkey_url,
             "HEADGATE_DOCS_POSTGRES_URL": postgres_url,
+            "HEADGATE_DOCS_NATS_URL": nats_url,
             "HEADGATE_DOCS_PREFIX": prefix,
         },
         capture_output=True,

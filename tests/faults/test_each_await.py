@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from headgate import AsyncLimiter, ManualClock, MemoryStore
+from headgate.stores.nats import NatsStore
 from headgate.stores.redis import RedisStore
 from tests.faults.workers import PATIENT
 from tests.servers import soon
@@ -104,10 +105,16 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
-@pytest.fixture(params=["memory", "valkey", "valkey, not together", "cluster"])
+@pytest.fixture(params=["memory", "valkey", "valkey, not together", "cluster", "nats"])
 async def store(request: pytest.FixtureRequest, prefix: str, clock: ManualClock) -> AsyncIterator[Any]:
     if request.param == "memory":
         yield MemoryStore(clock)
+        return
+    if request.param == "nats":
+        nats = NatsStore(request.getfixturevalue("nats_url"), prefix=prefix, timeout=PATIENT)
+        nats.use_clock(clock)
+        yield nats
+        await nats.aclose()
         return
     url = request.getfixturevalue("cluster_url" if request.param == "cluster" else "valkey_url")
     made = RedisStore(url, prefix=prefix, timeout=PATIENT, coalesce="not" not in request.param)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from headgate import Concurrency, FixedWindow, Lease, Limit, Limiter, MemoryStore, SlidingLog, TokenBucket
+from headgate.stores.nats import NatsStore
 from headgate.stores.postgres import PostgresStore
 from headgate.stores.redis import RedisStore
 from headgate.stores.sqlite import SqliteStore
@@ -29,7 +30,9 @@ def goes_on(began: float, times: int) -> bool:
     return time.monotonic() - began < (SECONDS if times > TIMES else 60 * SECONDS)
 
 
-KINDS = [f"{store}{windows}" for store in ("memory", "valkey", "sqlite", "postgres") for windows in ("", " windows")]
+KINDS = [
+    f"{store}{windows}" for store in ("memory", "valkey", "sqlite", "postgres", "nats") for windows in ("", " windows")
+]
 
 
 class Interruption(BaseException):
@@ -69,6 +72,8 @@ def test_an_interrupt_at_any_place_leaves_nothing_held(
         store = SqliteStore(tmp_path / "limits.db", timeout=PATIENT)
     elif "postgres" in kind:
         store = PostgresStore(request.getfixturevalue("postgres_url"), prefix=prefix, timeout=PATIENT)
+    elif "nats" in kind:
+        store = NatsStore(request.getfixturevalue("nats_url"), prefix=prefix, timeout=PATIENT)
     options: dict[str, Any] = {"lease": Lease(max_tokens=50)} if "leased" in kind else {}
     limiter = Limiter(limit, store=store, on_outage="raise", **options)
     limiter.try_acquire("k")

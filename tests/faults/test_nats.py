@@ -109,7 +109,7 @@ def test_a_server_that_hangs_is_an_outage_and_a_spend_is_not_repeated(server: Ow
     server.stop()
     try:
         asked = [asker.spend() for _ in range(3)]
-        assert all(isinstance(answer, StoreTimeout) for answer in asked)
+        assert [str(answer) for answer in asked if not isinstance(answer, StoreTimeout)] == []
         refused = [asker.spend() for _ in range(20)]  # while it hangs, too
         assert all(isinstance(answer, StoreOutage) for answer in refused)
     finally:

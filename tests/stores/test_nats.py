@@ -10,6 +10,8 @@ import os
 import pickle
 import signal
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +28,7 @@ from headgate import AsyncLimiter, InvalidKey, InvalidUse, Limiter, ManualClock,
 from headgate.clock import monotonic_us
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.stores import Entry, Group, Hit, ScannableStore
-from headgate.stores.nats import NatsStore
+from headgate.stores.nats import NatsStore, link
 from headgate.stores.nats.server_clock import FIRST, ServerClock
 from headgate.stores.registry import open_store
 from headgate.testing import use_clock
@@ -238,6 +240,69 @@ def test_a_forked_process_has_a_connection_of_its_own(own: OwnNats, prefix: str)
     limiter.close()
 
 
+@pytest.mark.parametrize("gone", ["hand_over", "write_of", "both"])
+def test_where_nats_py_has_other_names_inside_it_goes_the_public_way(
+    own: OwnNats, prefix: str, gone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("hand_over", "write_of"):
+        if gone in (name, "both"):
+            monkeypatch.setattr(link, name, lambda *_: None)
+    store = NatsStore(own.url, prefix=prefix, **FORGETFUL)
+    limiter = Limiter(["5/day", "fixed-window 9/hour"], store=store, name="n", on_outage="raise")
+    assert [limiter.try_acquire("k").allowed for _ in range(6)] == [True] * 5 + [False]
+    assert len(list(store.scan())) == 2
+
+    async def ask() -> int:
+        async with AsyncLimiter("100/day", store=store, name="a", on_outage="raise") as awaited:
+            decisions = await asyncio.gather(*(awaited.try_acquire("k") for _ in range(150)))
+        await store.aclose()
+        return sum(decision.allowed for decision in decisions)
+
+    assert asyncio.run(ask()) == 100
+    store.close()
+
+
+def run_program(program: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+
+
+def test_loops_that_ended_without_a_farewell_disturb_nobody(own: OwnNats, prefix: str) -> None:
+    done = run_program(f"""
+import asyncio, headgate
+from headgate.stores.nats import NatsStore, link
+store = NatsStore("{own.url}", prefix="{prefix}", timeout=20)
+limiter = headgate.AsyncLimiter("100/day", store=store, on_outage="raise")
+async def ask():
+    return (await limiter.try_acquire("k")).source
+print([asyncio.run(ask()) for _ in range(3)])
+store.close()
+""")
+    assert (done.stdout, done.stderr) == ("['store', 'store', 'store']\n", "")
+
+
+def test_a_process_that_ends_without_a_farewell_says_nothing(own: OwnNats, prefix: str) -> None:
+    done = run_program(f"""
+import headgate
+limiter = headgate.Limiter("100/day", store="{own.url}", prefix="{prefix}", timeout=20, on_outage="raise")
+print(limiter.try_acquire("k").source)
+""")
+    assert (done.stdout, done.stderr) == ("store\n", "")
+
+
+def test_it_is_asked_as_the_interpreter_ends(own: OwnNats, prefix: str) -> None:
+    done = run_program(f"""
+import atexit, headgate
+limiter = headgate.Limiter("100/day", store="{own.url}", prefix="{prefix}", timeout=5, on_outage="closed")
+def ask():
+    print(limiter.try_acquire("k").source)
+atexit.register(ask)
+ask()
+""")
+    first, last = done.stdout.split()
+    assert first == "store"
+    assert last in ("store", "fail_closed")
+
+
 def test_a_store_is_pickled_and_copied_with_what_it_was_made_of(own: OwnNats, prefix: str) -> None:
     store = NatsStore(own.url, prefix=prefix, bucket="pickled", **FORGETFUL)
     limiter = Limiter("5/day", store=store, name="n", on_outage="raise")
@@ -256,13 +321,14 @@ def test_a_signals_handler_may_ask_in_the_middle_of_a_call(own: OwnNats, prefix:
     asked: list[bool] = []
 
     def handle(*_: object) -> None:
-        asked.append(limiter.try_acquire("k").allowed)  # one may interrupt another
+        asked.append(limiter.try_acquire("k").allowed)
 
     before = signal.signal(signal.SIGALRM, handle)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
-        mine = sum(limiter.try_acquire("k").allowed for _ in range(300))
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        mine = 0
+        for number in range(300):
+            signal.setitimer(signal.ITIMER_REAL, 0.00005 + number * 0.000002)
+            mine += limiter.try_acquire("k").allowed
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

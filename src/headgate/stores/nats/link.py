@@ -1,15 +1,17 @@
 """A connection to the server, in one event loop: requests, and their replies by a subject of ours.
 
-This module must not know what is asked, nor how the server is found.
+Replies are handed to functions as soon as they are read: a task that waits for each would take as long as all else that
+we do for a call. This module must not know what is asked, nor how the server is found.
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from nats.aio.client import Client as NatsClient
 
@@ -17,7 +19,18 @@ from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.runtime.loops import start
 from headgate.stores.nats.library import Message, Reply, hand_over, packed, public_reply, write_of
 
-Asked = asyncio.Future["Reply | StoreOutage"]
+CLOSES_AFTER_S: Final = 10.0
+"""How long after it was retired a link waits for replies that somebody still wants."""
+
+Replied = Callable[["Reply | StoreOutage"], object]
+"""Gets the reply to a request, or why there is none."""
+
+
+class Request(NamedTuple):
+    """Messages that are sent in their order, of which the last is replied to."""
+
+    messages: Sequence[Message]
+    replied: Replied
 
 
 def anew(outage: StoreOutage) -> StoreOutage:
@@ -42,7 +55,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._inbox = f"{client.new_inbox()}."
         self._numbers = itertools.count(1)
-        self._pending: dict[str, tuple[Asked, str]] = {}
+        self._pending: dict[str, tuple[Replied, str]] = {}
         """The requests that are not answered, by where their replies go, each with its subject."""
         self._collecting: dict[str, list[Reply]] = {}
         """The replies so far to requests that have several."""
@@ -68,124 +81,150 @@ class Link:
         await self.client.flush()  # the server has heard of it
         self._write = write_of(self.client)
 
-    def ask(self, messages: Sequence[Message]) -> list[Asked]:
-        """Send messages, each of which is replied to, in their order. A reply that never comes is an outage when the
-        connection ends.
+    def send(self, requests: Sequence[Request]) -> list[str]:
+        """Send requests, in their order and in one write. Returns by what they can be given up. Nothing is replied
+        before this returns.
         """
-        asked: list[Asked] = []
+        asked: list[str] = []
         sent: list[tuple[Message, str]] = []
-        for message in messages:
-            future: Asked = self._loop.create_future()
-            reply = f"{self._inbox}{next(self._numbers)}"
-            self._pending[reply] = future, message.subject
-            asked.append(future)
-            sent.append((message, reply))
-        self._send(sent)
+        for messages, replied in requests:
+            inbox = f"{self._inbox}{next(self._numbers)}"
+            *first, last = messages
+            self._pending[inbox] = replied, last.subject
+            asked.append(inbox)
+            sent += [(message, "") for message in first]
+            sent.append((last, inbox))
+        if not self.client.is_connected:
+            self._loop.call_soon(self.fail, StoreUnavailable(self._name, "the connection to it is lost"), asked)
+        elif too_large := self._too_large(requests, asked):
+            self._loop.call_soon(self._refuse_large, too_large)
+            sent = [(message, inbox) for message, inbox in sent if inbox and inbox not in too_large]
+            if sent:
+                self._publish(sent)
+        else:
+            self._publish(sent)
         return asked
 
-    def ask_for_last(self, messages: Sequence[Message]) -> Asked:
-        """Send messages in their order, of which the last is replied to."""
-        *first, last = messages
-        future: Asked = self._loop.create_future()
-        reply = f"{self._inbox}{next(self._numbers)}"
-        self._pending[reply] = future, last.subject
-        self._send([*((message, "") for message in first), (last, reply)])
-        return future
+    def _too_large(self, requests: Sequence[Request], asked: list[str]) -> dict[str, int]:
+        """The requests that the server would hang up for, with their sizes."""
+        most = self.client.max_payload - 1_024
+        sizes = [max([len(message.data) for message in request.messages]) for request in requests]
+        return {inbox: size for inbox, size in zip(asked, sizes, strict=True) if size > most}
+
+    def _refuse_large(self, too_large: dict[str, int]) -> None:
+        for inbox, size in too_large.items():
+            outage = StoreUnavailable(self._name, f"a state of {size} bytes is more than it takes in a message")
+            outage.is_of_server = False
+            self.fail(outage, [inbox])
+
+    def _publish(self, sent: list[tuple[Message, str]]) -> None:
+        if self._write is not None:
+            self._write(b"".join([packed(message, inbox) for message, inbox in sent]))
+        else:
+            start(self._publish_publicly(sent))
+
+    async def _publish_publicly(self, sent: list[tuple[Message, str]]) -> None:
+        try:
+            for message, inbox in sent:
+                await self.client.publish(message.subject, message.data, inbox, dict(message.headers) or None)
+        except Exception as error:  # whatever hinders nats-py is an outage
+            self.fail(StoreUnavailable(self._name, f"nothing can be sent: {error}"), [inbox for _, inbox in sent])
+
+    async def ask(self, message: Message) -> Reply:
+        """Send a message, and wait for its reply.
+
+        :raises StoreOutage: if there is none.
+        """
+        (reply,) = await self.ask_all([message])
+        return reply
+
+    async def ask_all(self, messages: Sequence[Message]) -> list[Reply]:
+        """As `ask`, each."""
+        futures: list[asyncio.Future[Reply | StoreOutage]] = [self._loop.create_future() for _ in messages]
+        asked = self.send(
+            [Request([message], partial(_tell, future)) for message, future in zip(messages, futures, strict=True)]
+        )
+        replies = []
+        try:
+            for future in futures:
+                reply = await future
+                if isinstance(reply, StoreOutage):
+                    raise reply
+                replies.append(reply)
+        finally:
+            self.give_up(asked)
+        return replies
 
     async def collect(self, message: Message) -> list[Reply]:
         """Send a message that is replied to by several, and collect them; the last one has a status.
 
         :raises StoreOutage: if they do not come.
         """
-        future: Asked = self._loop.create_future()
-        reply = f"{self._inbox}{next(self._numbers)}"
-        self._pending[reply] = future, message.subject
-        collected = self._collecting[reply] = []
+        future: asyncio.Future[Reply | StoreOutage] = self._loop.create_future()
+        (inbox,) = self.send([Request([message], partial(_tell, future))])
+        collected = self._collecting[inbox] = []
         try:
-            self._send([(message, reply)])
             last = await future
         finally:
-            del self._collecting[reply]
+            del self._collecting[inbox]
+            self.give_up([inbox])
         if isinstance(last, StoreOutage):
             raise last
         return [*collected, last]
 
-    def _send(self, sent: list[tuple[Message, str]]) -> None:
-        largest = max(len(message.data) for message, _ in sent)
-        if not self.client.is_connected:
-            self.fail(StoreUnavailable(self._name, "the connection to it is lost"), [reply for _, reply in sent])
-        elif largest > self.client.max_payload - 1024:
-            outage = StoreUnavailable(self._name, f"a state of {largest} bytes is more than it takes in a message")
-            outage.is_of_server = False
-            self.fail(outage, [reply for _, reply in sent])
-        elif self._write is not None:
-            self._write(b"".join([packed(message, reply) for message, reply in sent]))
-        else:
-            start(self._publish(sent))
-
-    async def _publish(self, sent: list[tuple[Message, str]]) -> None:
-        try:
-            for message, reply in sent:
-                await self.client.publish(message.subject, message.data, reply, dict(message.headers) or None)
-        except Exception as error:  # whatever hinders nats-py is an outage
-            self.fail(StoreUnavailable(self._name, f"nothing can be sent: {error}"), [reply for _, reply in sent])
-
-    def _received(self, subject: str, reply: Reply) -> None:
-        if not reply.status and (collected := self._collecting.get(subject)) is not None:
+    def _received(self, inbox: str, reply: Reply) -> None:
+        if not reply.status and (collected := self._collecting.get(inbox)) is not None:
             collected.append(reply)
             return
-        asked = self._pending.pop(subject, None)
-        if asked is not None and not asked[0].done():
-            asked[0].set_result(reply)
+        asked = self._pending.pop(inbox, None)
+        if asked is not None:
+            self._tell(asked[0], reply)
         if self._is_retired:
             self._close_if_idle()
+
+    def _tell(self, replied: Replied, reply: Reply | StoreOutage) -> None:
+        try:
+            replied(reply)
+        except Exception as error:  # a fault of ours must not end the reading of what others wait for
+            self._loop.call_exception_handler({"message": "headgate: a reply was not taken", "exception": error})
 
     def refused(self, text: str) -> None:
         """The server has said that we must not publish somewhere: it does not reply to that."""
         words = text.lower()
-        refused = [reply for reply, (_, subject) in self._pending.items() if f'"{subject.lower()}"' in words]
+        refused = [inbox for inbox, (_, subject) in self._pending.items() if f'"{subject.lower()}"' in words]
         self.fail(StoreUnavailable(self._name, f"we have no right to do that: {text}"), refused)
 
-    def fail(self, outage: StoreOutage, replies: Sequence[str] | None = None) -> None:
+    def fail(self, outage: StoreOutage, asked: Iterable[str] | None = None) -> None:
         """Some requests will not be answered, or none of those that are under way."""
-        for reply in list(self._pending) if replies is None else replies:
-            asked = self._pending.pop(reply, None)
-            if asked is not None and not asked[0].done():
-                asked[0].set_result(anew(outage))
+        for inbox in list(self._pending) if asked is None else asked:
+            pending = self._pending.pop(inbox, None)
+            if pending is not None:
+                self._tell(pending[0], anew(outage))
         if self._is_retired:
             self._close_if_idle()
 
-    def give_up(self, asked: Sequence[Asked]) -> None:
+    def give_up(self, asked: Sequence[str]) -> None:
         """Nobody waits for these replies any more."""
-        for future in asked:
-            future.cancel()
-        for reply in [reply for reply, (future, _) in self._pending.items() if future.cancelled()]:
-            del self._pending[reply]
+        for inbox in asked:
+            self._pending.pop(inbox, None)
 
     def retire(self) -> None:
         """Close as soon as nobody waits for a reply."""
-        self._is_retired = True
+        if not self._is_retired:
+            self._is_retired = True
+            self._loop.call_later(CLOSES_AFTER_S, self.close)
         self._close_if_idle()
 
     def _close_if_idle(self) -> None:
-        for reply in [reply for reply, (future, _) in self._pending.items() if future.done()]:
-            del self._pending[reply]
         if not self._pending:
             self.close()
 
     def close(self) -> None:
-        """Close at once."""
+        """Close at once. Those who still wait are told so."""
         self._is_retired = True
-        self.fail_quietly()
         if self.closing is None and not self._loop.is_closed():
             self.closing = start(self._close())
-
-    def fail_quietly(self) -> None:
-        """Tell those who still wait that it was closed."""
-        pending, self._pending = self._pending, {}
-        for future, _ in pending.values():
-            if not future.done():
-                future.set_result(StoreUnavailable(self._name, "the connection to it was closed"))
+            self.fail(StoreUnavailable(self._name, "the connection to it was closed"))
 
     async def _close(self) -> None:
         client, subscription, self._subscription = self.client, self._subscription, None
@@ -194,3 +233,8 @@ class Link:
                 await client.close()
             elif subscription is not None:
                 await subscription.unsubscribe()
+
+
+def _tell(future: asyncio.Future[Reply | StoreOutage], reply: Reply | StoreOutage) -> None:
+    if not future.done():
+        future.set_result(reply)

@@ -10,18 +10,19 @@ from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from headgate.batching import Arrive
 from headgate.decision import Answer
 from headgate.errors import InvalidUse, StoreUnavailable
 from headgate.hits import Group
 from headgate.plans.groups import returns_of
 from headgate.plans.nats import Places
-from headgate.runtime.loops import running_loop, start
+from headgate.runtime.loops import running_loop
 from headgate.stores.holding import judge_group
 from headgate.stores.nats.bucket import Bucket
 from headgate.stores.nats.connector import ClientConnector, Connector
 from headgate.stores.nats.server_clock import ServerClock
 from headgate.stores.nats.session import Session
-from headgate.stores.nats.threads import NotStarted, Overdue, thread
+from headgate.stores.nats.threads import Begin, NotStarted, Overdue, awaited, thread
 from headgate.stores.remote import Endpoint, Terms
 
 OPERATOR_TIMEOUT_S: Final = 2.0
@@ -55,7 +56,11 @@ class Server(Endpoint):
         )
 
     def answer(self, groups: Sequence[Group]) -> list[Answer]:
-        return self._run(partial(self.answer_async, groups), self.timeout_s, self._give_back_unseen)
+        return self._run(partial(self.begin, groups), self.timeout_s, self._give_back)
+
+    def begin(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
+        session: Session = self.connection()
+        return session.begin(groups, arrive)
 
     def do(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
         """Have something done for an operator, blocking.
@@ -66,30 +71,22 @@ class Server(Endpoint):
         async def run() -> T:
             return await work(self.connection())
 
-        return self._run(run, max(self.timeout_s, OPERATOR_TIMEOUT_S), lambda _: None)
+        return self._run(awaited(run), max(self.timeout_s, OPERATOR_TIMEOUT_S), lambda _: None)
 
-    def _run(self, work: Callable[[], Coroutine[Any, Any, T]], seconds: float, unseen: Callable[[T], object]) -> T:
+    def _run(self, begin: Begin[T], seconds: float, unseen: Callable[[T], object]) -> T:
         if isinstance(self._connector, ClientConnector):
-            raise InvalidUse(
-                "this store was made from a nats.NATS client, which is asyncio's: it serves AsyncLimiter only"
-            )
+            raise InvalidUse("this store was made from a nats.NATS client, of asyncio: it serves AsyncLimiter only")
         try:
-            return thread.run(work, seconds, unseen)
+            return thread.run(begin, seconds, unseen)
         except Overdue:
             raise self.overdue() from None
         except NotStarted:
             raise StoreUnavailable(self.name, "no thread can be started to ask it: the interpreter ends") from None
 
-    async def answer_async(self, groups: Sequence[Group]) -> list[Answer]:
-        session: Session = self.connection()
-        return await session.decide(groups)
-
-    def _give_back_unseen(self, answers: list[Answer]) -> None:
+    def _give_back(self, answers: list[Answer]) -> None:
         """Give back what was admitted for a caller who was interrupted."""
-        returns = returns_of(answers)
-        if returns:
-            session: Session = self.connection()
-            start(session.give_back(returns))
+        if returns := returns_of(answers):
+            self.begin(returns, lambda _: None)
 
     async def close_loop(self, *, at_once: bool = False) -> None:
         session: Any = self._connections.pop(running_loop())

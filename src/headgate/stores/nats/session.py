@@ -8,36 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol
 
+from headgate.batching import Arrive
 from headgate.clock import Clock, monotonic_us
-from headgate.decision import Answer
-from headgate.drive import Plan, drive_async
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 from headgate.plans.nats import (
-    Command,
-    Commit,
     Judge,
     Known,
-    Pause,
     Place,
     Places,
-    Read,
     Restored,
     Terms,
     decide,
-    places_of,
     restore,
 )
 from headgate.runtime.loops import start
 from headgate.stores.nats import bucket as buckets
+from headgate.stores.nats.batches import Batch
 from headgate.stores.nats.bucket import Bucket, Ready
-from headgate.stores.nats.library import Message
-from headgate.stores.nats.link import Asked, Link, anew
+from headgate.stores.nats.carrying import Carrying
+from headgate.stores.nats.library import Message, Reply
+from headgate.stores.nats.link import Link, Request, anew
 from headgate.stores.nats.replies import Refused, time_us, told_of
 from headgate.stores.nats.requests import API, Listed, Requests
 from headgate.stores.nats.server_clock import ServerClock
@@ -48,8 +43,6 @@ RETRY_SHARE: Final = 0.7
 """Nothing is judged again after this share of the deadline."""
 CLOSED_WITHIN_S: Final = 0.1
 KEPT_IN_TESTS_US: Final = 3_600_000_000
-
-T = TypeVar("T")
 
 
 class Opens(Protocol):
@@ -100,55 +93,58 @@ class Session:
         """Those that may not be closed yet."""
         self._ready: Ready | None = None
         self._connecting: asyncio.Task[tuple[Link, Ready]] | None = None
-        self._turns: dict[Place, asyncio.Future[None]] = {}
-        """The end of the last batch that has each entry."""
+        self._turns: dict[Place, Batch] = {}
+        """The last batch that has each entry."""
         self._asking = 0
         self._is_retired = False
         self._last_us = 0
         self.requests: Final = Requests(bucket, places, connector.name)
 
-    async def decide(self, groups: Sequence[Group]) -> list[Answer]:
-        """Judge a batch.
-
-        :raises StoreOutage: if the server does not answer.
-        """
-        until_s = self._loop.time() + self._timeout_s * RETRY_SHARE
+    def begin(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
+        """Begin to judge a batch; `arrive` gets the answers. What is returned gives it up."""
+        batch = Batch(self, groups, arrive, self._loop.time() + self._timeout_s * RETRY_SHARE)
         self._asking += 1
-        places = list(dict.fromkeys(place for group in groups for place in places_of(group)))
-        end = self._loop.create_future()
-        before = {turn for place in places if (turn := self._turns.get(place)) is not None}
-        self._turns.update(dict.fromkeys(places, end))
-        try:
-            for turn in before:
-                if not turn.done():
-                    await asyncio.shield(turn)
-            link, ready = await self.linked()
-            terms = Terms(self._judge, self._known, ready.is_atomic, self._contention, self._margin_us())
-            return await self._carry_out(decide(groups, self.now_us(), terms), link, ready, until_s)
-        finally:
-            end.set_result(None)
-            for place in places:
-                if self._turns.get(place) is end:
-                    del self._turns[place]
-            self._asking -= 1
-            if self._is_retired:
-                self.retire()
+        batch.wait_for(self._turns)
+        return batch.give_up
 
-    async def give_back(self, groups: Sequence[Group]) -> None:
-        """Give back what was admitted for nobody."""
-        with suppress(StoreOutage):  # then it lapses
-            await self.decide(groups)
+    def start(self, batch: Batch) -> None:
+        """It is a batch's turn."""
+        link, ready = self._link, self._ready
+        if link is not None and ready is not None and link.is_usable:
+            self._judge_batch(batch, link, ready)
+        else:
+            start(self._link_and_judge(batch))
+
+    async def _link_and_judge(self, batch: Batch) -> None:
+        try:
+            link, ready = await self.linked()
+        except Exception as error:  # an outage, or the wrong event loop
+            batch.end(error)
+        else:
+            if not batch.is_over:
+                self._judge_batch(batch, link, ready)
+
+    def _judge_batch(self, batch: Batch, link: Link, ready: Ready) -> None:
+        self._ask_clock(link)
+        terms = Terms(self._judge, self._known, ready.is_atomic, self._contention, self._margin_us())
+        plan = decide(batch.groups, self.now_us(), terms)
+        batch.link = link
+        batch.carrying = Carrying(self, link, ready, plan, batch.end, batch.until_s)
+
+    def ended(self, batch: Batch) -> None:
+        """A batch is answered, or given up."""
+        for place in batch.places:
+            if self._turns.get(place) is batch:
+                del self._turns[place]
+        self._asking -= 1
+        if self._is_retired:
+            self.retire()
 
     def give_up(self, link: Link) -> None:
         """There was no answer in time: the next one is asked on another connection."""
         if self._link is link and self._connector.is_own:
             link.retire()
             self._link = None
-
-    async def _carry_out(
-        self, plan: Plan[list[Command], T], link: Link, ready: Ready, until_s: float = float("inf")
-    ) -> T:
-        return await drive_async(plan, _Carrier(self, link, ready, until_s).send)
 
     def _margin_us(self) -> int:
         """How much longer than it says an entry is to be kept: by a test's clock, which may stand still, an hour."""
@@ -235,7 +231,7 @@ class Session:
 
     async def _api(self, link: Link, subject: str, data: bytes) -> dict[str, Any] | Refused:
         asked_us = monotonic_us()
-        reply = await link.ask([Message(f"{API}.{subject}", {}, data)])[0]
+        reply = await link.ask(Message(f"{API}.{subject}", {}, data))
         told, refused = told_of(reply, self.name)
         if refused is None:
             self._learn_clock(told, asked_us)
@@ -245,17 +241,18 @@ class Session:
         with suppress(KeyError, ValueError, TypeError):
             self._clock.learn(time_us(told["ts"]), asked_us, monotonic_us())
 
-    def ask_clock(self, link: Link) -> None:
+    def _ask_clock(self, link: Link) -> None:
         """Ask for the server's clock again, if it is time. Nobody waits for it."""
-        now_us = monotonic_us()
-        if not self._clock.is_due(now_us) or self._given() is not None:
+        asked_us = monotonic_us()
+        if not self._clock.is_due(asked_us) or self._given() is not None:
             return
-        self._clock.asked(now_us)
-        start(self._ask_clock(link))
+        self._clock.asked(asked_us)
 
-    async def _ask_clock(self, link: Link) -> None:
-        with suppress(StoreOutage):
-            await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
+        def replied(reply: Reply | StoreOutage) -> None:
+            with suppress(StoreOutage):
+                self._learn_clock(told_of(reply, self.name)[0], asked_us)
+
+        link.send([Request([Message(f"{API}.STREAM.INFO.{self._bucket.stream}", {}, b"")], replied)])
 
     def doubt(self, link: Link) -> None:
         """The bucket may be gone, or others have taken over: look again the next time."""
@@ -281,7 +278,16 @@ class Session:
         :raises StoreOutage: if the server does not answer.
         """
         link, ready = await self.linked()
-        return await self._carry_out(restore(entries, self.now_us(), self._margin_us()), link, ready)
+        written: asyncio.Future[int] = self._loop.create_future()
+
+        def done(result: int | Exception) -> None:
+            if isinstance(result, Exception):
+                written.set_exception(result)
+            else:
+                written.set_result(result)
+
+        Carrying(self, link, ready, restore(entries, self.now_us(), self._margin_us()), done)
+        return await written
 
     async def remove(self, places: Sequence[Place]) -> None:
         """Forget entries, whatever they are by now.
@@ -289,7 +295,7 @@ class Session:
         :raises StoreOutage: if the server does not answer.
         """
         link, _ = await self.linked()
-        for reply in [await asked for asked in link.ask([self.requests.remove(place) for place in places])]:
+        for reply in await link.ask_all([self.requests.remove(place) for place in places]):
             removed = self.requests.revisions(reply, 1)
             if isinstance(removed, StoreOutage):
                 raise removed
@@ -335,47 +341,3 @@ def _seen(task: asyncio.Task[Any]) -> None:
     """Whoever waited was told."""
     if not task.cancelled():
         task.exception()
-
-
-class _Carrier:
-    """Carries out the commands of one batch."""
-
-    def __init__(self, session: Session, link: Link, ready: Ready, until_s: float) -> None:
-        self._session = session
-        self._link = link
-        self._ready = ready
-        self._until_s = until_s
-
-    async def send(self, commands: Sequence[Any]) -> list[Any]:
-        session, link = self._session, self._link
-        session.ask_clock(link)
-        asked: list[Asked | None] = []
-        for command in commands:
-            if type(command) is Commit:
-                asked.append(link.ask_for_last(session.requests.commit(command)))
-            elif type(command) is Read:
-                asked.extend(link.ask([session.requests.read(command, self._ready)]))
-            else:
-                asked.append(None)
-        try:
-            replies: list[Any] = [None if future is None else await future for future in asked]
-        except BaseException:  # its deadline passed, or nobody waits any more
-            link.give_up([future for future in asked if future is not None])
-            session.give_up(link)
-            raise
-        pause_us = max((random.randint(1, one.longest_us) for one in commands if type(one) is Pause), default=0)  # noqa: S311  # no secret
-        if pause_us:
-            await asyncio.sleep(pause_us / 1_000_000)
-        is_time_left = asyncio.get_running_loop().time() < self._until_s
-        told = [self._told(command, reply, is_time_left) for command, reply in zip(commands, replies, strict=True)]
-        if any(isinstance(one, StoreOutage) and one.is_of_server for one in told):
-            session.doubt(link)
-        return told
-
-    def _told(self, command: Any, reply: Any, is_time_left: bool) -> Any:
-        session = self._session
-        if type(command) is Commit:
-            return session.requests.revisions(reply, len(command.puts))
-        if type(command) is Read:
-            return session.requests.kept(reply)
-        return is_time_left if type(command) is Pause else session.now_us()

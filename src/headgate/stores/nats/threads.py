@@ -14,8 +14,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from headgate.runtime.daemons import Daemon
 from headgate.runtime.forks import begin_afresh_in_child
+from headgate.runtime.loops import start
 
 T = TypeVar("T")
+Begin = Callable[[Callable[[T | Exception], None]], Callable[[], object]]
 _END_WITHIN_S: Final = 0.5
 
 
@@ -79,31 +81,33 @@ class LoopThread(Daemon):
                 made.close()
         return loop
 
-    def run(self, work: Callable[[], Coroutine[Any, Any, T]], seconds: float, unseen: Callable[[T], object]) -> T:
+    def run(self, begin: Begin[T], seconds: float, unseen: Callable[[T], object]) -> T:
         """Have some work done in the event loop, and wait for its result.
 
-        :param seconds: how long to wait; then the work is cancelled.
+        :param begin: begins it there, with a function that gets the result, or an exception; what it returns gives it
+            up.
+        :param seconds: how long to wait; then the work is given up.
         :param unseen: gets the result, in the event loop, if the caller was interrupted by a signal's handler that
             raised.
         :raises Overdue: if that was not long enough.
         :raises NotStarted: if there is no event loop; in its own thread, too, which must not wait for itself.
         """
         loop = self._begun()
-        outcome = _Outcome(loop, work, unseen)
+        outcome = _Outcome(begin, unseen)
         if self._ident == threading.get_ident():
             raise NotStarted
         try:
             loop.call_soon_threadsafe(outcome.begin)
             is_done = outcome.done.acquire(timeout=seconds)
-        except RuntimeError:
-            raise NotStarted from None
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, RuntimeError) and loop.is_closed():
+                raise NotStarted from None
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(outcome.abandon)
             raise
         if not is_done:
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(outcome.cancel)
+                loop.call_soon_threadsafe(outcome.give_up)
             if not self.is_alive:
                 self._loops.pop("loop", None)
                 raise NotStarted
@@ -114,16 +118,11 @@ class LoopThread(Daemon):
 class _Outcome(Generic[T]):
     """Some work, and what comes of it."""
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        work: Callable[[], Coroutine[Any, Any, T]],
-        unseen: Callable[[T], object],
-    ) -> None:
-        self._loop = loop
-        self._work = work
+    def __init__(self, begin: Begin[T], unseen: Callable[[T], object]) -> None:
+        self._begin = begin
         self._unseen = unseen
-        self._task: asyncio.Task[T] | None = None
+        self._given_up: Callable[[], object] | None = None
+        self._results: list[T | Exception] = []
         self._is_abandoned = False
         self.done: Final = threading.Lock()
         """Held until it is."""
@@ -131,34 +130,53 @@ class _Outcome(Generic[T]):
 
     def begin(self) -> None:
         if not self._is_abandoned:
-            self._task = self._loop.create_task(self._work())
-            self._task.add_done_callback(self._ended)
+            try:
+                self._given_up = self._begin(self._ended)
+            except Exception as error:
+                self._ended(error)
 
-    def _ended(self, task: asyncio.Task[T]) -> None:
+    def _ended(self, result: T | Exception) -> None:
+        self._results.append(result)
         if self._is_abandoned:
             self._tell_unseen()
         self.done.release()
 
-    def cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
+    def give_up(self) -> None:
+        if self._given_up is not None and not self._results:
+            self._given_up()
 
     def abandon(self) -> None:
         """The caller is gone: the work goes on to its end, and the result is seen to."""
         self._is_abandoned = True
-        if self._task is not None and self._task.done():
+        if self._results:
             self._tell_unseen()
 
     def _tell_unseen(self) -> None:
-        task = self._task
-        if task is not None and not task.cancelled() and task.exception() is None:
-            self._unseen(task.result())
+        (result,) = self._results
+        if not isinstance(result, Exception):
+            self._unseen(result)
 
     def result(self) -> T:
-        assert self._task is not None
-        if self._task.cancelled():
-            raise Overdue
-        return self._task.result()
+        (result,) = self._results
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def awaited(work: Callable[[], Coroutine[Any, Any, T]]) -> Begin[T]:
+    """Make a coroutine something to begin."""
+
+    def begin(arrive: Callable[[T | Exception], None]) -> Callable[[], object]:
+        async def run() -> None:
+            try:
+                result: T | Exception = await work()
+            except Exception as error:
+                result = error
+            arrive(result)
+
+        return start(run()).cancel
+
+    return begin
 
 
 thread: Final = LoopThread()
