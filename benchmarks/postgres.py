@@ -16,9 +16,9 @@ import os
 import platform
 import random
 import statistics
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -30,7 +30,13 @@ from headgate import AsyncLimiter, TokenBucket
 from headgate.hits import Group, Hit
 from headgate.stores.postgres import PostgresStore
 
-DURABLE: Final = ("fsync=on", "synchronous_commit=on", "full_page_writes=on", "shared_buffers=128MB")
+DURABLE: Final = (
+    "fsync=on",
+    "synchronous_commit=on",
+    "full_page_writes=on",
+    "shared_buffers=128MB",
+    "max_connections=200",
+)
 KEYS: Final = 20_000
 LIMIT: Final = TokenBucket(10**9, 1)  # it admits all, so that each decision is written
 BATCH: Final = 256
@@ -144,25 +150,23 @@ def processes(kind: str, url: str, keys: int) -> Slice:
     return run
 
 
-def naive_threads(url: str, keys: int) -> Slice:
-    """One process of `CONNECTIONS` threads with a connection each: the naive transaction from one process."""
-    connections = [psycopg.connect(url, autocommit=True) for _ in range(CONNECTIONS)]
+def threads(kind: str, url: str, keys: int) -> Slice:
+    """One process, of `CONNECTIONS` threads with a connection each."""
+    first = _asker(kind, url, keys)
+    askers = [_asker(kind, url, keys) if kind == "naive" else first for _ in range(CONNECTIONS)]
 
     def run(seconds: float) -> int:
-        counts = [0] * CONNECTIONS
         until = time.perf_counter() + seconds
 
-        def ask(index: int) -> None:
+        def ask(own: Callable[[int], object]) -> int:
+            done = 0
             while time.perf_counter() < until:
-                _naive_once(connections[index], f"user:{random.randrange(keys)}")
-                counts[index] += 1
+                own(random.randrange(keys))
+                done += 1
+            return done
 
-        threads = [threading.Thread(target=ask, args=(index,)) for index in range(CONNECTIONS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return sum(counts)
+        with ThreadPoolExecutor(CONNECTIONS) as pool:
+            return sum(pool.map(ask, askers))
 
     return run
 
@@ -198,20 +202,26 @@ def main() -> None:
             admin.execute("insert into naive select 'user:' || n, 0 from generate_series(0, %s) as n", [KEYS])
         for unlogged in (False, True):
             store_of(server.url, unlogged=unlogged).decide([Group((Hit(LIMIT, "k", "warm"),))])
-        contenders: list[tuple[str, str, Callable[[], Slice]]] = [
-            ("different keys", "naive, 8 threads", partial(naive_threads, server.url, KEYS)),
-            ("different keys", "naive, 8 processes", partial(processes, "naive", server.url, KEYS)),
-            ("different keys", "single calls, 8 processes, logged", partial(processes, "logged", server.url, KEYS)),
-            ("different keys", "single calls, 8 processes, unlogged", partial(processes, "unlogged", server.url, KEYS)),
-            ("different keys", "batches of 256, logged", partial(batches, server.url, unlogged=False, keys=KEYS)),
-            ("different keys", "batches of 256, unlogged", partial(batches, server.url, unlogged=True, keys=KEYS)),
-            ("different keys", "512 tasks, logged", partial(tasks, server.url, unlogged=False, keys=KEYS, count=512)),
-            ("different keys", "512 tasks, unlogged", partial(tasks, server.url, unlogged=True, keys=KEYS, count=512)),
-            ("one key", "naive, 8 processes", partial(processes, "naive", server.url, 1)),
-            ("one key", "single calls, 8 processes, logged", partial(processes, "logged", server.url, 1)),
-            ("one key", "512 tasks, logged", partial(tasks, server.url, unlogged=False, keys=1, count=512)),
-            ("one key", "512 tasks, unlogged", partial(tasks, server.url, unlogged=True, keys=1, count=512)),
-        ]
+        url = server.url
+        contenders: list[tuple[str, str, Callable[[], Slice]]] = []
+        for keys, count in (("different keys", KEYS), ("one key", 1)):
+            contenders += [
+                (f"{keys}, one process", "naive, 8 threads", partial(threads, "naive", url, count)),
+                (f"{keys}, one process", "single calls, 8 threads, logged", partial(threads, "logged", url, count)),
+                (f"{keys}, one process", "single calls, 8 threads, unlogged", partial(threads, "unlogged", url, count)),
+            ]
+            for unlogged, word in ((False, "logged"), (True, "unlogged")):
+                batch = partial(batches, url, unlogged=unlogged, keys=count)
+                tasking = partial(tasks, url, unlogged=unlogged, keys=count, count=512)
+                contenders += [
+                    (f"{keys}, one process", f"batches of {BATCH}, {word}", batch),
+                    (f"{keys}, one process", f"512 tasks, {word}", tasking),
+                ]
+            contenders += [
+                (f"{keys}, 8 processes", "naive", partial(processes, "naive", url, count)),
+                (f"{keys}, 8 processes", "single calls, logged", partial(processes, "logged", url, count)),
+                (f"{keys}, 8 processes", "single calls, unlogged", partial(processes, "unlogged", url, count)),
+            ]
         chosen = [
             (keys, name, make())
             for keys, name, make in contenders
@@ -229,7 +239,7 @@ def main() -> None:
             rate = statistics.median(rates)
             if name.startswith("naive"):
                 base[keys] = max(rate, base.get(keys, 0.0))
-            print(f"{keys:15} {name:36} {rate:9,.0f}/s  {rate / base[keys]:5.1f} x naive")
+            print(f"{keys:28} {name:34} {rate:9,.0f}/s  {rate / base[keys]:5.1f} x naive")
         print("after 10^5 updates of one row, table and index:", hot_row_bytes(server, 900_000), "bytes")
 
 

@@ -17,8 +17,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import nats
-
 from tests.servers import eventually, free_port
 
 
@@ -172,6 +170,8 @@ def request(url: str, subject: str, data: bytes = b"", **connect: Any) -> dict[s
     """Ask a server something of JetStream's interface."""
 
     async def ask() -> dict[str, Any]:
+        import nats  # the tests of Redis run without it
+
         client = await nats.connect(url, **connect)
         try:
             reply = await client.request(f"$JS.API.{subject}", data, timeout=5)

@@ -123,15 +123,16 @@ def own_sentinels(
     password: str | None = None,
     server_password: str | None = None,
     down_after_ms: int = DOWN_AFTER_MS,
-    **config: Any,
+    config: dict[str, Any] | None = None,
 ) -> Iterator[OwnSentinels]:
     """Sentinels and servers of one's own: Valkeys, or of another `program`. It takes about three seconds.
 
     With a `tls-cert-file`, all speak TLS as well, and only that among themselves.
 
+    :param config: of the servers.
     :param password: of the sentinels. `server_password` is that of the servers.
     """
-    config = {"repl-diskless-sync-delay": 0, **config}
+    config = {"repl-diskless-sync-delay": 0, **(config or {})}
     tls = [f"{name} {value}" for name, value in config.items() if name.startswith("tls-")]
 
     def ports() -> dict[str, Any]:

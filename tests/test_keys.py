@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from headgate import InvalidKey
-from headgate.keys import MAX_KEY_BYTES, SLOTS, check_key, check_prefix, slot_finder, storage_key, tagged_prefix
+from headgate.keys import (
+    MAX_KEY_BYTES,
+    SLOTS,
+    check_key,
+    check_prefix,
+    read_storage_key,
+    slot_finder,
+    storage_key,
+    tagged_prefix,
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=30) | st.text(
     "ab:/.%{}25B7D3A", min_size=1, max_size=12
@@ -37,6 +46,26 @@ def test_no_two_different_addresses_share_a_storage_key(
 ) -> None:
     assume(one != other)
     assert storage_key(*one) != storage_key(*other)
+
+
+@given(addresses, st.sampled_from(["", "tag", "a:b"]))
+@example(("p", "a}:b", "%3A%253A:{", "tb"), "")
+@example(("p", "a}:b", "%3A%253A:{", "tb"), "tag")
+def test_what_is_made_of_an_address_is_read_back(address: tuple[str, str, str, str], tag: str) -> None:
+    prefix, key, name, code = address
+    prefix = tagged_prefix(prefix, tag) if tag else prefix
+    assert read_storage_key(prefix, storage_key(prefix, key, name, code)) == (key, name, code)
+
+
+@given(prefixes, st.text("abp:{}%37B", max_size=12) | st.text(max_size=20))
+@example("p", "p:{k}:n:m:tb")
+@example("p", "p:{k}")
+@example("p", "p:{{}:n:tb")
+@example("p", "pp:{k}:n:tb")
+@example("p", "p:{tag}:k:n:tb")
+def test_what_no_address_makes_is_not_read(prefix: str, stored: str) -> None:
+    found = read_storage_key(prefix, stored)
+    assert found is None or storage_key(prefix, *found) == stored
 
 
 @given(st.tuples(prefixes, texts, texts, codes))

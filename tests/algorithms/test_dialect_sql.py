@@ -12,13 +12,13 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from psycopg import pq
 
 from headgate.algorithms import MAX_SPAN_US
 from headgate.decision import Answer, Decision
-from headgate.hits import Group, Hit
+from headgate.hits import Group, Hit, SingleHit
 from headgate.limits import TokenBucket
 from headgate.plans import postgres as plans
 from headgate.plans.postgres.packing import Terms
@@ -50,8 +50,12 @@ def server(postgres_url: str) -> Iterator[Any]:
 
 def decide(server: Any, groups: Sequence[Group], now_us: int, *, by_own_clock: bool = False) -> list[Answer]:
     """Judge groups at an instant: told in the call, or what the server's clock says."""
-    server.execute("select set_config('headgate.now', %s, false)", [str(now_us)])
     plan = plans.decide(groups, TERMS, near_us=now_us, now_us=None if by_own_clock else now_us)
+    return carry_out(server, plan, now_us)
+
+
+def carry_out(server: Any, plan: Any, now_us: int) -> list[Answer]:
+    server.execute("select set_config('headgate.now', %s, false)", [str(now_us)])
     try:
         command = next(plan)
         while True:
@@ -194,3 +198,27 @@ def test_many_hits_on_one_bucket_are_judged_as_they_would_be_one_after_the_other
     server: Any, groups: list[Group]
 ) -> None:
     assert_as_one_after_the_other(server, groups, by_own_clock=True)
+
+
+@settings(max_examples=quickly(60))
+@given(data=st.data())
+def test_hits_that_differ_in_their_keys_alone_are_judged_as_they_would_be_one_after_the_other(
+    server: Any, data: st.DataObject
+) -> None:
+    (lane,) = data.draw(lanes(kinds=["tb"], most_limits=2, most_lanes=1))
+    limit = lane.limits[0]
+    single = SingleHit(limit, lane.name, data.draw(st.integers(1, min(3, limit.capacity))))
+    keys = data.draw(st.lists(st.sampled_from(["a", "b", "c:d", "é"]), min_size=2, max_size=40))
+    before = data.draw(st.sampled_from(lane.limits))
+    charge = Group((Hit(before, "a", lane.name, data.draw(st.integers(1, before.capacity))),), 0, "take")
+    assume(plans.is_alike(single))
+    reference = Reference()
+    with server.transaction(force_rollback=True):
+        if data.draw(st.booleans()):
+            reference.decide(charge, START_US)
+            decide(server, [charge], START_US)
+        expected = [reference.decide(single.group(key), START_US) for key in keys]
+        answers = carry_out(server, plans.decide_alike(single, keys, TERMS), START_US)
+        assert [(answer.key, answer.allowed, answer.facts) for answer in answers if isinstance(answer, Decision)] == [
+            (decision.key, decision.allowed, decision.facts) for decision in expected
+        ]

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import psycopg
 import pytest
 
 from headgate import Limiter
 from headgate.cli import main
 from headgate.stores.postgres import PostgresStore
+from tests.postgres_servers import own_postgres
 
 
-def test_what_is_printed_makes_the_schema(postgres_url: str, capsys: pytest.CaptureFixture[str], prefix: str) -> None:
-    assert main(["schema", "postgres", "--schema", "printed", "--unlogged", "--grant", "printed_role"]) == 0
+def test_what_is_printed_makes_the_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "postgres", "--schema", "printed", "--unlogged", "--grant", "app"]) == 0
     printed = capsys.readouterr().out
-    with psycopg.connect(postgres_url, autocommit=True) as admin:
-        admin.execute("drop schema if exists printed cascade")
-        admin.execute("drop role if exists printed_role")
-        admin.execute("create role printed_role login")
-        try:
-            for _ in range(2):
-                admin.execute(printed)
-            url = postgres_url.replace("//postgres@", "//printed_role@")
-            store = PostgresStore(url, schema="printed", prefix=prefix, timeout=10)
-            assert Limiter("10/day", store=store, on_outage="raise").try_acquire("k").remaining == 9
-            store.close()
-        finally:
-            admin.execute("drop schema printed cascade")
-            admin.execute("drop role printed_role")
+    with own_postgres() as server, server.admin() as admin:
+        admin.execute("create role app login")
+        for _ in range(2):
+            admin.execute(printed)
+        store = PostgresStore(server.url_of("app"), schema="printed", timeout=10)
+        assert Limiter("10/day", store=store, on_outage="raise").try_acquire("k").remaining == 9
+        store.close()
 
 
 @pytest.mark.parametrize("words", [["--schema", "a;b"], ["--grant", 'a"b']])

@@ -13,8 +13,20 @@ from typing import Any
 
 import pytest
 
-from headgate import Concurrency, Decision, Limiter
+from headgate import (
+    Concurrency,
+    Decision,
+    FixedWindow,
+    Limiter,
+    ManualClock,
+    MemoryStore,
+    SlidingLog,
+    SlidingWindow,
+    TokenBucket,
+)
 from headgate.cli import main
+from headgate.cli.copy import compare_clocks
+from headgate.stores import Group, Hit, Limit, ScannableStore
 from headgate.stores.registry import open_store
 
 KINDS = ["SQLite", "Valkey", "Cluster", "PostgreSQL"]
@@ -207,14 +219,15 @@ def test_a_store_may_be_named_in_the_configuration(tmp_path: Path, capsys: pytes
         assert json.loads(out)["key"] == "user:1"
 
 
-def test_a_store_that_does_not_answer_is_an_outage(capsys: pytest.CaptureFixture[str]) -> None:
-    for verb in (
-        ("keys",),
-        ("reset", "k"),
-        ("copy", "--from", "redis://127.0.0.1:1", "--to", "sqlite:////tmp/none/x.db"),
+def test_a_store_that_does_not_answer_is_an_outage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    nobody, there = "redis://127.0.0.1:1", f"sqlite:///{tmp_path}/x.db"
+    for argv in (
+        ("keys", "--store", nobody),
+        ("reset", "k", "--store", nobody),
+        ("copy", "--from", nobody, "--to", there),
+        ("copy", "--from", there, "--to", nobody),
     ):
-        named = () if verb[0] == "copy" else ("--store", "redis://127.0.0.1:1")
-        code, out, err = told(capsys, *verb, *named)
+        code, out, err = told(capsys, *argv)
         assert (code, out) == (1, "")
         assert "it cannot be reached" in err
 
@@ -275,3 +288,128 @@ def test_slots_that_are_held_stay_held(url: str, prefix: str, tmp_path: Path) ->
     assert held
     assert main(("copy", "--from", url, "--from-prefix", prefix, "--to", there, "--to-prefix", prefix)) == 0
     assert not after.try_acquire("k")
+
+
+# The bounds that docs/moving-stores.md names, by a clock of the test's
+
+
+def owing(limit: Limit, cost: int, clock: ManualClock, holder: str = "holder") -> MemoryStore:
+    """A store in which a key has spent."""
+    store = MemoryStore(clock)
+    store.decide([spend_of(limit, cost, holder)])
+    return store
+
+
+def spend_of(limit: Limit, cost: int = 1, holder: str = "holder") -> Group:
+    return Group((Hit(limit, "k", "api", cost, holder),))
+
+
+def left(store: MemoryStore, limit: Limit) -> int:
+    """How much the key may still spend."""
+    count: int = store.decide([Group((Hit(limit, "k", "api"),), 0, "peek")])[0].remaining
+    return count
+
+
+LASTING = [
+    TokenBucket(100, per=3_600),
+    FixedWindow(100, per=3_600),
+    SlidingWindow(100, per=3_600),
+    SlidingLog(100, per=3_600),
+]
+
+
+@pytest.mark.parametrize("limit", LASTING, ids=lambda limit: type(limit).__name__)
+def test_copied_before_the_new_store_is_used_nothing_is_given_away(limit: Limit) -> None:
+    clock = ManualClock()
+    before, after = owing(limit, 70, clock), MemoryStore(clock)
+    after.restore(before.scan())
+    assert left(after, limit) == 30
+
+
+@pytest.mark.parametrize("limit", LASTING, ids=lambda limit: type(limit).__name__)
+def test_while_an_app_goes_over_at_most_twice_the_limit_is_admitted(limit: Limit) -> None:
+    """Whatever is spent where, and in whichever order."""
+    for spent_before, spent_old, spent_new in ((0, 100, 100), (60, 40, 40), (10, 1, 90), (10, 90, 1), (100, 0, 0)):
+        clock = ManualClock()
+        before, after = MemoryStore(clock), MemoryStore(clock)
+        count = 0
+
+        def admit(store: MemoryStore, times: int, clock: ManualClock = clock) -> int:
+            clock.advance(0.001)
+            return sum(store.decide([spend_of(limit)])[0].allowed for _ in range(times))
+
+        count += admit(before, spent_before)
+        after.restore(before.scan())
+        count += admit(after, spent_new) + admit(before, spent_old)
+        after.restore(before.scan())
+        count += admit(after, 300)
+        assert 100 <= count <= 200
+        if not isinstance(limit, (FixedWindow, SlidingWindow)):  # windows that were begun stay as they are
+            assert count <= 100 + spent_new
+
+
+def test_a_second_copy_of_a_bucket_leaves_the_greater_debt() -> None:
+    clock, limit = ManualClock(), LASTING[0]
+    for old, new in ((70, 20), (20, 70)):
+        after = owing(limit, new, clock)
+        after.restore(owing(limit, old, clock).scan())
+        assert left(after, limit) == 30
+
+
+@pytest.mark.parametrize("limit", LASTING[1:3], ids=lambda limit: type(limit).__name__)
+def test_a_window_that_the_new_store_has_begun_is_not_written_over(limit: Limit) -> None:
+    clock = ManualClock()
+    after = owing(limit, 20, clock)
+    assert after.restore(owing(limit, 70, clock).scan()) == 0
+    assert left(after, limit) == 80
+
+
+def test_a_log_or_slots_that_last_longer_are_written_over_the_others() -> None:
+    clock = ManualClock()
+    for limit, remaining in ((SlidingLog(100, per=3_600), 99), (Concurrency(100, ttl=3_600), 99)):
+        after = owing(limit, 70, clock, "new")
+        clock.advance(1)
+        after.restore(owing(limit, 1, clock, "old").scan())
+        assert left(after, limit) == remaining
+
+
+@pytest.mark.parametrize("ahead_s", [-2, 2])
+def test_clocks_that_differ_give_away_no_more_than_is_earned_in_that_time(
+    ahead_s: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    limit, ours, theirs = TokenBucket(100, per=100), ManualClock(), ManualClock()
+    before = owing(limit, 100, ours)
+    if ahead_s > 0:
+        theirs.advance(ahead_s)
+    else:
+        ours.advance(-ahead_s)
+        before = owing(limit, 100, ours)
+    after = MemoryStore(theirs)
+    compare_clocks(before, after)
+    words = "ahead: of each limit, as much is given away" if ahead_s > 0 else "behind: of each limit, as much is owed"
+    assert f"2.00 s {words}" in capsys.readouterr().err
+    after.restore(before.scan())
+    assert left(after, limit) == max(0, ahead_s)
+
+
+def test_clocks_that_hardly_differ_are_not_spoken_of(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = ManualClock(), ManualClock()
+    theirs.advance(0.05)
+    compare_clocks(MemoryStore(ours), MemoryStore(theirs))
+    assert capsys.readouterr().err == ""
+
+
+def test_how_far_a_copy_is_shows_on_a_terminal_and_nowhere_else(tmp_path: Path, prefix: str) -> None:
+    here, there = f"sqlite:///{tmp_path}/a.db", f"sqlite:///{tmp_path}/b.db"
+    limit = FixedWindow(3, per=86_400)
+    crowd = MemoryStore()
+    crowd.decide([Group((Hit(limit, f"user:{number}", "api"),)) for number in range(1_100)])
+    store = open_store(here, prefix=prefix)
+    assert isinstance(store, ScannableStore)
+    store.restore(crowd.scan())
+    store.close()
+    command = ("copy", "--from", here, "--from-prefix", prefix, "--to", there, "--to-prefix", prefix)
+    assert "1,000 entries" in in_terminal(*command, "--dry-run")
+    piped = subprocess.run([sys.executable, "-m", "headgate", *command], capture_output=True, text=True, check=True)
+    assert piped.stdout.startswith("1,100 of 1,100 entries written to ")
+    assert piped.stderr == ""

@@ -170,7 +170,7 @@ def test_a_value_that_the_environment_has_not_is_missed_at_its_place() -> None:
         ({"limiters": {"api": {"limit": "5/s", "limits": ["5/m"]}}}, "[limiters.api], limits: there is limit already"),
         ({"limiters": {"api": {"max_concurrent": True}}}, "[limiters.api], max_concurrent: is to be a whole number of"),
         ({"limiters": {"a": {"limits": {"x": "5/s"}, "tiers": {"p": {"y": "5/s"}}}}}, "[limiters.a.tiers.p], y: there"),
-        ({"stores": {"a": {"url": "nats://x"}}}, "[stores.a]: store URL nats://... is not understood"),
+        ({"stores": {"a": {"url": "mongodb://x"}}}, "[stores.a]: store URL mongodb://... is not understood"),
         ({"stores": {"a": {"url": "memory://", "timeout": 1}}}, "[stores.a]: a store of memory:// does not take timeo"),
         ({"stores": {"a": {"engine": "nats"}}}, "[stores.a], engine: is to be 'memory' or 'redis', not 'nats'"),
         ({"stores": {"a": {"url": "redis://h/1", "db": 2}}}, "[stores.a], db: is 2, and the URL says 1: give it once"),
@@ -246,7 +246,7 @@ SECRET = "s3cr3t-0f-ours"
 @pytest.mark.parametrize(
     "document",
     [
-        {"stores": {"a": {"url": "nats://u:${SECRET}@h"}}},
+        {"stores": {"a": {"url": "mongodb://u:${SECRET}@h"}}},
         {"stores": {"a": {"url": "redis://:${SECRET}@h:port/0"}}},
         {"stores": {"a": {"url": "redis://:other@h/0", "password": "${SECRET}"}}},
         {"stores": {"a": {"url": "redis://h", "password": "${SECRET}", "timeout": "${SECRET}"}}},

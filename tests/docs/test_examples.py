@@ -24,9 +24,11 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("store", ["memory", "server"])
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs(example: Path, store: str, request: pytest.FixtureRequest) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "POSTGRES_URL")}
     if store == "server":
         environment["REDIS_URL"] = request.getfixturevalue("valkey_url")
+        if "POSTGRES_URL" in example.read_text(encoding="utf-8"):
+            environment["POSTGRES_URL"] = request.getfixturevalue("postgres_url")
     done = subprocess.run(
         [sys.executable, "-W", "error", str(example)],
         cwd=ROOT,

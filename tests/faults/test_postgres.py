@@ -22,16 +22,20 @@ from headgate import AsyncLimiter, Decision, Limiter, StoreOutage, StoreTimeout
 from headgate.breaker import Breaker
 from headgate.stores.postgres import PostgresStore
 from tests.postgres_servers import OwnPostgres, own_postgres
-from tests.servers import eventually
+from tests.servers import PATIENCE, eventually
 
-TIMEOUT = 0.25
+TIMEOUT = 1.0
 OURS = "application_name = 'headgate'"
 Record = Callable[[str, object], None]
 
 
 @pytest.fixture
 def server() -> Iterator[OwnPostgres]:
+    """A server that has the schema, which takes as long as it takes."""
     with own_postgres(16) as own:
+        store = PostgresStore(own.url, timeout=PATIENCE)
+        Limiter("1/s", store=store, name="first", on_outage="raise").peek("k")
+        store.close()
         yield own
 
 
@@ -90,9 +94,11 @@ class Caller:
 @pytest.fixture(params=["blocking", "awaited"])
 def caller(request: pytest.FixtureRequest, server: OwnPostgres, record_property: Record) -> Iterator[Caller]:
     caller = Caller(server, is_async=request.param == "awaited", record=record_property)
-    assert caller.ask().remaining == 999
-    yield caller
-    caller.close()
+    try:
+        assert caller.recovers().remaining == 999
+        yield caller
+    finally:
+        caller.close()
 
 
 def test_a_server_that_is_stopped_is_an_outage_until_it_is_back(server: OwnPostgres, caller: Caller) -> None:
@@ -108,7 +114,7 @@ def test_a_crash_keeps_what_is_logged_and_forgets_what_is_not(server: OwnPostgre
     for unlogged, remaining in ((False, 998), (True, 999)):
         schema = "quick" if unlogged else "headgate"
         caller = Caller(server, is_async=False, record=record_property, unlogged=unlogged, schema=schema)
-        caller.ask()
+        caller.recovers()
         with server.admin() as admin:
             admin.execute("checkpoint")  # fsync is off here; the log is written all the same
         server.stop(signal.SIGQUIT)
@@ -268,6 +274,10 @@ def test_a_wrong_password_or_database_says_what_to_check(server: OwnPostgres) ->
         with pytest.raises(StoreOutage, match=code) as raised:
             limiter.try_acquire("k")
         assert "geheim" not in str(raised.value)
+    store = PostgresStore(server.url_of("nobody"), username="me", password="right", schema="public")
+    with pytest.raises(StoreOutage, match="this role may not make it"):
+        Limiter("5/s", store=store, on_outage="raise").try_acquire("k")
+    store.close()
 
 
 def _is_refused(server: OwnPostgres) -> bool:

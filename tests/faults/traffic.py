@@ -16,6 +16,8 @@ from tests.servers import eventually
 CAPACITY = 10_000_000
 LIMIT = f"fixed-window {CAPACITY}/year"
 """It counts every spend, and nothing comes back meanwhile."""
+PAUSE_S = 0.001
+"""After an outage, which may come without waiting for anything, so that what is to end it gets to run."""
 
 
 class Call(NamedTuple):
@@ -60,6 +62,8 @@ class Traffic:
             except StoreOutage as outage:
                 problem = str(outage)
             self.calls.append(Call(began_s, time.monotonic(), used, problem))
+            if used is None:
+                time.sleep(PAUSE_S)
 
     async def _ask_in_tasks(self, tasks: int) -> None:
         async def ask() -> None:
@@ -70,7 +74,8 @@ class Traffic:
                 except StoreOutage as outage:
                     problem = str(outage)
                 self.calls.append(Call(began_s, time.monotonic(), used, problem))
-                await asyncio.sleep(0)  # an outage may come without waiting for anything
+                if used is None:
+                    await asyncio.sleep(PAUSE_S)
 
         await asyncio.gather(*(ask() for _ in range(tasks)))
         await self._store.aclose()

@@ -160,7 +160,7 @@ async def _hook_to_await(decision: Decision) -> None:
             InvalidUse,
             "goes with a store URL: give it to the store object",
         ),
-        ({"on_outage": "local"}, InvalidUse, "on_outage is one of open, closed, raise, not 'local'"),
+        ({"on_outage": "share"}, InvalidUse, "on_outage is one of open, closed, raise, local, not 'share'"),
         ({"on_outage": None}, InvalidUse, "on_outage is one of"),
     ],
 )

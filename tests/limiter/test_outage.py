@@ -57,9 +57,9 @@ def test_raise_lets_the_outage_through() -> None:
     assert caught.value is outage
 
 
-@pytest.mark.parametrize("mode", ["OPEN", "local", "", None, True])
+@pytest.mark.parametrize("mode", ["OPEN", "share", "", None, True])
 def test_another_mode_is_refused(mode: Any) -> None:
-    with pytest.raises(InvalidUse, match="on_outage is one of open, closed, raise, not"):
+    with pytest.raises(InvalidUse, match="on_outage is one of open, closed, raise, local, not"):
         OutageRule(mode, "api")
 
 

@@ -61,8 +61,16 @@ def test_a_doubt_is_raised_by_a_failure_and_settled_by_an_answer(succession: Suc
     assert (succession.primary(), succession.is_doubtful) == (NEW, False)
 
 
+def test_if_no_sentinel_answers_what_was_not_doubted_is_not_doubted_for_that(succession: Succession) -> None:
+    learn(succession, {ONE: says(OLD)})
+    with pytest.raises(StoreUnavailable):
+        learn(succession, {ONE: SILENT, TWO: SILENT, THREE: SILENT})
+    assert (succession.primary(), succession.is_doubtful) == (OLD, False)
+
+
 def test_if_no_sentinel_answers_what_was_known_holds(succession: Succession) -> None:
     learn(succession, {ONE: says(OLD)})
+    succession.failed()
     with pytest.raises(StoreUnavailable, match=r"no sentinel answers: .* The last was sentinel s1:26379: it cannot be"):
         learn(succession, {ONE: SILENT, TWO: SILENT, THREE: SILENT})
     assert (succession.primary(), succession.is_doubtful) == (OLD, True)

@@ -175,7 +175,7 @@ def test_the_message_of_an_unknown_scheme_names_those_there_are() -> None:
         "memory://, sqlite://, redis://, rediss://, valkey://, valkeys://, unix://, "
         "redis+cluster://, rediss+cluster://, valkey+cluster://, valkeys+cluster://, "
         "redis+sentinel://, rediss+sentinel://, valkey+sentinel://, valkeys+sentinel://, "
-        "postgresql://, postgres://"
+        "postgresql://, postgres://, nats://, tls://"
     )
 
 

@@ -205,7 +205,7 @@ async def test_a_cluster_is_asked_over_tls_node_by_node(certificates: Certificat
 
 
 async def test_sentinels_and_their_servers_are_asked_over_tls(certificates: Certificates) -> None:
-    with own_sentinels(program=program("redis-server"), **certificates.server()) as own:
+    with own_sentinels(program=program("redis-server"), config=certificates.server()) as own:
         hosts = ",".join(f"localhost:{sentinel.tls_port}" for sentinel in own.sentinels)
         assert await shares(f"rediss+sentinel://{hosts}/{SERVICE}", **certificates.client()) == [4, 3]
         plain = f"rediss+sentinel://{own.hosts}/{SERVICE}?sentinel_ssl=no"  # which they speak here, too

@@ -74,7 +74,7 @@ def making(store: Store) -> None:
     assert_type(AsyncLimiter("5/minute", store=store), AsyncLimiter)
     assert_type(Limiter("5/minute").limits, dict[str, Limit])
     Limiter(5)  # type: ignore[arg-type]  # pyrefly: ignore
-    Limiter("5/minute", on_outage="local")  # type: ignore[arg-type]  # pyrefly: ignore
+    Limiter("5/minute", on_outage="nonsense")  # type: ignore[arg-type]  # pyrefly: ignore
     Limiter("5/minute", store=5)  # type: ignore[arg-type]  # pyrefly: ignore
 
 

@@ -23,8 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "copy",
         help="carry what is owed from one store to another",
-        description="Carries what is owed from one store to another. What lasts longer there already is kept, so it "
-        "can be run again: before and after an app goes over to the other store.",
+        description="Carries what is owed from one store to another. What lasts as long there already is "
+        "kept. Run it before an app goes over to the other store, and once more when it has: docs/moving-stores.md.",
         epilog="Exit codes: 0 done, 1 a store does not answer, 2 not understood.",
     )
     command.add_argument("--from", dest="source", metavar="STORE", required=True, help="a URL, or a name in the file")
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             if arguments.dry_run:
                 print(f"{sum(1 for _ in entries):,} entries in {name_of(source)}; nothing was written")
                 return 0
-            _compare_clocks(source, target)
+            compare_clocks(source, target)
             written = target.restore(entries)
             print(f"{written:,} of {entries.seen:,} entries written to {name_of(target)}, from {name_of(source)}")
             if written < entries.seen:
@@ -84,7 +84,7 @@ class _counted(Iterator["Entry"]):  # noqa: N801  # it is used as a function
         return entry
 
 
-def _compare_clocks(source: ScannableStore, target: ScannableStore) -> None:
+def compare_clocks(source: ScannableStore, target: ScannableStore) -> None:
     """Say so, if the stores' clocks are far apart: what is owed is a time by the clock of its store."""
     ahead_s = _clock_ahead_s(target) - _clock_ahead_s(source)
     if abs(ahead_s) <= MOST_APART_S:

@@ -58,7 +58,7 @@ def limiter_settings(name: str, said: Mapping[str, Any], stores: Mapping[str, St
     if not store or not limits:
         return WRONG
     tiers = {tier: _tier(one, limits, place.at("tiers", tier)) for tier, one in said.get("tiers", {}).items()}
-    options = {key: said[key] for key in ("on_outage", "lease", "penalty") if key in said}
+    options = {key: said[key] for key in ("on_outage", "instances", "lease", "penalty") if key in said}
     if isinstance(options.get("lease"), Mapping):
         try:
             options["lease"] = Lease(**options["lease"])

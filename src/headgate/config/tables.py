@@ -94,7 +94,8 @@ LIMITER: Final = Table(
         "rate_per_second": Key(Number(0, is_whole=False, is_above=True), "So many a second, by a token bucket."),
         "burst": Key(Number(1), "The capacity of that bucket; by default one second's worth."),
         "max_concurrent": Key(Number(1), "So many at the same time."),
-        "on_outage": Key(Word(("open", "closed", "raise")), "The answer when the store gives none."),
+        "on_outage": Key(Word(("open", "closed", "raise", "local")), "The answer when the store gives none."),
+        "instances": Key(Number(1), "For on_outage = 'local': how many processes have a share of the limit."),
         "timeout": Key(_DURATION, "For how long acquire waits; as long as it takes, by default."),
         "tiers": Key(_TIERS, "Other numbers for some callers, by the names of their tiers."),
         "lease": Key(Either((Flag(), LEASE)), "Are tokens of keys in demand drawn ahead of need?"),
@@ -168,7 +169,10 @@ RULE: Final = Table(
         "actual_cost": Key(Either((_FUNCTION, OF_HEADER, _ACTUAL_BY_NAME)), "The tokens that it took after all."),
         "wait": Key(_DURATION, "For how long a request may be held back rather than be denied."),
         "shadow": Key(Flag(), "Does it decide and count, and never deny?"),
-        "on_outage": Key(Word(("open", "closed")), "Let requests through when the store gives no answer, or 503."),
+        "on_outage": Key(
+            Word(("open", "closed", "local")), "When the store gives no answer: let through, 503, or a share."
+        ),
+        "instances": Key(Number(1), "For on_outage = 'local': how many processes have a share of the limits."),
         "penalty": Key(_LIMIT, "For how long a key is blocked after how many denials."),
         "near": Key(Number(0, 1, is_whole=False, is_above=True), "Below which share left observers are told."),
         "per_route": Key(Flag(), "Does each route have a share of its own?"),

@@ -170,6 +170,8 @@ class Limiter(AnyLimiter):
     def _send(self, command: Command) -> Any:
         if isinstance(command, Pause):
             return self._port.sleep(command.duration_us)
+        if self._local is not None and (followed := self._followed(command)) is not None:
+            return followed
         started_ns = time.perf_counter_ns() if self._is_heard else 0
         try:
             answers = self._port.store.decide(command.groups)
@@ -296,6 +298,8 @@ class AsyncLimiter(AnyLimiter):
     async def _send(self, command: Command) -> Any:
         if isinstance(command, Pause):
             return await self._port.sleep_async(command.duration_us)
+        if self._local is not None and (followed := self._followed(command)) is not None:
+            return followed
         started_ns = time.perf_counter_ns() if self._is_heard else 0
         work = self._port.store.decide_async(command.groups)
         try:

@@ -19,6 +19,7 @@ from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
 from headgate.lease import Lease, LeaseReport, Leases
 from headgate.limiter.decorator import CostOfCall, KeyOfCall, decorator, is_async, key_rule
+from headgate.limiter.local import LocalShare, is_of_share
 from headgate.limiter.outage import OnOutage, OutageRule
 from headgate.limiter.policy import CallLimit, Costs, Keys, Limits, PenaltyLike, Policy
 from headgate.limiter.port import Port, connect_all, port_for, register
@@ -77,6 +78,8 @@ class AnyLimiter:
     """Decides on single hits without the detour of a plan, or leaves them alone."""
     _spend_leased: Single
     """Decides on those for which a token was drawn before, and asks nobody."""
+    _local: LocalShare | None
+    """Decides in an outage, if that is the rule, and knows what it has decided."""
     _is_heard: bool
     """Does anybody want to hear what is decided?"""
 
@@ -88,6 +91,7 @@ class AnyLimiter:
         name: str | None = None,
         penalty: PenaltyLike | None = None,
         on_outage: OnOutage = "open",
+        instances: int | None = None,
         on_decision: OnDecision | None = None,
         timeout: float | None = None,
         prefix: str | None = None,
@@ -108,7 +112,8 @@ class AnyLimiter:
             the limits, all of one key together; of tiers, each has a penalty of its own, on its key, called
             `user:penalty`.
         :param on_outage: what to answer when the store does not: `open` admits, `closed` denies, `raise` raises
-            `StoreOutage`.
+            `StoreOutage`, `local` decides in memory by a share of the limit.
+        :param instances: for `local`: among how many processes the limit is shared; 1 by default, for one that has all.
         :param on_decision: called with each decision about a request. What it raises is logged, and changes
             nothing. For all limiters at once, and more than decisions, see `headgate.observer`.
         :param timeout: the deadline of each call, in seconds, for a store that is given as the URL of a server; 0.25 by
@@ -135,7 +140,9 @@ class AnyLimiter:
         for_url = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials, "breaker": breaker}
         given = {option: value for option, value in for_url.items() if value is not None}
         policy = Policy(limit, name, penalty=penalty, on_outage=on_outage)
-        outage_rule = OutageRule(on_outage, policy.name, connect_all)
+        outage_rule = OutageRule(on_outage, policy.name, connect_all, instances)
+        if outage_rule.local is not None:
+            outage_rule.local.check(list(policy.limits.values()))
         share = None
         if isinstance(store, str):
             share = share_store(store, asks_in_loops=self._asks_in_loops, **given)
@@ -149,7 +156,7 @@ class AnyLimiter:
         else:
             found = store
         options: dict[str, Any] = {"name": name, "on_outage": on_outage, "on_decision": on_decision, "lease": lease}
-        options["penalty"] = penalty
+        options |= {"penalty": penalty, "instances": instances}
         # A limiter like this one counts in the same memory.
         options |= {"store": found} if isinstance(found, MemoryStore) else {"store": store, **for_url}
         leases = None
@@ -165,7 +172,8 @@ class AnyLimiter:
 
     def _assemble(self, parts: Parts) -> None:
         self._parts, self._policy, self._store = parts, parts.policy, parts.store
-        self._own_port = Port(parts.store)
+        self._local = parts.outage_rule.local
+        self._own_port = Port(parts.store, self._local)
         if parts.leases is not None:
             self._returner = self._returner_kind(parts.leases, self._send)
         register(self, AnyLimiter._connect, parts.outage_rule)
@@ -292,7 +300,15 @@ class AnyLimiter:
         group = self._policy.group(key, 0, limit)
         if self._leases is not None:
             self._leases.discard(group)
+        if self._local is not None:
+            self._local.forget(group)
         return requests.forget(group)
+
+    def _followed(self, command: Ask) -> list[Decision] | None:
+        """The answers to a command that follows a decision of our share of the limit; None if it follows none."""
+        if self._local is None or not command.groups or not is_of_share(command.groups[0]):
+            return None
+        return self._local.follow(command.groups)
 
     def _answer(self, outage: StoreOutage, key: Keys, cost: Costs, started_ns: int = 0) -> Decision:
         """The answer of the outage rule to a single hit. `started_ns` is 0 if nobody wants to hear of it."""

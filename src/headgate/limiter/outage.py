@@ -13,10 +13,12 @@ from headgate import observer
 from headgate.decision import Decision
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
+from headgate.limiter.local import LocalShare
 from headgate.runtime.locks import lock
 
-OnOutage = Literal["open", "closed", "raise"]
-"""`open`: admit. `closed`: deny. `raise`: let the `StoreOutage` through to the caller."""
+OnOutage = Literal["open", "closed", "raise", "local"]
+"""`open`: admit. `closed`: deny. `raise`: let the `StoreOutage` through to the caller. `local`: decide by a share
+of the limit, in memory."""
 
 MODES: Final[tuple[str, ...]] = get_args(OnOutage)
 
@@ -31,11 +33,24 @@ class OutageRule:
     """Decides in the store's place. Safe to share between threads and tasks.
 
     :param changed: called with the rule after each change of `is_out`.
+    :param instances: for the mode `local`: how many processes have a share.
     """
 
-    def __init__(self, mode: OnOutage, limiter: str, changed: Callable[[OutageRule], None] = _nothing) -> None:
+    def __init__(
+        self,
+        mode: OnOutage,
+        limiter: str,
+        changed: Callable[[OutageRule], None] = _nothing,
+        instances: int | None = None,
+    ) -> None:
         if mode not in MODES:
             raise InvalidUse(f"on_outage is one of {', '.join(MODES)}, not {mode!r}")
+        if instances is not None and mode != "local":
+            raise InvalidUse(
+                "instances goes with on_outage='local': it says how many processes have a share of a limit"
+            )
+        self.local = LocalShare(1 if instances is None else instances) if mode == "local" else None
+        """Decides in an outage, if that is the rule."""
         self.mode: Final = mode
         self.is_out = False
         """Did the last call fail?"""
@@ -62,6 +77,11 @@ class OutageRule:
             if is_request:
                 observer.tell(lambda one: one.failed(self._limiter, outage))
             raise outage
+        if self.local is not None:
+            if is_request and group.action in ("spend", "peek"):
+                return self.local.decide(group)
+            # What follows a decision of the store is not for us; nor are tokens drawn ahead of need.
+            return Decision(group, 0, group.action not in ("spend", "renew"), (), "local")
         is_open = self.mode == "open"
         return Decision(group, 0, is_open, (), "fail_open" if is_open else "fail_closed")
 

@@ -56,6 +56,7 @@ class Succession:
 
         :raises StoreOutage: if none of them names a primary.
         """
+        was_doubtful = self.is_doubtful
         self.is_doubtful = False  # whoever comes meanwhile goes on with what is known
         outages: list[StoreOutage] = []
         try:
@@ -76,8 +77,9 @@ class Succession:
         except BaseException:
             self.is_doubtful = True
             raise
-        self.is_doubtful = True
-        raise self._none_named(name, outages)
+        problem = self._none_named(name, outages)
+        self.is_doubtful = self.is_doubtful or was_doubtful or not self.nodes
+        raise problem
 
     def _none_named(self, name: str, outages: list[StoreOutage]) -> StoreOutage:
         for outage in outages:

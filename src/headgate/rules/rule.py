@@ -76,8 +76,11 @@ class Rule:
     """For how long a request may be held back until its turn, rather than be denied: in seconds, or as `500ms`."""
     is_shadow: bool = False
     """Does it decide and count, and never deny?"""
-    on_outage: Literal["open", "closed"] = "open"
-    """The answer where the store does not: let requests through, or answer 503."""
+    on_outage: Literal["open", "closed", "local"] = "open"
+    """The answer where the store does not: let requests through, answer 503, or decide in memory by a share of the
+    limits."""
+    instances: int | None = None
+    """For `local`: how many processes have a share."""
     penalty: LimitLike | None = None
     """The time for which a key is blocked after so many denials: `10 denials/minute -> 1h`."""
     is_per_route: bool = False
@@ -160,8 +163,10 @@ class Rule:
                 f"the key of rule {self.title!r} is one of 'ip', 'user', 'api_key' and '*' (one share for everybody), "
                 f"a function of the request or an Identity, not {self.key!r}"
             )
-        if self.on_outage not in ("open", "closed"):
-            raise InvalidUse(f"on_outage of rule {self.title!r} is 'open' or 'closed', not {self.on_outage!r}")
+        if self.on_outage not in ("open", "closed", "local"):
+            raise InvalidUse(f"on_outage of rule {self.title!r} is 'open', 'closed' or 'local', not {self.on_outage!r}")
+        if self.instances is not None and self.on_outage != "local":
+            raise InvalidUse(f"instances of rule {self.title!r} goes with on_outage='local'")
         if self.near is not None and not 0 < self.near <= 1:
             raise InvalidUse(f"near of rule {self.title!r} is a share between 0 and 1, such as 0.1, not {self.near!r}")
         if self.penalty is not None:

@@ -57,6 +57,8 @@ def _postgres(url: str, **options: Any) -> Store:
 
 
 _POSTGRES_OPTIONS: Final = (
+    "username",
+    "password",
     "schema",
     "unlogged",
     "prefix",

@@ -34,7 +34,8 @@ class RuleOptions(TypedDict, total=False):
     actual_cost: ActualCost | Mapping[str, ActualCost] | None
     wait: float | str | timedelta
     is_shadow: bool
-    on_outage: Literal["open", "closed"]
+    on_outage: Literal["open", "closed", "local"]
+    instances: int | None
     penalty: LimitLike | None
     near: float | None
 

@@ -81,7 +81,9 @@ class Maker:
         together: dict[object, list[Rule]] = {}
         for rule in dict.fromkeys(rules):
             is_alone = rule.is_shadow or rule.limiter is not None
-            together.setdefault(rule if is_alone else (seconds_of(rule.wait), rule.on_outage), []).append(rule)
+            together.setdefault(
+                rule if is_alone else (seconds_of(rule.wait), rule.on_outage, rule.instances), []
+            ).append(rule)
         parts = [self._part(alike, route) for alike in together.values()]
         return tuple(sorted(parts, key=lambda part: (part.is_shadow, part.wait)))
 
@@ -102,7 +104,7 @@ class Maker:
         (label, limit), *others = limits.items()
         limiter: Any = first.limiter
         if limiter is None:
-            options = {"store": self.store, "on_outage": first.on_outage}
+            options = {"store": self.store, "on_outage": first.on_outage, "instances": first.instances}
             limiter = (
                 self.kind(limits, name=self.name, **options)
                 if others

@@ -8,11 +8,12 @@ format, since that takes longer than all else that is done for a call.
 - `places.py`: where the state of a limit for a key is kept.
 - `schema.py`: the table and the functions.
 - `packing.py`: from groups to a call. `replies.py`: from a reply to decisions. `each.py`: both for the commonest batch.
-- `batch.py`: the plan for any batch.
+- `batch.py`: the plan for any batch. `alike.py`: that for single hits that differ in their keys alone.
 """
 
 from __future__ import annotations
 
+from headgate.plans.postgres.alike import decide_alike, is_alike
 from headgate.plans.postgres.batch import decide
 from headgate.plans.postgres.commands import Install, Query, SchemaMissing
 from headgate.plans.postgres.schema import (
@@ -33,7 +34,9 @@ __all__ = [
     "SchemaMissing",
     "check_schema",
     "decide",
+    "decide_alike",
     "grants_text",
+    "is_alike",
     "schema_text",
     "statement",
     "table",

@@ -38,7 +38,7 @@ def decide(
     answers: list[Answer | None] = [None] * len(groups)
     each = pack_each(groups, terms) if now_us is None else None
     if each is not None:
-        reply = yield from _ask(each.query, refused)
+        reply = yield from ask(each.query, refused)
         try:
             read_each(reply, each.shares, groups, answers)
         except (StopIteration, ValueError):
@@ -48,7 +48,7 @@ def decide(
     for _ in range(MAX_ATTEMPTS):
         packed = pack([groups[index] for index in pending], terms, near_us, now_us)
         try:
-            reply = yield from _ask(packed.query, refused)
+            reply = yield from ask(packed.query, refused)
         except StoreOutage as outage:
             if len(pending) == len(groups):
                 raise
@@ -63,7 +63,7 @@ def decide(
     raise refused("its clock jumps: no calendar window could be found for it")
 
 
-def _ask(query: Query, refused: Refused) -> Plan[Command, Sequence[int]]:
+def ask(query: Query, refused: Refused) -> Plan[Command, Sequence[int]]:
     """Call a function, and make the schema first where it is missing."""
     reply: Any = yield query
     if isinstance(reply, SchemaMissing):

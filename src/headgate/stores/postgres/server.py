@@ -6,16 +6,17 @@ This module must not know what the functions do.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import psycopg
 from psycopg import pq
 
+from headgate.batching import Arrive
 from headgate.decision import Answer
 from headgate.drive import Plan, drive, drive_async
 from headgate.errors import StoreOutage, StoreUnavailable
-from headgate.hits import Group
+from headgate.hits import Group, SingleHit
 from headgate.plans import postgres as plans
 from headgate.plans.postgres import Install, Query, SchemaMissing
 from headgate.plans.postgres.packing import Terms as CallTerms
@@ -26,6 +27,7 @@ from headgate.stores.postgres.failures import MISSING, OF_KEYS, SCHEMA_HINT, pro
 from headgate.stores.postgres.tasks import LoopConnections
 from headgate.stores.postgres.threads import Busy, Connections
 from headgate.stores.remote import Endpoint, Terms
+from headgate.stores.remote.endpoint import begin_task
 
 
 class Server(Endpoint):
@@ -75,6 +77,12 @@ class Server(Endpoint):
 
     async def answer_async(self, groups: Sequence[Group]) -> list[Answer]:
         return await drive_async(self.plan(groups), self._send_async)
+
+    def begin_alike(self, single: SingleHit, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
+        if len(keys) == 1 or self.learnt.clock is not None or not plans.is_alike(single):
+            return super().begin_alike(single, keys, arrive)
+        plan = plans.decide_alike(single, keys, CallTerms(self.prefix, self._lock_ms), refused=self.refused)
+        return begin_task(drive_async(plan, self._send_async), arrive)
 
     def execute(self, statement: Statement) -> Any:
         """Run any statement, blocking, and return its result.

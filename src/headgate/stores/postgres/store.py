@@ -36,6 +36,8 @@ class PostgresStore(RemoteStore):
 
     :param url: `postgresql://[user[:password]@][host][:port][/database][?parameter=value]`, as libpq takes it
         (`postgres://` means the same). What is left out comes from where libpq looks: `PGHOST`, `~/.pgpass` and so on.
+    :param username: as whom to log in, in place of the URL's.
+    :param password: the password, in place of the URL's.
     :param pool: your own `psycopg_pool.ConnectionPool` or `AsyncConnectionPool` in place of a URL. The first serves
         `Limiter`, the second `AsyncLimiter`, in its event loop. The store takes a connection for each round trip, in
         autocommit, and leaves no state in it; it never closes the pool.
@@ -64,6 +66,8 @@ class PostgresStore(RemoteStore):
         self,
         url: str | None = None,
         *,
+        username: str | None = None,
+        password: str | None = None,
         pool: Any = None,
         schema: str = DEFAULT_SCHEMA,
         unlogged: bool = False,
@@ -74,8 +78,10 @@ class PostgresStore(RemoteStore):
         breaker: Breaker | Literal[False] = DEFAULT,
         max_connections: int = DEFAULT_CONNECTIONS,
     ) -> None:
-        if pool is not None and url is not None:
-            raise InvalidUse("a store takes a pool or a URL, not both")
+        login = {"user": username, "password": password}
+        login = {name: value for name, value in login.items() if value is not None}
+        if pool is not None and (url is not None or login):
+            raise InvalidUse("a store takes a pool or a URL with its user and password, not both")
         if pool is None and not isinstance(url, (str, type(None))):
             raise InvalidUse(
                 f"url is a str, not {type(url).__name__}: give a pool by its name, PostgresStore(pool=...)"
@@ -91,7 +97,7 @@ class PostgresStore(RemoteStore):
         }
         awaited: Any = None
         if pool is None:
-            parameters = parse("postgresql://" if url is None else url)
+            parameters = {**parse("postgresql://" if url is None else url), **login}
             connections: Connections = OwnConnections(parameters, max_connections)
         else:
             parameters = _parameters_of(pool)
@@ -109,7 +115,17 @@ class PostgresStore(RemoteStore):
             pool=awaited,
             **own,  # type: ignore[arg-type]  # checked above
         )
-        made_from = None if pool is not None else {"url": url, **own, **terms.options}
+        made_from = (
+            None
+            if pool is not None
+            else {
+                "url": url,
+                "username": username,
+                "password": password,
+                **own,
+                **terms.options,
+            }
+        )
         super().__init__(self._server, terms, name, made_from)
 
     def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:

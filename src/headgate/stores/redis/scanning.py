@@ -105,7 +105,9 @@ class Scanning:
                 fresh = []
                 for key in keys:
                     address = stored.address_of(self._prefix, key)
-                    if address is not None and key not in told and (name is None or address.name == name):
+                    if address is None or key in told or not address.key.startswith(key_prefix):
+                        continue
+                    if name is None or address.name == name:
                         told.add(key)
                         fresh.append((key, address))
                 now_us = None if clock is None else clock()

@@ -95,21 +95,7 @@ class Endpoint:
         """Begin to answer a batch in this event loop; `arrive` gets the answers, or what `answer_async` would raise.
         What is returned gives it up at its deadline; nothing may arrive after that.
         """
-        task = asyncio.get_running_loop().create_task(self.answer_async(groups))
-
-        def done(task: asyncio.Task[list[Answer]]) -> None:
-            if not task.cancelled():
-                error = task.exception()
-                arrive(
-                    task.result() if error is None else error if isinstance(error, Exception) else RuntimeError(error)
-                )
-
-        def give_up() -> None:
-            task.remove_done_callback(done)
-            task.cancel()
-
-        task.add_done_callback(done)
-        return give_up
+        return begin_task(self.answer_async(groups), arrive)
 
     def begin_alike(self, single: SingleHit, keys: Sequence[str], arrive: Arrive) -> Callable[[], None]:
         """As `begin`, for single hits that are alike but for their keys."""
@@ -350,3 +336,20 @@ class Endpoint:
             connection = self._connections.pop(loop)
             if connection is not None:
                 connection.retire_soon()
+
+
+def begin_task(answering: Coroutine[Any, Any, list[Answer]], arrive: Arrive) -> Callable[[], None]:
+    """Begin to answer in a task of this event loop. What is returned gives it up; nothing arrives after that."""
+    task = asyncio.get_running_loop().create_task(answering)
+
+    def done(task: asyncio.Task[list[Answer]]) -> None:
+        if not task.cancelled():
+            error = task.exception()
+            arrive(task.result() if error is None else error if isinstance(error, Exception) else RuntimeError(error))
+
+    def give_up() -> None:
+        task.remove_done_callback(done)
+        task.cancel()
+
+    task.add_done_callback(done)
+    return give_up

@@ -47,6 +47,7 @@ class Learning:
     :param timeout_s: how long to ask, at most.
     :param ask: asks who is at an address. `ask_async` does the same in an event loop.
     :param learnt: is called when something has been learnt.
+    :param again_s: after so long it is asked for again, though nobody doubts; None for never.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Learning:
         ask: Callable[[Address], object],
         ask_async: Callable[[Address], Awaitable[object]],
         learnt: Callable[[], None],
+        again_s: float | None = None,
     ) -> None:
         self._name = name
         self._timeout_s = timeout_s
@@ -64,6 +66,8 @@ class Learning:
         self._ask, self._ask_async = ask, ask_async
         self._learnt = learnt
         self._next_at_s = 0.0
+        self._again_s = again_s
+        self._again_at_s = 0.0
         self._locks = PerLoop(lambda _: asyncio.Lock())
         self.begin()
         begin_afresh_in_child(self, Learning.begin)
@@ -77,20 +81,34 @@ class Learning:
 
     def is_due(self) -> bool:
         """Is it to be learnt now?"""
+        if self._is_doubted():
+            return time.monotonic() >= self._next_at_s
+        return self._again_s is not None and time.monotonic() >= self._again_at_s
+
+    def _is_doubted(self) -> bool:
         known = self._knowledge
-        return (known.is_doubtful or not known.nodes) and time.monotonic() >= self._next_at_s
+        return known.is_doubtful or not known.nodes
+
+    def _claims_routine(self) -> bool:
+        """Is nothing doubted, and are we who asks again? Whoever comes meanwhile does not, and goes on."""
+        if self._again_s is None or self._is_doubted():
+            return False
+        self._again_at_s = time.monotonic() + self._again_s
+        return True
 
     def learn(self) -> None:
         """Learn it, blocking, if it is to be. Whom nobody tells goes on with what is known."""
+        is_routine = self._claims_routine()
         with self._lock:
-            if self.is_due():  # still, though somebody else has just tried
+            if is_routine or self.is_due():  # still, though somebody else has just tried
                 with self._under_way() as until_s:
                     drive(self._knowledge.learning(self._name), partial(self._in_time, until_s))
 
     async def learn_async(self) -> None:
         """As `learn`."""
+        is_routine = self._claims_routine()
         async with self._locks.get(running_loop()):
-            if self.is_due():
+            if is_routine or self.is_due():
                 with self._under_way() as until_s:
                     await drive_async(self._knowledge.learning(self._name), partial(self._in_time_async, until_s))
 
@@ -122,4 +140,5 @@ class Learning:
             self._learnt()
         except StoreOutage as outage:
             self._problem = outage.with_traceback(None)
+        self._again_at_s = time.monotonic() + (self._again_s or 0)
         self._next_at_s = time.monotonic() + LEARN_EVERY_S  # not after an interruption, which says nothing

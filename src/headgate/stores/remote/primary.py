@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage, StoreUnavailable
@@ -18,6 +18,11 @@ from headgate.plans.topology import Address
 from headgate.runtime.loops import start
 from headgate.stores.remote.endpoint import Endpoint
 from headgate.stores.remote.learning import Learning
+
+CONFIRM_EVERY_S: Final = 0.25
+"""Who the primary is, is asked again after this time, though it answers: one that was replaced on an order goes on for
+many seconds as if nothing had happened, and what it counts then is lost.
+"""
 
 MakeServer = Callable[["Primary", Address], Endpoint]
 
@@ -49,7 +54,7 @@ class Primary:
         self._make_server = make_server
         self._advisers = tuple(advisers)
         self._servers: dict[Address, Endpoint] = {}
-        self._learning = Learning(name, timeout_s, succession, ask, ask_async, self._hang_up)
+        self._learning = Learning(name, timeout_s, succession, ask, ask_async, self._hang_up, CONFIRM_EVERY_S)
 
     def endpoints(self) -> Iterable[Endpoint]:
         return [*self._servers.values(), *self._advisers]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from headgate.clock import ManualClock
+from headgate.decision import Decision
 from headgate.hits import Group
 from headgate.limits import Limit, Penalty
 from headgate.stores import Entry, ScannableStore
 from headgate.stores.memory import MemoryStore
 from headgate.testing.contract.asking import (
     HOUR,
+    HOUR_US,
     LIMITS,
     Asking,
     all_kinds,
@@ -85,7 +89,42 @@ class Scanning(Asking):
         found, expected = listed(store), listed(memory)
         assert found.keys() == expected.keys()
         for where, entry in found.items():
+            assert entry.text == expected[where].text
             assert abs(entry.until_us - expected[where].until_us) < A_LITTLE_US
+
+    def test_the_text_is_the_same_in_every_store(
+        self, store: ScannableStore, memory: MemoryStore, clock: ManualClock
+    ) -> None:
+        """Of a queue with a gap, a bucket to which something moved up, denials, a block, slots, and a mark."""
+        bucket, log, slots = LIMITS["token-bucket"], LIMITS["sliding-log"], LIMITS["concurrency"]
+        counted, penalty = LIMITS["fixed-window"], Penalty(2, HOUR, block=HOUR)
+        texts = []
+        for each in (store, memory):
+            queue = [each.decide([spend(hit(bucket, "queue"), max_wait_us=2**45)])[0] for _ in range(6)]
+            moved = [each.decide([spend(hit(bucket, "moved"))])[0] for _ in range(3)]
+            each.decide([give_back(queue[4]), give_back(moved[0])])
+            for key, count in (("denied", 2), ("blocked", 4)):
+                each.decide([spend(hit(counted, key, cost=3), hit(penalty, key, "penalty"))] * count)
+            each.decide([spend(hit(slots, cost=2, holder="a b%:c")), spend(hit(slots, holder="d"))])
+            logged = each.decide([spend(hit(log, cost=cost)) for cost in (2, 1)])
+            each.decide([once(give_back(logged[1]), "mark", clock() + HOUR_US)])
+            texts.append({where: entry.text for where, entry in listed(each).items()})
+        assert texts[0] == texts[1]
+        assert len(texts[0]) == 9
+
+    @all_kinds
+    def test_there_and_back_nothing_is_changed(
+        self, store: ScannableStore, memory: MemoryStore, clock: ManualClock, limit: Limit
+    ) -> None:
+        for count in (1, 2, 2):
+            store.decide([spend(hit(limit, cost=1, holder=f"{clock()}"))] * count)
+            clock.advance(HOUR / 16)
+        before = {where: entry.text for where, entry in listed(store).items()}
+        memory.restore(list(store.scan()))
+        store.clear()
+        assert listed(store) == {}
+        store.restore(list(memory.scan()))
+        assert {where: entry.text for where, entry in listed(store).items()} == before
 
     def test_what_is_not_owed_is_not_listed(self, store: ScannableStore, clock: ManualClock) -> None:
         limit = LIMITS["token-bucket"]
@@ -105,6 +144,13 @@ class Scanning(Asking):
         assert {entry.key for entry in store.scan(key_prefix=begin)} == expected
         assert store.clear(key_prefix=begin) == len(expected)
         assert {entry.key for entry in store.scan()} == set(ODD_KEYS) - expected
+
+    @pytest.mark.parametrize("begin", ["user:1\0", "\0", "nobody", "%", "?", "*", "user:%3A"])
+    def test_a_prefix_that_no_key_has_clears_nothing(self, store: ScannableStore, begin: str) -> None:
+        store.decide([spend(hit(LIMITS["token-bucket"], key)) for key in ("user:1", "user:12", "other")])
+        assert list(store.scan(key_prefix=begin)) == []
+        assert store.clear(key_prefix=begin) == 0
+        assert len(listed(store)) == 3
 
     @pytest.mark.parametrize("name", ["name", "other", "na", "a:b%3A{c}", ""])
     def test_names_are_told_apart(self, store: ScannableStore, name: str) -> None:
@@ -139,6 +185,34 @@ class Scanning(Asking):
                 asked = [spend(hit(limit, holder=f"{clock()}")), Group((hit(limit),), 0, "peek")]
                 assert told(source, *asked) == told(target, *asked)
                 clock.advance(HOUR / 8)
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_random_requests_are_decided_alike_on_what_was_carried(
+        self, store: ScannableStore, memory: MemoryStore, clock: ManualClock, seed: int
+    ) -> None:
+        """Within an hour of the first, so that nothing ends that a server keeps by a clock of its own."""
+        chance = random.Random(seed)  # noqa: S311  # a schedule, and no secret
+        spent: list[Decision] = []
+
+        def group() -> Group:
+            clock.advance(microseconds=chance.randrange(20_000_000))
+            if spent and chance.random() < 0.3:
+                return give_back(chance.choice(spent))
+            kind, key, cost = chance.choice(list(LIMITS)), chance.choice("ab"), chance.randrange(3)
+            one = hit(LIMITS[kind], key, kind, cost, holder=f"{chance.randrange(9)}")
+            penalty = hit(Penalty(2, HOUR, block=HOUR), key, f"{kind}.penalty")
+            wait_us = chance.choice((0, 2**45)) if kind == "token-bucket" else 0
+            return spend(one, penalty) if chance.random() < 0.5 else spend(one, max_wait_us=wait_us)
+
+        for _ in range(60):
+            (decision,) = store.decide([group()])
+            if decision.allowed and decision.group.action == "spend" and len(decision.group.hits) == 1:
+                spent.append(decision)
+        entries = list(store.scan())
+        assert memory.restore(entries) == len(entries) > 0
+        for _ in range(60):
+            asked = group()
+            assert told(store, asked) == told(memory, asked)
 
     def test_a_queue_and_its_gaps_are_carried_elsewhere(
         self, store: ScannableStore, memory: MemoryStore, clock: ManualClock

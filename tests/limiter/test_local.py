@@ -1,0 +1,406 @@
+"""`on_outage="local"`: while the store does not answer, a share of the limit decides in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from headgate import (
+    AcquireTimeout,
+    AsyncLimiter,
+    Concurrency,
+    Decision,
+    FixedWindow,
+    InvalidUse,
+    Limiter,
+    LimitOutOfBounds,
+    ManualClock,
+    MemoryStore,
+    Penalty,
+    SlidingLog,
+    SlidingWindow,
+    StoreOutage,
+    StoreUnavailable,
+    TokenBucket,
+)
+from headgate.config.loading import load
+from headgate.config.process import Configured
+from headgate.hits import Group
+from headgate.limiter.local import LocalShare, share_of
+from headgate.rules import Rule
+from headgate.web.starlette import RateLimits
+from tests.limiter.bench import told
+from tests.profiles import quickly
+from tests.servers import own_valkey
+
+
+class Failing:
+    """A store that can be out, and counts what it is asked."""
+
+    timeout = 1.0
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.inner = MemoryStore(clock)
+        self.is_out = False
+        self.asked: list[Group] = []
+
+    def decide(self, groups: Sequence[Group], /) -> list[Decision]:
+        self.asked += groups
+        if self.is_out:
+            raise StoreUnavailable("test://", "it is out")
+        return self.inner.decide(groups)
+
+    async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
+        return self.decide(groups)
+
+    def close(self) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+
+class Bench:
+    """A limiter on a store that can be out."""
+
+    def __init__(self, kind: type[Limiter] | type[AsyncLimiter]) -> None:
+        self.kind = kind
+        self.clock = ManualClock()
+        self.store = Failing(self.clock)
+
+    def limiter(self, limit: Any, instances: int = 4, **options: Any) -> Any:
+        made = self.kind(limit, store=self.store, name="n", on_outage="local", instances=instances, **options)
+        share = made._parts.outage_rule.local = LocalShare(instances, self.clock)  # by the test's clock
+        made._local = share
+        made._own_port._local = share
+        return made
+
+
+@pytest.fixture(params=[Limiter, AsyncLimiter], ids=["blocking", "awaited"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    return Bench(request.param)
+
+
+async def admitted(limiter: Any, key: str = "k", times: int = 50) -> int:
+    return sum([(await told(limiter.try_acquire(key))).allowed for _ in range(times)])
+
+
+LIMITS = [
+    TokenBucket(20, per=60),
+    FixedWindow(20, per=60),
+    FixedWindow(20, per="day", tz="Europe/Berlin"),
+    SlidingWindow(20, per=60),
+    SlidingLog(20, per=60),
+    Concurrency(20, ttl=60),
+]
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=str)
+async def test_each_instance_admits_its_share(bench: Bench, limit: Any) -> None:
+    limiter = bench.limiter(limit)
+    assert await admitted(limiter, "store") == 20
+    bench.store.is_out = True
+    assert await admitted(limiter) == 5
+    decision = await told(limiter.try_acquire("k"))
+    assert (decision.allowed, decision.source, decision.limit, decision.binding) == (False, "local", 5, "n")
+    assert decision.retry_after > 0
+    assert (await told(limiter.peek("other"))).remaining == 5
+    assert await admitted(limiter, "store") == 5  # what the store knew is not known here
+
+
+@pytest.mark.parametrize("limit", LIMITS, ids=str)
+async def test_what_is_left_and_when_is_told_exactly(bench: Bench, limit: Any) -> None:
+    limiter = bench.limiter(limit)
+    bench.store.is_out = True
+    await admitted(limiter)
+    wait_us = (await told(limiter.try_acquire("k"))).retry_after_us
+    bench.clock.advance(microseconds=wait_us - 1)
+    if not isinstance(limit, Concurrency):
+        assert not await told(limiter.try_acquire("k"))
+    bench.clock.advance(microseconds=1)
+    assert await told(limiter.try_acquire("k"))
+
+
+async def test_one_instance_has_all(bench: Bench) -> None:
+    limiter = bench.limiter("20/minute", 1)
+    bench.store.is_out = True
+    assert await admitted(limiter) == 20
+
+
+async def test_flapping_gives_no_fresh_share(bench: Bench) -> None:
+    limiter = bench.limiter("20/minute")
+    for _ in range(10):
+        bench.store.is_out = True
+        await admitted(limiter, times=1)
+        bench.store.is_out = False
+        await told(limiter.peek("k"))
+    bench.store.is_out = True
+    assert await admitted(limiter) == 0
+
+
+async def test_when_the_store_is_back_it_decides_by_what_it_knew(bench: Bench) -> None:
+    limiter = bench.limiter("20/minute")
+    await admitted(limiter, times=15)
+    bench.store.is_out = True
+    assert await admitted(limiter) == 5
+    bench.store.is_out = False
+    assert await admitted(limiter) == 5  # in all: 20, and the share
+    assert (await told(limiter.try_acquire("k"))).source == "store"
+
+
+async def test_refunds_and_settlements_find_back(bench: Bench) -> None:
+    limiter = bench.limiter("20/minute")
+    of_store = await told(limiter.try_acquire("k", 10))
+    bench.store.is_out = True
+    local = await told(limiter.try_acquire("k", 5))
+    await told(limiter.refund(of_store))  # the store is out: its tokens are not given back here
+    assert not await told(limiter.try_acquire("k"))
+    await told(limiter.refund(local))
+    settled = await told(limiter.settle(await told(limiter.try_acquire("k", 2)), 4))
+    assert (settled.remaining, settled.source) == (1, "local")
+    bench.store.is_out = False
+    other = await told(limiter.try_acquire("k"))
+    bench.store.is_out = True
+    late = await told(limiter.try_acquire("k"))
+    assert late.source == "local"
+    bench.store.is_out = False
+    asked = len(bench.store.asked)
+    await told(limiter.refund(late))  # of the share, though the store is back
+    assert len(bench.store.asked) == asked
+    assert (await told(limiter.peek("k"))).remaining == 20 - 10 - 1
+    await told(limiter.refund(other))
+    with pytest.raises(InvalidUse, match="refunded or settled before"):
+        await told(limiter.refund(late))
+
+
+async def test_reset_forgets_the_share_too(bench: Bench) -> None:
+    limiter = bench.limiter("20/minute")
+    bench.store.is_out = True
+    await admitted(limiter)
+    with pytest.raises(StoreOutage):
+        await told(limiter.reset("k"))
+    assert await admitted(limiter) == 5
+
+
+async def test_a_cost_above_the_share_is_denied_and_no_error(bench: Bench) -> None:
+    limiter = bench.limiter("20/minute")
+    bench.store.is_out = True
+    decision = await told(limiter.try_acquire("k", 6))
+    assert (decision.allowed, decision.source, decision.retry_after) == (False, "local", 1.0)
+    assert await admitted(limiter) == 5  # nothing was spent
+
+
+async def test_groups_and_tiers_stand_or_fall_together(bench: Bench) -> None:
+    limiter = bench.limiter({"user": "8/minute", "all": "12/minute"})
+    bench.store.is_out = True
+    keys = [{"user": user, "all": "*"} for user in ("a", "b")]
+    decisions = [await told(limiter.try_acquire(keys[number % 2])) for number in range(6)]
+    assert [decision.allowed for decision in decisions] == [True] * 3 + [False] * 3
+    assert decisions[-1].binding == "all"
+    assert (await told(limiter.peek({"user": "b", "all": "new"}))).remaining == 1
+
+
+async def test_a_limit_of_this_call_has_a_share(bench: Bench) -> None:
+    limiter = bench.limiter("20/minute")
+    bench.store.is_out = True
+    found = [(await told(limiter.try_acquire("k", limit="40/minute"))).allowed for _ in range(12)]
+    assert sum(found) == 10
+
+
+async def test_penalties_block_here_too(bench: Bench) -> None:
+    limiter = bench.limiter("4/minute", penalty="3 denials/minute -> 1h")
+    bench.store.is_out = True
+    assert await admitted(limiter, times=5) == 1
+    assert (await told(limiter.try_acquire("k"))).retry_after > 3_000
+
+
+async def test_a_place_in_the_queue_is_given_here(bench: Bench) -> None:
+    limiter = bench.limiter("4000/second; burst=4")
+    bench.store.is_out = True
+    first, second = [await told(limiter.acquire("k", timeout=5)) for _ in range(2)]
+    assert (first.source, second.source) == ("local", "local")
+    assert second.wait_us == 1_000
+    limiter = bench.limiter("4/day")
+    await told(limiter.acquire("k"))
+    with pytest.raises(AcquireTimeout):
+        await told(limiter.acquire("k", timeout=1))
+
+
+@pytest.mark.parametrize("kind", [Limiter, AsyncLimiter])
+@pytest.mark.parametrize("is_back", [False, True])
+async def test_slots_are_held_and_released_here(kind: Any, is_back: bool) -> None:
+    bench = Bench(kind)
+    limiter = bench.limiter(Concurrency(4, ttl=60), 2)
+    bench.store.is_out = True
+    block = limiter.hold("k")
+    hold = await block.__aenter__() if kind is AsyncLimiter else block.__enter__()
+    assert hold.decision.source == "local"
+    assert await told(limiter.try_acquire("k"))
+    assert not await told(limiter.try_acquire("k"))
+    bench.store.is_out = not is_back
+    asked = len(bench.store.asked)
+    await (
+        block.__aexit__(None, None, None)
+        if kind is AsyncLimiter
+        else asyncio.to_thread(block.__exit__, None, None, None)
+    )
+    assert len(bench.store.asked) == asked
+    bench.store.is_out = True
+    assert await told(limiter.try_acquire("k"))
+
+
+def test_renewals_go_to_who_gave_the_slot() -> None:
+    bench = Bench(Limiter)
+    limiter = bench.limiter(Concurrency(4, ttl=60), 2)
+    of_store = limiter.try_acquire("k")
+    bench.store.is_out = True
+    local = limiter.try_acquire("k")
+    bench.store.is_out = False
+    ask = limiter._local.around(bench.store.decide)
+    groups = [Group(decision.group.hits, 0, "renew") for decision in (local, of_store, local)]
+    bench.clock.advance(50)
+    assert [answer.allowed for answer in ask(groups)] == [True, True, True]
+    bench.clock.advance(50)  # renewed, or they would have expired
+    assert [limiter._local.follow([groups[0]])[0].allowed, bench.store.decide([groups[1]])[0].allowed] == [True, True]
+
+
+def test_a_change_of_state_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench(Limiter)
+    limiter = bench.limiter("20/minute")
+    with caplog.at_level(logging.WARNING, "headgate"):
+        for is_out in (True, False):
+            bench.store.is_out = is_out
+            for _ in range(3):
+                limiter.try_acquire("k")
+    assert [record.getMessage() for record in caplog.records] == [
+        "headgate: store test://: it is out; limiter 'n' answers 'local' until it is back",
+        "headgate: the store of limiter 'n' answers again",
+    ]
+
+
+# The share
+
+
+@pytest.mark.parametrize(
+    ("limit", "instances", "share"),
+    [
+        ("100/minute", 4, "100/4m; burst=25"),
+        ("3/second; burst=10", 4, "3/4s; burst=2"),
+        ("1/minute", 4, "1/4m"),
+        ("fixed-window 10/hour", 4, "fixed-window 2/hour"),
+        ("fixed-window 10/day; tz=Europe/Berlin", 3, "fixed-window 3/day; tz=Europe/Berlin"),
+        ("sliding-window 7/minute", 2, "sliding-window 3/minute"),
+        ("sliding-log 3/minute", 4, "sliding-log 1/minute"),
+        ("concurrency 50", 8, "concurrency 6"),
+        ("100/minute", 1, "100/minute"),
+    ],
+)
+def test_a_share_is_rounded_down_and_never_to_nothing(limit: str, instances: int, share: str) -> None:
+    from headgate.limits.grammar import parse_limit
+
+    assert share_of(parse_limit(limit), instances) == parse_limit(share)
+
+
+def test_a_penalty_is_shared_by_nobody() -> None:
+    penalty = Penalty(3, 60, block=60)
+    assert share_of(penalty, 4) is penalty
+
+
+@settings(max_examples=quickly(60))
+@given(
+    rate=st.integers(1, 50),
+    burst=st.integers(1, 60),
+    instances=st.integers(1, 8),
+    moves=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 300_000), st.integers(1, 3)), max_size=80),
+)
+def test_all_instances_together_keep_to_the_limit(
+    rate: int, burst: int, instances: int, moves: list[tuple[int, int, int]]
+) -> None:
+    """In every interval of length t, at most `burst + rate * t`, and one for each instance if they are more than the
+    burst. In millionths of a token."""
+    clock = ManualClock()
+    limit = TokenBucket(rate, per=1, burst=burst)
+    shares = [LocalShare(instances, clock) for _ in range(instances)]
+    limiter = Limiter(limit, name="n")
+    lowest = level = 0
+    spent, began_us = 0, clock()
+    for number, us, cost in moves:
+        clock.advance(microseconds=us)
+        group = limiter._policy.group("k", min(cost, burst))
+        if shares[number % instances].decide(group).allowed:
+            level = spent * 1_000_000 - rate * (clock() - began_us)
+            lowest = min(lowest, level)
+            spent += min(cost, burst)
+            assert spent * 1_000_000 - rate * (clock() - began_us) - lowest <= max(burst, instances) * 1_000_000
+
+
+def test_a_share_that_would_take_too_long_to_fill_is_refused() -> None:
+    with pytest.raises(LimitOutOfBounds, match="the share of 1/30d among 1000 instances: "):
+        Limiter("1/30d", on_outage="local", instances=1_000)
+
+
+@pytest.mark.parametrize("instances", [0, -1, 1.5, "4", True, 10**7])
+def test_instances_that_are_no_number_of_processes_are_refused(instances: Any) -> None:
+    with pytest.raises(InvalidUse, match="instances is a number of processes"):
+        Limiter("5/s", on_outage="local", instances=instances)
+
+
+def test_instances_go_with_local_alone() -> None:
+    with pytest.raises(InvalidUse, match="instances goes with on_outage='local'"):
+        Limiter("5/s", instances=4)
+
+
+# On a real server
+
+
+def test_while_a_server_is_away_its_instances_share_the_limit(prefix: str) -> None:
+    with own_valkey() as valkey:
+        limiters = [
+            Limiter("100/hour", store=valkey.url, prefix=prefix, name="n", on_outage="local", instances=4, timeout=2)
+            for _ in range(4)
+        ]
+        assert sum(limiters[number % 4].try_acquire("k").allowed for number in range(60)) == 60
+        valkey.stop()
+        decisions = [limiters[number % 4].try_acquire("k") for number in range(200)]
+        assert sum(decision.allowed for decision in decisions) == 100
+        assert {decision.source for decision in decisions} == {"local"}
+        valkey.start()  # empty, as it does not write to disk
+        until = [limiter.try_acquire("k") for limiter in limiters for _ in range(200)]
+        assert {decision.source for decision in until} <= {"local", "store", "memory_of_denial"}
+        for limiter in limiters:
+            limiter.close()
+
+
+# From a file
+
+
+def test_a_configured_limiter_may_have_a_share() -> None:
+    said = {
+        "stores": {"main": {"url": "redis://127.0.0.1:1"}},
+        "limiters": {"api": {"limit": "20/minute", "on_outage": "local", "instances": 4}},
+    }
+    configured = Configured()
+    configured.replace(load(said))
+    limiter = configured.limiter("api").limiter
+    assert sum(limiter.try_acquire("k").allowed for _ in range(20)) == 5
+    limiter.close()
+
+
+async def test_a_rule_of_an_app_may_have_a_share() -> None:
+    async def here(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("here")
+
+    app = Starlette(routes=[Route("/", here)])
+    RateLimits(Rule("20/minute", on_outage="local", instances=4), store="redis://127.0.0.1:1", app=app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        codes = [(await client.get("/")).status_code for _ in range(7)]
+    assert codes == [200] * 5 + [429] * 2
