@@ -235,7 +235,7 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
 
 
 def _still_there(kept: Kept | None, now_us: int) -> Kept | None:
-    """What is remembered of an entry, unless the server has removed it by now since its life is over."""
+    """An entry as it is remembered, unless the server has removed it by now since its life is over."""
     is_gone = kept is not None and kept.revision > 0 and kept.until_us + GONE_AFTER_US <= now_us
     return None if is_gone else kept
 
