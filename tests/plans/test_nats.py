@@ -77,6 +77,20 @@ def test_an_entry_that_others_wrote_takes_two() -> None:
     assert bucket.asked() == ["CR", "N", "C"]
 
 
+def test_an_entry_that_is_over_is_taken_for_removed() -> None:
+    bucket, known = FakeBucket(), Known()
+    ask(bucket, known, spend(hit()))
+    bucket.clock.advance(seconds=20.5)
+    bucket.rounds.clear()
+    ask(bucket, known, spend(hit()))
+    assert bucket.asked() == ["C"]  # it has just ended, and may still be there
+    bucket.clock.advance(seconds=30)
+    bucket.entries.clear()
+    bucket.rounds.clear()
+    ask(bucket, known, spend(hit()))
+    assert bucket.asked() == ["CR"]
+
+
 def test_memory_that_was_wrong_is_doubted_for_a_while() -> None:
     bucket, known = FakeBucket(), Known()
     ask(bucket, known, spend(hit()))

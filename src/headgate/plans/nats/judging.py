@@ -34,6 +34,8 @@ FIRST_PAUSE_US: Final = 250
 LAST_PAUSE_US: Final = 1_000
 """Whoever lost a race reads and tries again at once; after the next, it waits for a random time up to the first of
 these, and then twice as long each time, up to the last."""
+GONE_AFTER_US: Final = 1_000_000
+"""So long after its end an entry has been removed, since lives are whole seconds."""
 YIELD_US: Final = 2_000
 """Whoever lost a race lets others go first for a while: before each of the next batches it waits for a random time up
 to this. Who wins needs one round trip for the next write, and who loses needs two: without this, a few would always
@@ -174,7 +176,7 @@ def _judge(groups: Sequence[Group], now_us: int, terms: Terms) -> Commands[list[
 def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, terms: Terms) -> Commands[list[Answer]]:
     """Judge groups, and write in one commit what comes of all of them."""
     known = terms.known
-    remembered = [known.get(place) for place in places]
+    remembered = [_still_there(known.get(place), now_us) for place in places]
     entries = {place: kept or NOTHING for place, kept in zip(places, remembered, strict=True)}
     doubtful = [place for place, kept in zip(places, remembered, strict=True) if kept is None or known.is_shared(place)]
     is_read = False
@@ -230,6 +232,12 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
                 return [outage] * len(groups)
         is_read = True
     return [terms.contention()] * len(groups)
+
+
+def _still_there(kept: Kept | None, now_us: int) -> Kept | None:
+    """An entry as it is remembered, unless the server has removed it by now since its life is over."""
+    is_gone = kept is not None and kept.revision > 0 and kept.until_us + GONE_AFTER_US <= now_us
+    return None if is_gone else kept
 
 
 def _explain(reads: Sequence[object], before: Sequence[Kept]) -> bool:

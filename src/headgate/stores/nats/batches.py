@@ -75,11 +75,10 @@ class Batch:
             self._asked.start(self)
 
     def give_up(self) -> None:
-        """There was no answer in time. The next batch is asked on another connection."""
+        """There was no answer in time. If the server is silent, the next batch is asked on another connection."""
         carrying, link = self.carrying, self.link
         self._release()
-        if carrying is not None and link is not None:
-            carrying.give_up()
+        if carrying is not None and link is not None and carrying.give_up():
             self._asked.give_up(link)
 
     def end(self, answers: list[Answer] | Exception) -> None:

@@ -70,14 +70,18 @@ class Carrying(Generic[T]):
         self._timer: asyncio.TimerHandle | None = None
         drive_by_callback(plan, self._send, done)
 
-    def give_up(self) -> None:
-        """Nobody waits for the result any more. The plan may still give back what it took."""
+    def give_up(self) -> bool:
+        """Nobody waits for the result any more. The plan may still give back what it took. Returns whether there is a
+        request that was not answered.
+        """
         resume, self._resume = self._resume, None
+        is_silent = self._missing > 0
         self._link.give_up(self._asked)
         if self._timer is not None:
             self._timer.cancel()
         if resume is not None:
             resume(GivenUp())
+        return is_silent
 
     def _send(self, commands: list[Command], resume: Callable[[Any], None]) -> None:
         self._resume = resume

@@ -160,6 +160,7 @@ class Session:
         return outage
 
     def now_us(self) -> int:
+        """The time that decides."""
         given = self._given()
         if given is not None:
             return given()
@@ -186,6 +187,10 @@ class Session:
             return await asyncio.shield(connecting)
         except StoreOutage as outage:  # one for each who waits
             raise anew(outage) from None
+        except asyncio.CancelledError:
+            if connecting.cancelled():
+                raise StoreUnavailable(self.name, "the connection to it was closed") from None
+            raise
 
     async def _connect(self) -> tuple[Link, Ready]:
         try:
@@ -207,6 +212,8 @@ class Session:
             self._known.clear()
             self._link, self._ready = link, ready
             self._links = [one for one in self._links if one.closing is None or not one.closing.done()] + [link]
+            if self._is_retired:
+                self.retire()
             return link, ready
         finally:
             self._connecting = None
