@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ import redis
 import headgate.batching
 from headgate import AsyncLimiter, Decision, Limiter, ManualClock, MemoryStore, StoreOutage, StoreUnavailable
 from headgate.batching import MAX_GROUPS, Arrive, AsyncCoalescer, ThreadCoalescer
+from headgate.batching import threads as batching_threads
 from headgate.batching.threads import _Waiter
 from headgate.decision import Answer
 from headgate.errors import CostExceedsCapacity, InvalidCost, InvalidKey, StoreTimeout
@@ -59,7 +61,7 @@ class Gated:
         """Hold back the batches of tasks."""
         self.async_gate.clear()
 
-    def go(self, groups: Sequence[Group]) -> list[Answer]:
+    def go(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
         self.batches.append(groups)
         self.has_set_out.release()
         assert self.gate.wait(30)
@@ -168,7 +170,7 @@ def test_waiters_of_a_failed_batch_get_its_outage() -> None:
     outage = StoreUnavailable("test", "down")
     batches_before = len(gated.batches)
 
-    def fail_next(groups: Sequence[Group]) -> list[Answer]:
+    def fail_next(groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
         gated.batches.append(groups)
         raise outage
 
@@ -593,3 +595,24 @@ def test_a_handler_that_interrupts_a_handing_over_waits_for_nobody() -> None:
         assert (
             sorted(key for batch in gated.batches for key in keys_of(batch)) == ["handler", "waiter"][-len(answers) :]
         )
+
+
+def test_whoever_leads_after_a_while_has_what_is_left_of_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 100.0
+    monkeypatch.setattr(batching_threads, "time", SimpleNamespace(monotonic=lambda: now_s))
+    gated = Gated()
+    left: list[float | None] = []
+
+    def go(groups: Sequence[Group], left_s: float | None) -> list[Answer]:
+        left.append(left_s)
+        return gated.go(groups)
+
+    threads = Threads(gated, timeout=20.0)
+    threads.coalescer._round_trip = go
+    first = lead(gated, threads, [group("first")])
+    waiting = [threads.send([group(str(number))]) for number in range(3)]
+    now_s += 15.0
+    gated.gate.set()
+    for future in (first, *waiting):
+        assert isinstance(answers_of(future)[0], Decision)
+    assert left == [None, 5.0]

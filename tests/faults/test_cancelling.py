@@ -174,7 +174,7 @@ class Gated:
         self.batches = 0
         self.coalescer = ThreadCoalescer(self._make, lambda: StoreTimeout("test", "too late"), 5)
 
-    def _make(self, groups: Sequence[Group]) -> list[Answer]:
+    def _make(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
         self.batches += 1
         assert self.permits.acquire(timeout=PATIENT)
         return list(self.store.decide(groups))

@@ -78,7 +78,7 @@ class Far(Endpoint):
     def _now_us(self) -> int:
         return (self.learnt.clock or self._own_clock)()
 
-    def answer(self, groups: Sequence[Group]) -> list[Answer]:
+    def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
         self.batches.append(groups)
         if not self.gate.wait(self.timeout_s):
             raise self.overdue()
@@ -412,7 +412,7 @@ def test_threads_that_wait_when_it_opens_wait_no_longer() -> None:
 
 def test_a_round_trip_that_does_not_end_counts_before_it_ends() -> None:
     class Slow(Far):
-        def answer(self, groups: Sequence[Group]) -> list[Answer]:
+        def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
             self.batches.append(groups)
             self.gate.wait(PATIENT)  # the bytes come, but slowly
             return self._answers(groups)

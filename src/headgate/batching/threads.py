@@ -8,10 +8,11 @@ lead at a time, each would make a round trip of its own, and every answer would 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Literal
+from typing import Final, Literal
 
 from headgate.batching.batch import MAX_GROUPS, GiveBack, Overdue
 from headgate.decision import Answer
@@ -20,8 +21,9 @@ from headgate.hits import Group
 from headgate.plans.groups import returns_of
 from headgate.runtime.forks import begin_afresh_in_child
 
-RoundTrip = Callable[[Sequence[Group]], list[Answer]]
-"""Makes a round trip."""
+RoundTrip = Callable[[Sequence[Group], float | None], list[Answer]]
+"""Makes a round trip, within so many seconds, or within the whole deadline (None)."""
+_LEAST_S: Final = 0.001
 
 
 class _Waiter:
@@ -53,8 +55,8 @@ class _Waiter:
 class ThreadCoalescer:
     """Coalesces the calls of threads. Survives a fork: the child begins with an empty queue.
 
-    A caller waits at most for its deadline in the queue, and then, if it is its turn to lead, for that of its own round
-    trip. A call in the middle of a call of the same thread goes by itself: it must not wait for what it interrupts.
+    A caller waits for its deadline at most: if it comes to lead after a while, its round trip has what is left of that.
+    A call in the middle of a call of the same thread goes by itself: it must not wait for what it interrupts.
 
     :param give_back: see `GiveBack`; without it, what is given back is asked for as all else is.
     :param stalled: is told when a round trip takes longer than its deadline, by whoever waits behind it.
@@ -95,11 +97,11 @@ class ThreadCoalescer:
             return []
         own = threading.get_ident()
         if own in self._asking or self._leader.get("thread") == own:  # we interrupt a call of this thread
-            return _answers_of(self._round_trip, groups)
+            return _answers_of(self._round_trip, groups, None)
         try:
             if self.try_lead():
-                return self._lead(groups)
-            waiter = _Waiter(groups, own)
+                return self._lead(groups, None)
+            waiter, since_s = _Waiter(groups, own), time.monotonic()
             try:
                 self._asking[own] = waiter
                 self._waiting.append(waiter)
@@ -108,7 +110,7 @@ class ThreadCoalescer:
             finally:
                 self._asking.pop(own, None)
             if waiter.answers is None:
-                return self._lead(groups)
+                return self._lead(groups, max(_LEAST_S, self._timeout - (time.monotonic() - since_s)))
             if self._leader.get("thread") == own:  # we were to lead, too, if somebody looked before we were answered
                 self.hand_over()
             return waiter.answers
@@ -193,13 +195,15 @@ class ThreadCoalescer:
         if not self._leave_queue(waiter) and not waiter.ends("gone"):
             self._give_back(returns_of(waiter.answers or ()))
 
-    def _lead(self, own: Sequence[Group]) -> list[Answer]:
-        """Make a round trip for us and for all who are waiting, and hand over to whoever came meanwhile."""
+    def _lead(self, own: Sequence[Group], left_s: float | None) -> list[Answer]:
+        """Make a round trip for us and for all who are waiting, within what is left to us, and hand over to whoever
+        came meanwhile.
+        """
         waiters: list[_Waiter] = []
         returns: list[Group] = []
         try:
             if not self._waiting:
-                return _answers_of(self._round_trip, own)
+                return _answers_of(self._round_trip, own, left_s)
             groups = list(own)
             while (waiter := _first(self._waiting)) is not None and len(groups) + len(waiter.groups) <= MAX_GROUPS:
                 waiters.append(waiter)  # first, so that whatever interrupts us, it is answered
@@ -207,7 +211,7 @@ class ThreadCoalescer:
                     groups += waiter.groups
                 else:  # it has just gone
                     waiters.pop()
-            answers = _answers_of(self._round_trip, groups)
+            answers = _answers_of(self._round_trip, groups, left_s)
             at = len(own)
             for waiter in waiters:
                 waiter.answers = answers[at : at + len(waiter.groups)]
@@ -233,8 +237,8 @@ def _first(waiting: deque[_Waiter]) -> _Waiter | None:
         return None
 
 
-def _answers_of(round_trip: RoundTrip, groups: Sequence[Group]) -> list[Answer]:
+def _answers_of(round_trip: RoundTrip, groups: Sequence[Group], left_s: float | None) -> list[Answer]:
     try:
-        return round_trip(groups)
+        return round_trip(groups, left_s)
     except StoreOutage as outage:
         return [outage] * len(groups)

@@ -33,8 +33,10 @@ class BlockingConnection(Protocol):
         """Is there nothing to read, not even its end, as there should be before it is asked?"""
         ...
 
-    def ask(self, packed: bytes, count: int, /) -> list[Any]:
-        """Send requests, and wait for their `count` replies. Where that fails, it is of no use any more."""
+    def ask(self, packed: bytes, count: int, left_s: float | None = None, /) -> list[Any]:
+        """Send requests, and wait for their `count` replies, for as long as connections do, or for `left_s` seconds.
+        Where that fails, it is of no use any more.
+        """
         ...
 
     def close(self) -> None:
@@ -85,7 +87,7 @@ class ConnectionPool:
         # A pool that is dropped closes what it has before the collector comes to the sockets, each of which would warn.
         weakref.finalize(self, _close_all, self._idle).atexit = False
 
-    def ask(self, packed: bytes, count: int) -> list[Any]:
+    def ask(self, packed: bytes, count: int, left_s: float | None = None) -> list[Any]:
         """Ask on a connection that nobody is using: see `BlockingConnection.ask`. What that raises comes through, and
         why none can be opened.
         """
@@ -94,7 +96,7 @@ class ConnectionPool:
         if connection is None:
             connection = self._connector.connect()
         try:
-            replies = connection.ask(packed, count)
+            replies = connection.ask(packed, count, left_s)
         except BaseException:  # were we interrupted, the next reply on it would be to this request
             connection.close()
             raise

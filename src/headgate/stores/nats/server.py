@@ -55,8 +55,8 @@ class Server(Endpoint):
             lambda: self.learnt.clock,
         )
 
-    def answer(self, groups: Sequence[Group]) -> list[Answer]:
-        return self._run(partial(self.begin, groups), self.timeout_s, self._give_back)
+    def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
+        return self._run(partial(self.begin, groups), self.timeout_s if left_s is None else left_s, self._give_back)
 
     def begin(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
         session: Session = self.connection()

@@ -71,8 +71,8 @@ class Server(Endpoint):
         terms = CallTerms(self.prefix, self._lock_ms)
         return plans.decide(groups, terms, near_us=near_us, now_us=now_us, refused=self.refused)
 
-    def answer(self, groups: Sequence[Group]) -> list[Answer]:
-        deadline = time.monotonic() + self.timeout_s
+    def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
+        deadline = time.monotonic() + (self.timeout_s if left_s is None else left_s)
         return drive(self.plan(groups), lambda command: self._meaning(command, self._ask(command, deadline)))
 
     async def answer_async(self, groups: Sequence[Group]) -> list[Answer]:

@@ -34,8 +34,10 @@ class PublicConnection:
         except Exception:  # its end
             return False
 
-    def ask(self, packed: bytes, count: int) -> list[Any]:
+    def ask(self, packed: bytes, count: int, left_s: float | None = None, /) -> list[Any]:
         self._connection.send_packed_command([packed], check_health=False)
+        if left_s is not None and not self._connection.can_read(left_s):
+            raise TimeoutError("no answer came in the time that was left")
         replies = [library.read(self._connection) for _ in range(count)]
         self.is_usable = not any(map(library.is_from_replica, replies))
         return replies
@@ -61,7 +63,16 @@ class SocketConnection(PublicConnection):
             return not self._poller.poll(0)
         return not select.select([self._socket], [], [], 0)[0]
 
-    def ask(self, packed: bytes, count: int) -> list[Any]:
+    def ask(self, packed: bytes, count: int, left_s: float | None = None, /) -> list[Any]:
+        if left_s is None:
+            return self._ask(packed, count)
+        usual_s = self._socket.gettimeout()
+        self._socket.settimeout(left_s)
+        replies = self._ask(packed, count)  # where that fails, the connection is of no use any more
+        self._socket.settimeout(usual_s)
+        return replies
+
+    def _ask(self, packed: bytes, count: int) -> list[Any]:
         self._socket.sendall(packed)
         reader, receive = self._reader, self._socket.recv
         replies: list[Any] = []

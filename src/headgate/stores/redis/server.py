@@ -56,8 +56,9 @@ class Server(Endpoint):
         near_us = self.learnt.near_us() if now_us is None else now_us
         return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us, refused=self.refused_one)
 
-    def answer(self, groups: Sequence[Group]) -> list[Answer]:
-        return drive(self.plan(groups), self._send)
+    def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
+        send = self._send if left_s is None else partial(self._send, left_s=left_s)
+        return drive(self.plan(groups), send)
 
     def begin(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
         return self._carry_out(self.plan(groups), arrive)
@@ -77,12 +78,12 @@ class Server(Endpoint):
             raise meaning
         return None if isinstance(meaning, ScriptMissing) else meaning
 
-    def _send(self, scripts: list[Script]) -> list[Any]:
-        return self._meanings(self._ask(self._packed(scripts), len(scripts)))
+    def _send(self, scripts: list[Script], left_s: float | None = None) -> list[Any]:
+        return self._meanings(self._ask(self._packed(scripts), len(scripts), left_s))
 
-    def _ask(self, packed: bytes, count: int) -> list[Any]:
+    def _ask(self, packed: bytes, count: int, left_s: float | None = None) -> list[Any]:
         try:
-            return self._pool.ask(packed, 2 * count if self.preface else count)
+            return self._pool.ask(packed, 2 * count if self.preface else count, left_s)
         except (exceptions.RedisError, hiredis.HiredisError, OSError) as error:
             raise self.connector.outage(error) from error
 

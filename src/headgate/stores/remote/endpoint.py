@@ -77,8 +77,8 @@ class Endpoint:
 
     # What a subclass says
 
-    def answer(self, groups: Sequence[Group]) -> list[Answer]:
-        """Answer a batch, blocking, within the deadline.
+    def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
+        """Answer a batch, blocking, within the deadline, or within what is left of it.
 
         :raises StoreOutage: if the server does not answer.
         """
@@ -136,7 +136,7 @@ class Endpoint:
         if not self.circuit.state.is_closed:
             probe = self.admit()
             if not probe.is_closed:
-                return self._round_trip(groups, probe)  # by itself, so that nobody waits behind it
+                return self._round_trip(groups, None, probe)  # by itself, so that nobody waits behind it
         return self._threads.decide(groups) if self._coalesces else self._round_trip(groups)
 
     def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
@@ -213,12 +213,15 @@ class Endpoint:
         problem = f"its breaker is open, and it is not asked for another {self.circuit.opens_in_us() / 1e6:.3f} s"
         return StoreUnavailable(self.name, problem)
 
-    def _round_trip(self, groups: Sequence[Group], probe: State | None = None) -> list[Answer]:
+    def _round_trip(
+        self, groups: Sequence[Group], left_s: float | None = None, probe: State | None = None
+    ) -> list[Answer]:
         if probe is None and not self.circuit.state.is_closed:
             raise self._refusal()
         mark = self.learnt.mark()
         try:
-            answers: list[Answer] = self.attempt(self.answer, groups, len(groups), probe)
+            answer = self.answer if left_s is None else partial(self.answer, left_s=left_s)
+            answers: list[Answer] = self.attempt(answer, groups, len(groups), probe)
         except BaseException:
             self.learnt.forget(groups)
             raise

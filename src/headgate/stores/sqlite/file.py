@@ -125,10 +125,11 @@ class File(Endpoint):
 
     # As an endpoint
 
-    def answer(self, groups: Sequence[Group]) -> list[Answer]:
+    def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
         answers: list[Answer] = []
+        until_s = time.monotonic() + (self.timeout_s if left_s is None else left_s)
         for at in range(0, len(groups), MAX_GROUPS):
-            answers += self.do(self._judging(groups[at : at + MAX_GROUPS]))
+            answers += self.do(self._judging(groups[at : at + MAX_GROUPS]), until_s)
         return answers
 
     def ask(self, request: Group) -> Any:
@@ -186,8 +187,8 @@ class File(Endpoint):
         clock = self.learnt.clock or system_clock
         return lambda connection: connection.decide(groups, clock)
 
-    def do(self, transaction: Callable[[Connection], T]) -> T:
-        """Do something in one transaction, within the deadline, blocking.
+    def do(self, transaction: Callable[[Connection], T], until_s: float | None = None) -> T:
+        """Do something in one transaction, within the deadline, or until an instant of `time.monotonic`; blocking.
 
         :raises StoreOutage: if the file cannot be used, or it takes too long until it is our turn.
         """
@@ -203,7 +204,8 @@ class File(Endpoint):
             is_done.release()
 
         pending = self._enqueue(transaction, done)
-        if not is_done.acquire(timeout=self.timeout_s):
+        left_s = self.timeout_s if until_s is None else max(0.0, until_s - time.monotonic())
+        if not is_done.acquire(timeout=left_s):
             pending.give_up()
             raise self.overdue()
         (answer,) = answers
