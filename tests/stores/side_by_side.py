@@ -30,7 +30,7 @@ from headgate.testing import use_clock
 from tests.algorithms.reference import Reference
 from tests.algorithms.strategies import START_US, span
 from tests.clusters import own_cluster
-from tests.nats_servers import make_bucket, own_nats
+from tests.nats_servers import own_nats
 from tests.postgres_servers import own_postgres
 from tests.sentinels import own_sentinels
 from tests.servers import own_valkey
@@ -214,13 +214,11 @@ def every_store() -> Iterator[dict[str, Make]]:
         sentinels = opened.enter_context(own_sentinels())
         postgres = opened.enter_context(own_postgres(16))
         nats = opened.enter_context(own_nats())
-        make_bucket(nats.url, "singly", allow_atomic=False)
         yield {
             "memory": MemoryStore,
             "SQLite": lambda clock: store_at(f"sqlite:///{folder}/limits.db", clock, prefix=prefix()),
             "Valkey": lambda clock: store_at(valkey.url, clock, prefix=prefix()),
             "NATS": lambda clock: store_at(nats.url, clock, prefix=prefix()),
-            "NATS, singly": lambda clock: store_at(f"{nats.url}?bucket=singly", clock, prefix=prefix()),
             "Cluster": lambda clock: store_at(cluster.url, clock, prefix=prefix(), hash_tag="all"),
             "Sentinel": lambda clock: store_at(sentinels.url, clock, prefix=prefix()),
             "PostgreSQL": lambda clock: store_at(postgres.url, clock, prefix=prefix()),
