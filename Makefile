@@ -23,13 +23,16 @@ REDIS_TESTS := tests/contract/test_redis.py tests/contract/test_cluster.py tests
 	tests/stores/test_redis.py tests/stores/test_library.py tests/stores/test_sentinel.py tests/stores/test_valkey.py \
 	tests/stores/test_cluster.py::test_a_cluster_client_is_accepted_and_left_alone
 
+# Tests run in as many processes as there are processors, each file in one of them.
+SIDE_BY_SIDE := -n auto --dist loadfile
+
 # Where nothing was ever started, nothing has to be installed to stop it.
 DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo start health test-traffic keys monitor logs stop clean test servers redis-versions $(REDIS_RUNS) format \
-	side-by-side web-behaviours bench bench-web bench-stores exactness pictures build
+	side-by-side faults web-behaviours bench bench-web bench-stores exactness pictures build
 
 help:
 	@echo "headgate: exact rate limiting in one round trip"
@@ -71,7 +74,7 @@ test: $(DEV) ## Check format, lint and types, and run all tests, those of Redis 
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pyrefly check tests/typing/api.py tests/typing/web.py
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest $(SIDE_BY_SIDE)
 	@$(MAKE) --no-print-directory redis-versions
 
 servers: ## Install the servers that tests use and no wheel has, by apt-get: Redis, PgBouncer, PostgreSQL
@@ -81,7 +84,7 @@ redis-versions: $(REDIS_RUNS) ## Run the tests of the Redis store with the oldes
 
 $(REDIS_RUNS): test-redis-%: .venv-redis-%/.installed
 	@echo "the Redis store with redis-py $$(.venv-redis-$*/bin/python -c 'import redis; print(redis.__version__)'):"
-	@.venv-redis-$*/bin/pytest --quiet $(REDIS_TESTS)
+	@.venv-redis-$*/bin/pytest --quiet $(SIDE_BY_SIDE) $(REDIS_TESTS)
 
 format: $(DEV) ## Format the code, and repair what the linter can
 	$(VENV)/bin/ruff check --fix
@@ -89,6 +92,9 @@ format: $(DEV) ## Format the code, and repair what the linter can
 
 side-by-side: $(DEV) ## Ask all stores the same, a million times, and compare (a quarter of an hour; ARGS="1000 SEED")
 	@$(VENV)/bin/python -m tests.stores.side_by_side $(ARGS)
+
+faults: $(DEV) ## Let each fault happen once to each store, in mid-traffic, and print what was seen (two minutes)
+	@$(VENV)/bin/python -m tests.faults.table $(ARGS)
 
 web-behaviours: $(DEV) ## Ask each framework behind a real server, and print what holds (a minute)
 	@$(VENV)/bin/python -m tests.web.behaviours $(ARGS)

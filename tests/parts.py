@@ -7,6 +7,7 @@ Where one is missing, the tests that need it are not run, and the run ends by na
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable
@@ -15,8 +16,7 @@ from typing import NoReturn
 
 import pytest
 
-missing: set[tuple[str, str]] = set()
-"""The parts that were missing, each with its remedy."""
+_REASON = re.compile(r"""Skipped: (.*) is missing: (.*)['"]\)$""")
 
 
 def program(name: str, *folders: str) -> Path:
@@ -31,15 +31,17 @@ def lacks(part: str, remedy: str = "`make servers` installs it") -> NoReturn:
     """Leave out this test, whose part is missing; or have it fail, if all parts are to be there."""
     if os.environ.get("HEADGATE_TEST_ALL") == "1":
         pytest.fail(f"{part} is missing, and HEADGATE_TEST_ALL is set: {remedy}")
-    missing.add((part, remedy))
     pytest.skip(f"{part} is missing: {remedy}")
 
 
 def not_run(skipped: Iterable[pytest.TestReport]) -> list[str]:
-    """Say for want of which parts tests were not run, and how many. One fixture may have spoken for many of them."""
-    reasons = Counter(str(report.longrepr) for report in skipped)
-    lines = []
-    for part, remedy in sorted(missing):
-        count = sum(number for reason, number in reasons.items() if f"{part} is missing: {remedy}" in reason)
-        lines.append(f"NOT RUN: {count} {'test needs' if count == 1 else 'tests need'} {part}: {remedy}")
-    return lines
+    """Say for want of which parts tests were not run, and how many, by the reports of all processes that ran some."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for report in skipped:
+        reason = _REASON.search(str(report.longrepr))
+        if reason:
+            counts[reason[1], reason[2]] += 1
+    return [
+        f"NOT RUN: {count} {'test needs' if count == 1 else 'tests need'} {part}: {remedy}"
+        for (part, remedy), count in sorted(counts.items())
+    ]

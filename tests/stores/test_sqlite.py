@@ -12,7 +12,10 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -28,7 +31,7 @@ from headgate.stores.sqlite.file import CHECKPOINT_EVERY
 from headgate.stores.sqlite.turns import Turns
 from headgate.testing import use_clock
 from tests import parts
-from tests.servers import PATIENCE, eventually
+from tests.servers import PATIENCE, eventually, free_port
 
 
 @pytest.fixture
@@ -519,3 +522,39 @@ def test_many_entries_are_listed_once_each(store: SqliteStore) -> None:
     assert sorted(store.scan()) == sorted(entries)
     assert store.clear(key_prefix="k1") == sum(entry.key.startswith("k1") for entry in entries)
     assert store.clear() == sum(not entry.key.startswith("k1") for entry in entries)
+
+
+# Behind a real server
+
+
+def test_the_workers_of_gunicorn_share_a_limit_through_the_file(path: Path) -> None:
+    """Four workers, forked from a master that has asked before: exactly what the limit says passes, in all."""
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "--chdir", "examples", "--preload", "--workers", "4", "--threads", "4"]
+    server = subprocess.Popen(
+        [*command, "--log-level", "critical", "--bind", f"127.0.0.1:{port}", "wsgi_app:app"],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "REDIS_URL": f"sqlite:///{path}"},
+    )
+
+    def status(where: str) -> int:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{where}", timeout=20) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code
+        except OSError:
+            return 0
+
+    try:
+        eventually(lambda: status("/health") == 200, "gunicorn answers")
+        began = time.monotonic()
+        with ThreadPoolExecutor(16) as senders:
+            answers = list(senders.map(lambda _: status("/"), range(400)))
+    finally:
+        server.terminate()
+        server.wait(20)
+    assert answers.count(429) == 400 - answers.count(200)
+    seconds = time.monotonic() - began
+    assert 100 <= answers.count(200) <= 100 + seconds / 0.6 + 1  # what the bucket earns meanwhile
