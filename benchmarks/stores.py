@@ -192,7 +192,7 @@ CONTENDERS: Final = {
     "SQLite": (*OURS, Contender(BY_HAND, sqlite_by_hand), Contender(PYRATE, pyrate_on_sqlite, keys=(1,))),
     "Valkey": OURS,
     "PostgreSQL": (*OURS, Contender(BY_HAND, postgres_by_hand), Contender(PYRATE, pyrate_on_postgres, keys=(1,))),
-    "PostgreSQL, unlogged": OURS,
+    "PostgreSQL unlogged": OURS,
     "NATS": OURS,
 }
 

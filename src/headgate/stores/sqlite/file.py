@@ -31,7 +31,7 @@ from headgate.runtime.daemons import Daemon
 from headgate.runtime.forks import begin_afresh_in_child, put_away_before_fork
 from headgate.stores.remote import Endpoint, Terms
 from headgate.stores.sqlite.connection import Busy, Connection
-from headgate.stores.sqlite.turns import Turns
+from headgate.stores.sqlite.turns import Spell, Turns
 
 T = TypeVar("T")
 
@@ -79,6 +79,7 @@ class File(Endpoint):
         """The worker's connection, while it is not used; it waits for programs that have the file locked."""
         self._open: set[Connection] = set()
         """All connections, those included that are in use."""
+        self._spell = Spell()
         self._turns: set[Turns] = set()
         """All places, those included that are in use."""
         self._inside: dict[int, int] = {}
@@ -294,7 +295,7 @@ class File(Endpoint):
 
     def _make_turns(self) -> Turns:
         try:
-            turns = Turns(self.path)
+            turns = Turns(self.path, self._spell)
         except OSError as error:
             raise StoreUnavailable(self.name, f"check its folder, and the rights ({error})") from error
         self._turns.add(turns)

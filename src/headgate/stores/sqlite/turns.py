@@ -59,15 +59,26 @@ else:
         fcntl.flock(file, fcntl.LOCK_UN)
 
 
+class Spell:
+    """How long a process has had the file since it last let others go first. Its threads share one: no lock, since
+    nobody is wronged if one of them is a little off.
+    """
+
+    def __init__(self) -> None:
+        self.held_ns = 0
+
+
 class Turns:
     """Takes turns with all others that were made for the same path. For one thread at a time.
 
+    :param spell: that of the process.
     :raises OSError: if the files cannot be made.
     """
 
     _is_open = False
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, spell: Spell | None = None) -> None:
+        self._spell = spell or Spell()
         flags = os.O_RDWR | os.O_CREAT
         self._writing = os.open(f"{path}-turn", flags, 0o666)
         """Locked by whoever has its turn."""
@@ -80,16 +91,15 @@ class Turns:
         self._is_open = True
         self.began_ns = 0
         """When the turn was taken, by `perf_counter_ns`."""
-        self._held_ns = 0
 
     def try_take(self) -> bool:
         """Take a turn if nobody has it, nor waits for it longer than we."""
-        if self._held_ns < MAX_HELD_NS:
+        if self._spell.held_ns < MAX_HELD_NS:
             is_ours = _try_lock(self._writing)
         elif not _try_lock(self._next):
             return False
         else:
-            self._held_ns = 0
+            self._spell.held_ns = 0
             is_ours = _try_lock(self._writing)
             _unlock(self._next)
         self.began_ns = perf_counter_ns()
@@ -100,13 +110,13 @@ class Turns:
         _lock(self._next)
         _lock(self._writing)
         _unlock(self._next)
-        self._held_ns = 0
+        self._spell.held_ns = 0
         self.began_ns = perf_counter_ns()
 
     def end(self) -> None:
         """End the turn."""
         _unlock(self._writing)
-        self._held_ns += perf_counter_ns() - self.began_ns
+        self._spell.held_ns += perf_counter_ns() - self.began_ns
 
     def close(self) -> None:
         """Give up whatever is held."""
