@@ -510,18 +510,21 @@ async def test_whatever_is_asked_together_is_answered_as_if_it_were_asked_alone(
 async def test_batches_leave_nothing_to_the_garbage_collector(valkey_url: str, prefix: str) -> None:
     async with AsyncLimiter("1000/hour", store=valkey_url, prefix=prefix, timeout=5.0, on_outage="raise") as limiter:
         await asyncio.gather(*(limiter.try_acquire("k") for _ in range(10)))
-        gc.collect()
+        left = []
         gc.disable()
         try:
-            for _ in range(20):
-                tasks = [asyncio.create_task(limiter.try_acquire("k")) for _ in range(10)]
-                for task in tasks:
-                    await task
-                await limiter.peek("k")
-            del task, tasks
-            assert gc.collect() < 20  # some objects of asyncio's own
+            for _ in range(5):  # other threads of this process may leave something at any time
+                gc.collect()
+                for _ in range(20):
+                    tasks = [asyncio.create_task(limiter.try_acquire("k")) for _ in range(10)]
+                    for task in tasks:
+                        await task
+                    await limiter.peek("k")
+                del task, tasks
+                left.append(gc.collect())
         finally:
             gc.enable()
+        assert min(left) < 20  # some objects of asyncio's own
 
 
 async def test_each_event_loop_has_batches_of_its_own(valkey_url: str, prefix: str) -> None:

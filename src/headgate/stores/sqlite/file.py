@@ -48,9 +48,13 @@ _POLL_S: Final = 0.0002
 class _Pending(Generic[T]):
     """Something that waits for its turn."""
 
-    def __init__(self, transaction: Callable[[Connection], T], done: Callable[[T | Exception], None]) -> None:
+    def __init__(
+        self, transaction: Callable[[Connection], T], done: Callable[[T | Exception], None], closings: int
+    ) -> None:
         self.transaction = transaction
         self.done = done
+        self.closings = closings
+        """How often the store had been closed when it came."""
         self.is_wanted = True
 
     def give_up(self) -> None:
@@ -308,7 +312,7 @@ class File(Endpoint):
     # The worker
 
     def _enqueue(self, transaction: Callable[[Connection], T], done: Callable[[T | Exception], None]) -> _Pending[T]:
-        pending = _Pending(transaction, done)
+        pending = _Pending(transaction, done, self._closings)
         self._pending.append(pending)
         if not self._worker.is_alive:
             own = object()
@@ -341,14 +345,14 @@ class File(Endpoint):
         """Do something when it is our turn, however long that takes; nothing, if nobody waits for it any more."""
         transaction = pending.transaction
         if transaction is Connection.checkpoint:  # nearly all of it, which holds up nobody; but the log goes on growing
-            self._checkpoint()
+            self._checkpoint(pending.closings)
         while True:
             turns.take()
             try:
                 if not pending.is_wanted:
                     return None
                 if transaction is Connection.checkpoint:
-                    return self._checkpoint()
+                    return self._checkpoint(pending.closings)
                 answer = self._inside_of(self._patient, self.timeout_s, transaction, turns.began_ns)
             finally:
                 turns.end()
@@ -356,12 +360,12 @@ class File(Endpoint):
                 return answer
             time.sleep(_POLL_S)  # this process forks
 
-    def _checkpoint(self) -> None:
+    def _checkpoint(self, closings: int) -> None:
+        """Carry the log into the file, unless the store was closed since that was due: SQLite does it then."""
         own = threading.get_ident()
         self._inside[own] = perf_counter_ns()
         try:
-            if not self._is_forking:
-                closings = self._closings
+            if not self._is_forking and closings == self._closings:
                 connection = _pop(self._patient) or self._make(self.timeout_s)
                 try:
                     connection.checkpoint()
