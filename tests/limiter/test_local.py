@@ -37,7 +37,7 @@ from headgate import (
 from headgate.config.loading import load
 from headgate.config.process import Configured
 from headgate.hits import Group
-from headgate.limiter.local import LocalShare, share_of
+from headgate.limiter.local import LocalShare, around, share_of
 from headgate.rules import Rule
 from headgate.web.starlette import RateLimits
 from tests.limiter.bench import told
@@ -81,7 +81,6 @@ class Bench:
         made = self.kind(limit, store=self.store, name="n", on_outage="local", instances=instances, **options)
         share = made._parts.outage_rule.local = LocalShare(instances, self.clock)  # by the test's clock
         made._local = share
-        made._own_port._local = share
         return made
 
 
@@ -265,12 +264,12 @@ def test_renewals_go_to_who_gave_the_slot() -> None:
     bench.store.is_out = True
     local = limiter.try_acquire("k")
     bench.store.is_out = False
-    ask = limiter._local.around(bench.store.decide)
+    ask = around(bench.store.decide)
     groups = [Group(decision.group.hits, 0, "renew") for decision in (local, of_store, local)]
     bench.clock.advance(50)
     assert [answer.allowed for answer in ask(groups)] == [True, True, True]
     bench.clock.advance(50)  # renewed, or they would have expired
-    assert [limiter._local.follow([groups[0]])[0].allowed, bench.store.decide([groups[1]])[0].allowed] == [True, True]
+    assert [answer.allowed for answer in ask(groups[:2])] == [True, True]
 
 
 def test_a_change_of_state_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -299,7 +298,13 @@ def test_a_change_of_state_is_one_line_in_the_log(caplog: pytest.LogCaptureFixtu
         ("fixed-window 10/hour", 4, "fixed-window 2/hour"),
         ("fixed-window 10/day; tz=Europe/Berlin", 3, "fixed-window 3/day; tz=Europe/Berlin"),
         ("sliding-window 7/minute", 2, "sliding-window 3/minute"),
-        ("sliding-log 3/minute", 4, "sliding-log 1/minute"),
+        ("sliding-log 3/minute", 4, "sliding-log 1/80s"),
+        ("sliding-window 1/minute", 4, "sliding-window 1/4m"),
+        ("fixed-window 3/minute", 7, "fixed-window 1/140s"),
+        ("fixed-window 7/second", 8, "fixed-window 1/1142858us"),
+        ("fixed-window 3/day; tz=Europe/Berlin", 4, "fixed-window 1/day; tz=Europe/Berlin"),
+        ("fixed-window 3/month", 4, "fixed-window 1/month"),
+        ("concurrency 3", 4, "concurrency 1"),
         ("concurrency 50", 8, "concurrency 6"),
         ("100/minute", 1, "100/minute"),
     ],

@@ -55,7 +55,7 @@ class Counts:
             self._allowed += 1
         else:
             self._denied += 1
-        if decision.source in ("fail_open", "fail_closed"):
+        if decision.source in ("fail_open", "fail_closed", "local"):
             self._in_outage += 1
 
     def acquired(self, decision: Decision, wait_s: float) -> None:

@@ -15,7 +15,7 @@ from headgate.limits import Penalty
 from headgate.web.headers import HeaderStyle, Reset, Standing, binding_of, checked_reset, checked_styles, fields
 
 Source = Literal["store", "memory_of_denial", "lease", "fail_open", "fail_closed", "local"]
-"""Who decided. `fail_open` and `fail_closed`: the store did not answer, and the outage rule did."""
+"""Who decided. `fail_open`, `fail_closed` and `local`: the store did not answer, and the outage rule did."""
 
 _SECOND_US: Final = 1_000_000
 

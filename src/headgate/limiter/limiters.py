@@ -17,6 +17,7 @@ from headgate.decision import Decision, Single, undecided
 from headgate.drive import Plan, drive, drive_async
 from headgate.errors import StoreOutage
 from headgate.limiter.holds import AsyncHolding, Hold, Holding
+from headgate.limiter.local import follow
 from headgate.limiter.making import AnyLimiter
 from headgate.limiter.policy import CallLimit, Costs, Keys, wait_bound_us
 from headgate.limiter.returning import AsyncReturner, Returner
@@ -170,7 +171,7 @@ class Limiter(AnyLimiter):
     def _send(self, command: Command) -> Any:
         if isinstance(command, Pause):
             return self._port.sleep(command.duration_us)
-        if self._local is not None and (followed := self._followed(command)) is not None:
+        if command.must_arrive and (followed := follow(command.groups)) is not None:
             return followed
         started_ns = time.perf_counter_ns() if self._is_heard else 0
         try:
@@ -298,7 +299,7 @@ class AsyncLimiter(AnyLimiter):
     async def _send(self, command: Command) -> Any:
         if isinstance(command, Pause):
             return await self._port.sleep_async(command.duration_us)
-        if self._local is not None and (followed := self._followed(command)) is not None:
+        if command.must_arrive and (followed := follow(command.groups)) is not None:
             return followed
         started_ns = time.perf_counter_ns() if self._is_heard else 0
         work = self._port.store.decide_async(command.groups)

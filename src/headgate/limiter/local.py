@@ -1,17 +1,21 @@
 """A share of the limits, which decides in this process's memory while the store does not answer.
 
 Each of `instances` processes has its part: a bucket earns as many times more slowly, and all else counts to as many
-times less, rounded down, and at least to 1. So all of them together admit at most what the limit does, beside what the
-store has admitted (docs/decisions/0023-local-share.md). What was spent of the share is remembered from one outage to
-the next.
+times less, rounded down; where that would be nothing, it counts to 1, in a longer time. So all of them together admit at
+most what the limit does, beside what the store has admitted (docs/decisions/0023-local-share.md). A process has one
+share, whichever of its limiters asks: it is counted in one memory for each place where state is stored, from one outage
+to the next, and from a limiter to the one that is made in its place.
 
-What was decided here is followed here: hits on the share bear a name that no other has, by which refunds, renewals and
-charges find back, whether the store answers by then or not. This module must not know how a store is asked.
+What was decided here is followed here: hits on the share bear a name that tells this memory from all others, by which
+refunds, renewals and charges find back, whether the store answers by then or not. Where that memory is another
+process's, nothing happens. This module must not know how a store is asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import secrets
+import weakref
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Final
@@ -20,28 +24,76 @@ from headgate.clock import Clock, system_clock
 from headgate.decision import Decision
 from headgate.errors import InvalidUse, LimitOutOfBounds
 from headgate.hits import Group, Hit
-from headgate.limits import Limit, Penalty, TokenBucket
+from headgate.limits import Concurrency, FixedWindow, Limit, Penalty, TokenBucket
+from headgate.stores.contract import Store
 from headgate.stores.memory import MemoryStore
 
-MAX_ENTRIES: Final = 100_000
-"""How many keys the share remembers."""
+MAX_ENTRIES: Final = 1_000_000
+"""How many keys and limits a process remembers of one place."""
+MAX_PLACES: Final = 1_000
+"""Of how many places a process remembers anything that no limiter is on any more."""
 MAX_INSTANCES: Final = 1_000_000
-_MARK: Final = "\0"
-"""Begins the name of each hit on the share. No limit's name holds it."""
+_SIGN: Final = "\0"
+"""Begins the name of each hit on a share. No limit's name holds it."""
+_MARK_DIGITS: Final = 16
+
+
+class _Memory:
+    """The memory in which the shares of all limiters of one place are counted."""
+
+    def __init__(self, clock: Clock = system_clock) -> None:
+        self.store: Final = MemoryStore(clock, max_entries=MAX_ENTRIES)
+        self.mark: Final = secrets.token_hex(_MARK_DIGITS // 2)
+        """Tells it from those of other places and processes. A forked process has a copy, which has counted the same."""
+        _by_mark[self.mark] = self
+
+
+_by_mark: Final[weakref.WeakValueDictionary[str, _Memory]] = weakref.WeakValueDictionary()
+_by_place: Final[dict[Hashable, _Memory]] = {}
+"""Of stores that say where their state is: however often they are opened anew."""
+_by_store: Final[weakref.WeakKeyDictionary[Store, _Memory]] = weakref.WeakKeyDictionary()
+"""Of other stores: for as long as they live."""
+
+
+def _memory_of(store: Store) -> _Memory:
+    """The memory for all limiters on a store. Each `setdefault` is one step, for other threads."""
+    place: Hashable | None = getattr(store, "place", None)
+    if place is not None:
+        found = _by_place.get(place)
+        if found is None:
+            while len(_by_place) >= MAX_PLACES:
+                _by_place.pop(next(iter(_by_place), None), None)
+            found = _by_place.setdefault(place, _Memory())
+        return found
+    try:
+        return _by_store.get(store) or _by_store.setdefault(store, _Memory())
+    except TypeError:  # nothing can be known by it: it has no hash, or takes no weak references
+        return _Memory()
 
 
 class LocalShare:
-    """The share of one limiter, and the memory that it is counted in. Safe to share between threads and tasks.
+    """The share of one limiter. Safe to share between threads, tasks and forked processes.
 
     :param instances: how many processes have a share.
+    :param clock: for a memory of its own, in which none but this limiter counts.
     :raises InvalidUse: if that is no number of processes.
     """
 
-    def __init__(self, instances: int = 1, clock: Clock = system_clock) -> None:
+    def __init__(self, instances: int = 1, clock: Clock | None = None) -> None:
         if type(instances) is not int or not 1 <= instances <= MAX_INSTANCES:
             raise InvalidUse(f"instances is a number of processes from 1 to {MAX_INSTANCES:,}, not {instances!r}")
         self.instances: Final = instances
-        self._store = MemoryStore(clock, max_entries=MAX_ENTRIES)
+        self._memory = None if clock is None else _Memory(clock)
+
+    def count_with(self, store: Store) -> None:
+        """Count together with all other shares of this process that stand in for the same state."""
+        self._memory = _memory_of(store)
+
+    @property
+    def _counted(self) -> _Memory:
+        if self._memory is None:
+            self._memory = _Memory()
+        return self._memory
 
     def check(self, limits: Sequence[Limit]) -> None:
         """See that limits can be shared.
@@ -56,53 +108,72 @@ class LocalShare:
 
     def decide(self, group: Group) -> Decision:
         """Answer a request that the store did not answer."""
-        shared = Group(tuple([self._hit(hit) for hit in group.hits]), *group[1:])
+        try:
+            shared = Group(tuple([self._hit(hit) for hit in group.hits]), *group[1:])
+        except LimitOutOfBounds:  # a limit of this call, of which a share takes longer than anybody counts
+            return Decision(group, 0, False, (), "local")
         if any(hit.cost > hit.limit.capacity for hit in shared.hits if not isinstance(hit.limit, Penalty)):
             return Decision(shared, 0, False, (), "local")  # never, by this share: nobody knows when the store is back
-        return self.follow([shared])[0]
+        return _decided(self._counted, shared)
 
     def _hit(self, hit: Hit) -> Hit:
+        name = f"{_SIGN}{self._counted.mark}{hit.name}"
         return hit._replace(
-            limit=share_of(hit.limit, self.instances), name=_MARK + hit.name, tier=hit.tier or hit.name, receipt=None
+            limit=share_of(hit.limit, self.instances), name=name, tier=hit.tier or hit.name, receipt=None
         )
-
-    def follow(self, groups: Sequence[Group]) -> list[Decision]:
-        """Do what follows earlier decisions of this share."""
-        return [
-            Decision(decision.group, decision.now_us, decision.allowed, decision.facts, "local")
-            for decision in self._store.decide(groups)
-        ]
 
     def forget(self, group: Group) -> None:
         """Forget what is known here of the keys of a group."""
-        self._store.decide([Group((self._hit(hit),), 0, "forget") for hit in group.hits])
-
-    def around(self, ask: Callable[[list[Group]], list[Decision]]) -> Callable[[list[Group]], list[Decision]]:
-        """Ask a store for what is its own, and this share for what is of it."""
-
-        def route(groups: list[Group]) -> list[Decision]:
-            own = [group for group in groups if is_of_share(group)]
-            others = [group for group in groups if not is_of_share(group)]
-            answers = iter(self.follow(own))
-            told = iter(ask(others) if others else ())
-            return [next(answers if is_of_share(group) else told) for group in groups]
-
-        return route
-
-    def around_async(
-        self, ask: Callable[[list[Group]], Awaitable[list[Decision]]]
-    ) -> Callable[[list[Group]], Awaitable[list[Decision]]]:
-        """As `around`."""
-
-        async def route(groups: list[Group]) -> list[Decision]:
-            return self.follow(groups) if is_of_share(groups[0]) else await ask(groups)  # all are of one hold
-
-        return route
+        self._counted.store.decide(
+            [Group((hit._replace(name=f"{_SIGN}{self._counted.mark}{hit.name}"),), 0, "forget") for hit in group.hits]
+        )
 
 
-def is_of_share(group: Group) -> bool:
-    """Is it about something that was decided by a share?"""
-    return group.hits[0].name.startswith(_MARK)
+def _decided(memory: _Memory, group: Group) -> Decision:
+    (decision,) = memory.store.decide([group])
+    return Decision(decision.group, decision.now_us, decision.allowed, decision.facts, "local")
+
+
+def follow(groups: Sequence[Group]) -> list[Decision] | None:
+    """Do what follows an earlier decision of a share. None if it was no share that decided."""
+    return [_followed(group) for group in groups] if groups and _is_of_share(groups[0]) else None
+
+
+def _followed(group: Group) -> Decision:
+    memory = _by_mark.get(group.hits[0].name[1 : 1 + _MARK_DIGITS])
+    if memory is None:  # another process's: nothing was taken here
+        return Decision(group, 0, group.action != "renew", (), "local")
+    return _decided(memory, group)
+
+
+def _is_of_share(group: Group) -> bool:
+    return group.hits[0].name.startswith(_SIGN)
+
+
+def around(ask: Callable[[list[Group]], list[Decision]]) -> Callable[[list[Group]], list[Decision]]:
+    """Ask a store for what is its own, and a share for what is of it. What is of a share is done though the store does
+    not answer.
+    """
+
+    def route(groups: list[Group]) -> list[Decision]:
+        followed = iter([_followed(group) for group in groups if _is_of_share(group)])
+        others = [group for group in groups if not _is_of_share(group)]
+        told = iter(ask(others) if others else ())
+        return [next(followed if _is_of_share(group) else told) for group in groups]
+
+    return route
+
+
+def around_async(
+    ask: Callable[[list[Group]], Awaitable[list[Decision]]],
+) -> Callable[[list[Group]], Awaitable[list[Decision]]]:
+    """As `around`."""
+
+    async def route(groups: list[Group]) -> list[Decision]:
+        followed = follow(groups)  # all are of one hold
+        return await ask(groups) if followed is None else followed
+
+    return route
 
 
 @lru_cache(maxsize=4096)
@@ -114,8 +185,18 @@ def share_of(limit: Limit, instances: int) -> Limit:
     if isinstance(limit, Penalty) or instances == 1:
         return limit
     if isinstance(limit, TokenBucket):
-        period = timedelta(microseconds=limit.period_us * instances)  # the rate is divided without a rest
+        period = _period(limit.period_us * instances)  # the rate is divided without a rest
         return TokenBucket(limit.rate, period, max(1, limit.burst // instances))
-    kind: Callable[..., Limit]
+    is_of_calendar = isinstance(limit, FixedWindow) and limit.unit is not None
+    if limit.rate < instances and not (isinstance(limit, Concurrency) or is_of_calendar):
+        kind: Callable[..., Limit] = type(limit)  # 1 for each, and as much more seldom as there are more instances
+        return kind(1, _period(-(-limit.period_us * instances // limit.rate)))
     kind, (count, *rest) = limit.__reduce__()  # all others are made from a number, and more
     return kind(max(1, count // instances), *rest)
+
+
+def _period(us: int) -> timedelta:
+    try:
+        return timedelta(microseconds=us)
+    except OverflowError:
+        raise LimitOutOfBounds(f"a period of {us} microseconds is longer than anybody counts") from None

@@ -19,7 +19,7 @@ from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import Group
 from headgate.lease import Lease, LeaseReport, Leases
 from headgate.limiter.decorator import CostOfCall, KeyOfCall, decorator, is_async, key_rule
-from headgate.limiter.local import LocalShare, is_of_share
+from headgate.limiter.local import LocalShare
 from headgate.limiter.outage import OnOutage, OutageRule
 from headgate.limiter.policy import CallLimit, Costs, Keys, Limits, PenaltyLike, Policy
 from headgate.limiter.port import Port, connect_all, port_for, register
@@ -155,6 +155,8 @@ class AnyLimiter:
             )
         else:
             found = store
+        if outage_rule.local is not None:
+            outage_rule.local.count_with(found)
         options: dict[str, Any] = {"name": name, "on_outage": on_outage, "on_decision": on_decision, "lease": lease}
         options |= {"penalty": penalty, "instances": instances}
         # A limiter like this one counts in the same memory.
@@ -173,7 +175,7 @@ class AnyLimiter:
     def _assemble(self, parts: Parts) -> None:
         self._parts, self._policy, self._store = parts, parts.policy, parts.store
         self._local = parts.outage_rule.local
-        self._own_port = Port(parts.store, self._local)
+        self._own_port = Port(parts.store)
         if parts.leases is not None:
             self._returner = self._returner_kind(parts.leases, self._send)
         register(self, AnyLimiter._connect, parts.outage_rule)
@@ -303,12 +305,6 @@ class AnyLimiter:
         if self._local is not None:
             self._local.forget(group)
         return requests.forget(group)
-
-    def _followed(self, command: Ask) -> list[Decision] | None:
-        """The answers to a command that follows a decision of our share of the limit; None if it follows none."""
-        if self._local is None or not command.groups or not is_of_share(command.groups[0]):
-            return None
-        return self._local.follow(command.groups)
 
     def _answer(self, outage: StoreOutage, key: Keys, cost: Costs, started_ns: int = 0) -> Decision:
         """The answer of the outage rule to a single hit. `started_ns` is 0 if nobody wants to hear of it."""

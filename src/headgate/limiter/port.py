@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from headgate import observer
 from headgate.limiter.holds import AsyncRenewer, Renewer, Renews
-from headgate.limiter.local import LocalShare
+from headgate.limiter.local import around, around_async
 from headgate.stores.contract import Store
 
 T = TypeVar("T")
@@ -27,21 +27,19 @@ class Port:
     is_real = True
     """Is nothing put in the way? If something is, no tokens are drawn ahead of need."""
 
-    def __init__(self, store: Store, local: LocalShare | None = None) -> None:
+    def __init__(self, store: Store) -> None:
         self.store = store
-        self._local = local
         self._renewers: dict[type[Renews], Renews] = {}
 
     def renewer(self) -> Renews:
         """The renewer of slots that are held in blocks of threads."""
-        ask = self.store.decide if self._local is None else self._local.around(self.store.decide)
-        return self._renewers.get(Renewer) or self._renewers.setdefault(Renewer, Renewer(ask))
+        made = self._renewers.get(Renewer)
+        return made or self._renewers.setdefault(Renewer, Renewer(around(self.store.decide)))
 
     def renewer_async(self) -> Renews:
         """The renewer of slots that are held in blocks of tasks."""
         made = self._renewers.get(AsyncRenewer)
-        ask = self.store.decide_async if self._local is None else self._local.around_async(self.store.decide_async)
-        return made or self._renewers.setdefault(AsyncRenewer, AsyncRenewer(ask))
+        return made or self._renewers.setdefault(AsyncRenewer, AsyncRenewer(around_async(self.store.decide_async)))
 
     def sleep(self, duration_us: int) -> int:
         """Sleep, and return how long it really took, in microseconds."""

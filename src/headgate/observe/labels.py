@@ -47,7 +47,7 @@ def is_request(decision: Decision) -> bool:
 def result_of(decision: Decision) -> str:
     """`allowed` or `denied`; `degraded_allowed` or `degraded_denied` where the outage rule said so."""
     verdict = "allowed" if decision.allowed else "denied"
-    return f"degraded_{verdict}" if decision.source in ("fail_open", "fail_closed") else verdict
+    return f"degraded_{verdict}" if decision.source in ("fail_open", "fail_closed", "local") else verdict
 
 
 def hash_of(key: str, secret: bytes | str | None) -> str:

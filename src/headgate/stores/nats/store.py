@@ -108,6 +108,8 @@ class NatsStore(RemoteStore):
             connector = Connector(target.servers, f"{target.name}/{made.name}", timeout, connect)
         self._server = Server(connector, made, _checked_prefix(given["prefix"]), terms)
         super().__init__(self._server, terms, connector.name, None if client is not None else made_from)
+        if client is None:
+            self.place = connector.name, given["prefix"]  # which may be in the URL
 
     def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
         """As `ScannableStore.scan`. Each page is a round trip."""

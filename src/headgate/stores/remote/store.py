@@ -49,6 +49,10 @@ FastPath = tuple[Callable[[str, int], Any], Callable[[Any, str, int], Answer]]
 and one reads the reply to it."""
 
 
+_APART: Final = ("prefix", "hash_tag", "schema", "bucket")
+"""The options that keep apart those who share a server."""
+
+
 class RemoteStore:
     """A store over a network. Safe to share between threads, tasks, event loops and forked processes.
 
@@ -63,6 +67,8 @@ class RemoteStore:
     def __init__(self, servers: Servers, terms: Terms, name: str, made_from: dict[str, Any] | None = None) -> None:
         self.timeout = terms.timeout_s
         self.name = name
+        self.place: object = None if made_from is None else (name, *[made_from.get(option) for option in _APART])
+        """Where its state is: stores of one place have one state. None where only whoever made its client knows."""
         self._servers = servers
         self._learnt = terms.learnt
         self._made_from = made_from
