@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import gc
 import logging
+import pickle
+import subprocess
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,14 +41,18 @@ from headgate import (
     TokenBucket,
 )
 from headgate.config.loading import load
+from headgate.config.metrics import Counts
 from headgate.config.process import Configured
-from headgate.hits import Group
+from headgate.hits import Group, Hit
+from headgate.limiter import local
 from headgate.limiter.local import LocalShare, around, share_of
+from headgate.limits import Limit
+from headgate.observe.labels import part_of, policy_of, result_of
 from headgate.rules import Rule
 from headgate.web.starlette import RateLimits
 from tests.limiter.bench import told
 from tests.profiles import quickly
-from tests.servers import own_valkey
+from tests.servers import eventually, free_port, own_valkey
 
 
 class Failing:
@@ -320,32 +330,98 @@ def test_a_penalty_is_shared_by_nobody() -> None:
     assert share_of(penalty, 4) is penalty
 
 
-@settings(max_examples=quickly(60))
-@given(
-    rate=st.integers(1, 50),
-    burst=st.integers(1, 60),
-    instances=st.integers(1, 8),
-    moves=st.lists(st.tuples(st.integers(0, 7), st.integers(0, 300_000), st.integers(1, 3)), max_size=80),
+class Instances:
+    """Some processes on one store, which each of them may find out or not."""
+
+    def __init__(self, limit: Limit, instances: int) -> None:
+        self.clock = ManualClock()
+        inner = MemoryStore(self.clock)
+        self.stores: list[Failing] = []
+        self.limiters: list[Limiter] = []
+        for _ in range(instances):
+            bench = Bench(Limiter)
+            bench.clock, bench.store.inner = self.clock, inner
+            self.stores.append(bench.store)
+            self.limiters.append(bench.limiter(limit, instances))
+
+    def play(self, moves: Sequence[tuple[int, int, bool, int, bool]]) -> dict[str, list[tuple[int, int]]]:
+        """What was admitted and not given back, by who admitted it: when, and how much."""
+        admitted: dict[str, list[tuple[int, int]]] = {"store": [], "local": []}
+        for us, some, is_out, cost, is_refunded in moves:
+            self.clock.advance(microseconds=us)
+            number = some % len(self.limiters)
+            store, limiter = self.stores[number], self.limiters[number]
+            store.is_out = is_out
+            decision = limiter.try_acquire("k", min(cost, next(iter(limiter.limits.values())).capacity))
+            assert decision.source == ("local" if is_out else "store")
+            if decision and is_refunded:
+                store.is_out = decision.source == "local" and cost % 2 == 0  # though it may be back
+                limiter.refund(decision)
+            elif decision:
+                admitted[decision.source].append((self.clock(), decision.cost))
+        return admitted
+
+
+def most_in_windows(limit: Limit, spent: Sequence[tuple[int, int]]) -> int:
+    assert isinstance(limit, FixedWindow)
+    windows: Counter[int] = Counter()
+    for at_us, cost in spent:
+        windows[limit.window(at_us)[0]] += cost
+    return max(windows.values(), default=0)
+
+
+def most_in_view(period_us: int, spent: Sequence[tuple[int, int]]) -> int:
+    return max((sum(cost for at, cost in spent if end - period_us < at <= end) for end, _ in spent), default=0)
+
+
+moves = st.lists(
+    st.tuples(
+        st.sampled_from([0, 1, 999, 100_000, 250_000, 333_333, 1_000_000, 4_000_000]) | st.integers(0, 300_000),
+        st.integers(0, 7),
+        st.booleans(),
+        st.integers(1, 4),
+        st.sampled_from([False, False, False, True]),
+    ),
+    max_size=60,
 )
-def test_all_instances_together_keep_to_the_limit(
-    rate: int, burst: int, instances: int, moves: list[tuple[int, int, int]]
-) -> None:
-    """In every interval of length t, at most `burst + rate * t`, and one for each instance if they are more than the
-    burst. In millionths of a token."""
-    clock = ManualClock()
-    limit = TokenBucket(rate, per=1, burst=burst)
-    shares = [LocalShare(instances, clock) for _ in range(instances)]
-    limiter = Limiter(limit, name="n")
-    lowest = level = 0
-    spent, began_us = 0, clock()
-    for number, us, cost in moves:
-        clock.advance(microseconds=us)
-        group = limiter._policy.group("k", min(cost, burst))
-        if shares[number % instances].decide(group).allowed:
-            level = spent * 1_000_000 - rate * (clock() - began_us)
-            lowest = min(lowest, level)
-            spent += min(cost, burst)
-            assert spent * 1_000_000 - rate * (clock() - began_us) - lowest <= max(burst, instances) * 1_000_000
+
+
+@settings(max_examples=quickly(150))
+@given(rate=st.integers(1, 50), burst=st.integers(1, 60), instances=st.integers(1, 8), moves=moves)
+def test_buckets_admit_the_limit_once_more_at_most(rate: int, burst: int, instances: int, moves: Any) -> None:
+    """In each interval of length t: the store `burst + rate * t`, and all shares as much, with one token for each
+    instance where that is more than the burst. In millionths of a token.
+    """
+    admitted = Instances(TokenBucket(rate, per=1, burst=burst), instances).play(moves)
+    for who, most in (("store", burst), ("local", instances * max(1, burst // instances))):
+        assert most <= max(burst, instances)
+        lowest = spent = 0
+        for at_us, cost in admitted[who]:
+            lowest = min(lowest, spent * 1_000_000 - rate * at_us) if spent else -rate * at_us
+            spent += cost
+            assert spent * 1_000_000 - rate * at_us - lowest <= most * 1_000_000
+
+
+@settings(max_examples=quickly(100))
+@given(rate=st.integers(1, 12), instances=st.integers(1, 8), moves=moves)
+def test_windows_admit_the_limit_once_more_at_most(rate: int, instances: int, moves: Any) -> None:
+    limit = FixedWindow(rate, per=1)
+    share = share_of(limit, instances)
+    admitted = Instances(limit, instances).play(moves)
+    assert most_in_windows(limit, admitted["store"]) <= rate
+    assert instances * share.rate * limit.period_us <= rate * share.period_us  # in the long run
+    assert most_in_windows(share, admitted["local"]) <= instances * share.rate <= max(rate, instances)
+
+
+@settings(max_examples=quickly(100))
+@given(rate=st.integers(1, 12), instances=st.integers(1, 8), moves=moves)
+def test_logs_admit_the_limit_once_more_at_most(rate: int, instances: int, moves: Any) -> None:
+    limit = SlidingLog(rate, per=1)
+    share = share_of(limit, instances)
+    admitted = Instances(limit, instances).play(moves)
+    assert most_in_view(limit.period_us, admitted["store"]) <= rate
+    assert instances * share.rate * limit.period_us <= rate * share.period_us
+    assert most_in_view(share.period_us, admitted["local"]) <= instances * share.rate <= max(rate, instances)
 
 
 def test_a_share_that_would_take_too_long_to_fill_is_refused() -> None:
@@ -367,22 +443,174 @@ def test_instances_go_with_local_alone() -> None:
 # On a real server
 
 
-def test_while_a_server_is_away_its_instances_share_the_limit(prefix: str) -> None:
+INSTANCE = """
+import asyncio, sys
+from headgate import AsyncLimiter, Limiter
+kind, url, prefix = sys.argv[1:]
+made = {"blocking": Limiter, "awaited": AsyncLimiter}[kind](
+    "100/hour", store=url, prefix=prefix, name="n", on_outage="local", instances=4, timeout=2
+)
+loop = asyncio.new_event_loop()
+for line in sys.stdin:
+    decisions = []
+    for _ in range(int(line)):
+        asked = made.try_acquire("k")
+        decisions.append(asked if kind == "blocking" else loop.run_until_complete(asked))
+    counted = {}
+    for one in decisions:
+        if one.allowed:
+            counted[one.source] = counted.get(one.source, 0) + 1
+    print(counted, decisions[-1].source, flush=True)
+"""
+
+
+class Process:
+    """An instance in a process of its own."""
+
+    def __init__(self, kind: str, url: str, prefix: str) -> None:
+        command = [sys.executable, "-c", INSTANCE, kind, url, prefix]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def ask(self, times: int) -> tuple[dict[str, int], str]:
+        """How many were admitted by whom, and who decided on the last."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{times}\n")
+        self.process.stdin.flush()
+        counted, _, last = self.process.stdout.readline().rpartition(" ")
+        return ast.literal_eval(counted), last.strip()
+
+    def close(self) -> None:
+        self.process.communicate(timeout=60)
+
+
+@pytest.mark.parametrize("kind", ["blocking", "awaited"])
+def test_while_a_server_is_away_its_instances_share_the_limit(prefix: str, kind: str) -> None:
     with own_valkey() as valkey:
-        limiters = [
-            Limiter("100/hour", store=valkey.url, prefix=prefix, name="n", on_outage="local", instances=4, timeout=2)
-            for _ in range(4)
-        ]
-        assert sum(limiters[number % 4].try_acquire("k").allowed for number in range(60)) == 60
+        instances = [Process(kind, valkey.url, prefix) for _ in range(4)]
+        assert [one.ask(15) for one in instances] == [({"store": 15}, "store")] * 4
         valkey.stop()
-        decisions = [limiters[number % 4].try_acquire("k") for number in range(200)]
-        assert sum(decision.allowed for decision in decisions) == 100
-        assert {decision.source for decision in decisions} == {"local"}
+        assert [one.ask(40) for one in instances] == [({"local": 25}, "local")] * 4
         valkey.start()  # empty, as it does not write to disk
-        until = [limiter.try_acquire("k") for limiter in limiters for _ in range(200)]
-        assert {decision.source for decision in until} <= {"local", "store", "memory_of_denial"}
-        for limiter in limiters:
-            limiter.close()
+
+        def is_back(one: Process) -> bool:
+            counted, last = one.ask(1)
+            by_store.update(counted)
+            return last == "store"
+
+        by_store: Counter[str] = Counter()
+        for one in instances:
+            eventually(lambda one=one: is_back(one), "it asks the store again")  # type: ignore[misc]  # it is called here
+        assert by_store["local"] == 0  # a share that was spent stays so
+        valkey.stop()
+        assert [one.ask(40)[0] for one in instances] == [{}] * 4
+        for one in instances:
+            one.close()
+
+
+# One share for each process
+
+
+def far_away(**options: Any) -> Any:
+    return {"store": f"redis://127.0.0.1:{free_port()}/0", "name": "n", "on_outage": "local", "instances": 4, **options}
+
+
+def test_limiters_of_one_name_have_one_share_in_a_process() -> None:
+    same = far_away()
+    limiters = [Limiter("20/hour", **same), Limiter("20/hour", **same, timeout=1)]
+    found = [limiter.try_acquire("k") for limiter in limiters for _ in range(2)]
+    assert [decision.remaining for decision in found] == [4, 3, 2, 1]
+    assert asyncio.run(AsyncLimiter("20/hour", **same).try_acquire("k")).remaining == 0
+    assert Limiter("20/hour", **same, prefix="another").try_acquire("k").remaining == 4
+    assert Limiter("20/hour", **{**same, "name": "m"}).try_acquire("k").remaining == 4
+
+
+def test_a_limiter_that_is_made_anew_has_no_fresh_share() -> None:
+    same, admitted = far_away(), 0
+    for _ in range(5):
+        with Limiter("20/hour", **same) as limiter:
+            admitted += sum(limiter.try_acquire("k").allowed for _ in range(3))
+        del limiter
+        gc.collect()
+    assert admitted == 5
+
+
+async def test_a_rule_has_one_share_whatever_rules_are_asked_with_it() -> None:
+    async def here(_: Request) -> PlainTextResponse:
+        return PlainTextResponse("here")
+
+    options: Any = {"on_outage": "local", "instances": 4}
+    rules = [Rule("20/hour", name="all", **options), Rule("400/hour", name="one", paths="/one", **options)]
+    app = Starlette(routes=[Route("/", here), Route("/one", here)])
+    RateLimits(*rules, store=f"redis://127.0.0.1:{free_port()}/0", app=app)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+        codes = [(await client.get("/one" if number % 2 else "/")).status_code for number in range(8)]
+    assert codes == [200] * 5 + [429] * 3
+
+
+ELSEWHERE = """
+import pickle, sys
+from headgate import Limiter
+made = Limiter("20/hour", store=sys.argv[1], name="n", on_outage="local", instances=4)
+sys.stdout.buffer.write(pickle.dumps([made.try_acquire("k", 2) for _ in range(2)]))
+"""
+
+
+async def test_another_processs_decision_gives_nothing_back_here_nor_to_the_store(bench: Bench) -> None:
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    command = [sys.executable, "-c", ELSEWHERE, url]
+    first, second = pickle.loads((await asyncio.to_thread(subprocess.run, command, stdout=-1, check=True)).stdout)
+    assert (first.allowed, first.source, second.remaining) == (True, "local", 1)
+    limiter = bench.limiter("20/hour")
+    bench.store.is_out = True
+    assert await told(limiter.try_acquire("k", 5))
+    await told(limiter.refund(first))
+    assert (await told(limiter.settle(second, 5))).cost == 5
+    assert (await told(limiter.peek("k"))).remaining == 0
+    bench.store.is_out = False
+    assert (await told(limiter.peek("k"))).remaining == 20
+
+
+async def test_a_limiter_without_a_share_gives_it_back_to_who_decided(bench: Bench) -> None:
+    limiter, other = bench.limiter("20/hour"), bench.kind("20/hour", store=bench.store, name="n")
+    bench.store.is_out = True
+    first, second = [await told(limiter.try_acquire("k", 2)) for _ in range(2)]
+    bench.store.is_out = False
+    bench.store.asked.clear()
+    await told(other.refund(first))
+    await told(other.settle(second, 1))
+    assert bench.store.asked == []
+    bench.store.is_out = True
+    assert (await told(limiter.peek("k"))).remaining == 4
+
+
+def test_another_processs_slot_cannot_be_renewed_here() -> None:
+    unknown = Hit(Concurrency(4), "k", "\0" + "0" * 16 + "n", 1, "ff.60000000")
+    assert [answer.allowed for answer in around(list)([Group((unknown,), 0, "renew")])] == [False]  # type: ignore[arg-type]
+
+
+def test_a_limit_of_a_call_that_cannot_be_shared_is_denied_and_no_error() -> None:
+    limiter = Limiter("20/hour", **far_away(instances=1_000))
+    for limit in ("1/30d", "fixed-window 1/30d", "sliding-log 1/1000d"):
+        decision = limiter.try_acquire("k", limit=limit)
+        assert (decision.allowed, decision.source, decision.retry_after) == (False, "local", 1.0)
+
+
+def test_places_of_which_a_share_is_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "MAX_PLACES", 3)
+    monkeypatch.setattr(local, "_by_place", {})
+    same = far_away()
+    limiters = [Limiter("20/hour", **same, prefix=f"p{number}") for number in range(9)]
+    assert [sum(limiter.try_acquire("k").allowed for _ in range(9)) for limiter in limiters] == [5] * 9
+    assert len(local._by_place) == 3
+
+
+def test_metrics_tell_a_share_from_the_store() -> None:
+    decision = Limiter("20/hour", **far_away()).try_acquire("k")
+    assert (result_of(decision), policy_of("n", part_of(decision))) == ("degraded_allowed", "n")
+    counts = Counts()
+    counts.decided(decision)
+    assert counts._in_outage == 1
 
 
 # From a file
@@ -390,7 +618,7 @@ def test_while_a_server_is_away_its_instances_share_the_limit(prefix: str) -> No
 
 def test_a_configured_limiter_may_have_a_share() -> None:
     said = {
-        "stores": {"main": {"url": "redis://127.0.0.1:1"}},
+        "stores": {"main": {"url": f"redis://127.0.0.1:{free_port()}"}},
         "limiters": {"api": {"limit": "20/minute", "on_outage": "local", "instances": 4}},
     }
     configured = Configured()
@@ -405,7 +633,7 @@ async def test_a_rule_of_an_app_may_have_a_share() -> None:
         return PlainTextResponse("here")
 
     app = Starlette(routes=[Route("/", here)])
-    RateLimits(Rule("20/minute", on_outage="local", instances=4), store="redis://127.0.0.1:1", app=app)
+    RateLimits(Rule("20/minute", on_outage="local", instances=4), store=f"redis://127.0.0.1:{free_port()}", app=app)
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         codes = [(await client.get("/")).status_code for _ in range(7)]
     assert codes == [200] * 5 + [429] * 2

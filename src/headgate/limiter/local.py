@@ -1,8 +1,8 @@
 """A share of the limits, which decides in this process's memory while the store does not answer.
 
 Each of `instances` processes has its part: a bucket earns as many times more slowly, and all else counts to as many
-times less, rounded down; where that would be nothing, it counts to 1, in a longer time. So all of them together admit at
-most what the limit does, beside what the store has admitted (docs/decisions/0023-local-share.md). A process has one
+times less, rounded down; where that would be nothing, it counts to 1, in a longer time. So all of them together admit
+at most what the limit does, beside what the store has admitted (docs/decisions/0023-local-share.md). A process has one
 share, whichever of its limiters asks: it is counted in one memory for each place where state is stored, from one outage
 to the next, and from a limiter to the one that is made in its place.
 
@@ -44,7 +44,7 @@ class _Memory:
     def __init__(self, clock: Clock = system_clock) -> None:
         self.store: Final = MemoryStore(clock, max_entries=MAX_ENTRIES)
         self.mark: Final = secrets.token_hex(_MARK_DIGITS // 2)
-        """Tells it from those of other places and processes. A forked process has a copy, which has counted the same."""
+        """Tells it from those of other places and processes. A forked process has a copy, which counted the same."""
         _by_mark[self.mark] = self
 
 
