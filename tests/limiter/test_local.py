@@ -49,6 +49,7 @@ from headgate.limiter.local import LocalShare, around, share_of
 from headgate.limits import Limit
 from headgate.observe.labels import part_of, policy_of, result_of
 from headgate.rules import Rule
+from headgate.stores.registry import open_store
 from headgate.web.starlette import RateLimits
 from tests.limiter.bench import told
 from tests.profiles import quickly
@@ -637,3 +638,22 @@ async def test_a_rule_of_an_app_may_have_a_share() -> None:
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
         codes = [(await client.get("/")).status_code for _ in range(7)]
     assert codes == [200] * 5 + [429] * 2
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("redis://u:secret@h:1/2", {"prefix": "p"}),
+        ("redis://u:secret@h:1/2", {"hash_tag": "t"}),
+        ("redis+cluster://u:secret@h:1", {"prefix": "p"}),
+        ("postgresql://u:secret@h/db", {"schema": "s"}),
+        ("nats://u:secret@h/other", {}),
+        ("nats://u:secret@h?prefix=p", {}),
+        ("sqlite:////somewhere/else", {"prefix": "p"}),
+    ],
+)
+def test_a_store_says_its_place_and_no_password(url: str, options: dict[str, Any]) -> None:
+    place, plain = (open_store(url, **given).place for given in (options, {}))  # type: ignore[attr-defined]
+    assert place == open_store(url, timeout=2, **options).place  # type: ignore[attr-defined]
+    assert "secret" not in str(place)
+    assert (place != plain) == bool(options)
