@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any, Final
 
@@ -48,7 +49,7 @@ class RateLimitInterceptor(ServerLimits[AsyncLimiter], grpc.aio.ServerIntercepto
             return with_behavior(handler, self._answers(behavior, handler, details))
         if inspect.iscoroutinefunction(behavior):
             return with_behavior(handler, self._answer(behavior, handler, details))
-        return with_behavior(handler, self._in_thread(behavior, handler, details, asyncio.get_running_loop()))
+        return with_behavior(handler, self._in_thread(behavior, handler, details))
 
     def _answer(self, behavior: Any, handler: Handler, details: grpc.HandlerCallDetails) -> Any:
         """A coroutine function: it returns its answer, or writes a stream of them to the context."""
@@ -84,11 +85,10 @@ class RateLimitInterceptor(ServerLimits[AsyncLimiter], grpc.aio.ServerIntercepto
 
         return answers
 
-    def _in_thread(
-        self, behavior: Any, handler: Handler, details: grpc.HandlerCallDetails, loop: asyncio.AbstractEventLoop
-    ) -> Any:
+    def _in_thread(self, behavior: Any, handler: Handler, details: grpc.HandlerCallDetails) -> Any:
         """A blocking function: its thread asks in the loop."""
         is_stream = handler.request_streaming
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def admit(request: Any, context: Any) -> Exchange:
             call = self.call(details, request, context, is_stream=is_stream)
@@ -99,31 +99,33 @@ class RateLimitInterceptor(ServerLimits[AsyncLimiter], grpc.aio.ServerIntercepto
             context.abort(found.code, found.details)
             raise AssertionError("abort raises")
 
-        def end(exchange: Exchange, error: BaseException | None) -> None:
-            ending = asyncio.run_coroutine_threadsafe(_end(exchange, error), loop)
-            if not isinstance(error, GeneratorExit):  # that may come in the thread of the loop
-                ending.result()
-
         def answer(request: Any, context: Any) -> Any:
             exchange = admit(request, context)
             try:
                 exchange.begin()
                 response = behavior(request, context)
             except BaseException as error:
-                end(exchange, error)
+                asyncio.run_coroutine_threadsafe(_end(exchange, error), loop).result()
                 raise
-            end(exchange, None)
+            asyncio.run_coroutine_threadsafe(_end(exchange, None), loop).result()
             return response
 
         def answers(request: Any, context: Any) -> Iterator[Any]:
             exchange = admit(request, context)
+            watch = _Watch(exchange, loop)
+            if task is not None and exchange.admission.is_unfinished:
+                loop.call_soon_threadsafe(task.add_done_callback, watch.leave)
             try:
                 exchange.begin()
-                yield from behavior(request, context)
+                for response in behavior(request, context):
+                    if watch.pause():
+                        return
+                    yield response
+                    watch.resume()
             except BaseException as error:
-                end(exchange, error)
+                watch.end(error)
                 raise
-            end(exchange, None)
+            watch.end(None)
 
         return answers if handler.response_streaming else answer
 
@@ -165,3 +167,48 @@ async def _end(exchange: Exchange, error: BaseException | None) -> None:
     _ending.add(task)
     task.add_done_callback(_ending.discard)
     await asyncio.shield(task)
+
+
+class _Watch:
+    """Ends a stream that a thread answers. When its client has gone, gRPC stops taking messages of it, and the thread
+    is stuck with the next one: so the call is over as soon as its task is, and the handler not at work.
+    """
+
+    def __init__(self, exchange: Exchange, loop: asyncio.AbstractEventLoop) -> None:
+        self._exchange = exchange
+        self._loop = loop
+        self._lock = threading.Lock()
+        self._is_at_work = True
+        self._is_over = False
+        self._is_ended = False
+
+    def pause(self) -> bool:
+        """The handler has a message: is there nobody left who takes it?"""
+        with self._lock:
+            self._is_at_work = False
+            is_over = self._is_over
+        if is_over:
+            self.end(GeneratorExit())
+        return is_over
+
+    def resume(self) -> None:
+        """The message has been taken."""
+        with self._lock:
+            self._is_at_work = True
+
+    def leave(self, _: asyncio.Task[Any]) -> None:
+        """The task of the call is over."""
+        with self._lock:
+            self._is_over = True
+            is_at_work = self._is_at_work
+        if not is_at_work:
+            self.end(GeneratorExit())
+
+    def end(self, error: BaseException | None) -> None:
+        """End the call, once; in the thread of the loop, a moment later."""
+        with self._lock:
+            is_ended, self._is_ended = self._is_ended, True
+        if not is_ended:
+            ending = asyncio.run_coroutine_threadsafe(_end(self._exchange, error), self._loop)
+            if not isinstance(error, GeneratorExit):  # that may come in the thread of the loop
+                ending.result()

@@ -130,7 +130,8 @@ class Exchange:
 
         :param error: the exception that the handler raised.
         """
-        tell(self.call.context, self._told)
+        if hasattr(self.call.context, "trailing_metadata"):
+            tell(self.call.context, self._told)
         if self.admission.is_unfinished:
             yield from self.limits.limiter.finish(self.admission, response_of(self.call, error))
 
