@@ -1,7 +1,6 @@
 """A server of gRPC behind its limits, and a client that is told when to come back.
 
-The methods of a service may be called ten times a minute by each API key, and one of them twice. With REDIS_URL, all
-servers share these limits.
+Each API key may call a service ten times a minute, and one of its methods twice. With REDIS_URL, servers share that.
 """
 
 from __future__ import annotations
