@@ -26,14 +26,15 @@ LIMIT = "1_000_000_000/hour"
 
 
 def handlers(echo: Any) -> Any:
-    methods = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
+    methods: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(echo)}
     return (grpc.method_handlers_generic_handler("bench.Echo", methods),)
 
 
 def blocking() -> None:
     ports = []
     servers = []  # one that nobody has ends
-    for interceptors in ([], [RateLimitInterceptor(LIMIT)]):
+    several: tuple[list[Any], ...] = ([], [RateLimitInterceptor(LIMIT)])
+    for interceptors in several:
         server = grpc.server(ThreadPoolExecutor(4), interceptors=interceptors)
         server.add_generic_rpc_handlers(handlers(lambda request, _: request))
         ports.append(server.add_insecure_port("127.0.0.1:0"))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import trustme
 from google.rpc.error_details_pb2 import QuotaFailure, RetryInfo
 from google.rpc.status_pb2 import Status
 
@@ -185,7 +188,7 @@ def test_the_peer_is_an_address_without_its_port(peer: str, found: str | None) -
         def peer(self) -> str:
             return peer
 
-    assert GrpcCall("/a/b", (), None, Context()).peer == found
+    assert GrpcCall("/a/b", None, Context()).peer == found
 
 
 def test_the_key_of_a_peer_is_its_network(serve: Serve, clock: ManualClock) -> None:
@@ -428,3 +431,117 @@ async def test_a_key_starts_afresh_in_an_event_loop() -> None:
     limits = grpc_aio.RateLimitInterceptor("1/hour")
     await limits.reset("ip:203.0.113.7")
     await limits.aclose()
+
+
+class Outer(grpc.ServerInterceptor):
+    """Sets trailing metadata of its own, before the limits are asked."""
+
+    def intercept_service(self, continuation: Any, details: Any, /) -> Any:
+        handler = continuation(details)
+
+        def marked(request: Any, context: Any) -> Any:
+            context.set_trailing_metadata((("outer", "1"),))
+            return handler.unary_unary(request, context)
+
+        return grpc.unary_unary_rpc_method_handler(marked)
+
+
+def test_metadata_of_other_interceptors_stays_and_limits_of_two_are_both_told() -> None:
+    first = RateLimitInterceptor(Rule("9/minute", name="first"))
+    second = RateLimitInterceptor(Rule("2/minute", name="second"), headers="legacy")
+    echo: Any = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+    with ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool, interceptors=[Outer(), first, second])
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", {"One": echo}),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call: Any = channel.unary_unary("/test.Echo/One")
+            _, done = call.with_call(b"hello")
+            told = {pair.key: pair.value for pair in done.trailing_metadata()}
+            assert (told["outer"], told["ratelimit"][:11], told["x-ratelimit-remaining"]) == ("1", '"first";r=8', "1")
+            call(b"hello")
+            with pytest.raises(grpc.RpcError) as denied:
+                call(b"hello")
+            assert denied.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "outer" in {pair.key for pair in denied.value.trailing_metadata()}
+        server.stop(0).wait()
+
+
+def test_a_handler_that_answers_by_callbacks_is_refused() -> None:
+    def answer(request: bytes, context: Any) -> bytes:
+        return request
+
+    answer.experimental_non_blocking = True  # type: ignore[attr-defined]  # gRPC looks at it
+    with pytest.raises(InvalidUse, match="experimental_non_blocking"):
+        RateLimitInterceptor("1/minute").limit(grpc.unary_unary_rpc_method_handler(answer), "/test.Echo/One")
+
+
+def test_a_handler_keeps_its_pool() -> None:
+    def answer(request: bytes, context: Any) -> bytes:
+        return request
+
+    with ThreadPoolExecutor(1) as pool:
+        answer.experimental_thread_pool = pool  # type: ignore[attr-defined]  # gRPC looks at it
+        limits = RateLimitInterceptor("1/minute")
+        limited: Any = limits.limit(grpc.unary_unary_rpc_method_handler(answer), "/test.Echo/One")
+        assert limited.unary_unary.experimental_thread_pool is pool
+
+
+def test_a_handler_is_wrapped_once_and_names_of_methods_do_not_pile_up() -> None:
+    limits = RateLimitInterceptor("1/minute")
+    handler: Any = grpc.unary_unary_rpc_method_handler(lambda request, _: request)
+    assert limits.limited(handler, "/a/b") is limits.limited(handler, "/a/b")
+    for number in range(3000):
+        limits.limited(handler, f"/a/{number}")
+    assert len(limits._known) <= 1024
+
+
+def test_the_user_is_the_name_in_the_certificate_of_the_client(clock: ManualClock) -> None:
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost", "127.0.0.1")
+    root = authority.cert_pem.bytes()
+    credentials = grpc.ssl_server_credentials(
+        [(certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes())], root, require_client_auth=True
+    )
+    limits = RateLimitInterceptor("1/hour", identity="user", store=MemoryStore(clock=clock))
+    users = []
+
+    def note(request: bytes, context: Any) -> bytes:
+        users.append(GrpcCall("/a/b", request, context).user)
+        return request
+
+    echo: Any = grpc.unary_unary_rpc_method_handler(note)
+    with ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool, interceptors=[limits])
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", {"One": echo}),))
+        port = server.add_secure_port("127.0.0.1:0", credentials)
+        server.start()
+        for name in ("alice.example", "bob.example"):
+            own = authority.issue_cert(name)
+            mine = grpc.ssl_channel_credentials(root, own.private_key_pem.bytes(), own.cert_chain_pems[0].bytes())
+            with grpc.secure_channel(f"localhost:{port}", mine) as channel:
+                call: Any = channel.unary_unary("/test.Echo/One")
+                call(b"")
+                with pytest.raises(grpc.RpcError, match="RESOURCE_EXHAUSTED"):
+                    call(b"")
+        server.stop(0).wait()
+    assert users == ["alice.example", "bob.example"]
+
+
+@pytest.mark.parametrize("module", ["grpc", "google.rpc.status_pb2"])
+def test_a_missing_library_says_what_to_install(module: str) -> None:
+    program = (
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "import headgate\n"
+        "try:\n    import headgate.grpc\n"
+        "except headgate.MissingExtra as error:\n    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("pip install 'headgate[grpc]'\n")
+
+
+def test_nothing_else_loads_the_library() -> None:
+    program = "import sys, headgate, headgate.rules, headgate.web.wsgi; print('grpc' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -45,17 +45,18 @@ class RateLimitInterceptor(ServerLimits[AsyncLimiter], grpc.aio.ServerIntercepto
         if handler is None:
             return None
         behavior = behavior_of(handler)
-        if inspect.isasyncgenfunction(behavior):
-            return with_behavior(handler, self._answers(behavior, handler, details))
-        if inspect.iscoroutinefunction(behavior):
-            return with_behavior(handler, self._answer(behavior, handler, details))
-        return with_behavior(handler, self._in_thread(behavior, handler, details))
+        if inspect.iscoroutinefunction(behavior) or inspect.isasyncgenfunction(behavior):
+            return self.limited(handler, details.method)
+        return with_behavior(handler, self._in_thread(behavior, handler, details.method))  # one for each call's task
 
-    def _answer(self, behavior: Any, handler: Handler, details: grpc.HandlerCallDetails) -> Any:
-        """A coroutine function: it returns its answer, or writes a stream of them to the context."""
+    def limit(self, handler: Handler, path: str) -> Handler:
+        """A handler behind the limits, where it is async: a coroutine function, which returns its answer or writes a
+        stream of them to the context; or an async generator.
+        """
+        behavior, is_stream = behavior_of(handler), handler.request_streaming
 
         async def answer(request: Any, context: Any) -> Any:
-            exchange = await self._admit(self.call(details, request, context, is_stream=handler.request_streaming))
+            exchange = await self._admit(self.call(path, None if is_stream else request, context))
             try:
                 exchange.begin()
                 response = await behavior(request, context)
@@ -65,11 +66,8 @@ class RateLimitInterceptor(ServerLimits[AsyncLimiter], grpc.aio.ServerIntercepto
             await _end(exchange, None)
             return response
 
-        return answer
-
-    def _answers(self, behavior: Any, handler: Handler, details: grpc.HandlerCallDetails) -> Any:
         async def answers(request: Any, context: Any) -> AsyncIterator[Any]:
-            exchange = await self._admit(self.call(details, request, context, is_stream=handler.request_streaming))
+            exchange = await self._admit(self.call(path, None if is_stream else request, context))
             try:
                 exchange.begin()
                 responses = behavior(request, context)
@@ -83,15 +81,15 @@ class RateLimitInterceptor(ServerLimits[AsyncLimiter], grpc.aio.ServerIntercepto
                 raise
             await _end(exchange, None)
 
-        return answers
+        return with_behavior(handler, answers if inspect.isasyncgenfunction(behavior) else answer)
 
-    def _in_thread(self, behavior: Any, handler: Handler, details: grpc.HandlerCallDetails) -> Any:
+    def _in_thread(self, behavior: Any, handler: Handler, path: str) -> Any:
         """A blocking function: its thread asks in the loop."""
         is_stream = handler.request_streaming
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
         def admit(request: Any, context: Any) -> Exchange:
-            call = self.call(details, request, context, is_stream=is_stream)
+            call = self.call(path, None if is_stream else request, context)
             found = asyncio.run_coroutine_threadsafe(self._decide(call), loop).result()
             if isinstance(found, Exchange):
                 return found
@@ -99,15 +97,19 @@ class RateLimitInterceptor(ServerLimits[AsyncLimiter], grpc.aio.ServerIntercepto
             context.abort(found.code, found.details)
             raise AssertionError("abort raises")
 
+        def end(exchange: Exchange, error: BaseException | None) -> None:
+            if not exchange.has_ended():
+                asyncio.run_coroutine_threadsafe(_end(exchange, error), loop).result()
+
         def answer(request: Any, context: Any) -> Any:
             exchange = admit(request, context)
             try:
                 exchange.begin()
                 response = behavior(request, context)
             except BaseException as error:
-                asyncio.run_coroutine_threadsafe(_end(exchange, error), loop).result()
+                end(exchange, error)
                 raise
-            asyncio.run_coroutine_threadsafe(_end(exchange, None), loop).result()
+            end(exchange, None)
             return response
 
         def answers(request: Any, context: Any) -> Iterator[Any]:
@@ -160,8 +162,7 @@ class RateLimitInterceptor(ServerLimits[AsyncLimiter], grpc.aio.ServerIntercepto
 
 async def _end(exchange: Exchange, error: BaseException | None) -> None:
     """End a call. It is done in the end even if this task is cancelled meanwhile."""
-    if not exchange.admission.is_unfinished:
-        await run_async(exchange.end(error))
+    if exchange.has_ended():
         return
     task = asyncio.create_task(run_async(exchange.end(error)), name="headgate-grpc")
     _ending.add(task)

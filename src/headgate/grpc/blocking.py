@@ -40,33 +40,37 @@ class RateLimitInterceptor(ServerLimits[Limiter], grpc.ServerInterceptor):
     ) -> Handler | None:
         """The handler of a call behind the limits: gRPC calls this."""
         handler = continuation(details)
-        if handler is None:
-            return None
-        behavior = behavior_of(handler)
+        return None if handler is None else self.limited(handler, details.method)
+
+    def limit(self, handler: Handler, path: str) -> Handler:
+        """A handler behind the limits.
+
+        :raises InvalidUse: if it answers by callbacks.
+        """
+        behavior, is_stream = behavior_of(handler), handler.request_streaming
         if getattr(behavior, "experimental_non_blocking", False):
-            raise InvalidUse(f"{details.method} answers by callbacks (experimental_non_blocking): it cannot be limited")
-        is_stream = handler.request_streaming
+            raise InvalidUse(f"{path} answers by callbacks (experimental_non_blocking): it cannot be limited")
 
         def answer(request: Any, context: Any) -> Any:
-            exchange = self._admit(self.call(details, request, context, is_stream=is_stream))
+            exchange = self._admit(self.call(path, None if is_stream else request, context))
             try:
                 exchange.begin()
                 response = behavior(request, context)
             except BaseException as error:
-                run(exchange.end(error))
+                _end(exchange, error)
                 raise
-            run(exchange.end(None))
+            _end(exchange, None)
             return response
 
         def answers(request: Any, context: Any) -> Iterator[Any]:
-            exchange = self._admit(self.call(details, request, context, is_stream=is_stream))
+            exchange = self._admit(self.call(path, None if is_stream else request, context))
             try:
                 exchange.begin()
                 yield from behavior(request, context)
             except BaseException as error:  # a GeneratorExit, where the client has gone
-                run(exchange.end(error))
+                _end(exchange, error)
                 raise
-            run(exchange.end(None))
+            _end(exchange, None)
 
         return with_behavior(handler, answers if handler.response_streaming else answer)
 
@@ -91,3 +95,8 @@ class RateLimitInterceptor(ServerLimits[Limiter], grpc.ServerInterceptor):
             tell(call.context, status.trailing_metadata)
             call.context.abort(status.code, status.details)
         return Exchange(self, call, admission)
+
+
+def _end(exchange: Exchange, error: BaseException | None) -> None:
+    if not exchange.has_ended():
+        run(exchange.end(error))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -18,23 +18,24 @@ class GrpcCall:
     It is a `WebRequest` whose path is the full name of the method.
     """
 
-    __slots__ = ("context", "metadata", "path", "request", "route")
+    __slots__ = ("context", "path", "request", "route")
 
     method: Final = "POST"
     """The method of HTTP, which is one for all calls. The method of gRPC is the path."""
 
-    def __init__(
-        self, path: str, metadata: Iterable[tuple[str, str | bytes]] | None, request: Any, context: Any
-    ) -> None:
+    def __init__(self, path: str, request: Any, context: Any, route: str | None = None) -> None:
         self.path: Final = path
         """The full name of the method: `/package.Service/Method`."""
-        self.metadata: Final = tuple(metadata or ())
-        """The metadata that the client has sent: pairs of a name in lower case and a value."""
         self.request: Final = request
         """The message; None where the client sends a stream of them."""
         self.context: Final = context
         """The `ServicerContext`, with `auth_context()` and all else that gRPC knows of the call."""
-        self.route: str | None = None
+        self.route: Final = route
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
+        """The metadata that the client has sent: pairs of a name in lower case and a value."""
+        return tuple(self.context.invocation_metadata() or ())
 
     @property
     def native(self) -> GrpcCall:

@@ -41,6 +41,8 @@ PUSHBACK: Final = "grpc-retry-pushback-ms"
 DETAILS: Final = "grpc-status-details-bin"
 """Carries a `google.rpc.Status`."""
 _SECOND_US: Final = 1_000_000
+_MAX_KNOWN: Final = 1024
+"""For how many methods the handlers behind limits are kept."""
 
 
 class Status(NamedTuple):
@@ -66,17 +68,28 @@ class ServerLimits(AppLimits[L]):
         if options.get("name") is None and options.get("config") is None:
             options["name"] = "grpc"
         super().__init__(*rules, **options)
+        self._known: dict[str, tuple[Handler, Handler]] = {}
 
-    def call(self, details: grpc.HandlerCallDetails, request: Any, context: Any, *, is_stream: bool) -> GrpcCall:
+    def call(self, path: str, request: Any, context: Any) -> GrpcCall:
         """A call as rules see it.
 
-        :param request: its message, or the iterator of its messages if it is a stream.
+        :param path: the full name of its method.
+        :param request: its message; None for a stream of them.
         """
-        metadata: Any = details.invocation_metadata
-        call = GrpcCall(details.method, metadata, None if is_stream else request, context)
-        if self.limiter.plain.asks_by_route:
-            call.route = details.method
-        return call
+        return GrpcCall(path, request, context, path if self.limiter.plain.asks_by_route else None)
+
+    def limited(self, handler: Handler, path: str) -> Handler:
+        """A handler behind the limits, which is made once for all calls of a method."""
+        known = self._known.get(path)
+        if known is None or known[0] is not handler:
+            if len(self._known) >= _MAX_KNOWN:  # a handler of any method, whatever its name
+                self._known = {}
+            known = self._known[path] = handler, self.limit(handler, path)
+        return known[1]
+
+    def limit(self, handler: Handler, path: str) -> Handler:
+        """A handler behind the limits."""
+        raise NotImplementedError
 
     def told(self, admission: Admission) -> Metadata:
         """The metadata that tells a client where it stands."""
@@ -112,37 +125,44 @@ class ServerLimits(AppLimits[L]):
 class Exchange:
     """A call from its admission to its end. Used by one handler at a time."""
 
-    __slots__ = ("_told", "admission", "call", "limits")
+    __slots__ = ("_set", "_told", "admission", "call", "limits")
 
     def __init__(self, limits: ServerLimits[Any], call: GrpcCall, admission: Admission) -> None:
         self.limits: Final = limits
         self.call: Final = call
         self.admission: Final = admission
         self._told: Metadata = ()
+        self._set: Metadata | None = None
 
     def begin(self) -> None:
         """Tell the client where it stands, before the handler runs: it may abort."""
         self._told = self.limits.told(self.admission)
-        tell(self.call.context, self._told)
+        self._set = tell(self.call.context, self._told)
+
+    def has_ended(self) -> bool:
+        """The handler has: tell the client again, if it has set other metadata. Is nothing else left to do?"""
+        context = self.call.context
+        if self._set and hasattr(context, "trailing_metadata") and context.trailing_metadata() is not self._set:
+            tell(context, self._told)
+        return not self.admission.is_unfinished
 
     def end(self, error: BaseException | None) -> Plan[Call, None]:
-        """Tell it again, where the handler has set other metadata; release and settle what the call took.
+        """Release and settle what the call took.
 
         :param error: the exception that the handler raised.
         """
-        if hasattr(self.call.context, "trailing_metadata"):
-            tell(self.call.context, self._told)
-        if self.admission.is_unfinished:
-            yield from self.limits.limiter.finish(self.admission, response_of(self.call, error))
+        return self.limits.limiter.finish(self.admission, response_of(self.call, error))
 
 
-def tell(context: Any, told: Metadata) -> None:
-    """Add to the trailing metadata of a call. Names that are there stay as they are."""
+def tell(context: Any, told: Metadata) -> Metadata:
+    """Add to the trailing metadata of a call, and return all of it. Names that are there stay as they are."""
     known = trailing_metadata(context)
-    names = {name for name, _ in known}
-    new = tuple([pair for pair in told if pair[0] not in names])
-    if new:
-        context.set_trailing_metadata((*known, *new))
+    if known:
+        names = {name for name, _ in known}
+        told = (*known, *[pair for pair in told if pair[0] not in names])
+    if len(told) > len(known):
+        context.set_trailing_metadata(told)
+    return told
 
 
 def trailing_metadata(context: Any) -> Metadata:
