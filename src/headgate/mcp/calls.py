@@ -59,7 +59,7 @@ class McpCall:
         """The SDK's `ServerSession`, or None."""
         # A resource's URI is the client's to choose, where there are templates: a share for each would be no limit.
         self.route: Final = kind if kind == "resources" else f"{kind}/{self.name}"
-        """What has a share of its own, where each is to have one: a tool, a prompt, or all resources together."""
+        """The name of its share, where each is to have one: a tool's, a prompt's, or that of all resources."""
 
     @property
     def native(self) -> McpCall:
