@@ -27,7 +27,7 @@ except ImportError as error:
 from headgate.decision import Decision
 from headgate.errors import CostExceedsCapacity, InvalidUse, LimitExceeded
 from headgate.limiter.decorator import CostOfCall, KeyOfCall, is_async
-from headgate.limiter.limiters import Limiter
+from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limiter.making import Limits
 from headgate.limits import Concurrency, Limit
 from headgate.rules.rule import LimitLike
@@ -85,6 +85,8 @@ def limit_task(
     """
     if jitter < 0 or max_wait <= 0:
         raise InvalidUse(f"jitter is at least 0 seconds and max_wait above 0, not {jitter!r} and {max_wait!r}")
+    if isinstance(limit, AsyncLimiter):
+        raise InvalidUse("workers call functions that block: give limit_task a Limiter, not an AsyncLimiter")
     if store is None and not isinstance(limit, Limiter):
         raise InvalidUse("say in which store the workers share the limit: limit_task(..., store='redis://...')")
     options = {"store": store, "penalty": penalty, "on_outage": on_outage, "instances": instances}

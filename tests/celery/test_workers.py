@@ -127,16 +127,14 @@ def test_a_cost_is_made_of_the_arguments_and_several_limits_are_asked(workers: W
 
 
 def test_a_task_that_would_never_be_admitted_fails(workers: Workers) -> None:
-    with pytest.raises(Exception, match="can never") as caught:
+    with pytest.raises(Exception, match=r"CostExceedsCapacity.*can never"):
         workers.tasks.embed.delay("glutton", ["a"] * 11).get(timeout=20)
-    assert type(caught.value).__name__ == "CostExceedsCapacity"
 
 
 def test_a_task_may_give_up_after_so_many_denials(workers: Workers) -> None:
     workers.tasks.given_up.delay("hurried").get(timeout=20)
-    with pytest.raises(Exception, match="denies 'celery-") as caught:
+    with pytest.raises(Exception, match=r"LimitExceeded.*denies 'celery-"):
         workers.tasks.given_up.delay("hurried").get(timeout=20)
-    assert type(caught.value).__name__ == "LimitExceeded"
     assert workers.asked("hurried") == 4
 
 
