@@ -1,7 +1,7 @@
 """Tasks of Celery with a limit that all workers share: three mails a second for each customer.
 
 A task that is denied goes back into the queue, to be taken up when the limit says; the worker goes on with others.
-Here a worker runs in a thread; otherwise, `celery -A celery_tasks worker` starts one.
+Here the worker is a thread, and the broker in memory; with a real one, `celery -A celery_tasks worker` starts workers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from headgate.celery import limit_task
 STORE = os.environ.get("REDIS_URL", "memory://")
 RUN = f"example-{uuid.uuid4()}"
 
-app = Celery("mails", broker=STORE, backend="cache+memory://" if STORE == "memory://" else STORE)
+app = Celery("mails", broker="memory://", backend="cache+memory://")
 app.conf.update(task_default_queue=RUN, worker_hijack_root_logger=False)
 
 
