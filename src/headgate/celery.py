@@ -28,7 +28,7 @@ from headgate.decision import Decision
 from headgate.errors import CostExceedsCapacity, InvalidUse, LimitExceeded
 from headgate.limiter.decorator import CostOfCall, KeyOfCall, is_async
 from headgate.limiter.limiters import AsyncLimiter, Limiter
-from headgate.limiter.making import Limits
+from headgate.limiter.policy import Limits
 from headgate.limits import Concurrency, Limit
 from headgate.rules.rule import LimitLike
 from headgate.stores.contract import Store
@@ -92,12 +92,7 @@ def limit_task(
     options = {"store": store, "penalty": penalty, "on_outage": on_outage, "instances": instances}
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        if isinstance(function, Task):
-            raise InvalidUse(f"{function.name} is a task already: put @limit_task beneath @app.task")
-        if not inspect.isroutine(function):
-            raise InvalidUse(f"limit_task decorates the function of a task, not {function!r}")
-        if is_async(function):
-            raise InvalidUse(f"{function.__qualname__} is async, and workers call functions that block")
+        _check_function(function)
         limiter = (
             limit
             if isinstance(limit, Limiter)
@@ -128,6 +123,15 @@ def limit_task(
         return limited
 
     return decorate
+
+
+def _check_function(given: Any) -> None:
+    if isinstance(given, Task):
+        raise InvalidUse(f"{given.name} is a task already: put @limit_task beneath @app.task")
+    if not inspect.isroutine(given):
+        raise InvalidUse(f"limit_task decorates the function of a task, not {given!r}")
+    if is_async(given):
+        raise InvalidUse(f"{_name_of(given)} is async, and workers call functions that block")
 
 
 def _name_of(function: Callable[..., Any]) -> str:
@@ -170,10 +174,12 @@ def _put_back(
     try:
         again.apply_async()
     except Exception as error:
-        if task.acks_late:  # the broker has it still, and is to hand it to somebody
-            return Reject(error, requeue=True)
-        return error
-    return Retry(f"{decision.binding!r} denies {decision.key!r}: again in {wait:.3f} s", when=wait, sig=again)
+        # The broker has the message still where it is acknowledged late, and is to hand it to somebody.
+        rejected: Exception = Reject(error, requeue=True)
+        return rejected if task.acks_late else error
+    why = f"{decision.binding!r} denies {decision.key!r}: again in {wait:.3f} s"
+    later: Exception = Retry(why, when=wait, sig=again)
+    return later
 
 
 def _countdown(

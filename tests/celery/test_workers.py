@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -32,6 +33,9 @@ class Workers:
         with self.server.admin() as admin:
             found: list[str] = admin.lrange(f"{self.prefix}:ran:{who}", 0, -1)
         return found
+
+    def have_run(self, who: str, times: int) -> bool:
+        return len(self.ran(who)) >= times
 
     def asked(self, who: str) -> int:
         with self.server.admin() as admin:
@@ -80,7 +84,7 @@ def test_exactly_the_limit_is_run_at_first_and_nothing_is_lost(workers: Workers,
     task = getattr(workers.tasks, name)
     results = [task.delay(name, number) for number in numbers]
     for admitted in (5, 10, 15):
-        eventually(lambda admitted=admitted: len(workers.ran(name)) >= admitted, "the limit is run")
+        eventually(partial(workers.have_run, name, admitted), "the limit is run")
         workers.asked_again(name, 2 * (len(numbers) - admitted))
         assert len(workers.ran(name)) == admitted
         workers.reset(name.replace("_", " "), "5/day", name)
@@ -96,7 +100,7 @@ def test_other_tasks_go_on_while_some_are_denied(workers: Workers) -> None:
     assert len(workers.ran("crowd")) == 5
     for admitted in (10, 12):
         workers.reset("few", "5/day", "crowd")
-        eventually(lambda admitted=admitted: len(workers.ran("crowd")) >= admitted, "the next are run")
+        eventually(partial(workers.have_run, "crowd", admitted), "the next are run")
     assert len(workers.ran("crowd")) == 12
 
 

@@ -39,7 +39,7 @@ class Heard(Observer):
 async def served(library: str, *rules: Any, **options: Any) -> AsyncIterator[tuple[Any, McpLimits, dict[str, Any]]]:
     """A client of a server with limits; these; and what its tools share: an event at which `slow` ends."""
     options.setdefault("store", MemoryStore(clock=ManualClock()))
-    shared = {"ran": [], "started": asyncio.Event(), "go": asyncio.Event()}
+    shared: dict[str, Any] = {"ran": [], "started": asyncio.Event(), "go": asyncio.Event()}
 
     def search(query: str = "") -> str:
         shared["ran"].append("search")

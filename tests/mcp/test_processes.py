@@ -94,7 +94,7 @@ async def test_a_session_may_be_the_one_that_calls(library: str) -> None:
         for mode, shares in (("legacy", 2), ("auto", 1)):
             admitted = 0
             for _ in range(2):
-                made: Client[Any] = Client(url, mode=mode)  # type: ignore[arg-type]  # a parameter
+                made: Client[Any] = Client(url, mode=mode)
                 async with made:
                     admitted += await count_admitted(LIMIT + 2, made)
             assert admitted == shares * LIMIT

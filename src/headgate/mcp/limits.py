@@ -32,6 +32,8 @@ from headgate.web.limits import AppLimits
 from headgate.web.messages import WebResponse
 
 R = TypeVar("R")
+TOOLS: Final[tuple[Kind, ...]] = ("tools",)
+"""The kinds of calls that are counted by default."""
 OwnLimits = Mapping[str, LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike] | Rule | AsyncLimiter]
 """Limits of tools, resources or prompts, by their names."""
 
@@ -100,7 +102,7 @@ class McpLimits(AppLimits[AsyncLimiter]):
         tools: OwnLimits | None = None,
         resources: OwnLimits | None = None,
         prompts: OwnLimits | None = None,
-        counts: Collection[Kind] = ("tools",),
+        counts: Collection[Kind] = TOOLS,
         store: str | Store | None = None,
         identity: Identity | Source | Sequence[Source] | None = None,
         exempt: Sequence[str] = (),
