@@ -5,6 +5,7 @@ This module must not know what a script does, nor who is asked for what: that is
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -57,8 +58,8 @@ class Server(Endpoint):
         return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us, refused=self.refused_one)
 
     def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
-        send = self._send if left_s is None else partial(self._send, left_s=left_s)
-        return drive(self.plan(groups), send)
+        until_s = time.monotonic() + (self.timeout_s if left_s is None else left_s)
+        return drive(self.plan(groups), lambda scripts: self._send(scripts, until_s - time.monotonic()))
 
     def begin(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
         return self._carry_out(self.plan(groups), arrive)
