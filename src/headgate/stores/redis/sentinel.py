@@ -130,8 +130,8 @@ def make_primary(
     advisers = {address: SentinelServer(one.at(*address), prefix, own_terms) for address, one in sentinels}
     succession = Succession(advisers, service, remap)
 
-    def ask(address: Address) -> object:
-        return advisers[address].replies_to(succession.question, 2)
+    def ask(address: Address, left_s: float) -> object:
+        return advisers[address].replies_to(succession.question, 2, left_s)
 
     async def ask_async(address: Address) -> object:
         return await advisers[address].replies_to_async(succession.question, 2)
