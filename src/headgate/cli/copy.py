@@ -23,8 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "copy",
         help="carry what is owed from one store to another",
-        description="Carries what is owed from one store to another. What lasts as long there already is "
-        "kept. Run it before an app goes over to the other store, and once more when it has: docs/moving-stores.md.",
+        description="Carries what is owed from one store to another, and merges it with what is owed there. Run it before "
+        "an app goes over to the other store, and once more when it has: docs/moving-stores.md.",
         epilog="Exit codes: 0 done, 1 a store does not answer, 2 not understood.",
     )
     command.add_argument("--from", dest="source", metavar="STORE", required=True, help="a URL, or a name in the file")
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             written = target.restore(entries)
             print(f"{written:,} of {entries.seen:,} entries written to {name_of(target)}, from {name_of(source)}")
             if written < entries.seen:
-                print("The others last as long there already, or were over by then.")
+                print("The others were known there already, or were over by then.")
     except (ConfigError, StoreURLError, InvalidUse) as error:
         print(f"headgate: {error}", file=sys.stderr)
         return NOT_UNDERSTOOD
