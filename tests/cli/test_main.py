@@ -37,7 +37,7 @@ def test_without_a_command_there_is_help(capsys: pytest.CaptureFixture[str]) -> 
 )
 def test_wrong_usage_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
-    assert "usage: headgate" in capsys.readouterr().err
+    assert "Usage: headgate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["demo"], ["demo", "start"], ["load", "--url", "http://127.0.0.1:1/"]])

@@ -35,6 +35,11 @@ class Told(NamedTuple):
     """Is the key blocked by a penalty?"""
 
 
+def is_mark(entry: Entry) -> bool:
+    """Is it not a key's state, but the mark of a group that is to count once?"""
+    return "\0" in entry.key
+
+
 def told(entry: Entry) -> Told:
     """Tell of an entry, by this machine's clock."""
     left_s = max(0.0, entry.until_us / 1e6 - time.time())
