@@ -24,11 +24,14 @@ class Listed(NamedTuple):
 
 
 COMMANDS: Final = {
+    "check": Listed("Limits", "ask a limit for a key, and spend"),
+    "peek": Listed("Limits", "ask what is left, and spend nothing"),
     "keys": Listed("Limits", "list what a store keeps, the longest debts first"),
     "reset": Listed("Limits", "forget what keys owe"),
     "copy": Listed("Limits", "carry what is owed from one store to another"),
     "config": Listed("Setting up", "check a configuration file, or print its JSON schema"),
     "schema": Listed("Setting up", "print the schema that a store needs in a database"),
+    "completion": Listed("Setting up", "print what makes a shell complete these commands"),
     "demo": Listed("Trying it", "see one limit hold over three instances of an app"),
     "load": Listed("Trying it", "send many requests at once and check what was let through"),
 }

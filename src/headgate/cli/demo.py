@@ -6,7 +6,7 @@ Turns arguments into calls of `headgate.demo`. What the demo does is decided the
 from __future__ import annotations
 
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ def _logs(**options: Any) -> int:
     return run("logs", **options)
 
 
-_OWN = {"traffic": _traffic, "monitor": _monitor, "logs": _logs}
+_OWN: dict[str, Callable[..., Any]] = {"traffic": _traffic, "monitor": _monitor, "logs": _logs}
 for _action, _words in ACTIONS.items():
     if _action in ("run", "start"):
         _starting(_action)

@@ -8,7 +8,7 @@ from headgate import HeadgateError, StoreOutage
 
 DONE, OUTAGE, NOT_UNDERSTOOD, DENIED, UNHEALTHY = 0, 1, 2, 3, 4
 INTERRUPTED = 130
-"""What a command gives back that Ctrl-C ended."""
+"""The exit code of a command that Ctrl-C ended."""
 
 
 def code_of(error: Exception) -> int:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import heapq
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from operator import attrgetter
 
 import click
 
-from headgate.cli.extras import printable, require
 from headgate.cli.opening import json_option, limiter_option, name_of, opened, store_options
-from headgate.cli.stored import Told, duration, is_mark, told
+from headgate.cli.stored import Told, is_mark, told
+from headgate.cli.tables import show
 
 
 @click.command(
@@ -62,30 +62,3 @@ def longest(entries: Iterable[Told], first: int) -> tuple[list[Told], int]:
     by = attrgetter("left_s")
     found = heapq.nlargest(first, counted(), key=by) if first else sorted(counted(), key=by, reverse=True)
     return found, seen
-
-
-def show(found: Sequence[Told], all_in_all: int, place: str) -> None:
-    """Print a table."""
-    require("cli", "rich")
-    from rich.table import Table
-    from rich.text import Text
-
-    from headgate.cli.console import console
-
-    screen = console()
-    if not found:
-        screen.print(f"Nothing is owed in {place}.", soft_wrap=True)
-        return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("key", overflow="fold")
-    table.add_column("limit", overflow="fold")
-    table.add_column("algorithm", no_wrap=True)
-    table.add_column("owes")
-    table.add_column("kept for", justify="right", no_wrap=True)
-    for one in found:
-        style = "red" if one.is_blocked else ""
-        cells = (one.key, one.limit, one.algorithm, one.owes, duration(one.left_s))
-        table.add_row(*[Text(printable(cell), style=style) for cell in cells])
-    screen.print(table)
-    more = f"the first {len(found):,} of " if len(found) < all_in_all else ""
-    screen.print(f"{more}{all_in_all:,} in {place}", style="dim", soft_wrap=True)

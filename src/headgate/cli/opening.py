@@ -92,15 +92,15 @@ def opened(named: str | None, config: str | None, prefix: str | None) -> Iterato
     from headgate.stores.registry import open_store
 
     options: dict[str, Any] = {} if prefix is None else {"prefix": prefix}
-    if named is not None and named.lower().startswith("memory:"):
-        raise InvalidUse("a store in memory is in one process, and nobody else can look at it: name another store")
     if named is not None and "://" in named:
-        store = open_store(named, timeout=TIMEOUT_S, breaker=False, **options)
+        url = named
     elif prefix is not None:
         raise InvalidUse("--store-prefix goes with a URL: a configuration file says key_prefix itself")
     else:
         url, options = _configured(named, config)
-        store = open_store(url, **{**options, "timeout": TIMEOUT_S, "breaker": False})
+    if url.lower().startswith("memory:"):
+        raise InvalidUse("a store in memory is in one process, and nobody else can look at it: name another store")
+    store = open_store(url, **{**options, "timeout": TIMEOUT_S, "breaker": False})
     try:
         if not isinstance(store, ScannableStore):
             raise InvalidUse(f"a store of this kind cannot be listed: {type(store).__name__}")
