@@ -1,4 +1,4 @@
-"""`headgate completion`: prints what makes a shell complete commands, options, and the names in a configuration file."""
+"""`headgate completion`: prints what makes a shell complete commands, options and names in the file."""
 
 from __future__ import annotations
 

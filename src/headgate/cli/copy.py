@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
+from headgate.cli.findings import clock_ahead_s
 from headgate.cli.opening import config_option, json_option, limiter_option, name_of, opened, stores_named
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class _counted(Iterator["Entry"]):  # noqa: N801  # it is used as a function
 
 def compare_clocks(source: ScannableStore, target: ScannableStore) -> None:
     """Say so, if the stores' clocks are far apart: what is owed is a time by the clock of its store."""
-    ahead_s = _clock_ahead_s(target) - _clock_ahead_s(source)
+    ahead_s = clock_ahead_s(target) - clock_ahead_s(source)
     if abs(ahead_s) <= MOST_APART_S:
         return
     what = "given away" if ahead_s > 0 else "owed in addition"
@@ -108,13 +108,3 @@ def compare_clocks(source: ScannableStore, target: ScannableStore) -> None:
         f"each limit, as much is {what} as it earns in that time",
         file=sys.stderr,
     )
-
-
-def _clock_ahead_s(store: ScannableStore) -> float:
-    """How far a store's clock is ahead of this machine's, in seconds; known to half a round trip."""
-    from headgate.hits import Group, Hit
-    from headgate.limits import TokenBucket
-
-    before_s = time.time()
-    (decision,) = store.decide([Group((Hit(TokenBucket(1), "clock", "headgate"),), 0, "peek")])
-    return decision.now_us / 1e6 - (before_s + time.time()) / 2

@@ -1,4 +1,4 @@
-"""`headgate peek`: asks what is left for a key, and spends nothing; without a limit, lists what the store keeps of it."""
+"""`headgate peek`: asks what is left for a key and spends nothing, or lists what a store keeps of it."""
 
 from __future__ import annotations
 

@@ -68,12 +68,10 @@ def command(
 
 def _reset(store: ScannableStore, key: str, name: str | None) -> int:
     """Forget one key, and no other that begins likewise."""
+    from headgate.cli.findings import one_of_each
     from headgate.hits import Group, Hit
-    from headgate.limits.grammar import parse_limit
-    from headgate.limits.penalty import Penalty
 
-    words = ("1/s", "fixed-window 1/s", "sliding-window 1/s", "sliding-log 1/s", "concurrency 1")
-    some = {limit.code: limit for limit in (*map(parse_limit, words), Penalty(1, 1, block=1))}
+    some = {limit.code: limit for limit in one_of_each()}
     found = [entry for entry in store.scan(key_prefix=key, name=name) if entry.key == key]
     for entry in found:
         store.decide([Group((Hit(some[entry.code], key, entry.name),), 0, "forget")])

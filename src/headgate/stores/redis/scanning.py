@@ -66,6 +66,19 @@ class Scanning:
             count += sum(self._everywhere(calls))
         return count
 
+    def ask_each(self, words: Sequence[str]) -> dict[str, Any]:
+        """Ask each server that decides for the same: the replies, by the servers' names. One that is an error is an
+        outage.
+
+        :raises StoreOutage: if a server does not answer.
+        """
+        call = f"*{len(words)}\r\n{''.join(map(word, words))}".encode()
+        found = {}
+        for server in self._servers.serving():
+            assert isinstance(server, Server)
+            (found[server.name],) = _ask(server, [call])
+        return found
+
     def _everywhere(self, calls: list[_Call]) -> Iterator[int]:
         """Ask each server for what is about its keys. While a slot is moved, it is asked again."""
         for attempt in range(_ATTEMPTS):
