@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from headgate.cli.findings import Finding
 from headgate.plans.postgres import VERSION
-from headgate.plans.postgres.schema import quoted
+from headgate.plans.postgres.schema import table
 
 if TYPE_CHECKING:
     from headgate.stores.postgres import PostgresStore
 
 OLDEST: Final = 14
+RIGHTS: Final = ("select", "insert", "update", "delete")
 
 
 def examine(store: PostgresStore) -> Iterator[Finding]:
@@ -43,12 +44,14 @@ def examine(store: PostgresStore) -> Iterator[Finding]:
 
 
 def _schema(store: PostgresStore) -> Iterator[Finding]:
-    name = quoted(store.schema)
-    ((has_table, has_functions, may_create),) = store.rows(
-        f"select to_regclass('{name}.state') is not null, "  # noqa: S608  # a checked name
-        f"exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
-        f"where n.nspname = '{store.schema}' and p.proname = 'decide_v{VERSION}'), "
-        "has_database_privilege(current_database(), 'create')"
+    schema = store.schema
+    ((has_table, has_functions, may_create, may_use),) = store.rows(
+        "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace "  # noqa: S608  # a checked name
+        f"where n.nspname = '{schema}' and c.relname = 'state'), "
+        "exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
+        f"where n.nspname = '{schema}' and p.proname = 'decide_v{VERSION}'), "
+        "has_database_privilege(current_database(), 'create'), "
+        f"(select has_schema_privilege(oid, 'usage') from pg_namespace where nspname = '{schema}')"
     )
     printed = "headgate schema postgres --grant ROLE | psql, as a role that may"
     if has_table != "t" or has_functions != "t":
@@ -63,21 +66,16 @@ def _schema(store: PostgresStore) -> Iterator[Finding]:
             yield Finding("fault", "schema", f"{missing} is not there, and this role may not make it", printed)
         return
     yield Finding("ok", "schema", f"{store.schema}, version {VERSION} of its functions")
-    ((may_use, *rights),) = store.rows(
-        f"select has_schema_privilege('{name}', 'usage'), "
-        + ", ".join(
-            f"case when has_schema_privilege('{name}', 'usage') then has_table_privilege('{name}.state', '{right}') end"
-            for right in ("select", "insert", "update", "delete")
-        )
-    )
-    if may_use == "t" and all(right == "t" for right in rights):
-        yield Finding("ok", "rights", "the role may read and write the table")
+    if may_use != "t":
+        yield Finding("fault", "rights", "the role has no usage of the schema", printed)
+        return
+    asked = ", ".join(f"has_table_privilege('{table(schema)}', '{right}')" for right in RIGHTS)
+    (held,) = store.rows(f"select {asked}")
+    missing_rights = [right for right, has in zip(RIGHTS, held, strict=True) if has != "t"]
+    if missing_rights:
+        yield Finding("fault", "rights", f"the role has no {', '.join(missing_rights)} on the table", printed)
     else:
-        names = [
-            right for right, has in zip(("select", "insert", "update", "delete"), rights, strict=True) if has != "t"
-        ]
-        what = "usage of the schema" if may_use != "t" else f"{', '.join(names)} on the table"
-        yield Finding("fault", "rights", f"the role has no {what}", printed)
+        yield Finding("ok", "rights", "the role may read and write the table")
 
 
 def _durability(store: PostgresStore) -> Iterator[Finding]:

@@ -24,13 +24,19 @@ LITTLE_ROOM: Final = 100 * 2**20
 
 def examine(store: SqliteStore) -> Iterator[Finding]:
     """Examine a file."""
-    path = store.path
+    try:
+        yield from _look(store.path)
+    except OSError as error:
+        yield Finding("fault", "file", f"it cannot be looked at: {error}", "let the app's user enter its folder")
+
+
+def _look(path: Path) -> Iterator[Finding]:
     yield Finding("ok", "version", f"SQLite {sqlite3.sqlite_version}")
     folder = path.parent
     if not folder.is_dir():
         yield Finding("fault", "folder", f"{folder} is not there", "make it: the file is made at its first use")
         return
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not _may(folder, os.W_OK | os.X_OK):
         yield Finding(
             "fault", "folder", f"{folder} cannot be written", "let the app's user write it, not the file alone"
         )
@@ -48,10 +54,14 @@ def examine(store: SqliteStore) -> Iterator[Finding]:
     if not path.exists():
         yield Finding("note", "file", "it is not there yet: the first decision makes it")
         return
-    if not os.access(path, os.W_OK):
+    if not _may(path, os.W_OK):
         yield Finding("fault", "file", "it cannot be written", "let the app's user write it, and its -wal and -shm")
         return
     yield from _file(path)
+
+
+def _may(path: Path, how: int) -> bool:
+    return os.access(path, how, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _file(path: Path) -> Iterator[Finding]:

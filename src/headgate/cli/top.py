@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 LINES_AROUND: Final = 4
 """Lines of the screen that are no rows."""
 IN_A_PIPE: Final = 20
+WIDE: Final = 72
+"""From so many characters on, what is owed is told in words."""
 
 
 @click.command(
@@ -121,7 +123,8 @@ def _once(looks: Looks, first: int | None, *, is_json: bool) -> int:
     if is_json:
         print(described(found, looks.place))
     else:
-        console().print(drawn(found, looks))
+        screen = console()
+        screen.print(drawn(found, looks, screen.width))
     return DENIED if found.throttled else 0
 
 
@@ -136,7 +139,7 @@ def _live(looks: Looks, first: int | None, every: float, *, is_json: bool) -> No
             if is_json:
                 print(described(found, looks.place), flush=True)
             else:
-                screen.print(drawn(found, looks))
+                screen.print(drawn(found, looks, screen.width))
                 sys.stdout.flush()
             _pause(began_s, every)
     _on_terminal(screen, looks, first, every)
@@ -145,20 +148,22 @@ def _live(looks: Looks, first: int | None, every: float, *, is_json: bool) -> No
 def _on_terminal(screen: Console, looks: Looks, first: int | None, every: float) -> None:
     from rich.live import Live
 
-    shown: RenderableType = drawn(looks.take(first or _rows_of(screen)), looks)
+    began_s = time.monotonic()
+    shown: RenderableType = drawn(looks.take(first or _rows_of(screen)), looks, screen.width)
+    live = Live(shown, console=screen, screen=True, auto_refresh=False)
     try:
-        with Live(shown, console=screen, screen=True, auto_refresh=False) as live:
-            live.refresh()
-            while True:
-                began_s = time.monotonic()
-                _pause(began_s, every)
-                problem = ""
-                try:
-                    shown = drawn(looks.take(first or _rows_of(screen)), looks)
-                except StoreOutage as outage:  # it may come back
-                    problem = str(outage)
-                live.update(_with(shown, problem), refresh=True)
+        live.start(refresh=True)  # in here, since a signal may come while it starts
+        while True:
+            _pause(began_s, every)
+            began_s = time.monotonic()
+            problem = ""
+            try:
+                shown = drawn(looks.take(first or _rows_of(screen)), looks, screen.width)
+            except StoreOutage as outage:  # it may come back
+                problem = str(outage)
+            live.update(_with(shown, problem), refresh=True)
     finally:
+        live.stop()
         screen.print(shown)
 
 
@@ -185,8 +190,8 @@ def described(found: Look, place: str) -> str:
     return json.dumps(told, ensure_ascii=False)
 
 
-def drawn(found: Look, looks: Looks) -> RenderableType:
-    """A look, as a table."""
+def drawn(found: Look, looks: Looks, width: int) -> RenderableType:
+    """A look, as a table; on a narrow screen, of fewer columns."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -194,18 +199,19 @@ def drawn(found: Look, looks: Looks) -> RenderableType:
     head = Text(f"{looks.place}  {time.strftime('%H:%M:%S')}", style="dim", no_wrap=True, overflow="ellipsis")
     sums = Text(f"{found.throttled:,} throttled of {found.seen:,}", style="bold")
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("key", no_wrap=True, overflow="ellipsis")
-    table.add_column("limit", no_wrap=True, overflow="ellipsis")
-    table.add_column("state", no_wrap=True)
+    table.add_column("key", no_wrap=True, overflow="ellipsis", min_width=8)
+    table.add_column("limit", no_wrap=True, overflow="ellipsis", min_width=5)
+    table.add_column("state", no_wrap=True, min_width=8)
     if looks.has_limits:
         table.add_column("left", justify="right", no_wrap=True)
-    table.add_column("owes", no_wrap=True, overflow="ellipsis")
-    table.add_column("for", justify="right", no_wrap=True)
+    if width >= WIDE:
+        table.add_column("owes", no_wrap=True, overflow="ellipsis", min_width=12)
+    table.add_column("for", justify="right", no_wrap=True, min_width=6)
     for row in found.rows:
         cells = [row.key, row.limit, _state(row)]
         if looks.has_limits:
             cells.append("" if row.capacity is None else f"{row.remaining:,} of {row.capacity:,}")
-        cells += [row.owes, duration(row.left_s)]
+        cells += [row.owes, duration(row.left_s)] if width >= WIDE else [duration(row.left_s)]
         style = "red" if row.is_blocked else "yellow" if row.is_throttled else ""
         table.add_row(*[Text(printable(cell), style=style) for cell in cells])
     return Group(head, sums, table)
