@@ -36,6 +36,7 @@ FRAMEWORKS: Final[dict[str, tuple[str, str]]] = {
     "Django": (GUNICORN, "django:app"),
     "Django, async": (UVICORN, "django:asgi"),
     "DRF": (GUNICORN, "drf:app"),
+    "Quart": (UVICORN, "quart:app"),
 }
 """The command that serves each framework, and its app."""
 
