@@ -96,6 +96,7 @@ SERVED: dict[str, Served] = {
         ),
     ),
     "quart_app": Served((*UVICORN, "quart_app:app"), BY_PATH),
+    "falcon_app": Served((*GUNICORN, "falcon_app:app"), BY_PATH),
     "wsgi_app": Served(
         (*GUNICORN, "wsgi_app:app"),
         (

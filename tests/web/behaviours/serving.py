@@ -37,6 +37,8 @@ FRAMEWORKS: Final[dict[str, tuple[str, str]]] = {
     "Django, async": (UVICORN, "django:asgi"),
     "DRF": (GUNICORN, "drf:app"),
     "Quart": (UVICORN, "quart:app"),
+    "Falcon": (GUNICORN, "falcon:app"),
+    "Falcon, async": (UVICORN, "falcon:asgi"),
 }
 """The command that serves each framework, and its app."""
 
