@@ -40,7 +40,7 @@ BY_PATH = (
     ("GET", "/reports/3", 429),
     ("GET", "/health", 200),
 )
-"""What the examples answer whose limits go by path."""
+"""What the examples of one kind answer."""
 
 SERVED: dict[str, Served] = {
     "fastapi_app": Served(
@@ -95,6 +95,7 @@ SERVED: dict[str, Served] = {
             ("GET", "/health", 200),
         ),
     ),
+    "ninja_app": Served((*GUNICORN, "ninja_app:application"), BY_PATH),
     "quart_app": Served((*UVICORN, "quart_app:app"), BY_PATH),
     "falcon_app": Served((*GUNICORN, "falcon_app:app"), BY_PATH),
     "wsgi_app": Served(

@@ -41,9 +41,7 @@ def blocking_resource(route: Route) -> Any:
 
 
 def resource(route: Route) -> Any:
-    async def on(
-        self: Any, request: falcon.asgi.Request, response: falcon.asgi.Response, **parameters: str
-    ) -> None:
+    async def on(self: Any, request: falcon.asgi.Request, response: falcon.asgi.Response, **parameters: str) -> None:
         await asyncio.sleep(route.takes_s)
         reply = route.reply(Asked(request.method, request.get_header))
         answer(reply, route, response)
