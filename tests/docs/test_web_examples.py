@@ -96,6 +96,7 @@ SERVED: dict[str, Served] = {
         ),
     ),
     "ninja_app": Served((*GUNICORN, "ninja_app:application"), BY_PATH),
+    "sanic_app": Served((*UVICORN, "sanic_app:app"), BY_PATH),
     "quart_app": Served((*UVICORN, "quart_app:app"), BY_PATH),
     "falcon_app": Served((*GUNICORN, "falcon_app:app"), BY_PATH),
     "wsgi_app": Served(

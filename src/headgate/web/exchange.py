@@ -137,7 +137,7 @@ class Exchange:
         own = message.get("headers") or ()
         if fields:
             own = list(own)
-            names = dict(own)  # those of the app stay as they are
+            names = {name.lower() for name, _ in own}  # those of the app stay as they are, however it spells them
             told = [field for field in fields if field[0] not in names]
             if self.decided[-1][1].refusal is not None and b"cache-control" not in names:
                 told.append((b"cache-control", b"no-store"))

@@ -39,6 +39,7 @@ FRAMEWORKS: Final[dict[str, tuple[str, str]]] = {
     "Ninja": (GUNICORN, "ninja:app"),
     "Ninja, async": (UVICORN, "ninja:asgi"),
     "Quart": (UVICORN, "quart:app"),
+    "Sanic": (UVICORN, "sanic:app"),
     "Falcon": (GUNICORN, "falcon:app"),
     "Falcon, async": (UVICORN, "falcon:asgi"),
 }

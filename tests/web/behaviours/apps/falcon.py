@@ -1,4 +1,4 @@
-"""The apps of Falcon, for WSGI and for ASGI: all that their routes meet are rules by path, in the middleware of each."""
+"""The apps of Falcon, for WSGI and for ASGI: all that their routes meet are rules by path."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 import falcon
 import falcon.asgi
 
+from tests.web.behaviours.apps.asgi import ROUTES
 from tests.web.behaviours.apps.asgi import behind as behind_asgi
 from tests.web.behaviours.apps.wsgi import behind as behind_wsgi
-from tests.web.behaviours.description import Asked, Reply, Route, routes
+from tests.web.behaviours.description import Asked, Reply, Route
 
 
 def answer(reply: Reply, route: Route, response: Any) -> None:
@@ -52,7 +53,7 @@ def resource(route: Route) -> Any:
 
 
 blocking, awaiting = falcon.App(), falcon.asgi.App()
-for one in routes(lambda asked, name: None):  # it has no routers within routers, and mounts nothing
+for one in ROUTES:  # it has no routers within routers, and mounts nothing
     blocking.add_route(one.url, blocking_resource(one))
     awaiting.add_route(one.url, resource(one))
 app = behind_wsgi(blocking)

@@ -9,8 +9,8 @@ from typing import Any
 from quart import Blueprint, Quart, Response, request
 
 from headgate.web.exchange import Receive, Scope, Send
-from tests.web.behaviours.apps.asgi import behind
-from tests.web.behaviours.description import Asked, Reply, Route, routes
+from tests.web.behaviours.apps.asgi import ROUTES, behind
+from tests.web.behaviours.description import Asked, Reply, Route
 
 
 def header(name: str) -> str | None:
@@ -38,7 +38,7 @@ outer, inner = Blueprint("outer", __name__, url_prefix="/outer"), Blueprint("inn
 
 
 def add(to: Quart | Blueprint, under: str) -> None:
-    for number, route in enumerate(routes(lambda asked, name: None)):
+    for number, route in enumerate(ROUTES):
         if route.under == under:
             path = route.path.replace("{", "<").replace("}", ">")
             to.add_url_rule(path, f"view{number}", view(route), methods=list(route.methods), strict_slashes=False)
