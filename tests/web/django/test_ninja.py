@@ -12,6 +12,7 @@ from django.urls import path
 from ninja import NinjaAPI, Router
 from ninja.decorators import decorate_view
 from ninja.security import APIKeyQuery
+from ninja.testing import TestClient
 
 from headgate.web.django import exempt, limit
 from tests.web.django.conftest import Use
@@ -140,6 +141,21 @@ def test_operations_of_one_path_have_shares_of_their_own(ask: Asker, use: Use) -
     assert statuses(ask, "/api/items/1", 2, method="post") == [200, 429]
     assert statuses(ask, "/api/items/1", 2, method="delete") == [200, 429]
     assert statuses(ask, "/api/items/1", 1, method="patch") == [429]  # it answers none, and meets those for all
+
+
+def test_without_the_middleware_the_limits_of_operations_hold(ask: Asker, use: Use) -> None:
+    use("1/minute")
+    with override_settings(MIDDLEWARE=[]):
+        assert statuses(ask, "/api/items/1", 3) == [200, 200, 429]
+        assert statuses(ask, "/api/items/1", 2, method="post") == [200, 429]
+        assert statuses(ask, "/api/around", 3) == [200, 200, 429]
+        assert statuses(ask, "/api/plain", 3) == [200] * 3
+
+
+def test_the_client_of_ninja_meets_them(use: Use) -> None:
+    use()
+    client = TestClient(first)
+    assert [client.get("/same").status_code for _ in range(3)] == [200, 200, 429]
 
 
 @pytest.mark.parametrize("path", ["/api/around", "/api/first/same"])

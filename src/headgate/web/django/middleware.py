@@ -18,7 +18,7 @@ from django.http.response import HttpResponseBase
 from headgate.web.django.asking import ask, ask_async
 from headgate.web.django.conf import project_limits
 from headgate.web.django.exchange import Exchange, closers_of, end, end_async, exchange_of, finish, finish_async
-from headgate.web.django.views import Own, own_of
+from headgate.web.django.views import own_of
 
 Response = HttpResponseBase
 
@@ -63,7 +63,7 @@ class RateLimitMiddleware:
             raise
         if not exchange.is_asked:
             exchange.is_late = True
-            own = _own(exchange, request)
+            own = _own(request)
             refusal: Response | None = ask(exchange, request, own.rules, has_own=own.has_later, is_exempt=own.is_exempt)
             if refusal is not None:
                 response = _in_place_of(response, refusal)
@@ -79,7 +79,7 @@ class RateLimitMiddleware:
             raise
         if not exchange.is_asked:
             exchange.is_late = True
-            own = _own(exchange, request)
+            own = _own(request)
             refusal = await ask_async(exchange, request, own.rules, has_own=own.has_later, is_exempt=own.is_exempt)
             if refusal is not None:
                 response = _in_place_of(response, refusal)
@@ -90,7 +90,7 @@ class RateLimitMiddleware:
         exchange = exchange_of(request)
         if exchange is None or exchange.is_asked:
             return None
-        own = _own(exchange, request, view)
+        own = own_of(view, request.method or "GET")
         refusal: Response | None = ask(exchange, request, own.rules, has_own=own.has_later, is_exempt=own.is_exempt)
         return refusal
 
@@ -98,17 +98,14 @@ class RateLimitMiddleware:
         exchange = exchange_of(request)
         if exchange is None or exchange.is_asked:
             return None
-        own = _own(exchange, request, view)
+        own = own_of(view, request.method or "GET")
         return await ask_async(exchange, request, own.rules, has_own=own.has_later, is_exempt=own.is_exempt)
 
 
-def _own(exchange: Exchange, request: HttpRequest, view: Any = None) -> Own:
-    """The rules of a view; of that to which the URLs led, if none is given and they led to one."""
-    if view is None and request.resolver_match is not None:
-        view = request.resolver_match.func
-    own = own_of(view, request.method or "GET")
-    exchange.asked.update(own.given)
-    return own
+def _own(request: HttpRequest) -> Any:
+    """The rules of the view to which the URLs led, if they led to one."""
+    found = request.resolver_match
+    return own_of(None if found is None else found.func, request.method or "GET")
 
 
 def _in_place_of(response: Response, refusal: Response) -> Response:

@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.resolvers import RegexPattern
 
 from headgate.rules import Rules
-from headgate.web.django.views import name_of, operations_of, own_of
+from headgate.web.django.views import name_of, operation_of, operations_of, own_of
 from headgate.web.limits import RouteEntry
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -83,10 +83,8 @@ def _methods_of(view: Any) -> Sequence[str]:
 
 def _answering(view: Any, method: str) -> Any:
     """The view; of one of django-ninja, the function that answers a method."""
-    for operation in operations_of(view):
-        if method in operation.methods:
-            return operation.view_func
-    return view
+    operation = operation_of(operations_of(view), method)
+    return view if operation is None else operation.view_func
 
 
 def _class_of(view: Any) -> Any:

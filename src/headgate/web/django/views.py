@@ -25,8 +25,6 @@ class Own(NamedTuple):
     is_exempt: bool = False
     has_later: bool = False
     """Has it rules that are asked later, when REST framework knows the caller?"""
-    given: tuple[Rule, ...] = ()
-    """The same rules as decorators of django-ninja's operations know them, which are not to ask them again."""
 
 
 def own_of(view: Any, method: str) -> Own:
@@ -66,22 +64,32 @@ def operations_of(view: Any) -> Sequence[Any]:
     return operations
 
 
-def _own_of_operation(operations: Sequence[Any], method: str) -> Own:
-    """The rules of the operation that answers a method: those of its function, and of what was put around its `run`.
-    Where a path has several operations, a rule without a name has a share for each.
+def rules_of_operation(operations: Sequence[Any], operation: Any, rules: Sequence[Rule]) -> tuple[Rule, ...]:
+    """The rules of one of django-ninja's operations. Where a path has several operations, a rule without a name has a
+    share for each.
     """
+    if len(operations) < 2:
+        return tuple(rules)
+    return tuple([rule_of_method(rule, operation.methods[0].lower()) for rule in rules])
+
+
+def operation_of(operations: Sequence[Any], method: str) -> Any:
+    """The one of django-ninja's operations that answers a method, if one does."""
     for operation in operations:
         if method in operation.methods:
-            break
-    else:
+            return operation
+    return None
+
+
+def _own_of_operation(operations: Sequence[Any], method: str) -> Own:
+    """The rules of the operation that answers a method: those around all that is done for it, and its function's."""
+    operation = operation_of(operations, method)
+    if operation is None:
         return Own()
-    around: tuple[Rule, ...] = getattr(operation.run, RULES, ())
-    inside: tuple[Rule, ...] = getattr(operation.view_func, RULES, ())
-    rules = (*around, *inside)
-    if len(operations) > 1:
-        rules = tuple([rule_of_method(rule, operation.methods[0].lower()) for rule in rules])
-    is_exempt = getattr(operation.run, EXEMPT, False) or getattr(operation.view_func, EXEMPT, False)
-    return Own(rules, is_exempt, given=(*[rule_of_method(rule, "run") for rule in around], *inside))
+    run, function = operation.run, operation.view_func
+    rules = (*getattr(run, RULES, ()), *getattr(function, RULES, ()))
+    is_exempt = getattr(run, EXEMPT, False) or getattr(function, EXEMPT, False)
+    return Own(rules_of_operation(operations, operation, rules), is_exempt)
 
 
 def route_of(match: ResolverMatch, path: str) -> str:
