@@ -36,7 +36,7 @@ async def health() -> str:
     return "fine"
 
 
-app.asgi_app = RateLimitMiddleware(  # type: ignore[method-assign]  # as Quart's pages say
+app.asgi_app = RateLimitMiddleware(  # type: ignore[method-assign,assignment]  # as Quart's pages say
     app.asgi_app,
     "100/minute",
     Rule("2/minute", name="login", paths=["/login"], methods=["POST"], key="ip"),

@@ -20,6 +20,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+AnyApp = Callable[[Any, Any, Any], Awaitable[Any]]
+"""An app as frameworks declare theirs: each has types of its own for the same scopes and messages."""
 
 EXCHANGE: Final = "headgate.exchange"
 """Where a scope keeps the exchange of its request."""

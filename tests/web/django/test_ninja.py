@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from django.conf.urls.i18n import i18n_patterns
 from django.http import HttpRequest
 from django.test import override_settings
 from django.urls import path
-from ninja import NinjaAPI, Router
+from ninja import SSE, NinjaAPI, Router
 from ninja.decorators import decorate_view
 from ninja.security import APIKeyQuery
 from ninja.testing import TestClient
@@ -72,6 +73,19 @@ def put(request: HttpRequest, number: int) -> str:
 @limit("2/minute")
 def keyed(request: HttpRequest) -> str:
     return "keyed"
+
+
+@api.get("/wrong-keys", auth=Key())
+@limit("2/minute", charge_when=lambda response: response.status_code == 401)
+def wrong_keys(request: HttpRequest) -> str:
+    return "right"
+
+
+@api.get("/events", response=SSE[int])
+@decorate_view(limit("2/minute"))
+async def events(request: HttpRequest) -> AsyncIterator[int]:
+    for number in range(3):
+        yield number
 
 
 @api.get("/health")
@@ -187,6 +201,20 @@ def test_a_caller_with_a_wrong_key_is_counted(ask: Asker, use: Use) -> None:
     use()
     assert statuses(ask, "/api/keyed?key=wrong", 3) == [401, 401, 429]
     assert statuses(ask, "/api/keyed?key=right", 1) == [429]
+
+
+def test_only_callers_with_a_wrong_key_are_counted_if_a_limit_says_so(ask: Asker, use: Use) -> None:
+    use()
+    assert statuses(ask, "/api/wrong-keys?key=right", 4) == [200] * 4
+    assert statuses(ask, "/api/wrong-keys?key=wrong", 3) == [401, 401, 429]
+
+
+def test_an_async_generator_is_limited_around_all_that_is_done_for_it(use: Use) -> None:
+    use()
+    ask = Asker(is_async=True)
+    answers = [ask("/api/events") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 429]
+    assert answers[0].body.count(b"data:") == 3
 
 
 def test_an_exempt_operation_meets_no_rule(ask: Asker, use: Use) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from headgate.web.asgi import RateLimitMiddleware
-from headgate.web.exchange import App, Receive, Scope, Send
+from headgate.web.exchange import AnyApp, App, Receive, Scope, Send
 from tests.web.behaviours.description import (
     APP_RULES,
     DEFAULT_BY_PATH,
@@ -61,7 +61,7 @@ def on_denied(scope: Scope, decision: Any) -> App | None:
     return answer
 
 
-def behind(app: App) -> RateLimitMiddleware:
+def behind(app: AnyApp) -> RateLimitMiddleware:
     """An app behind all the limits, whatever framework it is of."""
     given = options(header)
     given["exempt"] = [*given["exempt"], *[route.url for route in ROUTES if route.is_exempt]]

@@ -24,11 +24,11 @@ from headgate.web.django import exempt, limit  # noqa: E402
 def operation(route: Route) -> Callable[..., Any]:
     async def index(request: HttpRequest) -> Any:
         await asyncio.sleep(route.takes_s)
-        return response_of(route.reply(Asked(request.method, request.headers.get)))
+        return response_of(route.reply(Asked(request.method or "", request.headers.get)))
 
     def blocking(request: HttpRequest) -> Any:
         time.sleep(route.takes_s)
-        reply = route.reply(Asked(request.method, request.headers.get))
+        reply = route.reply(Asked(request.method or "", request.headers.get))
         return reply.chunks[0].decode() if route.answers == "value" else response_of(reply)
 
     found: Callable[..., Any] = index if len(route.path) % 2 else blocking

@@ -8,7 +8,6 @@ from typing import Any
 
 from quart import Blueprint, Quart, Response, request
 
-from headgate.web.exchange import Receive, Scope, Send
 from tests.web.behaviours.apps.asgi import ROUTES, behind
 from tests.web.behaviours.description import Asked, Reply, Route
 
@@ -51,9 +50,10 @@ outer.register_blueprint(inner)
 quart.register_blueprint(outer)
 
 
-async def dispatched(scope: Scope, receive: Receive, send: Send) -> None:
+async def dispatched(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "http" and scope["path"].startswith("/mount/"):
-        await mounted(scope | {"root_path": "/mount"}, receive, send)
+        scope["root_path"] = "/mount"
+        await mounted(scope, receive, send)
     else:
         await quart(scope, receive, send)
 

@@ -31,7 +31,7 @@ sanic = Sanic("behaviours")
 inner, mounted = Blueprint("inner", url_prefix="/inner"), Blueprint("mounted", url_prefix="/mount")
 
 
-def add(to: Sanic | Blueprint, under: str) -> None:
+def add(to: Sanic[Any, Any] | Blueprint, under: str) -> None:
     for number, route in enumerate(ROUTES):
         if route.under == under:
             path = route.path.replace("{", "<").replace("}", ">")
