@@ -169,7 +169,8 @@ def _rules_of(limited: Any, view: Any, native: Any, is_method: bool) -> Sequence
         return ()
     rules: Sequence[Rule] = getattr(limited, RULES)
     http = http_of(native)
-    operations = () if http.resolver_match is None else operations_of(http.resolver_match.func)
+    match = http.resolver_match
+    operations = () if match is None else operations_of(match.func)
     operation = operation_of(operations, http.method or "GET")
     if operation is not None:
         return rules_of_operation(operations, operation, rules)
