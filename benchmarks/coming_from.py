@@ -55,7 +55,7 @@ class Pair(NamedTuple):
     @property
     def is_told(self) -> bool:
         """Does the page say that they differ if, and only if, they do?"""
-        return (self.theirs != self.ours) == bool(self.difference)
+        return bool(self.theirs != self.ours) == bool(self.difference)
 
 
 def main() -> int:
@@ -187,7 +187,8 @@ def _page(pairs: list[Pair]) -> Iterator[str]:
     yield ""
     yield "## The same traffic\n"
     yield "`make coming-from` runs the blocks of these pages, theirs beside ours, lets the same traffic through both,"
-    yield "and writes this table. Each number is how many requests were admitted; a list has one for each caller or step.\n"
+    yield "and writes this table. Each number is how many requests were admitted; a list has one for each caller or"
+    yield "step.\n"
     yield "| | | theirs | ours | where they differ |"
     yield "| --- | --- | --: | --: | --- |"
     for pair in pairs:

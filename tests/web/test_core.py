@@ -14,6 +14,7 @@ from headgate import (
     Decision,
     InvalidCost,
     InvalidUse,
+    Limit,
     Limiter,
     LimitSyntaxError,
     ManualClock,
@@ -328,7 +329,7 @@ async def test_a_caller_s_tier_has_numbers_of_its_own(make_app: MakeApp) -> None
 
 
 async def test_a_function_says_the_limit_for_a_request(make_app: MakeApp) -> None:
-    said = {"/a": "3/hour", "/b": parse_limit("sliding-log 5/hour"), "/c": None}
+    said: dict[str, str | Limit | None] = {"/a": "3/hour", "/b": parse_limit("sliding-log 5/hour"), "/c": None}
     app = make_app([Rule("2/hour", name="api", limit_for=lambda r: said[r.path])])
     assert [await app.left(Asked(path, peer=peer)) for path, peer in zip(said, PEERS, strict=True)] == [3, 5, 2]
 
