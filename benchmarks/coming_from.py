@@ -181,7 +181,7 @@ def in_markdown(pairs: list[Pair]) -> str:
 def _page(pairs: list[Pair]) -> Iterator[str]:
     yield "# Coming from others\n"
     yield "Each page has the other library's calls beside ours, feature by feature, and says what changes.\n"
-    for name in ORDER:
+    for name in [one for one in ORDER if page_of(one).exists()]:
         version = "not run here" if name in NOT_RUN else importlib.metadata.version(name)
         yield f"- [{name}]({name}.md) ({version})"
     yield ""
