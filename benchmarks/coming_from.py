@@ -69,7 +69,7 @@ def main() -> int:
     pairs: list[Pair] = []
     with ValkeyServer(databases=64, save="") as server:
         for name in ORDER:
-            if name not in NOT_RUN and arguments.only in (None, name) and page_of(name).exists():
+            if name not in NOT_RUN and arguments.only in (None, name):
                 found = pairs_of(name, f"redis://127.0.0.1:{server.port}")
                 pairs += found
                 for pair in found:
@@ -77,7 +77,8 @@ def main() -> int:
                     print(f"{pair.page:>18}  {pair.what:<60} {told(pair.theirs):>22} {told(pair.ours):>22}{mark}")
     wrong = [pair for pair in pairs if not pair.is_told]
     if arguments.only is None and not wrong:
-        INDEX.write_text(in_markdown(pairs), encoding="utf-8")
+        versions = {name: importlib.metadata.version(name) for name in ORDER if name not in NOT_RUN}
+        INDEX.write_text(in_markdown(pairs, versions), encoding="utf-8")
         print(f"wrote {INDEX.relative_to(ROOT)}")
     return 1 if wrong else 0
 
@@ -170,20 +171,21 @@ def _around(page: Path, first_line: int, last: Block) -> tuple[str, str]:
 
 def told(admitted: Any) -> str:
     """What was admitted, for a table."""
+    if isinstance(admitted, bool):
+        return "yes" if admitted else "no"
     return ", ".join(map(told, admitted)) if isinstance(admitted, list) else str(admitted)
 
 
-def in_markdown(pairs: list[Pair]) -> str:
+def in_markdown(pairs: list[Pair], versions: dict[str, str]) -> str:
     """The page that lists all pages, with the table."""
-    return "\n".join(_page(pairs))
+    return "\n".join(_page(pairs, versions))
 
 
-def _page(pairs: list[Pair]) -> Iterator[str]:
+def _page(pairs: list[Pair], versions: dict[str, str]) -> Iterator[str]:
     yield "# Coming from others\n"
     yield "Each page has the other library's calls beside ours, feature by feature, and says what changes.\n"
-    for name in [one for one in ORDER if page_of(one).exists()]:
-        version = "not run here" if name in NOT_RUN else importlib.metadata.version(name)
-        yield f"- [{name}]({name}.md) ({version})"
+    for name in ORDER:
+        yield f"- [{name}]({name}.md) ({versions.get(name, 'not run here')})"
     yield ""
     yield "## The same traffic\n"
     yield "`make coming-from` runs the blocks of these pages, theirs beside ours, lets the same traffic through both,"
@@ -192,7 +194,8 @@ def _page(pairs: list[Pair]) -> Iterator[str]:
     yield "| | | theirs | ours | where they differ |"
     yield "| --- | --- | --: | --: | --- |"
     for pair in pairs:
-        yield f"| {pair.page} | {pair.what} | {told(pair.theirs)} | {told(pair.ours)} | {pair.difference} |"
+        cells = (pair.page, pair.what, told(pair.theirs), told(pair.ours), pair.difference or "–")
+        yield f"| {' | '.join(cells)} |"
     yield ""
     same = sum(pair.theirs == pair.ours for pair in pairs)
     yield f"{same} of {len(pairs)} admit the same, and the others are named.\n"
