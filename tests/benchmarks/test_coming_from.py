@@ -60,7 +60,7 @@ def test_a_pair_is_two_blocks_behind_each_other_and_what_the_page_says_of_them(
     page: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"theirs": {"6": 3, "19": [True, 1]}, "ours": {"10": 2, "23": [True, 1]}}
-    monkeypatch.setattr(coming_from, "_in_process", lambda name, side, url: found[side])
+    monkeypatch.setattr(coming_from, "_in_process", lambda _, side, __: found[side])
     first, second = coming_from.pairs_of("slow", "redis://not-asked")
     assert first == Pair("slow", "Ask", 3, 2, "it admits one too many.")
     assert second == Pair("slow", "Ask again", [True, 1], [True, 1], "")
