@@ -100,6 +100,10 @@ class Responses:
                 return [policy.raw_field_11, (b"ratelimit", policy.left_11(*left).encode("ascii"))]
         return encoded(self.fields(admission))
 
+    def detail(self, admission: Admission) -> str:
+        """The sentence that tells a person why a request was not admitted, and when to come back."""
+        return _words(admission.refusal or "limit", _standings(admission))[1]
+
     def refuse(self, admission: Admission) -> Answer:
         """The response to a request that was not admitted. One to HEAD has no body, and the same headers."""
         refusal = admission.refusal or "limit"
