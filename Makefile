@@ -32,7 +32,7 @@ DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo start health test-traffic keys monitor logs stop clean test servers redis-versions $(REDIS_RUNS) format \
-	side-by-side faults web-behaviours bench bench-web bench-stores exactness pictures build
+	side-by-side faults web-behaviours bench bench-web bench-stores exactness coming-from pictures build
 
 help:
 	@echo "headgate: exact rate limiting in one round trip"
@@ -114,6 +114,9 @@ bench-stores: $(BENCH) ## Measure each store, beside a transaction by hand (ten 
 
 exactness: $(BENCH) ## Ask headgate and its peers the same, and count what they admit (two minutes)
 	$(BENCH_VENV)/bin/python -m benchmarks.exactness $(ARGS)
+
+coming-from: $(BENCH) ## Run the pages on coming from other limiters, theirs beside ours, and compare (20 s)
+	$(BENCH_VENV)/bin/python -m benchmarks.coming_from $(ARGS)
 
 build: $(VENV)/bin/python ## Build the wheel and the source archive into dist/
 	@echo "installing the build tool into $(VENV)/ ..."
