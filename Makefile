@@ -102,8 +102,9 @@ faults: $(DEV) ## Let each fault happen once to each store, in mid-traffic, and 
 web-behaviours: $(DEV) ## Ask each framework behind a real server, and print what holds (a minute)
 	@$(VENV)/bin/python -m tests.web.behaviours $(ARGS)
 
-pictures: $(DEV) ## Draw the pictures in docs/ anew
+pictures: $(DEV) ## Draw the pictures in docs/ anew, and record those of terminals (a quarter of a minute)
 	$(VENV)/bin/python docs/draw_algorithms.py
+	$(VENV)/bin/python docs/record_terminals.py
 
 docs: $(DOCS) ## Make the site of the documentation (ten seconds); a warning is an error
 	@rm -rf build/docs
