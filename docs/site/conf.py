@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).parents[2]
-START: Final = "README"
+START: Final = ROOT / "README.md"
+INDEX: Final = ROOT / "docs/README.md"
 CODE: Final = {".py": "python", ".json": "json", ".yml": "yaml", ".toml": "toml"}
 """The suffixes of files that are shown as code, and in which language."""
 
@@ -53,14 +54,25 @@ def toctree(paths: list[str], caption: str = "") -> str:
 
 
 def sidebar() -> str:
-    """All pages, in the order of `docs/README.md`; then those of code, and those that nobody lists."""
-    index = ROOT / "docs/README.md"
-    captioned = sections(index.read_text(encoding="utf-8"))
-    listed = {(index.parent / path).resolve() for paths in captioned.values() for path in paths}
-    below = {page for page in written() if "decisions" in page.parts}
-    others = [page for page in written() if page not in listed | below | {ROOT / f"{START}.md"}]
+    """All pages, in the order of `docs/README.md`; then those that are neither there nor below another page."""
+    captioned = sections(INDEX.read_text(encoding="utf-8"))
+    known = {START, *listed(), *(page for index in written() for page in below(index))}
+    others = [page for page in written() if page not in known]
     trees = [toctree([f"/docs/{path}" for path in paths], caption) for caption, paths in captioned.items()]
     return "".join(trees) + toctree([f"/{page.relative_to(ROOT)}" for page in others], "The project")
+
+
+def listed() -> set[Path]:
+    """The pages that `docs/README.md` lists."""
+    captioned = sections(INDEX.read_text(encoding="utf-8"))
+    return {(INDEX.parent / path).resolve() for paths in captioned.values() for path in paths}
+
+
+def below(index: Path) -> list[Path]:
+    """The pages that are below this one in the sidebar: below the README of a folder in docs/, the others there."""
+    if index.name != "README.md" or index.parent.parent != INDEX.parent:
+        return []
+    return [page for page in written() if page.parent == index.parent and page not in {index, *listed()}]
 
 
 def read(_app: Any, name: str, source: list[str]) -> None:
@@ -70,17 +82,16 @@ def read(_app: Any, name: str, source: list[str]) -> None:
         # The fence is longer than any in the code.
         fence = "`" * 10
         source[0] = f"---\norphan: true\n---\n# {path.name}\n\n{fence}{CODE[path.suffix]}\n{source[0]}\n{fence}\n"
-    elif name == START:
+    elif path == START:
         source[0] += sidebar()
-    elif name == "docs/decisions/README":
-        decisions = path.parent.glob("[0-9]*.md")
-        source[0] += toctree(sorted(decision.name for decision in decisions))
+    elif pages := below(path):
+        source[0] += toctree([page.name for page in pages])
 
 
 def name_index(app: Any, error: Exception | None) -> None:
     """The start page is what a server answers for a folder."""
     if error is None:
-        shutil.copyfile(Path(app.outdir) / f"{START}.html", Path(app.outdir) / "index.html")
+        shutil.copyfile(Path(app.outdir) / f"{START.stem}.html", Path(app.outdir) / "index.html")
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -96,7 +107,7 @@ shown: Final = sorted({*written(), *(file for page in written() for file in link
 project = "headgate"
 html_title = "headgate"
 extensions = ["myst_parser"]
-root_doc = START
+root_doc = START.stem
 source_suffix = dict.fromkeys((".md", *CODE), "markdown")
 include_patterns = [path.relative_to(ROOT).as_posix() for path in shown]
 exclude_patterns = [".*", "build", "dist"]
