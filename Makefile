@@ -111,7 +111,7 @@ docs: $(DOCS) ## Make the site of the documentation (ten seconds); a warning is 
 	@$(DOCS_VENV)/bin/sphinx-build -b html -c docs/site -d build/docs/doctrees -q --fail-on-warning . $(SITE)
 	@echo "The site is in $(SITE)/: open $(SITE)/index.html"
 
-docs-check: docs ## Open each page of the site in Chromium, follow its links and search (a minute)
+docs-check: docs ## Open each page of the site in Chromium, follow its links and search (a minute or two)
 	@$(DOCS_VENV)/bin/python -m tests.docs.browse $(SITE) --search "token bucket" --finds docs/algorithms.html
 
 bench: $(BENCH) ## Measure headgate beside its peers (a few minutes; make bench ARGS=--quick)
