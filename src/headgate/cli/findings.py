@@ -39,7 +39,7 @@ class Finding(NamedTuple):
     what: str
     found: str
     remedy: str = ""
-    """What to do about it."""
+    """The remedy."""
 
 
 def one_of_each() -> list[Limit]:
