@@ -51,7 +51,7 @@ def command(
     is_dry: bool,
     is_json: bool,
 ) -> int:
-    """Carry what is owed from one store to another. What lasts as long there already is kept.
+    """Carry what is owed from one store to another, and merge it with what is owed there.
 
     Run it before an app goes over to the other store, and once more when it has: docs/moving-stores.md.
     """
@@ -72,7 +72,7 @@ def command(
         else:
             print(f"{written:,} of {seen:,} entries written to {name_of(target)}, from {name_of(source)}")
             if written < seen:
-                print("The others last as long there already, or were over by then.")
+                print("The others were known there already, or were over by then.")
     return 0
 
 

@@ -293,7 +293,7 @@ class Session:
         return self.requests.listed(await link.collect(self.requests.page(first, name)))
 
     async def restore(self, entries: Sequence[Restored]) -> int:
-        """Keep entries, each unless what is kept in its place lasts at least as long; count those that were written.
+        """Keep entries, each merged with what is kept in its place; count those that were written.
 
         :raises StoreOutage: if the server does not answer.
         """
