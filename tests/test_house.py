@@ -61,6 +61,7 @@ LIBRARIES: dict[str, set[str]] = {
     "nats": {"stores.nats"},
     "starlette": {"web.starlette", "web.fastapi"},
     "fastapi": {"web.fastapi"},
+    "aiohttp": {"web.aiohttp"},
     "flask": {"web.flask"},
     "werkzeug": {"web.flask"},
     "click": {"web.flask"},
