@@ -1,4 +1,4 @@
-"""aiohttp: rate limits of an app of aiohttp.web, and as a decorator of handlers, of class-based views and their methods.
+"""aiohttp: rate limits of an app of aiohttp.web, and as a decorator of handlers and of class-based views.
 
 limits = RateLimits("100/minute", store="redis://localhost:6379/0", app=app)
 
@@ -12,12 +12,11 @@ response is sent.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import logging
 import types
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from typing import Any, Final, TypeVar, Unpack
 
 try:
@@ -33,14 +32,15 @@ from headgate.limiter.decorator import is_async
 from headgate.limiter.limiters import AsyncLimiter
 from headgate.limits import Limit
 from headgate.rules import Rule
-from headgate.web.admission import Admission, together
+from headgate.web.admission import Admission
+from headgate.web.aiohttp_exchange import AiohttpRequest, RequestExchange, route_of
 from headgate.web.asking import admit_async
 from headgate.web.audit import audit
-from headgate.web.core import WebLimiter, run_async
-from headgate.web.exchange import EXCHANGE, Exchange
+from headgate.web.core import run_async
+from headgate.web.exchange import EXCHANGE
 from headgate.web.limits import AppLimits, RouteEntry, installed, rule_of_method
 from headgate.web.options import LimitsOptions, RuleOptions
-from headgate.web.starlette_routes import name_of, named
+from headgate.web.starlette_routes import name_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -50,113 +50,6 @@ RULES: Final = "__headgate_rules__"
 EXEMPT: Final = "__headgate_exempt__"
 """Where they have the limits that they are exempted from."""
 _log: Final = logging.getLogger("headgate.web")
-_ending: Final[set[asyncio.Task[None]]] = set()
-"""Requests whose connections were lost, and which are brought to their end all the same."""
-
-
-class AiohttpRequest:
-    """A request of aiohttp, as rules and identities see it."""
-
-    __slots__ = ("method", "native", "path", "route")
-
-    def __init__(self, request: web.Request, route: str | None) -> None:
-        self.native = request
-        self.method = request.method.upper()
-        self.path = request.path
-        self.route = route
-
-    @property
-    def peer(self) -> str | None:
-        """As `WebRequest.peer`."""
-        return self.native.remote or None
-
-    @property
-    def user(self) -> str | None:
-        """None: aiohttp has no users of its own. A function as the source of the identity says who it is."""
-        return None
-
-    def values(self, name: str) -> Sequence[str]:
-        """As `WebRequest.values`."""
-        return self.native.headers.getall(name, ())
-
-    def query(self, name: str) -> str | None:
-        """As `WebRequest.query`."""
-        return self.native.query.get(name)
-
-
-class RequestExchange(Exchange):
-    """A request of aiohttp, its decisions and its response. Used by one task at a time."""
-
-    is_watched = False
-    """Is it seen when the response ends?"""
-
-    def __init__(self, limiter: WebLimiter[Any], request: web.Request) -> None:
-        super().__init__(limiter, {}, None)
-        self.is_bare = False
-        self.asked: list[tuple[AppLimits[Any], Rule]] = []
-        """The rules of routes that were asked, as the routes were given them."""
-        self._task: asyncio.Task[Any] = request.task
-
-    def begin(self, response: web.StreamResponse) -> None:
-        """Begin the response: it gets the headers of the decisions. Those that it has stay as they are."""
-        self.status = response.status
-        decided = self.decided
-        if not decided:
-            return
-        told = decided[0][1] if len(decided) == 1 else together([admission for _, admission in decided])
-        headers = response.headers
-        for name, value in self.limiter.fields(told):
-            if name not in headers:
-                headers[name] = value
-        if decided[-1][1].refusal is not None and "Cache-Control" not in headers:
-            headers["Cache-Control"] = "no-store"
-        if self.is_unfinished:
-            self.headers = [(name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
-        else:
-            self._let_go()
-
-    def watch(self, request: web.Request) -> None:
-        """See to it that the exchange ends before the last of the response is sent: clients come back as soon as they
-        have it. Where no response comes to its end, it ends with the connection.
-        """
-        if self.is_watched or not self.is_unfinished:
-            return
-        self.is_watched = True
-        write_eof = request.writer.write_eof
-
-        async def writing(chunk: bytes = b"") -> None:
-            if not self.is_ended:
-                try:
-                    await self.end(None)
-                except Exception as error:
-                    self.failure = error
-            await write_eof(chunk)
-            if self.failure is not None:
-                failure, self.failure = self.failure, None
-                raise failure
-
-        request.writer.write_eof = writing  # type: ignore[method-assign]  # of this response alone
-        self._task.add_done_callback(self._lost)
-
-    async def end(self, error: BaseException | None) -> None:
-        """Settle and release what the request took. It is done in the end even if this task is cancelled meanwhile."""
-        self._task.remove_done_callback(self._lost)
-        try:
-            await super().end(error)
-        finally:
-            self._let_go()
-
-    def _lost(self, _: asyncio.Task[Any]) -> None:
-        if not self.is_ended:
-            task = asyncio.get_running_loop().create_task(self.end(None), name="headgate-exchange")
-            _ending.add(task)
-            task.add_done_callback(_ending.discard)
-
-    def _let_go(self) -> None:
-        """The request has its exchange: without this, both would stay until the garbage collector comes by."""
-        for _, admission in self.decided:
-            if hasattr(admission, "request"):
-                del admission.request
 
 
 class RateLimits(AppLimits[AsyncLimiter]):
@@ -363,16 +256,6 @@ class RateLimits(AppLimits[AsyncLimiter]):
         if self in getattr(handler, EXEMPT, ()):
             return True
         return isinstance(handler, type) and self in getattr(getattr(handler, method.lower(), None), EXEMPT, ())
-
-
-def route_of(request: web.Request) -> str | None:
-    """The name of the route that a request takes, such as `GET /users/{id}`; None if there is none."""
-    route = request.match_info.route
-    resource = route.resource
-    if resource is None:  # nothing is at this path, or not by this method
-        return None
-    method = "GET" if route.method == "HEAD" else route.method  # what is added for GET is added for HEAD as well
-    return named(() if method == "*" else (method,), resource.canonical)
 
 
 def _methods_of(route: web.AbstractRoute) -> Iterable[str]:

@@ -136,9 +136,17 @@ class RateLimits(AppLimits[AsyncLimiter]):
         own = self.on_denied(admission.request.native, admission.decision)
         if inspect.isawaitable(own):
             own = await own
-        if own is not None and not callable(own):
-            raise InvalidUse(f"on_denied returns an app of ASGI, such as a Response, or None, not {own!r}")
-        return Denial(answer, own)
+        return Denial(answer, None if own is None else self.app_of(own, admission.request.native))
+
+    def app_of(self, response: Any, request: Any) -> App:
+        """A response that `on_denied` has returned, as an app.
+
+        :raises InvalidUse: if it is none.
+        """
+        if not callable(response):
+            raise InvalidUse(f"on_denied returns an app of ASGI, such as a Response, or None, not {response!r}")
+        app: App = response
+        return app
 
     async def peek(self, scope: Scope, *names: str) -> Admission:
         """Tell a caller where they stand with the rules of these names, or with all rules of the app: nothing is taken.

@@ -38,6 +38,7 @@ FRAMEWORKS: Final[dict[str, tuple[str, str]]] = {
     "Django, async": (UVICORN, "django:asgi"),
     "DRF": (GUNICORN, "drf:app"),
     "aiohttp": (GUNICORN_AIOHTTP, "aiohttp:app"),
+    "Litestar": (UVICORN, "litestar:app"),
 }
 """The command that serves each framework, and its app."""
 
