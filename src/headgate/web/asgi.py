@@ -240,9 +240,16 @@ class Outermost:
         return ending(self._app, self._limits, scope, receive, send)
 
 
-async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, send: Send) -> None:
-    """Hand a request on as an exchange, and bring that to its end."""
-    exchange = scope[EXCHANGE] = Exchange(limits.limiter, scope, send)
+async def ending(
+    app: App, limits: RateLimits, scope: Scope, receive: Receive, send: Send, exchange: Exchange | None = None
+) -> None:
+    """Hand a request on as an exchange, and bring that to its end.
+
+    :param exchange: that of a framework, if it has its own.
+    """
+    if exchange is None:
+        exchange = Exchange(limits.limiter, scope, send)
+    scope[EXCHANGE] = exchange
     try:
         await app(scope, receive, exchange.send)
     except BaseException as error:

@@ -272,29 +272,38 @@ class Outermost:
         """As an app of ASGI is called."""
         if EXCHANGE in scope:  # of an app within an app
             return self._app(scope, receive, send)
-        return ending(self._answer, self._limits, scope, receive, send)
-
-    def _answer(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        exchange: Exchange = scope[EXCHANGE]
         limits = self._limits
-        is_refused = False
+        return ending(self._app, limits, scope, receive, send, AppExchange(limits, scope, receive, send))
 
-        async def ask(message: Message) -> None:
-            nonlocal is_refused
-            admission = await limits.decide(scope)
-            exchange.decided.append((limits.limiter, admission))
-            if admission.refusal is None:
-                await send(message)
-                return
-            is_refused = True
-            await (await limits.denial(admission))(scope, receive, send)
 
-        def sending(message: Message) -> Awaitable[None]:
-            if exchange.status is None and "route_handler" not in scope and not exchange.decided:
-                return ask(message)
-            return _nothing() if is_refused else send(message)
+class AppExchange(Exchange):
+    """As the base, of a request that perhaps no route takes: then it is asked about when it is answered."""
 
-        return self._app(scope, receive, sending)
+    is_refused = False
+    """Has the answer been replaced by a refusal?"""
+
+    def __init__(self, limits: RateLimits, scope: Scope, receive: Receive, send: Send) -> None:
+        super().__init__(limits.limiter, scope, send)
+        self._limits = limits
+        self._scope = scope
+        self._receive = receive
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """As the base's."""
+        if self.decided:
+            return _nothing() if self.is_refused else super().send(message)
+        if self.status is None and "route_handler" not in self._scope:
+            return self._ask(message)
+        return super().send(message)
+
+    async def _ask(self, message: Message) -> None:
+        admission = await self._limits.decide(self._scope)
+        self.decided.append((self.limiter, admission))
+        if admission.refusal is None:
+            await super().send(message)
+        else:
+            self.is_refused = True
+            await (await self._limits.denial(admission))(self._scope, self._receive, super().send)
 
 
 async def _nothing() -> None:
