@@ -83,6 +83,32 @@ SERVED: dict[str, Served] = {
             ("GET", "/health", 200),
         ),
     ),
+    "aiohttp_app": Served(
+        (*GUNICORN, "--worker-class", "aiohttp.GunicornWebWorker", "aiohttp_app:make_app"),
+        (
+            ("GET", "/", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login", 429),
+            ("GET", "/api/report/1", 200),
+            ("GET", "/api/report/2", 200),
+            ("GET", "/api/report/3", 429),
+            ("GET", "/health", 200),
+        ),
+    ),
+    "litestar_app": Served(
+        (*UVICORN, "litestar_app:app"),
+        (
+            ("GET", "/", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login", 200),
+            ("POST", "/login", 429),
+            ("GET", "/reports/1", 200),
+            ("DELETE", "/reports/2", 200),
+            ("GET", "/reports/3", 429),
+            ("GET", "/health", 200),
+        ),
+    ),
     "wsgi_app": Served(
         (*GUNICORN, "wsgi_app:app"),
         (

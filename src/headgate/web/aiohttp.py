@@ -37,7 +37,6 @@ from headgate.web.aiohttp_exchange import AiohttpRequest, RequestExchange, route
 from headgate.web.asking import admit_async
 from headgate.web.audit import audit
 from headgate.web.core import run_async
-from headgate.web.exchange import EXCHANGE
 from headgate.web.limits import AppLimits, RouteEntry, installed, rule_of_method
 from headgate.web.options import LimitsOptions, RuleOptions
 from headgate.web.starlette_routes import name_of
@@ -49,6 +48,10 @@ RULES: Final = "__headgate_rules__"
 """Where functions and classes have the rules that they were given, each beside the limits that it goes by."""
 EXEMPT: Final = "__headgate_exempt__"
 """Where they have the limits that they are exempted from."""
+EXCHANGE: Final[Any] = (
+    web.RequestKey("headgate.exchange", RequestExchange) if hasattr(web, "RequestKey") else "headgate.exchange"
+)
+"""Where a request has its exchange; before aiohttp 3.14, keys were texts."""
 _log: Final = logging.getLogger("headgate.web")
 
 
