@@ -18,6 +18,7 @@ from headgate.web.starlette_routes import named
 
 if TYPE_CHECKING:
     from aiohttp import web
+    from aiohttp.abc import AbstractStreamWriter
 
 _ending: Final[set[asyncio.Task[None]]] = set()
 """Requests whose connections were lost, and which are brought to their end all the same."""
@@ -65,6 +66,7 @@ class RequestExchange(Exchange):
         self.asked: list[tuple[AppLimits[Any], Rule]] = []
         """The rules of routes that were asked, as the routes were given them."""
         self._task: asyncio.Task[Any] = request.task
+        self._writer: AbstractStreamWriter | None = None
 
     def begin(self, response: web.StreamResponse) -> None:
         """Begin the response: it gets the headers of the decisions. Those that it has stay as they are."""
@@ -91,25 +93,29 @@ class RequestExchange(Exchange):
         if self.is_watched or not self.is_unfinished:
             return
         self.is_watched = True
-        write_eof = request.writer.write_eof
+        writer = self._writer = request.writer
+        write_eof = writer.write_eof
 
         async def writing(chunk: bytes = b"") -> None:
+            failure: Exception | None = None
             if not self.is_ended:
                 try:
                     await self.end(None)
                 except Exception as error:
-                    self.failure = error
+                    failure = error
             await write_eof(chunk)
-            if self.failure is not None:
-                failure, self.failure = self.failure, None
+            if failure is not None:
                 raise failure
 
-        request.writer.write_eof = writing  # type: ignore[method-assign]  # of this response alone
+        writer.write_eof = writing  # type: ignore[method-assign]  # of this response alone
         self._task.add_done_callback(self._lost)
 
     async def end(self, error: BaseException | None) -> None:
         """Settle and release what the request took. It is done in the end even if this task is cancelled meanwhile."""
         self._task.remove_done_callback(self._lost)
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            del writer.write_eof  # that of its class is back
         try:
             await super().end(error)
         finally:
