@@ -62,6 +62,8 @@ class RateLimits(AppLimits[AsyncLimiter]):
     """
 
     kind = AsyncLimiter
+    has_own_routes = False
+    """Has a handler been given rules of its own, or been exempted?"""
 
     def __init__(
         self,
@@ -96,6 +98,7 @@ class RateLimits(AppLimits[AsyncLimiter]):
         :raises LimitError, InvalidUse: if the limit is not understood, blocks, or an option does not fit.
         """
         rule = self.own_rule(limit, dict(options))
+        self.has_own_routes = True
 
         def decorate(handler: F) -> F:
             limited: Any
@@ -115,6 +118,7 @@ class RateLimits(AppLimits[AsyncLimiter]):
 
     def exempt(self, handler: F) -> F:
         """A decorator of handlers and views that meet no rule."""
+        self.has_own_routes = True
         setattr(handler, EXEMPT, (*getattr(handler, EXEMPT, ()), self))
         return handler
 
@@ -166,16 +170,16 @@ class RateLimits(AppLimits[AsyncLimiter]):
             exchange = request[EXCHANGE] = RequestExchange(self.limiter, request)
         elif exchange.admission_of(self.limiter) is not None:  # of an app within an app
             return await handler(request)
-        endpoint, method = request.match_info.handler, request.method
-        own = tuple(self._own_rules(endpoint, method))
-        exchange.asked += [(self, given) for _, given in own]
-        is_exempt = self._is_exempt(endpoint, method)
-        admission = await admit_async(
-            self.limiter,
-            AiohttpRequest(request, route_of(request) if own or self.limiter.plain.asks_by_route else None),
-            tuple([rule for rule, _ in own]),
-            is_exempt=is_exempt,
-        )
+        own: tuple[Rule, ...] = ()
+        is_exempt = False
+        if self.has_own_routes:
+            endpoint, method = request.match_info.handler, request.method
+            for asked, given in self._own_rules(endpoint, method):
+                own = (*own, asked)
+                exchange.asked.append((self, given))
+            is_exempt = self._is_exempt(endpoint, method)
+        route = route_of(request) if own or self.limiter.plain.asks_by_route else None
+        admission = await admit_async(self.limiter, AiohttpRequest(request, route), own, is_exempt=is_exempt)
         exchange.decided.append((self.limiter, admission))
         if not admission.is_admitted:
             return await self._denial(admission)
