@@ -39,6 +39,12 @@ FRAMEWORKS: Final[dict[str, tuple[str, str]]] = {
     "DRF": (GUNICORN, "drf:app"),
     "aiohttp": (GUNICORN_AIOHTTP, "aiohttp:app"),
     "Litestar": (UVICORN, "litestar:app"),
+    "Ninja": (GUNICORN, "ninja:app"),
+    "Ninja, async": (UVICORN, "ninja:asgi"),
+    "Quart": (UVICORN, "quart:app"),
+    "Sanic": (UVICORN, "sanic:app"),
+    "Falcon": (GUNICORN, "falcon:app"),
+    "Falcon, async": (UVICORN, "falcon:asgi"),
 }
 """The command that serves each framework, and its app."""
 
