@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from celery import Celery, Task, chain
+from celery import Task, chain
 from celery.contrib.testing.worker import start_worker
 from kombu.exceptions import OperationalError
 
 from headgate import Limiter, ManualClock, MemoryStore
 from headgate.celery import DENIALS, limit_task
+from tests.celery.apps import OwnApp
 
 SOON: Any = {"jitter": 0.0, "max_wait": 0.05}
 
@@ -39,9 +39,7 @@ class Flaky(Task):  # type: ignore[misc]  # it has no types
 
 @pytest.fixture
 def app() -> Any:
-    app = Celery("here", broker="memory://", backend="cache+memory://", set_as_current=False)
-    app.conf.update(worker_hijack_root_logger=False, task_default_queue=str(uuid.uuid4()))  # all share the broker
-    return app
+    return OwnApp()
 
 
 @pytest.fixture
@@ -77,8 +75,8 @@ def test_the_rest_of_a_chain_comes_after_it(app: Any, limiter: Limiter, clock: M
         return "*"
 
     asked: list[int] = []
-    task = app.task(bind=True, shared=False, name="add")(limit_task(limiter, key=key, **SOON)(add))
-    twice = app.task(name="double", shared=False)(double)
+    task = app.task(bind=True, name="add")(limit_task(limiter, key=key, **SOON)(add))
+    twice = app.task(name="double")(double)
     limiter.try_acquire("*")
     with working():
         result = chain(task.s(1, 2).set(headers={"from": "ada"}), twice.s()).apply_async()
@@ -100,9 +98,7 @@ def test_where_it_cannot_be_sent_again_it_is_handed_out_anew_or_fails_loudly(
         return "*"
 
     asked: list[int] = []
-    task = app.task(base=Flaky, shared=False, name="work", acks_late=acks_late)(
-        limit_task(limiter, key=key, **SOON)(work)
-    )
+    task = app.task(base=Flaky, name="work", acks_late=acks_late)(limit_task(limiter, key=key, **SOON)(work))
     limiter.try_acquire("*")
     with working():
         result = task.delay()
