@@ -37,8 +37,12 @@ class RateLimits(McpLimits, Middleware):
 
     async def on_read_resource(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
         """As `on_call_tool`, for resources."""
-        await self.check_resource_access(context)
-        return await self._limited("resources", str(context.message.uri), {}, context, call_next)
+        read = super().on_read_resource  # FastMCP's own looks whether it may be read
+
+        async def reading(context: MiddlewareContext[Any]) -> Any:
+            return await read(context, call_next)
+
+        return await self._limited("resources", str(context.message.uri), {}, context, reading)
 
     async def on_get_prompt(self, context: MiddlewareContext[Any], call_next: CallNext[Any, Any]) -> Any:
         """As `on_call_tool`, for prompts."""

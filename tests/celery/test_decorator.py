@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from celery import Celery, Task
+from celery import Task
 
 from headgate import AsyncLimiter, CostExceedsCapacity, InvalidUse, Limiter, LimitExceeded, ManualClock, MemoryStore
 from headgate.celery import limit_task
+from tests.celery.apps import OwnApp
 
 
 @pytest.fixture
 def app() -> Any:
-    return Celery("here", broker="memory://", backend="cache+memory://", set_as_current=False)
+    return OwnApp()
 
 
 def store() -> MemoryStore:

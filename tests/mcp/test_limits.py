@@ -113,6 +113,13 @@ async def test_a_refusal_says_when_to_come_back_and_which_limit_it_was(library: 
         assert shared["ran"] == ["search", "embed"]
 
 
+async def test_a_long_wait_is_told_in_plain_seconds(library: str) -> None:
+    async with served(library, "fixed-window 1/30d", store=MemoryStore(clock=ManualClock(0))) as (client, _, _):
+        assert await called(client, "search") is None
+        with pytest.raises(MCPError, match=r"try again in 2592000 s"):
+            await client.call_tool("search", {})
+
+
 async def test_whoever_comes_back_then_is_let_through(library: str) -> None:
     clock = ManualClock()
     async with served(library, "1/minute", store=MemoryStore(clock=clock)) as (client, _, _):
@@ -297,6 +304,8 @@ async def test_limits_that_do_not_fit_are_refused_at_once(library: str) -> None:
         kind("1/minute", counts="tools")
     with pytest.raises(InvalidUse, match="Limiter would block its event loop"):
         kind(tools={"search": Limiter("1/minute")})
+    with pytest.raises(InvalidUse, match="Limiter would block its event loop"):
+        kind(Limiter("1/minute"))
 
 
 async def test_a_refusal_can_be_pickled(library: str) -> None:

@@ -19,7 +19,7 @@ from headgate.config.loading import Source as ConfigSource
 from headgate.decision import Decision
 from headgate.errors import InvalidUse
 from headgate.identity import Identity, Source
-from headgate.limiter.limiters import AsyncLimiter
+from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
 from headgate.mcp.calls import Kind, McpCall
 from headgate.rules import Rule
@@ -61,7 +61,8 @@ class RateLimitExceeded(MCPError):
             message = "Calls from this network are refused"
         else:
             why = "The rate limit cannot be looked up" if reason == "outage" else f"Rate limit exceeded ({name})"
-            message = f"{why}: try again in {retry_after:.3g} s"
+            seconds = 1 if self.decision is None else max(1, -(-self.decision.retry_after_us // 1_000_000))
+            message = f"{why}: try again in {seconds} s"
         super().__init__(RATE_LIMITED, message, {"retry_after": retry_after, "limit": name, "reason": reason})
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -148,8 +149,9 @@ class McpLimits(AppLimits[AsyncLimiter]):
 
     def _rules(self, given: Sequence[Any]) -> list[Rule]:
         """As the base's; but limits go for all calls, those of tools with limits of their own as well."""
-        limits = [one for one in given if not isinstance(one, (Rule, AsyncLimiter))]
-        rules = [one if isinstance(one, Rule) else Rule(limiter=one) for one in given if one not in limits]
+        limits = [one for one in given if not isinstance(one, (Rule, Limiter, AsyncLimiter))]
+        limiters = [Rule(limiter=one) for one in given if isinstance(one, (Limiter, AsyncLimiter))]
+        rules = [*limiters, *[one for one in given if isinstance(one, Rule)]]
         return [Rule(limits, name="calls"), *rules] if limits else rules
 
     async def limited(self, call: McpCall, run: Callable[[], Awaitable[R]]) -> R:
