@@ -23,8 +23,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     command = commands.add_parser(
         "copy",
         help="carry what is owed from one store to another",
-        description="Carries what is owed from one store to another, and merges it with what is owed there. Run it before "
-        "an app goes over to the other store, and once more when it has: docs/moving-stores.md.",
+        description="Carries what is owed from one store to another, and merges it with what is owed there. Run it "
+        "before an app goes over to the other store, and once more when it has: docs/moving-stores.md.",
         epilog="Exit codes: 0 done, 1 a store does not answer, 2 not understood.",
     )
     command.add_argument("--from", dest="source", metavar="STORE", required=True, help="a URL, or a name in the file")
