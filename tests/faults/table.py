@@ -285,7 +285,9 @@ def served(store: str) -> Iterator[tuple[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             yield f"sqlite:///{folder}/limits.db", Path(folder, "limits.db")
     elif store == "Valkey":
-        with own_valkey(**{"enable-protected-configs": "yes", "loading-process-events-interval-bytes": 1024}) as valkey:
+        with own_valkey(
+            **{"enable-protected-configs": "yes", "loading-process-events-interval-bytes": "1024"}
+        ) as valkey:
             yield valkey.url, valkey
     elif store == "Cluster":
         with own_cluster() as cluster:
