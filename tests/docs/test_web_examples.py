@@ -30,6 +30,18 @@ class Served(NamedTuple):
     """The method, the path and the expected status of each."""
 
 
+BY_PATH = (
+    ("GET", "/", 200),
+    ("POST", "/login", 200),
+    ("POST", "/login", 200),
+    ("POST", "/login", 429),
+    ("GET", "/reports/1", 200),
+    ("HEAD", "/reports/2", 200),
+    ("GET", "/reports/3", 429),
+    ("GET", "/health", 200),
+)
+"""What the examples of one kind answer."""
+
 SERVED: dict[str, Served] = {
     "fastapi_app": Served(
         (*UVICORN, "fastapi_app:app"),
@@ -83,6 +95,10 @@ SERVED: dict[str, Served] = {
             ("GET", "/health", 200),
         ),
     ),
+    "ninja_app": Served((*GUNICORN, "ninja_app:application"), BY_PATH),
+    "sanic_app": Served((*UVICORN, "sanic_app:app"), BY_PATH),
+    "quart_app": Served((*UVICORN, "quart_app:app"), BY_PATH),
+    "falcon_app": Served((*GUNICORN, "falcon_app:app"), BY_PATH),
     "wsgi_app": Served(
         (*GUNICORN, "wsgi_app:app"),
         (

@@ -365,3 +365,14 @@ async def test_an_app_of_another_framework_starts_and_its_routes_are_not_listed(
     await limited(Other(), "1/minute")({"type": "lifespan", "app": Other()}, receive, send)
     assert sent == [{"type": "lifespan.startup.complete"}]
     assert not caplog.records
+
+
+async def test_headers_of_the_app_stay_as_they_are_however_they_are_spelled() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        own = [(b"RateLimit-Policy", b'"mine";q=1')]
+        await send({"type": "http.response.start", "status": 200, "headers": own})
+        await send({"type": "http.response.body", "body": b""})
+
+    sent = await call(limited(app, "2/minute"))
+    assert [value for name, value in sent[0]["headers"] if name.lower() == b"ratelimit-policy"] == [b'"mine";q=1']
+    assert b"ratelimit" in headers(sent)

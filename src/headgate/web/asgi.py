@@ -16,7 +16,7 @@ from headgate.web.admission import Admission
 from headgate.web.asking import admit_async
 from headgate.web.audit import audit
 from headgate.web.core import run_async
-from headgate.web.exchange import EXCHANGE, App, Denial, Exchange, Message, Receive, Scope, Send
+from headgate.web.exchange import EXCHANGE, AnyApp, App, Denial, Exchange, Message, Receive, Scope, Send
 from headgate.web.limits import AppLimits, installed
 
 _log: Final = logging.getLogger("headgate.web")
@@ -100,7 +100,7 @@ class RateLimits(AppLimits[AsyncLimiter]):
     has_own_routes = False
     """Has a route been given rules of its own, or been exempted?"""
 
-    def middleware(self, app: App) -> App:
+    def middleware(self, app: AnyApp) -> App:
         """The app behind its limits."""
         return RateLimitMiddleware(app, self)
 
@@ -171,8 +171,8 @@ class RateLimitMiddleware:
     limits_class: ClassVar[type[RateLimits]] = RateLimits
     """The limits that are made of rules."""
 
-    def __init__(self, app: App, /, *rules: RateLimits | str | Limit | Rule | AsyncLimiter, **options: Any) -> None:
-        self._app = app
+    def __init__(self, app: AnyApp, /, *rules: RateLimits | str | Limit | Rule | AsyncLimiter, **options: Any) -> None:
+        self._app: Final[App] = app
         self._routed = app if hasattr(app, "routes") else None
         """The framework's app, where this stands outside of it."""
         given = [one for one in rules if isinstance(one, RateLimits)]

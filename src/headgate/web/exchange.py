@@ -20,6 +20,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+AnyApp = Callable[[Any, Any, Any], Awaitable[Any]]
+"""An app as frameworks declare theirs: each has types of its own for the same scopes and messages."""
 
 EXCHANGE: Final = "headgate.exchange"
 """Where a scope keeps the exchange of its request."""
@@ -137,7 +139,7 @@ class Exchange:
         own = message.get("headers") or ()
         if fields:
             own = list(own)
-            names = dict(own)  # those of the app stay as they are
+            names = {name.lower() for name, _ in own}  # those of the app stay as they are, however it spells them
             told = [field for field in fields if field[0] not in names]
             if self.decided[-1][1].refusal is not None and b"cache-control" not in names:
                 told.append((b"cache-control", b"no-store"))

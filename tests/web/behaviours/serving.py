@@ -36,6 +36,12 @@ FRAMEWORKS: Final[dict[str, tuple[str, str]]] = {
     "Django": (GUNICORN, "django:app"),
     "Django, async": (UVICORN, "django:asgi"),
     "DRF": (GUNICORN, "drf:app"),
+    "Ninja": (GUNICORN, "ninja:app"),
+    "Ninja, async": (UVICORN, "ninja:asgi"),
+    "Quart": (UVICORN, "quart:app"),
+    "Sanic": (UVICORN, "sanic:app"),
+    "Falcon": (GUNICORN, "falcon:app"),
+    "Falcon, async": (UVICORN, "falcon:asgi"),
 }
 """The command that serves each framework, and its app."""
 

@@ -69,6 +69,19 @@ class Scanning:
                 count += written
         return count
 
+    def ask_each(self, words: Sequence[str]) -> dict[str, Any]:
+        """Ask each server that decides for the same: the replies, by the servers' names. One that is an error is an
+        outage.
+
+        :raises StoreOutage: if a server does not answer.
+        """
+        call = f"*{len(words)}\r\n{''.join(map(word, words))}".encode()
+        found = {}
+        for server in self._servers.serving():
+            assert isinstance(server, Server)
+            (found[server.name],) = _ask(server, [call])
+        return found
+
     def _merge(self, entries: list[Entry], now_us: int | None, *, is_last: bool) -> tuple[list[Entry], int]:
         """Merge each entry with what is in its place. Returns those for which something else was there when they were
         written, and how many were written. With `is_last`, they are written whatever is there.

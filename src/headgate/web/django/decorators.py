@@ -32,7 +32,7 @@ from headgate.web.django.exchange import (
     finish_async,
 )
 from headgate.web.django.request import http_of
-from headgate.web.django.views import EXEMPT, RULES, name_of
+from headgate.web.django.views import EXEMPT, RULES, name_of, operation_of, operations_of, rules_of_operation
 from headgate.web.limits import rule_of_method, rule_of_route
 from headgate.web.messages import WebResponse
 
@@ -68,7 +68,7 @@ def limit(
             @functools.wraps(view)
             async def limited_async(*args: Any, **kwargs: Any) -> Any:
                 native = _request_of(args, view)
-                rules = _unasked(native, _rules_of(limited_async, view, native is not args[0]))
+                rules = _unasked(native, _rules_of(limited_async, view, native, native is not args[0]))
                 if not rules:
                     return await view(*args, **kwargs)
                 return await _answer_async(native, rules, view, args, kwargs)
@@ -79,7 +79,7 @@ def limit(
         @functools.wraps(view)
         def limited(*args: Any, **kwargs: Any) -> Any:
             native = _request_of(args, view)
-            rules = _unasked(native, _rules_of(limited, view, native is not args[0]))
+            rules = _unasked(native, _rules_of(limited, view, native, native is not args[0]))
             if not rules:
                 return view(*args, **kwargs)
             if getattr(
@@ -163,11 +163,17 @@ def _unasked(native: Any, rules: Sequence[Rule]) -> Sequence[Rule]:
     return rules if exchange is None else [rule for rule in rules if rule not in exchange.asked]
 
 
-def _rules_of(limited: Any, view: Any, is_method: bool) -> Sequence[Rule]:
-    """The rules of a decorated view, or of a decorated method of one."""
+def _rules_of(limited: Any, view: Any, native: Any, is_method: bool) -> Sequence[Rule]:
+    """The rules of a decorated view, of a decorated method of one, or of an operation of django-ninja."""
     if getattr(limited, EXEMPT, False):
         return ()
     rules: Sequence[Rule] = getattr(limited, RULES)
+    http = http_of(native)
+    match = http.resolver_match
+    operations = () if match is None else operations_of(match.func)
+    operation = operation_of(operations, http.method or "GET")
+    if operation is not None:
+        return rules_of_operation(operations, operation, rules)
     if is_method or _owner_of(view) is not None:
         name = view.__name__
         if name != "dispatch":

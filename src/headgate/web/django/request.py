@@ -9,6 +9,8 @@ from asgiref.sync import sync_to_async
 from django.http import HttpRequest
 from django.utils.functional import LazyObject, empty
 
+from headgate.web.django.views import route_of
+
 
 class DjangoRequest:
     """See `WebRequest`.
@@ -38,11 +40,9 @@ class DjangoRequest:
 
     @property
     def route(self) -> str | None:
-        """The name of the URL, with its namespaces; of one without a name, its view's. It is the same in each language,
-        and for each suffix of a format: a route has one share, however it is spelled.
-        """
+        """As `route_of`."""
         found = self._http.resolver_match
-        return self._view if found is None else found.view_name
+        return self._view if found is None else route_of(found, self.path)
 
     @property
     def peer(self) -> str | None:

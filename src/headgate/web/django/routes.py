@@ -10,7 +10,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.urls.resolvers import RegexPattern
 
 from headgate.rules import Rules
-from headgate.web.django.views import name_of, own_of
+from headgate.web.django.views import name_of, operation_of, operations_of, own_of
 from headgate.web.limits import RouteEntry
 
 _METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -25,7 +25,12 @@ def routes(rules: Rules, urlconf: str | None = None) -> Iterable[RouteEntry]:
 
     :param urlconf: the module, as for `ROOT_URLCONF`; None for that.
     """
+    answered: set[str] = set()
     for path, view in _patterns(get_resolver(urlconf).url_patterns, ""):
+        if operations_of(view):
+            if path in answered:  # it is there once for each operation, and the first answers for all
+                continue
+            answered.add(path)
         yield from _entries(rules, path, view)
 
 
@@ -56,14 +61,17 @@ def _entries(rules: Rules, path: str, view: Any) -> Iterator[RouteEntry]:
         handler_rules = _later(view, method) if own.has_later else ()
         mine = (*own.rules, *handler_rules, *throttled)
         met = () if is_exempt else (*rules.of(plain, [method], has_own=bool(own.rules) or own.has_later), *mine)
-        found.setdefault((met, is_exempt), []).append(method)
-    for (met, is_exempt), methods in found.items():
+        found.setdefault((met, is_exempt, name_of(_answering(view, method))), []).append(method)
+    for (met, is_exempt, name), methods in found.items():
         named = () if len(found) == 1 and not _is_class(view) else tuple(methods)
-        yield RouteEntry(path, named, name_of(view), met, is_exempt)
+        yield RouteEntry(path, named, name, met, is_exempt)
 
 
 def _methods_of(view: Any) -> Sequence[str]:
     """The methods that a view answers; a function is taken to answer them all."""
+    operations = operations_of(view)
+    if operations:
+        return [method for operation in operations for method in operation.methods]
     actions = getattr(view, "actions", None)
     if actions:
         return [method.upper() for method in actions if method != "head"]
@@ -73,12 +81,18 @@ def _methods_of(view: Any) -> Sequence[str]:
     return [method for method in _METHODS if hasattr(kind, method.lower()) and method != "OPTIONS"] or _METHODS
 
 
+def _answering(view: Any, method: str) -> Any:
+    """The view; of one of django-ninja, the function that answers a method."""
+    operation = operation_of(operations_of(view), method)
+    return view if operation is None else operation.view_func
+
+
 def _class_of(view: Any) -> Any:
     return getattr(view, "view_class", None) or getattr(view, "cls", None)
 
 
 def _is_class(view: Any) -> bool:
-    return _class_of(view) is not None
+    return _class_of(view) is not None or bool(operations_of(view))
 
 
 def _later(view: Any, method: str) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from headgate.web.asgi import RateLimitMiddleware
-from headgate.web.exchange import App, Receive, Scope, Send
+from headgate.web.exchange import AnyApp, App, Receive, Scope, Send
 from tests.web.behaviours.description import (
     APP_RULES,
     DEFAULT_BY_PATH,
@@ -61,6 +61,11 @@ def on_denied(scope: Scope, decision: Any) -> App | None:
     return answer
 
 
-given = options(header)
-given["exempt"] = [*given["exempt"], *[route.url for route in ROUTES if route.is_exempt]]
-app = RateLimitMiddleware(inner, *rules_by_path(ROUTES), DEFAULT_BY_PATH, *APP_RULES, on_denied=on_denied, **given)
+def behind(app: AnyApp) -> RateLimitMiddleware:
+    """An app behind all the limits, whatever framework it is of."""
+    given = options(header)
+    given["exempt"] = [*given["exempt"], *[route.url for route in ROUTES if route.is_exempt]]
+    return RateLimitMiddleware(app, *rules_by_path(ROUTES), DEFAULT_BY_PATH, *APP_RULES, on_denied=on_denied, **given)
+
+
+app = behind(inner)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.web.behaviours.apps.django_settings import configure, header  # the settings come first
-from tests.web.behaviours.description import DEFAULT, Asked, Reply, Route, routes
+from tests.web.behaviours.apps.django_settings import configure, header, response_of  # the settings come first
+from tests.web.behaviours.description import DEFAULT, Asked, Route, routes
 
 configure(__name__, [DEFAULT])
 
@@ -14,17 +14,11 @@ from typing import Any  # noqa: E402
 
 from django.core.asgi import get_asgi_application  # noqa: E402
 from django.core.wsgi import get_wsgi_application  # noqa: E402
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, StreamingHttpResponse  # noqa: E402
+from django.http import HttpRequest, HttpResponseNotAllowed  # noqa: E402
 from django.http.response import HttpResponseBase  # noqa: E402
 from django.urls import URLPattern, include, path  # noqa: E402
 
 from headgate.web.django import exempt, limit  # noqa: E402
-
-
-def response_of(reply: Reply) -> HttpResponseBase:
-    if len(reply.chunks) == 1:
-        return HttpResponse(reply.chunks[0], status=reply.status, headers=reply.headers)
-    return StreamingHttpResponse(list(reply.chunks), status=reply.status, headers=reply.headers)
 
 
 def view(route: Route) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The settings of both projects of Django. To be imported before anything else of Django's."""
+"""The settings of all projects of Django. To be imported before anything else of Django's."""
 
 from __future__ import annotations
 
@@ -7,15 +7,22 @@ from typing import Any
 
 import django
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 
 from headgate.rules import Rule
-from tests.web.behaviours.description import APP_RULES, options
+from tests.web.behaviours.description import APP_RULES, Reply, options
 
 
 def header(request: Any, name: str) -> str | None:
     found: str | None = request.headers.get(name)
     return found
+
+
+def response_of(reply: Reply) -> HttpResponseBase:
+    if len(reply.chunks) == 1:
+        return HttpResponse(reply.chunks[0], status=reply.status, headers=reply.headers)
+    return StreamingHttpResponse(list(reply.chunks), status=reply.status, headers=reply.headers)
 
 
 def on_denied(request: HttpRequest, decision: Any) -> HttpResponse | None:

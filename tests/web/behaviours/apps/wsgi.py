@@ -56,6 +56,11 @@ def on_denied(environ: WSGIEnvironment, decision: Any) -> WSGIApplication | None
     return answer
 
 
-given = options(header)
-given["exempt"] = [*given["exempt"], *[route.url for route in ROUTES if route.is_exempt]]
-app = RateLimitMiddleware(inner, *rules_by_path(ROUTES), DEFAULT_BY_PATH, *APP_RULES, on_denied=on_denied, **given)
+def behind(app: WSGIApplication) -> RateLimitMiddleware:
+    """An app behind all the limits, whatever framework it is of."""
+    given = options(header)
+    given["exempt"] = [*given["exempt"], *[route.url for route in ROUTES if route.is_exempt]]
+    return RateLimitMiddleware(app, *rules_by_path(ROUTES), DEFAULT_BY_PATH, *APP_RULES, on_denied=on_denied, **given)
+
+
+app = behind(inner)
