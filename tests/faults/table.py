@@ -173,6 +173,20 @@ def misconfigured(server: OwnValkey) -> Callable[[], object]:
     return end
 
 
+def loading(server: OwnValkey) -> Callable[[], object]:
+    """It loads its data anew, a few thousand keys, and each of them takes a while."""
+    with server.admin() as admin:
+        pipe = admin.pipeline()
+        for number in range(3_000):
+            pipe.set(f"ballast:{number}", "x" * 100)
+        pipe.execute()
+        admin.config_set("key-load-delay", int(LASTS_S * 1e6 / 3_000))
+    reloading = subprocess.Popen(
+        [sys.executable, "-c", f"import redis; redis.Redis(port={server.port}).execute_command('DEBUG', 'RELOAD')"]
+    )
+    return reloading.wait
+
+
 def node_lost(cluster: OwnCluster) -> Callable[[], object]:
     node = cluster.node_of("k")
     node.freeze()
@@ -249,6 +263,7 @@ FAULTS: Final = (
     Fault("Valkey", "maxmemory, allkeys-lru", out_of_memory("allkeys-lru")),
     Fault("Valkey", "a replica now", ordered("REPLICAOF", "127.0.0.1", "1", undo=("REPLICAOF", "NO", "ONE"))),
     Fault("Valkey", "snapshots fail", misconfigured),
+    Fault("Valkey", "it loads its data", loading),
     Fault("Cluster", "a node hangs", node_lost),
     Fault("Sentinel", "kill -9 of the primary", failed_over(lambda own: os.kill(own.primary().pid, signal.SIGKILL))),
     Fault("Sentinel", "SIGSTOP of the primary", failed_over(lambda own: own.primary().freeze())),
@@ -270,7 +285,9 @@ def served(store: str) -> Iterator[tuple[str, Any]]:
         with tempfile.TemporaryDirectory() as folder:
             yield f"sqlite:///{folder}/limits.db", Path(folder, "limits.db")
     elif store == "Valkey":
-        with own_valkey(**{"enable-protected-configs": "yes"}) as valkey:
+        with own_valkey(
+            **{"enable-protected-configs": "yes", "loading-process-events-interval-bytes": "1024"}
+        ) as valkey:
             yield valkey.url, valkey
     elif store == "Cluster":
         with own_cluster() as cluster:

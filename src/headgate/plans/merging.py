@@ -12,7 +12,8 @@ Told = tuple[str, int]
 
 
 def to_keep(code: str, key: str, entry: Told, kept: Told | None) -> Told | None:
-    """Merge an entry with what is kept in its place: the text and its end from then on; None if what is kept may stay.
+    """Merge an entry with what is kept in its place: the text and the end to be kept from now on; None if all may stay
+    as it is.
 
     :param kept: what is there and still says something, if anything does.
     :raises ValueError: if a text is no state.
