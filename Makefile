@@ -6,6 +6,8 @@
 PYTHON ?= python3
 VENV := .venv
 BENCH_VENV := .venv-bench
+DOCS_VENV := .venv-docs
+SITE := build/docs/html
 HEADGATE := $(VENV)/bin/headgate
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 
@@ -13,6 +15,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 DEMO := $(VENV)/.installed-demo
 DEV := $(VENV)/.installed-dev
 BENCH := $(BENCH_VENV)/.installed-bench
+DOCS := $(DOCS_VENV)/.installed-docs
 
 # The oldest redis-py that pyproject.toml allows, and the major versions of which the newest release is tested. Each has
 # an environment of its own: .venv-redis-5.3.0/, .venv-redis-6/ and so on.
@@ -32,7 +35,7 @@ DEMO_IF_STARTED := $(if $(wildcard .demo),$(DEMO))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help demo start health test-traffic keys monitor logs stop clean test servers redis-versions $(REDIS_RUNS) format \
-	side-by-side faults web-behaviours bench bench-web bench-stores exactness pictures build
+	side-by-side faults web-behaviours bench bench-web bench-stores exactness coming-from pictures docs docs-check build
 
 help:
 	@echo "headgate: exact rate limiting in one round trip"
@@ -77,7 +80,7 @@ test: $(DEV) ## Check format, lint and types, and run all tests, those of Redis 
 	$(VENV)/bin/pytest $(SIDE_BY_SIDE)
 	@$(MAKE) --no-print-directory redis-versions
 
-servers: ## Install the servers that tests use and no wheel has, by apt-get: Redis, PgBouncer, PostgreSQL
+servers: ## Install what tests use and no wheel has, by apt-get: Redis, PgBouncer, PostgreSQL, Chromium
 	@tests/install_servers.sh
 
 redis-versions: $(REDIS_RUNS) ## Run the tests of the Redis store with the oldest redis-py, and the newest 6, 7 and 8
@@ -99,8 +102,17 @@ faults: $(DEV) ## Let each fault happen once to each store, in mid-traffic, and 
 web-behaviours: $(DEV) ## Ask each framework behind a real server, and print what holds (a minute)
 	@$(VENV)/bin/python -m tests.web.behaviours $(ARGS)
 
-pictures: $(DEV) ## Draw the pictures in docs/ anew
+pictures: $(DEV) ## Draw the pictures in docs/ anew, and record those of terminals (a quarter of a minute)
 	$(VENV)/bin/python docs/draw_algorithms.py
+	$(VENV)/bin/python docs/record_terminals.py
+
+docs: $(DOCS) ## Make the site of the documentation (ten seconds); a warning is an error
+	@rm -rf build/docs
+	@$(DOCS_VENV)/bin/sphinx-build -b html -c docs/site -d build/docs/doctrees -q --fail-on-warning . $(SITE)
+	@echo "The site is in $(SITE)/: open $(SITE)/index.html"
+
+docs-check: docs ## Open each page of the site in Chromium, follow its links and search (a minute or two)
+	@$(DOCS_VENV)/bin/python -m tests.docs.browse $(SITE) --search "token bucket" --finds docs/algorithms.html
 
 bench: $(BENCH) ## Measure headgate beside its peers (a few minutes; make bench ARGS=--quick)
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
@@ -115,6 +127,9 @@ bench-stores: $(BENCH) ## Measure each store, beside a transaction by hand (ten 
 exactness: $(BENCH) ## Ask headgate and its peers the same, and count what they admit (two minutes)
 	$(BENCH_VENV)/bin/python -m benchmarks.exactness $(ARGS)
 
+coming-from: $(BENCH) ## Run the pages on coming from other limiters, theirs beside ours, and compare (20 s)
+	$(BENCH_VENV)/bin/python -m benchmarks.coming_from $(ARGS)
+
 build: $(VENV)/bin/python ## Build the wheel and the source archive into dist/
 	@echo "installing the build tool into $(VENV)/ ..."
 	@$(VENV)/bin/python $(PIP_INSTALL) build
@@ -122,7 +137,7 @@ build: $(VENV)/bin/python ## Build the wheel and the source archive into dist/
 
 # What the targets above need.
 
-$(VENV)/bin/python $(BENCH_VENV)/bin/python $(REDIS_VERSIONS:%=.venv-redis-%/bin/python):
+$(VENV)/bin/python $(BENCH_VENV)/bin/python $(DOCS_VENV)/bin/python $(REDIS_VERSIONS:%=.venv-redis-%/bin/python):
 	@command -v "$(PYTHON)" >/dev/null || \
 		{ echo "There is no $(PYTHON) here. Name a Python 3.11 or newer: make demo PYTHON=/path/to/python" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -145,6 +160,11 @@ $(DEV): pyproject.toml | $(VENV)/bin/python
 $(BENCH): pyproject.toml | $(BENCH_VENV)/bin/python
 	@echo "installing headgate and its peers into $(BENCH_VENV)/ ..."
 	@$(BENCH_VENV)/bin/python $(PIP_INSTALL) -e '.[bench]'
+	@touch $@
+
+$(DOCS): pyproject.toml | $(DOCS_VENV)/bin/python
+	@echo "installing the generator of the documentation into $(DOCS_VENV)/ ..."
+	@$(DOCS_VENV)/bin/python $(PIP_INSTALL) -e '.[docs]'
 	@touch $@
 
 $(REDIS_STAMPS): .venv-redis-%/.installed: pyproject.toml | .venv-redis-%/bin/python

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the servers that tests need and no wheel has, from the packages of Debian or Ubuntu: `make servers`.
+# Install the programs that tests need and no wheel has, servers and a browser, from the packages of Debian or Ubuntu: `make servers`.
 #
 # What is there already is left alone. Services that come with what is installed here are stopped again: the tests start
 # servers of their own.
@@ -17,8 +17,9 @@ missing=""
 has redis-server || missing="$missing redis-server"
 has pgbouncer || missing="$missing pgbouncer"
 has initdb || missing="$missing postgresql"
+has chromium || missing="$missing chromium"
 if [ -z "$missing" ]; then
-	echo "The servers are there: redis-server, pgbouncer, PostgreSQL. Nothing to install."
+	echo "All are there: redis-server, pgbouncer, PostgreSQL, chromium. Nothing to install."
 	exit 0
 fi
 echo "Missing:$missing."
@@ -28,6 +29,7 @@ if ! command -v apt-get >/dev/null; then
   - redis-server, Redis 7 with TLS, on the PATH,
   - pgbouncer, on the PATH or in /usr/sbin,
   - PostgreSQL 15 or later, with initdb and postgres on the PATH,
+  - chromium, on the PATH,
 or go without: \`make test\` passes all the same, and ends by naming what was not run." >&2
 	exit 1
 fi
@@ -56,6 +58,7 @@ echo "Installing$packages ..."
 $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $packages >/dev/null
 
 for service in $missing; do
+	[ "$service" = chromium ] && continue
 	echo "Stopping the service $service, which was installed just now ..."
 	$as_root service "$service" stop >/dev/null 2>&1 || echo "It was not running."
 done

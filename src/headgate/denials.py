@@ -107,7 +107,7 @@ class DenialMemory:
 
     def recall(self, group: Group) -> Decision | None:
         """The denial of a group of which one hit is known to be denied; None if there is none."""
-        if group.action != "spend":
+        if group.action != "spend" or group.once is not None:  # one that was charged before is not denied now
             return None
         hits: Sequence[Hit] = penalties_of(group)
         if not hits:
@@ -123,10 +123,10 @@ class DenialMemory:
             if entry is None:
                 continue
             until_ns, limit, least, most, offset_us, denied, denied_us = entry
-            if at_ns >= until_ns or not least <= hit.cost <= most or hit.limit != limit:
+            if at_ns >= until_ns or not least <= hit.needed <= most or hit.limit != limit:
                 continue
             now_us = at_ns // 1_000 + offset_us
-            facts = hit.limit.age_denial(denied, now_us - denied_us, least, hit.cost)
+            facts = hit.limit.age_denial(denied, now_us - denied_us, least, hit.needed)
             return Decision(Group((hit,)), now_us, False, (facts,), "memory_of_denial")
         return None
 
@@ -139,7 +139,7 @@ class DenialMemory:
         for hit, facts in zip(group.hits, decision.facts, strict=False):
             if has_penalty and not isinstance(hit.limit, Penalty):
                 continue
-            wait_us = hit.limit.retry_after_us(facts, decision.now_us, hit.cost)
+            wait_us = hit.limit.retry_after_us(facts, decision.now_us, hit.needed)
             if wait_us > 0 and not isinstance(hit.limit, Concurrency):
                 self._remember(hit, facts, decision.now_us, sent_us + min(wait_us, self._cap_us))
                 if forgettings != self.forgettings:  # another thread's, just now: it may have come by before us
@@ -150,9 +150,9 @@ class DenialMemory:
         if len(table.latest) >= MAX_DENIALS:
             table.older, table.latest = table.latest, {}
         # When a larger one fits a log, the log was not asked.
-        most = hit.cost if isinstance(hit.limit, SlidingLog) else hit.limit.capacity
+        most = hit.needed if isinstance(hit.limit, SlidingLog) else hit.limit.capacity
         learnt_us = self.clock()
-        least = 0 if isinstance(hit.limit, Penalty) else hit.cost
+        least = 0 if isinstance(hit.limit, Penalty) else hit.needed
         table.latest[hit.key] = (until_us * 1_000, hit.limit, least, most, now_us - learnt_us, facts, now_us)
         if until_us > table.kept_until_us:
             self._keep(table, learnt_us)

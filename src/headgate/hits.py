@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral, Number
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from headgate.errors import CostExceedsCapacity, InvalidCost
 from headgate.limits import Limit, integer_of
@@ -39,15 +39,27 @@ class Hit(NamedTuple):
     """The receipt of an earlier decision on this hit, for `give_back`."""
     tier: str = ""
     """The limit's name among users, where that is another."""
+    spare: int = 0
+    """The tokens that are to be left (not of slots and penalties): a `spend` or `peek` passes if its cost and these
+    fit, and takes its cost alone. To other actions, it says nothing."""
+
+    @property
+    def needed(self) -> int:
+        """The tokens that have to be there: the cost, and what is to be left."""
+        return self.cost + self.spare
 
 
 class Once(NamedTuple):
     """A mark that makes a group count once, however often it is sent, and by whomever: where a decision has copies."""
 
     mark: str
-    """Says for which decision: no other has the same. Groups of one mark, key and name count once between them."""
-    until_us: int
+    """Says for which decision or request: no other has the same. Groups of one mark, key and name count once between
+    them."""
+    until_us: int = 0
     """Until when the store knows the mark, by its clock. From then on, the group is too late, and does nothing."""
+    life_us: int = 0
+    """Of `spend`, in place of `until_us`: how long the store knows the mark, from the decision on. A group that is
+    denied leaves no mark. It does not wait."""
 
 
 class Group(NamedTuple):
@@ -60,8 +72,12 @@ class Group(NamedTuple):
     wait."""
     action: Action = "spend"
     once: Once | None = None
-    """Of `give_back` and `take`: what makes it count once. A group that comes again does nothing, and is answered as a
-    `peek` that is allowed."""
+    """Of `give_back` and `take`, and of a `spend` whose hits have one key: what makes it count once. A group that comes
+    again does nothing, and is answered as a `peek` that is allowed."""
+
+
+JUDGING: Final = ("spend", "peek")
+"""The actions that judge."""
 
 
 class SingleHit:

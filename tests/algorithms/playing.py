@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from headgate.decision import Decision
-from headgate.hits import Group, Hit
-from headgate.limits import Concurrency, TokenBucket
+from headgate.hits import Group, Hit, Once
+from headgate.limits import Concurrency, Penalty, TokenBucket
 from tests.algorithms.reference import Reference
 from tests.algorithms.strategies import LAST_US, START_US, Lane, Step
 
@@ -83,4 +83,15 @@ def _group(
         return Group((one._replace(cost=step.costs[step.lanes[0]] % MOST_CHARGED),), 0, "take")
     if step.action == "forget":
         return Group((one,), 0, "forget")
+    if step.which % 4 == 1:
+        hits = [_leaving(hit, step.which // 4) for hit in hits]
+    if step.action == "spend" and step.which % 5 == 2:
+        return Group(tuple(hits), 0, "spend", Once(f"mark {step.which % 3}", life_us=max(1, step.max_wait_us)))
     return Group(tuple(hits), step.max_wait_us, "peek" if step.action == "peek" else "spend")
+
+
+def _leaving(hit: Hit, spare: int) -> Hit:
+    """The same hit, behind which tokens are to be left, of limits that have them."""
+    if isinstance(hit.limit, (Concurrency, Penalty)):
+        return hit
+    return hit._replace(spare=spare % (hit.limit.capacity - hit.cost + 1))

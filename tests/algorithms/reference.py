@@ -6,7 +6,7 @@ from typing import Any
 
 from headgate.algorithms import Facts, penalty
 from headgate.decision import Decision
-from headgate.hits import Group, Hit
+from headgate.hits import Group, Hit, Once
 from headgate.limits import Penalty
 
 Address = tuple[str, str, str]
@@ -22,10 +22,14 @@ class Reference:
 
     def __init__(self) -> None:
         self.states: dict[Address, Any] = {}
+        self.marks: dict[tuple[str, str, str, str], int] = {}
+        """Until when a mark is known, of groups that count once."""
         self.expiries: dict[Address, int] = {}
         """Until when a state says something, as of the last time that it was written."""
 
     def decide(self, group: Group, now_us: int) -> Decision:
+        if group.once is not None and group.action == "spend":
+            return self._judge_once(group, group.once, now_us)
         if group.action in ("spend", "peek"):
             return self._judge(group, now_us)
         (hit,) = group.hits
@@ -44,6 +48,15 @@ class Reference:
             facts = self._write(hit, None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1]))
         return Decision(group, now_us, allowed, (facts,))
 
+    def _judge_once(self, group: Group, once: Once, now_us: int) -> Decision:
+        address = (*address_of(group.hits[0]), once.mark)
+        if self.marks.get(address, 0) > now_us:
+            return Decision(group, now_us, True, self._judge(group._replace(action="peek"), now_us).facts)
+        decision = self._judge(group, now_us)
+        if decision.allowed:
+            self.marks[address] = now_us + once.life_us
+        return decision
+
     def _judge(self, group: Group, now_us: int) -> Decision:
         allowed = True
         judged = []
@@ -53,6 +66,11 @@ class Reference:
             fits, found = hit.limit.algorithm.judge(
                 self.states.get(address_of(hit)), now_us, arguments, group.max_wait_us
             )
+            if hit.spare > 0:
+                wider = hit.limit.arguments(hit.cost + hit.spare, now_us, "")
+                state = self.states.get(address_of(hit))
+                is_left, found_wider = hit.limit.algorithm.judge(state, now_us, wider, group.max_wait_us)
+                fits, found = (fits, found) if is_left else (False, found_wider)
             allowed = allowed and fits
             denying[number] = not fits
             judged.append(found)

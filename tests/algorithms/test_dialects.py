@@ -141,10 +141,13 @@ class Schedule:
             call = read_call(script.packed)
             self._pipe.execute_command("EVAL", script.text, len(call.keys), *call.keys, *call.words)
             expectations = []
-            for key, hit in zip(call.keys, played.group.hits, strict=True):
+            marks = 1 if played.group.once is not None else 0
+            for key, hit in zip(call.keys, [*played.group.hits, *[None] * marks], strict=True):
+                keys.add(key)
+                if hit is None:
+                    continue
                 READ[hit.limit.code](self._pipe, key)
                 self._pipe.pttl(key)
-                keys.add(key)
                 address = address_of(hit)
                 state, expires_at = self._reference.states.get(address), self._reference.expiries.get(address)
                 expectations.append(Expectation(address, flat(state), expires_at))

@@ -11,6 +11,10 @@ def is_internal(request: Any) -> bool:
     return False
 
 
+def limit_of(request: Any) -> str:
+    return "3/minute"
+
+
 def cost(request: Any) -> int:
     return 7
 

@@ -68,6 +68,8 @@ def test_rules_are_as_they_are_written(whole: Config) -> None:
     assert llm.wait == 0.5
     assert llm.tier == {"user:42": "pro"}
     assert reports.exempt_when is functions.is_internal
+    assert reports.limit_for is functions.limit_of
+    assert reports.message == "No more reports for now."
     assert reports.is_shadow
     assert reports.is_per_route
     assert whole.rules.exempt == ("/health", "/static/*")

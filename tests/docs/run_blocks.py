@@ -4,6 +4,7 @@
 - ```` ```python no-run ```` is only compiled.
 - ```` ```python raises=Name ```` has to raise that error.
 - ```` ```python pytest ```` is a file of tests, and left to `test_python_blocks.py`.
+- ```` ```python peer ```` is another library's, and left to `python -m benchmarks.coming_from`.
 
 Where each `print` of a block has a comment behind it, what is printed has to be what the comments say. Where a block
 without such comments prints and a ```` ```text ```` block comes next, it has to be that. `...` stands for anything.
@@ -23,7 +24,7 @@ import os
 import re
 import sys
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -35,8 +36,12 @@ POSTGRES_URL = "postgresql://localhost/app"
 NATS_URL = "nats://localhost:4222"
 
 
-def run(page: Path) -> int:
-    """Run a page; returns how many blocks were run."""
+def run(page: Path, *, is_peer: bool = False, done: Callable[[Block, dict[str, Any]], None] | None = None) -> int:
+    """Run a page; returns how many blocks were run.
+
+    :param is_peer: run the blocks of another library, in place of ours.
+    :param done: called with each block that was run, and with the names that there are then.
+    """
     urls = {
         REDIS_URL: os.environ["HEADGATE_DOCS_URL"],
         POSTGRES_URL: os.environ["HEADGATE_DOCS_POSTGRES_URL"],
@@ -48,7 +53,7 @@ def run(page: Path) -> int:
     found = [*blocks(page), Block(0, "", (), "")]
     with asyncio.Runner() as runner:
         for block, following in itertools.pairwise(found):
-            if block.language != "python" or "pytest" in block.words:
+            if block.language != "python" or "pytest" in block.words or ("peer" in block.words) != is_peer:
                 continue
             code = _compile(page, block, urls)
             if "no-run" in block.words:
@@ -63,6 +68,8 @@ def run(page: Path) -> int:
             if expected is not None and not _fits(printed.getvalue(), expected):
                 raise AssertionError(f"{page}, line {block.line} says\n{expected}\nand prints\n{printed.getvalue()}")
             count += 1
+            if done is not None:
+                done(block, namespace)
     return count
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import time
@@ -10,12 +11,13 @@ from typing import NamedTuple
 
 import pytest
 
-from headgate import Limiter, StoreOutage
+from headgate import AsyncLimiter, Decision, Limiter, StoreOutage, StoreTimeout
 from headgate.stores.redis import RedisStore
 from headgate.stores.remote import Primary
 from tests.faults.traffic import Traffic, traffic
-from tests.sentinels import OwnSentinels, own_sentinels
-from tests.servers import eventually
+from tests.proxy import proxy_to
+from tests.sentinels import SERVICE, OwnSentinels, own_sentinels
+from tests.servers import eventually, fake_server, silence
 
 Fault = Callable[[OwnSentinels], None]
 
@@ -165,3 +167,33 @@ def test_whoever_did_not_ask_meanwhile_notices_at_its_next_call(own: OwnSentinel
     assert limiter.peek("k").remaining == 1
     assert _asked(store) == own.primary().port
     store.close()
+
+
+@pytest.mark.parametrize("kind", ["blocking", "awaited"])
+def test_who_has_to_learn_the_primary_first_waits_no_longer_than_its_deadline(own: OwnSentinels, kind: str) -> None:
+    """Learning it is in time, with half of the deadline for a sentinel that hangs, and so is asking it by itself; both
+    together are not.
+    """
+    with fake_server(silence) as silent, proxy_to(own.primary().port) as proxy:
+        url = f"redis+sentinel://127.0.0.1:{silent.port},{own.hosts}/{SERVICE}"
+        store = RedisStore(url, timeout=1.2, breaker=False, address_remap=lambda _: ("127.0.0.1", proxy.port))
+        proxy.delay(0.25)  # of at least three answers: to who connects, to the question for its role, and to the script
+        with pytest.raises(StoreTimeout, match=r"no answer within 1\.2 s"):
+            ask_once(store, kind)
+        proxy.recover()
+        assert ask_once(store, kind)
+        store.close()
+
+
+def ask_once(store: RedisStore, kind: str) -> Decision:
+    """Ask in a call of this kind."""
+    if kind == "blocking":
+        return Limiter("9/day", store=store, on_outage="raise").try_acquire("k")
+
+    async def ask() -> Decision:
+        try:
+            return await AsyncLimiter("9/day", store=store, on_outage="raise").try_acquire("k")
+        finally:
+            await store.aclose()
+
+    return asyncio.run(ask())

@@ -78,13 +78,16 @@ class FakeServer:
         return reply
 
     def _once(self, now_us: int, words: Iterator[str], keys: Iterator[str]) -> list[int]:
-        until_us, size, length = int(next(words)), next(words), int(next(words))
-        assert size == "2"
-        own, key, mark = [next(words) for _ in range(length)], next(keys), next(keys)
-        is_over = until_us <= now_us or mark in self.states
-        reply = self._group("look" if is_over else own[0], now_us, iter(["0", "1", "", *own[1:]]), iter([key]))
-        if not is_over and reply != [-1]:
-            self.states[mark] = ()
+        until_us, size, length = int(next(words)), int(next(words)), int(next(words))
+        own = [next(words) for _ in range(length)]
+        *hit_keys, mark = [next(keys) for _ in range(size)]
+        if own[0] == "spend":
+            until_us += now_us
+        is_over = until_us <= now_us or self.states.get(mark, 0) > now_us
+        head = ["0", str(size - 1), ""]
+        reply = self._group("look" if is_over else own[0], now_us, iter([*head, *own[1:]]), iter(hit_keys))
+        if not is_over and reply[0] == 1:
+            self.states[mark] = until_us
         return reply
 
     def _each(self, now_us: int, words: Iterator[str], keys: Iterator[str]) -> list[int]:
@@ -108,17 +111,24 @@ class FakeServer:
 
     def _group(self, action: str, now_us: int, words: Iterator[str], keys: Iterator[str]) -> list[int]:
         max_wait_us, size, _ = int(next(words)), int(next(words)), next(words)
-        hits = [(next(keys), *self._hit(action, next(words), words)) for _ in range(size)]
+        hits, wider = [], []
+        for _ in range(size):
+            code = next(words)
+            wider.append(self._hit(action, next(words), words)[1] if code == "spare" else None)
+            hits.append((next(keys), *self._hit(action, next(words) if code == "spare" else code, words)))
         if any(code == "fw" and fixed_window.locate(now_us, arguments) is None for _, code, arguments, _ in hits):
             return [-1]
         allowed, judged, denying = True, [], []
         facts: list[Facts] = []
-        for key, code, arguments, receipt in hits:
+        for (key, code, arguments, receipt), wide in zip(hits, wider, strict=True):
             algorithm, state = ALGORITHMS[code], self.states.get(key)
             if action == "forget":
                 state = self.states.pop(key, None) and None
             if action in ("spend", "peek", "forget", "look"):
                 fits, found = algorithm.judge(state, now_us, arguments, max_wait_us)
+                if wide is not None:
+                    is_left, found_wide = algorithm.judge(state, now_us, wide, max_wait_us)
+                    fits, found = (fits, found) if is_left else (False, found_wide)
                 allowed = allowed and (fits or action == "look")
                 judged.append(found)
                 denying.append(not fits)

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headgate.algorithms import token_bucket
 from headgate.clock import ManualClock
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, drive
@@ -441,15 +442,21 @@ def restored(bucket: FakeBucket, *entries: Restored) -> int:
     return drive(restore(entries, bucket.clock(), 0), bucket.send)
 
 
-def test_restoring_keeps_whatever_lasts_longer() -> None:
+def debt(place: Place, until_us: int) -> Restored:
+    """The entry of a bucket that is full again then."""
+    return Restored(place, token_bucket.dump((until_us, 1, None)), until_us)
+
+
+def test_restoring_keeps_the_greater_debt() -> None:
     bucket = FakeBucket()
     now_us = bucket.clock()
     place = Place("n", "tb", "k")
-    assert restored(bucket, Restored(place, "one", now_us + 10_000_000)) == 1
-    assert restored(bucket, Restored(place, "two", now_us + 10_000_000)) == 0
-    assert restored(bucket, Restored(place, "three", now_us + 10_000_001)) == 1
-    assert restored(bucket, Restored(place, "four", now_us - 1)) == 0
-    assert bucket.entries[place][1:] == ("three", now_us + 10_000_001)
+    assert restored(bucket, debt(place, now_us + 10_000_000)) == 1
+    assert restored(bucket, debt(place, now_us + 10_000_000)) == 0
+    assert restored(bucket, debt(place, now_us + 9_000_000)) == 0
+    assert restored(bucket, debt(place, now_us + 9_000_000), debt(place, now_us + 10_000_001)) == 1
+    assert restored(bucket, debt(place, now_us - 1)) == 0
+    assert bucket.entries[place][1:] == debt(place, now_us + 10_000_001)[1:]
     assert bucket.lives_s[place] == 11
 
 
@@ -463,7 +470,7 @@ def test_restoring_while_others_write() -> None:
             bucket.touch(Hit(BUCKET, "k", "n"))
         return bucket.send(commands)
 
-    assert drive(restore([Restored(Place("n", "tb", "k"), "one", ends_us)], bucket.clock(), 0), send) == 1
+    assert drive(restore([debt(Place("n", "tb", "k"), ends_us)], bucket.clock(), 0), send) == 1
 
 
 # Places

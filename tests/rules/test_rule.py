@@ -36,6 +36,8 @@ def test_one_text_is_one_path() -> None:
         ({"limits": "5/s", "limiter": Limiter("5/s")}, "or a limiter that has them"),
         ({"limits": "5/s", "name": "a:b"}, "letters, digits"),
         ({"limits": "5/s", "name": "x" * 65}, "at most 64"),
+        ({"limits": "5/s", "limit_for": "9/s"}, "limit_for is a function, not '9/s'"),
+        ({"limits": "5/s", "message": 429}, "message of rule '5/second' is a text"),
         ({"limits": "5/s", "tiers": {"pro": "9/s"}}, "nothing that tells a caller's"),
         ({"limits": "5/s", "wait": -1}, "wait of rule '5/second': a duration"),
         ({"limits": "5/s", "wait": "a while"}, "wait of rule '5/second': a duration"),

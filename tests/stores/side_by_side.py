@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from headgate import ManualClock, MemoryStore
 from headgate.decision import Decision
-from headgate.hits import Group, Hit
+from headgate.hits import Group, Hit, Once
 from headgate.limits import Concurrency, FixedWindow, Limit, Penalty, SlidingLog, SlidingWindow, TokenBucket
 from headgate.stores import Store
 from headgate.stores.registry import open_store
@@ -143,8 +143,20 @@ class Traffic:
         if action == "forget":
             return Group((one,), 0, "forget")
         hits = tuple(self._hit(lane, key if draw.random() < 0.7 else draw.choice(KEYS)) for lane in lanes)
+        if draw.random() < 0.2:
+            hits = tuple(self._leaving(hit) for hit in hits)
+        if action == "spend" and len({hit.key for hit in hits}) == 1 and draw.random() < 0.1:
+            self._number += 1
+            mark = f"request {draw.choice([self._number, self._number % 20])}"
+            return Group(hits, 0, "spend", Once(mark, life_us=draw.choice([1, SECOND_US, DAY_US])))
         max_wait_us = draw.choice([0, 0, SECOND_US, DAY_US]) if len(hits) == 1 else 0
         return Group(hits, max_wait_us, "peek" if action == "peek" else "spend")
+
+    def _leaving(self, hit: Hit) -> Hit:
+        """The same hit, behind which tokens are to be left, of limits that have them."""
+        if isinstance(hit.limit, (Concurrency, Penalty)):
+            return hit
+        return hit._replace(spare=self._random.randrange(hit.limit.capacity - hit.cost + 1))
 
 
 class Difference(AssertionError):

@@ -14,11 +14,14 @@ from headgate import (
     Decision,
     InvalidCost,
     InvalidUse,
+    Limit,
     Limiter,
+    LimitSyntaxError,
     ManualClock,
     MemoryStore,
     Observer,
     observer,
+    parse_limit,
 )
 from headgate.identity import Identity
 from headgate.plans.commands import Call
@@ -37,6 +40,9 @@ def clock() -> ManualClock:
 @pytest.fixture
 def store(clock: ManualClock) -> MemoryStore:
     return MemoryStore(clock=clock)
+
+
+PEERS = ("203.0.113.1", "203.0.113.2", "203.0.113.3")
 
 
 def nobody_listens() -> str:
@@ -213,7 +219,7 @@ async def test_functions_may_be_async_in_an_event_loop() -> None:
     assert (await app.admit(Asked("/free", headers=team))).is_admitted
 
 
-@pytest.mark.parametrize("what", ["key", "cost", "tier", "exempt_when", "charge_when", "actual_cost"])
+@pytest.mark.parametrize("what", ["key", "cost", "tier", "limit_for", "exempt_when", "charge_when", "actual_cost"])
 def test_a_framework_that_blocks_takes_no_async_function(what: str) -> None:
     async def function(request: object) -> Any:
         return None
@@ -320,6 +326,46 @@ async def test_a_caller_s_tier_has_numbers_of_its_own(make_app: MakeApp) -> None
         ("x", "1.1.1.4", 4),
     ):
         assert await app.left(Asked(f"/{tier}", peer=peer)) == expected
+
+
+async def test_a_function_says_the_limit_for_a_request(make_app: MakeApp) -> None:
+    said: dict[str, str | Limit | None] = {"/a": "3/hour", "/b": parse_limit("sliding-log 5/hour"), "/c": None}
+    app = make_app([Rule("2/hour", name="api", limit_for=lambda r: said[r.path])])
+    assert [await app.left(Asked(path, peer=peer)) for path, peer in zip(said, PEERS, strict=True)] == [3, 5, 2]
+
+
+async def test_it_goes_before_the_tier_and_for_the_limits_that_it_names(make_app: MakeApp) -> None:
+    limits = {"requests": "9/hour", "bytes": "9/hour"}
+    rule = Rule(
+        limits,
+        name="api",
+        tiers={"pro": {"requests": "7/hour", "bytes": "8/hour"}},
+        tier=lambda _: "pro",
+        limit_for=lambda r: {"requests": "4/hour"} if r.path == "/few" else None,
+        penalty="90 denials/minute -> 1h",
+    )
+    app = make_app([rule])
+    assert await app.left(Asked("/few", peer=PEERS[0])) == 4
+    assert await app.left(Asked("/", peer=PEERS[1])) == 7
+
+
+async def test_a_limit_that_is_said_and_not_understood_is_raised_and_takes_nothing(make_app: MakeApp) -> None:
+    app = make_app(
+        [
+            Rule("9/hour", name="all"),
+            Rule("2/hour", name="api", limit_for=lambda r: r.path[1:].replace("-", "/") or None),
+        ]
+    )
+    for path in ("/2-fortnight", "/many"):
+        with pytest.raises(LimitSyntaxError):
+            await app.admit(Asked(path))
+    several = make_app([Rule(["2/hour", "9/day"], name="api", limit_for=lambda _: "1/hour")])
+    with pytest.raises(InvalidUse, match="is to say which of its limits it means"):
+        await several.admit()
+    slots = make_app([Rule("2/hour", name="api", limit_for=lambda _: "concurrency 2")])
+    with pytest.raises(InvalidUse, match="says 'concurrency 2', and its limit is '2/hour'"):
+        await slots.admit()
+    assert await app.left() == 2
 
 
 async def test_a_tier_goes_for_the_limits_that_it_names(make_app: MakeApp) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -49,6 +50,62 @@ async def test_a_refusal_is_a_problem_that_names_the_policies(make_app: MakeApp)
         "detail": "Too many requests (api): try again in 60 seconds.",
         "violated-policies": ["api"],
     }
+
+
+async def test_the_rule_that_denies_has_the_word(make_app: MakeApp) -> None:
+    rules = [
+        Rule("1/minute", name="login", message="Too many log-ins."),
+        Rule("3/minute", name="all", message="Later."),
+    ]
+    made = app(make_app, rules)
+    answer = await refused(made)
+    assert json.loads(answer.body)["detail"] == "Too many log-ins."
+    made = app(make_app, rules[1:], body="text")
+    assert (await refused(made)).body == b"Later.\n"
+
+
+async def test_retry_after_may_be_a_date_that_is_not_too_early(make_app: MakeApp) -> None:
+    clock = ManualClock(start_us=1_700_000_000_500_000)
+    made = make_app([Rule("1/minute", name="api")], store=MemoryStore(clock), responses=Responses(retry_after="date"))
+    answer = await refused(made)
+    told = parsedate_to_datetime(dict(answer.headers)["Retry-After"])
+    assert told.timestamp() == 1_700_000_061  # half a second after the whole minute
+    assert dict(answer.headers)["Retry-After"].endswith(" GMT")
+    clock.set(int(told.timestamp()) * 1_000_000)
+    admitted = await made.admit()
+    assert admitted.is_admitted
+    assert "Retry-After" not in dict(made.limiter.fields(admitted))
+
+
+async def test_fields_may_have_other_names(make_app: MakeApp) -> None:
+    names = {"X-RateLimit-Limit": "X-Quota", "Retry-After": "X-Again"}
+    made = app(make_app, [Rule("1/minute", name="api")], styles="legacy", names=names)
+    admitted = await made.admit()
+    fields = [("X-Quota", "1"), ("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "60")]
+    assert made.limiter.fields(admitted) == fields
+    assert made.limiter.responses.raw_fields(admitted)[0] == (b"x-quota", b"1")
+    assert [*(await refused(made)).headers[:4]] == [*fields, ("X-Again", "60")]
+
+
+async def test_the_usual_fields_may_have_other_names_as_well(make_app: MakeApp) -> None:
+    made = app(make_app, [Rule("1/minute", name="api")], names={"RateLimit": "X-Left"})
+    admitted = await made.admit()
+    assert [name for name, _ in made.limiter.fields(admitted)] == ["RateLimit-Policy", "X-Left"]
+    assert [name for name, _ in made.limiter.responses.raw_fields(admitted)] == [b"ratelimit-policy", b"x-left"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"retry_after": "soon"}, "retry_after is 'delta'"),
+        ({"names": {"X-RateLimit-Limit": "X-Quota"}}, "is not written here; there are RateLimit-Policy, RateLimit"),
+        ({"names": {"RateLimit": "a b"}}, "'a b' is no name of a header"),
+        ({"names": {"RateLimit": "ratelimit-policy"}}, "two fields would have one name"),
+    ],
+)
+def test_options_of_fields_that_do_not_fit_are_refused(options: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidUse, match=says):
+        Responses(**options)
 
 
 async def test_a_refusal_may_be_a_line_of_text(make_app: MakeApp) -> None:

@@ -28,6 +28,11 @@ Written = tuple[State | None, int, Facts]
 """`(state, expires_at, facts)`: what is kept from now on, the first instant at which it says nothing any more (0 where
 there is no state), and what is told of the hit."""
 
+Lasting = tuple[State, int]
+"""`(state, expires_at)`: what is kept, and the first instant at which it says nothing any more."""
+SLACK_US = 1_000
+"""An `expires_at` may be told later than it is by so much less one: some servers keep it to the millisecond."""
+
 MAX_SPAN_US = 2**50 - 1
 """The longest time that a limit may span, or a caller may wait, in microseconds (35 years).
 
@@ -106,6 +111,12 @@ class Algorithm(Protocol[State, Arguments_contra, Judged, Receipt_contra]):
         """The state from its text: one of its own, on which all is decided as on the one that was dumped.
 
         :raises ValueError: if the text is none of `dump`'s, or of an unknown version.
+        """
+
+    def merge(self, kept: Lasting[State], other: Lasting[State], /) -> Lasting[State]:
+        """One state of two that were kept in different stores for the same key, each with its `expires_at`: whom either
+        would deny, it denies. Nothing is added up that both may know of. Merged with what is in it already, it stays as
+        it is. It shares nothing with the two that is changed in place.
         """
 
 

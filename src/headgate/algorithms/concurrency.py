@@ -18,7 +18,7 @@ from bisect import bisect_left, insort
 from collections.abc import Callable
 from typing import Final, Never, TypeAlias
 
-from headgate.algorithms import Written, not_here, texts
+from headgate.algorithms import Lasting, Written, not_here, texts
 from headgate.errors import InvalidUse
 
 Arguments = tuple[int, int, int, str]
@@ -226,6 +226,16 @@ def give_back(state: State | None, now: int, arguments: Arguments, receipt: Rece
 
 
 take = not_here
+
+
+def merge(kept: Lasting[State], other: Lasting[State]) -> Lasting[State]:
+    """As `Algorithm.merge`: all slots, each until it expires in both stores."""
+    merged, slots = State(), other[0].slots.copy()
+    for slot, expiry in kept[0].slots.copy().items():
+        slots[slot] = max(expiry, slots.get(slot, 0))
+    merged.slots = slots
+    merged.order = sorted((expiry, slot) for slot, expiry in slots.items())
+    return merged, max(kept[1], other[1])
 
 
 def renew(state: State | None, now: int, arguments: Arguments) -> tuple[bool, Written[State]]:

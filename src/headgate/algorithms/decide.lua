@@ -2,9 +2,11 @@
 --
 -- KEYS: one for each hit, in order.
 -- ARGV: now ('' for the server's own clock), then for each group: action, max_wait, number of hits, the number of words
---       that follow, and for each hit its algorithm and that algorithm's arguments. With the action `each`, that many single
---       hits to spend, which share their arguments. With `once`, until when the mark is good in place of max_wait, and
---       the number of keys, which is 2: a hit's, and that of the mark; then the action, and the hit's words.
+--       that follow, and for each hit its algorithm and that algorithm's arguments; before these, where tokens are to be left
+--       behind it, `spare`, and the same of a hit that would take them, too. With the action `each`, that many single
+--       hits to spend, which share their arguments. With `once`, until when the mark is good (of a `spend`: how long) in
+--       place of max_wait, and the number of keys: those of the hits, and that of the mark; then the action, and the hits'
+--       words.
 -- Reply: {now, then for each group: 1 (allowed) or 0, and for each hit the algorithm's facts}, all integers; or, for a
 --        group in which a table of windows does not cover now, -1 alone; or, for one that met a key it cannot read, -2
 --        and the error. Nothing of such a group was written, and the others are judged all the same. For `each`: what
@@ -36,17 +38,23 @@ local function judge_group(action, max_wait, size)
   is_stale = false
   for i = 1, size do
     key_at = key_at + 1
-    local key, algorithm = KEYS[key_at], algorithms[text()]
-    local hit
+    local key, code = KEYS[key_at], text()
+    local hit, wider
+    if code == 'spare' then
+      wider = algorithms[text()].judge(key, max_wait)
+      code = text()
+    end
+    local algorithm = algorithms[code]
     if forgets then redis.call('DEL', key) end
     if judges then hit = algorithm.judge(key, max_wait) else hit = algorithm[action](key) end
+    if wider and not wider.allowed then hit = wider end
     if hit.allowed == false and not looks then allowed = false end
     hit.algorithm = algorithm
     judged[i] = hit
   end
   if is_stale then
     answer(-1)
-    return
+    return false
   end
   answer(allowed and 1 or 0)
   if algorithms.pn and not allowed and action == 'spend' then count_denials(judged, size) end
@@ -60,15 +68,19 @@ local function judge_group(action, max_wait, size)
     end
     algorithm.report(hit)
   end
+  return allowed
 end
 
--- A group of one hit that counts once: where there is a mark, or where it is too late to know, it only tells how things
--- stand.
-local function judge_once(until_us)
-  local action, mark = text(), KEYS[key_at + 2]
-  local is_over = until_us <= now or redis.call('GET', mark)
-  judge_group(is_over and 'look' or action, 0, 1)
-  if not is_over and not is_stale then redis.call('SET', mark, 1, 'PXAT', expires_at_ms(until_us)) end
+-- A group that counts once: where there is a mark, or where it is too late to know, it only tells how things stand. What
+-- was denied leaves no mark.
+local function judge_once(until_us, size)
+  local action, mark = text(), KEYS[key_at + size]
+  if action == 'spend' then until_us = now + until_us end
+  local known = redis.call('GET', mark)
+  -- By a test's clock, a mark may be over before it expires; of one that was carried here, the end is not told.
+  local is_over = until_us <= now or (known and (known == '1' or tonumber(known) > now))
+  local allowed = judge_group(is_over and 'look' or action, 0, size - 1)
+  if allowed and not is_over then redis.call('SET', mark, integer(until_us), 'PXAT', expires_at_ms(until_us)) end
 end
 
 -- Does `work`; an error takes back what it answered, and is answered instead.
@@ -98,7 +110,7 @@ while at < #words do
   if action == 'each' then
     judge_each(size)
   elseif action == 'once' then
-    guarded(judge_once, max_wait)
+    guarded(judge_once, max_wait, size)
   else
     guarded(judge_group, action, max_wait, size)
   end

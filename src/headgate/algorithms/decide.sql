@@ -40,8 +40,9 @@ $$;
 
 -- places: without doubles, the first `locked` of them in order, which are those that may be written.
 -- words: for each group: action, max_wait, number of hits, the mark of one that counts once (its place, or 0) and until when
---        that is good, the number of words that follow; and for each hit its place, its algorithm, the number of words that
---        follow, and these.
+--        that is good (of a `spend`: how long), the number of words that follow; and for each hit its place, its algorithm,
+--        the number of words that follow, and these; before them, where tokens are to be left behind it, the same of a hit
+--        that would take them, too, with the algorithm's number below 0.
 -- Answers: now, then for each group 1 (allowed) or 0, and for each hit the algorithm's facts; or -1 alone for a group in
 --          which a table of windows does not cover now, and of which nothing was written.
 create function headgate.decide(
@@ -65,7 +66,12 @@ declare
   max_wait bigint;
   size integer;
   mark integer;
+  mark_until bigint;
   judged boolean[];
+  judges_first boolean;
+  wider_at integer;
+  wider headgate.cell;
+  denied_at integer[];
   allowed boolean;
   is_denied boolean;
   is_blocked boolean;
@@ -88,15 +94,15 @@ begin
     size := words[at + 3];
     mark := words[at + 4];
     if mark > 0 then
-      if words[at + 5] <= now or cells[mark].until_us > now then
+      mark_until := case when action = 'spend' then now + words[at + 5] else words[at + 5] end;
+      if mark_until <= now or cells[mark].until_us > now then
         action := 'look'; -- it was counted, or it is too late to know
       end if;
     end if;
     group_at := at + 6;
     end_at := group_at + words[at + 6];
-    hit_action := case
-      when action = 'forget' or action = 'look' or (action = 'spend' and size > 1) then 'peek' else action
-    end;
+    judges_first := action = 'spend' and (size > 1 or words[at + 8] < 0);
+    hit_action := case when action = 'forget' or action = 'look' or judges_first then 'peek' else action end;
     at := group_at;
     told := answered + 1;
     allowed := true;
@@ -106,10 +112,22 @@ begin
       if action = 'forget' then
         cell := headgate.emptied(cell);
       end if;
+      denied_at[i] := null;
+      if words[at + 2] < 0 then
+        wider_at := at;
+        wider := headgate.judge(-words[at + 2], cell, now, 'peek', max_wait, words, at + 3, holders);
+        at := at + 3 + words[at + 3];
+        if not wider.allowed then
+          denied_at[i] := wider_at;
+        end if;
+      end if;
       cell := headgate.judge(words[at + 2], cell, now, hit_action, max_wait, words, at + 3, holders);
       if cell.allowed is null then
         allowed := null;
         exit;
+      end if;
+      if denied_at[i] is not null then
+        cell := wider;
       end if;
       cells[words[at + 1]] := cell;
       judged[i] := cell.allowed or action = 'look' or action = 'forget';
@@ -128,12 +146,16 @@ begin
       continue;
     end if;
     answers[answered + 1] := allowed::integer;
-    if action = 'spend' and size > 1 then
+    if judges_first then
       at := group_at;
       told := answered + 1;
       is_denied := false;
       for i in 1 .. size loop
         hit_action := 'repair';
+        wider_at := at;
+        if words[at + 2] < 0 then
+          at := at + 3 + words[at + 3];
+        end if;
         if allowed then
           hit_action := 'spend';
         elsif words[at + 2] <> 6 then
@@ -144,8 +166,11 @@ begin
           end if;
           is_denied := false;
         end if;
+        if denied_at[i] is null then
+          wider_at := at;
+        end if;
         cell := headgate.judge(
-          words[at + 2], cells[words[at + 1]], now, hit_action, max_wait, words, at + 3, holders
+          words[at + 2], cells[words[at + 1]], now, hit_action, max_wait, words, wider_at + 3, holders
         );
         cells[words[at + 1]] := cell;
         for number in 1 .. cardinality(cell.facts) loop
@@ -156,9 +181,9 @@ begin
       end loop;
     end if;
     answered := told;
-    if mark > 0 and action <> 'look' then
+    if mark > 0 and action <> 'look' and allowed then
       cell := cells[mark];
-      cell.until_us := words[group_at - 1];
+      cell.until_us := mark_until;
       cell.is_changed := true;
       cells[mark] := cell;
     end if;

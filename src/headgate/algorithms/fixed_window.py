@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headgate.algorithms import Written, not_here, texts
+from headgate.algorithms import SLACK_US, Lasting, Written, not_here, texts
 
 Arguments = tuple[int, ...]
 """`(cost, most, period)`, or `(cost, most, 0, boundary, boundary, boundary, boundary)` in rising order."""
@@ -114,6 +114,16 @@ def write(start: int, end: int, spent: int) -> Written[State]:
 
 
 renew = not_here
+
+
+def merge(kept: Lasting[State], other: Lasting[State]) -> Lasting[State]:
+    """As `Algorithm.merge`: the greater count. Of windows that overlap (the limit had another period before, or a clock
+    stepped back), the later one has it.
+    """
+    (earlier, until), (later, later_until) = sorted((kept, other))
+    if until < later[0] + SLACK_US:
+        return later, later_until
+    return (later[0], max(earlier[1], later[1])), max(until, later_until)
 
 
 def pack(state: State, until_us: int, period: int) -> int | None:

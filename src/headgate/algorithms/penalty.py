@@ -12,11 +12,12 @@ had stood still.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from typing import TypeAlias
 
-from headgate.algorithms import Written, not_here, texts
+from headgate.algorithms import Lasting, Written, not_here, texts
 
 Arguments = tuple[int, int, int, int]
 """`(cost, denials, period, block)`. A cost of 0 asks only, and counts nowhere."""
@@ -103,6 +104,17 @@ def write(judged: Judged) -> Written[State]:
 
 
 renew = not_here
+
+
+def merge(kept: Lasting[State], other: Lasting[State]) -> Lasting[State]:
+    """As `Algorithm.merge`: the block that ends later, where there is one, and all denials where there is none. If that
+    are more than fit in, the next one begins the block.
+    """
+    ends = max(kept[0][0], other[0][0])
+    if ends > 0:
+        return (ends, ()), ends
+    instants = Counter(kept[0][1]) | Counter(other[0][1])
+    return (0, tuple(sorted(instants.elements()))), max(kept[1], other[1])
 
 
 def pack(state: State, until_us: int, unit: int) -> int | None:

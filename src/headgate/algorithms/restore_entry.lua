@@ -1,11 +1,21 @@
--- Writes an entry, unless what is kept in its place lasts at least as long: behind clock.lua and prelude.lua.
+-- Writes an entry in place of what was read there, unless that has changed: behind clock.lua and prelude.lua.
 --
--- KEYS: one. ARGV: now, as ever; until when it says something; "string", "list" or "set"; and the values.
--- Reply: 1 if it was written, or 0.
-local key, until_us, kind = KEYS[1], number(), text()
+-- KEYS: one. ARGV: now, as ever; until when it says something; "string", "list" or "set"; the SHA-1 of the values that
+-- were read, joined by line breaks ("": write it whatever is there); and the values.
+-- Reply: 1 if it was written, 0 if it says nothing any more, -1 if there is something else by now.
+local key, until_us, kind, seen = KEYS[1], number(), text(), text()
 if until_us <= now then return 0 end
-local left = redis.call('PTTL', key)
-if left >= 0 and left + (server_now - server_now % 1000) / 1000 >= expires_at_ms(until_us) then return 0 end
+local values
+if kind == 'string' then
+  values = redis.pcall('GET', key)
+  if type(values) ~= 'table' then values = values and {values} or {} end
+elseif kind == 'list' then
+  values = redis.pcall('LRANGE', key, 0, -1)
+else
+  values = redis.pcall('ZRANGE', key, 0, -1, 'WITHSCORES')
+end
+if values.err then values = {} end -- what is of another kind is not ours
+if seen ~= '' and seen ~= redis.sha1hex(table.concat(values, '\n')) then return -1 end
 redis.call('DEL', key)
 local command = kind == 'string' and 'SET' or kind == 'list' and 'RPUSH' or 'ZADD'
 for first = at + 1, #words, 1000 do

@@ -14,13 +14,13 @@ also where a tuple is made).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from itertools import chain, pairwise
 from operator import itemgetter
 from typing import Final
 
-from headgate.algorithms import Written, not_here, texts
+from headgate.algorithms import Lasting, Written, not_here, texts
 
 Arguments = tuple[int, int, int]
 """`(cost, most, period)`."""
@@ -181,6 +181,12 @@ def write(log: State, period: int, facts: Facts) -> Written[State]:
 
 
 renew = not_here
+
+
+def merge(kept: Lasting[State], other: Lasting[State]) -> Lasting[State]:
+    """As `Algorithm.merge`: all hits. Those alike are taken for the same, as often as one of the logs has them."""
+    hits = Counter(kept[0].hits()) | Counter(other[0].hits())
+    return State(sorted(hits.elements())), max(kept[1], other[1])
 
 
 FastPath = Callable[[State | None, int, int], tuple[bool, State, int, Facts] | None]

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headgate.algorithms import Written, not_here, texts
+from headgate.algorithms import SLACK_US, Lasting, Written, not_here, texts
 
 Arguments = tuple[int, int, int, int, int]
 """`(cost, most, period, step, steps)`."""
@@ -116,6 +116,20 @@ def write(start: int, current: int, previous: int, period: int) -> Written[State
 
 
 renew = not_here
+
+
+def merge(kept: Lasting[State], other: Lasting[State]) -> Lasting[State]:
+    """As `Algorithm.merge`: the greater counts. Where one store's current window is the other's previous one, it counts
+    as that.
+    """
+    (earlier, until), (later, later_until) = sorted((kept, other))
+    start, current, previous = later
+    if until < start + SLACK_US:
+        return later, later_until
+    is_before = earlier[1] > 0 and (earlier[0] + until) // 2 < start + SLACK_US  # it is in view for two periods
+    before = (earlier[1],) if is_before else earlier[2:]
+    within = 0 if is_before else earlier[1]
+    return (start, max(current, within), max(previous, *before)), max(until, later_until)
 
 
 def pack(state: State, until_us: int, period: int) -> int | None:

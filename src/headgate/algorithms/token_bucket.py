@@ -41,7 +41,7 @@ from collections.abc import Callable
 from itertools import chain
 from typing import NamedTuple
 
-from headgate.algorithms import MAX_DEBT_US, Written, not_here, texts
+from headgate.algorithms import MAX_DEBT_US, Lasting, Written, not_here, texts
 from headgate.algorithms.token_bucket_notes import (
     MAX_CREDIT_US,
     NOTHING,
@@ -227,6 +227,24 @@ def write(tat: int, notes: Notes, now_us: int, arguments: Arguments, facts: Fact
 
 
 renew = not_here
+
+
+def merge(kept: Lasting[State], other: Lasting[State]) -> Lasting[State]:
+    """As `Algorithm.merge`: the one with the later `tat`, by the instants. Of its vacancies, what the other bucket's
+    debt covers is taken.
+    """
+    first, second = kept[0], other[0]
+    if first == second:
+        return first, max(kept[1], other[1])
+    ahead = second[0] * first[1] - first[0] * second[1]
+    if ahead > 0 or (ahead == 0 and first[2] is None):  # of two alike, notes tell more
+        first, second = second, first
+    tat, rate, notes = first
+    if notes is not None:
+        covered = -(-second[0] * rate // second[1])
+        vacancies = [(max(begin, covered), end) for begin, end in notes.vacancies if end > covered]
+        notes = notes._replace(vacancies=tuple(vacancies))
+    return (tat, rate, notes), max(kept[1], other[1])
 
 
 def pack(state: State, until_us: int, rate: int) -> int | None:

@@ -91,26 +91,29 @@ class ThreadCoalescer:
         self._turns = 0
         """How often a leader has handed over."""
 
-    def decide(self, groups: Sequence[Group]) -> list[Answer]:
-        """Answer some groups, in a round trip of our own or in somebody's."""
+    def decide(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
+        """Answer some groups, in a round trip of our own or in somebody's, within the deadline or what is left of
+        it.
+        """
         if not groups:
             return []
         own = threading.get_ident()
         if own in self._asking or self._leader.get("thread") == own:  # we interrupt a call of this thread
-            return _answers_of(self._round_trip, groups, None)
+            return _answers_of(self._round_trip, groups, left_s)
         try:
             if self.try_lead():
-                return self._lead(groups, None)
+                return self._lead(groups, left_s)
             waiter, since_s = _Waiter(groups, own), time.monotonic()
             try:
                 self._asking[own] = waiter
                 self._waiting.append(waiter)
                 self._pass_on()  # the leader may have gone just before we queued up
-                self._wait(waiter)
+                self._wait(waiter, left_s)
             finally:
                 self._asking.pop(own, None)
             if waiter.answers is None:
-                return self._lead(groups, max(_LEAST_S, self._timeout - (time.monotonic() - since_s)))
+                whole_s = self._timeout if left_s is None else left_s
+                return self._lead(groups, max(_LEAST_S, whole_s - (time.monotonic() - since_s)))
             if self._leader.get("thread") == own:  # we were to lead, too, if somebody looked before we were answered
                 self.hand_over()
             return waiter.answers
@@ -160,18 +163,18 @@ class ThreadCoalescer:
                 return
             self._leader.pop("thread", None)  # it has just gone
 
-    def _wait(self, waiter: _Waiter) -> None:
+    def _wait(self, waiter: _Waiter, left_s: float | None) -> None:
         """Sleep until the waiter is answered, or it is its turn to lead."""
         turns = self._turns
         try:
-            is_woken = waiter.woken.acquire(timeout=self._timeout)
+            is_woken = waiter.woken.acquire(timeout=self._timeout if left_s is None else left_s)
         except BaseException:  # a signal's
             self._leave(waiter)
             raise
         if is_woken:
             return
         if self._leave_queue(waiter):
-            if turns == self._turns:
+            if turns == self._turns and left_s is None:
                 # Whoever leads has done nothing for as long as a round trip may take. A signal may have struck just
                 # when the lead was to be handed over: from now on, it is free. At worst, two lead at a time.
                 self._turns += 1

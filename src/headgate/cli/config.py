@@ -5,66 +5,85 @@ A file is understood as an app understands it; nothing is connected.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from headgate import Concurrency, ConfigError, Limit
+from headgate.cli.failures import NOT_UNDERSTOOD
+from headgate.cli.opening import json_option
 
 if TYPE_CHECKING:
     from headgate.config import Config
     from headgate.rules import Rule
 
-NOT_UNDERSTOOD = 2
+
+@click.group(short_help="check a configuration file, or print its JSON schema")
+def command() -> None:
+    """Look at configuration files."""
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add this command's arguments."""
-    command = commands.add_parser(
-        "config",
-        help="check a configuration file, or print its JSON schema",
-        description="Looks at configuration files.",
-    )
-    actions = command.add_subparsers(title="actions", metavar="ACTION", required=True)
-    check = actions.add_parser(
-        "check",
-        help="print what a file says, as it is understood",
-        description="Prints the stores, limiters and rules of a file, or all that is wrong with it.",
-        epilog="Exit codes: 0 all is well, 2 it is not understood.",
-    )
-    check.add_argument("file", metavar="FILE", nargs="?", help="$HEADGATE_CONFIG or headgate.toml by default")
-    check.add_argument(
-        "--import",
-        dest="imports",
-        action="store_true",
-        help="import the functions that rules name, too; with `python -m headgate`, from the current folder",
-    )
-    check.set_defaults(run=check_file)
-    schema = actions.add_parser("schema", help="print the JSON schema", description="Prints the JSON schema of a file.")
-    schema.set_defaults(run=print_schema)
+@command.command(
+    short_help="print what a file says, as it is understood",
+    epilog="Exit codes: 0 all is well, 2 it is not understood.",
+)
+@click.argument("file", metavar="[FILE]", required=False, type=click.Path())
+@click.option(
+    "--import",
+    "imports",
+    is_flag=True,
+    help="Import the functions that rules name, too; with `python -m headgate`, from the current folder.",
+)
+@json_option
+def check(file: str | None, *, imports: bool, is_json: bool) -> int:
+    """Print the stores, limiters and rules of a file, or all that is wrong with it.
 
-
-def check_file(arguments: argparse.Namespace) -> int:
-    """Run `headgate config check`."""
+    FILE is $HEADGATE_CONFIG or headgate.toml by default.
+    """
     from headgate.config import load
 
     try:
-        config = load(arguments.file, imports=arguments.imports)
+        config = load(file, imports=imports)
     except ConfigError as error:
-        print(error, file=sys.stderr)
+        if is_json:
+            print(json.dumps({"is_understood": False, "source": error.source, "problems": list(error.problems)}))
+        else:
+            print(error, file=sys.stderr)
         return NOT_UNDERSTOOD
-    print("\n\n".join(sections(config)))
+    if is_json:
+        print(json.dumps({"is_understood": True, "source": config.source, **described(config)}, ensure_ascii=False))
+    else:
+        print("\n\n".join(sections(config)))
     return 0
 
 
-def print_schema(_: argparse.Namespace) -> int:
-    """Run `headgate config schema`."""
+@command.command("schema", short_help="print the JSON schema")
+def print_schema() -> int:
+    """Print the JSON schema of a configuration file."""
     from headgate.config.schema import schema
 
     print(json.dumps(schema(), indent=2))
     return 0
+
+
+def described(config: Config) -> dict[str, Any]:
+    """A configuration for programs, without what is secret."""
+    return {
+        "stores": {store.name: store.shown for store in config.stores.values()},
+        "limiters": {
+            limiter.name: {
+                "limits": _limits(limiter.limits),
+                "tiers": {tier: _limits(limit) for tier, limit in limiter.tiers.items()},
+                "store": limiter.store.name,
+                "timeout_s": limiter.timeout,
+            }
+            for limiter in config.limiters.values()
+        },
+        "rules": [] if config.rules is None else [rule.title for rule in config.rules.all],
+    }
 
 
 def sections(config: Config) -> list[str]:

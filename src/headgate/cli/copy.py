@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
-import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from headgate import ConfigError, InvalidUse, StoreOutage, StoreURLError
-from headgate.cli.opening import NOT_UNDERSTOOD, OUTAGE, name_of, opened
+import click
+
+from headgate.cli.findings import clock_ahead_s
+from headgate.cli.opening import config_option, json_option, limiter_option, name_of, opened, stores_named
 
 if TYPE_CHECKING:
     from headgate.stores import Entry, ScannableStore
@@ -18,48 +19,60 @@ MOST_APART_S = 0.1
 """Clocks that are further apart than this are worth a warning."""
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add this command's arguments."""
-    command = commands.add_parser(
-        "copy",
-        help="carry what is owed from one store to another",
-        description="Carries what is owed from one store to another. What lasts as long there already is "
-        "kept. Run it before an app goes over to the other store, and once more when it has: docs/moving-stores.md.",
-        epilog="Exit codes: 0 done, 1 a store does not answer, 2 not understood.",
-    )
-    command.add_argument("--from", dest="source", metavar="STORE", required=True, help="a URL, or a name in the file")
-    command.add_argument("--to", dest="target", metavar="STORE", required=True, help="likewise")
-    command.add_argument("--config", metavar="FILE", help="$HEADGATE_CONFIG or headgate.toml by default")
-    command.add_argument("--from-prefix", metavar="PREFIX", help="the prefix of the source's keys, for a URL")
-    command.add_argument("--to-prefix", metavar="PREFIX", help="likewise of the target's")
-    command.add_argument("--prefix", metavar="TEXT", default="", help="only keys that begin with this: user:")
-    command.add_argument("--limiter", metavar="NAME", help="only limits of this name")
-    command.add_argument("--dry-run", action="store_true", help="count what would be carried, and write nothing")
-    command.set_defaults(run=run)
+@click.command(
+    short_help="carry what is owed from one store to another",
+    epilog="Exit codes: 0 done, 1 a store does not answer, 2 not understood.",
+)
+@click.option(
+    "--from",
+    "source_named",
+    metavar="STORE",
+    required=True,
+    shell_complete=stores_named,
+    help="A URL, or a name in the file.",
+)
+@click.option("--to", "target_named", metavar="STORE", required=True, shell_complete=stores_named, help="Likewise.")
+@config_option
+@click.option("--from-prefix", metavar="PREFIX", help="The prefix of the source's keys, for a URL.")
+@click.option("--to-prefix", metavar="PREFIX", help="Likewise of the target's.")
+@click.option("--prefix", metavar="TEXT", default="", help="Only keys that begin with this: user:")
+@limiter_option
+@click.option("--dry-run", "is_dry", is_flag=True, help="Count what would be carried, and write nothing.")
+@json_option
+def command(
+    source_named: str,
+    target_named: str,
+    config: str | None,
+    from_prefix: str | None,
+    to_prefix: str | None,
+    prefix: str,
+    limiter: str | None,
+    *,
+    is_dry: bool,
+    is_json: bool,
+) -> int:
+    """Carry what is owed from one store to another, and merge it with what is owed there.
 
-
-def run(arguments: argparse.Namespace) -> int:
-    """Run `headgate copy`."""
-    try:
-        with (
-            opened(arguments.source, arguments.config, arguments.from_prefix) as source,
-            opened(arguments.target, arguments.config, arguments.to_prefix) as target,
-        ):
-            entries = _counted(source.scan(key_prefix=arguments.prefix, name=arguments.limiter))
-            if arguments.dry_run:
-                print(f"{sum(1 for _ in entries):,} entries in {name_of(source)}; nothing was written")
-                return 0
+    Run it before an app goes over to the other store, and once more when it has: docs/moving-stores.md.
+    """
+    with (
+        opened(source_named, config, from_prefix) as source,
+        opened(target_named, config, to_prefix) as target,
+    ):
+        entries = _counted(source.scan(key_prefix=prefix, name=limiter))
+        if is_dry:
+            written, seen = 0, sum(1 for _ in entries)
+        else:
             compare_clocks(source, target)
-            written = target.restore(entries)
-            print(f"{written:,} of {entries.seen:,} entries written to {name_of(target)}, from {name_of(source)}")
-            if written < entries.seen:
-                print("The others last as long there already, or were over by then.")
-    except (ConfigError, StoreURLError, InvalidUse) as error:
-        print(f"headgate: {error}", file=sys.stderr)
-        return NOT_UNDERSTOOD
-    except StoreOutage as outage:
-        print(f"headgate: {outage}", file=sys.stderr)
-        return OUTAGE
+            written, seen = target.restore(entries), entries.seen
+        if is_json:
+            print(json.dumps({"entries": seen, "written": written}))
+        elif is_dry:
+            print(f"{seen:,} entries in {name_of(source)}; nothing was written")
+        else:
+            print(f"{written:,} of {seen:,} entries written to {name_of(target)}, from {name_of(source)}")
+            if written < seen:
+                print("The others were known there already, or were over by then.")
     return 0
 
 
@@ -86,7 +99,7 @@ class _counted(Iterator["Entry"]):  # noqa: N801  # it is used as a function
 
 def compare_clocks(source: ScannableStore, target: ScannableStore) -> None:
     """Say so, if the stores' clocks are far apart: what is owed is a time by the clock of its store."""
-    ahead_s = _clock_ahead_s(target) - _clock_ahead_s(source)
+    ahead_s = clock_ahead_s(target) - clock_ahead_s(source)
     if abs(ahead_s) <= MOST_APART_S:
         return
     what = "given away" if ahead_s > 0 else "owed in addition"
@@ -95,13 +108,3 @@ def compare_clocks(source: ScannableStore, target: ScannableStore) -> None:
         f"each limit, as much is {what} as it earns in that time",
         file=sys.stderr,
     )
-
-
-def _clock_ahead_s(store: ScannableStore) -> float:
-    """How far a store's clock is ahead of this machine's, in seconds; known to half a round trip."""
-    from headgate.hits import Group, Hit
-    from headgate.limits import TokenBucket
-
-    before_s = time.time()
-    (decision,) = store.decide([Group((Hit(TokenBucket(1), "clock", "headgate"),), 0, "peek")])
-    return decision.now_us / 1e6 - (before_s + time.time()) / 2

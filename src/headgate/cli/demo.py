@@ -5,10 +5,12 @@ Turns arguments into calls of `headgate.demo`. What the demo does is decided the
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Coroutine
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from headgate.cli.extras import require
 
@@ -28,76 +30,98 @@ ACTIONS = {
 }
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add this command's arguments."""
-    command = commands.add_parser(
-        "demo",
-        help="see one limit hold over three instances of an app",
-        description="Runs three instances of a small web app with one shared limit, and shows that it holds.",
-    )
-    command.set_defaults(run=run, action="run", limit=None, store=None)
-    actions = command.add_subparsers(title="actions", metavar="ACTION")
-    parsers = {}
-    for action, words in ACTIONS.items():
-        parsers[action] = actions.add_parser(action, help=words, description=words[0].upper() + words[1:] + ".")
-        parsers[action].set_defaults(action=action)
-    for action in ("run", "start"):
-        parsers[action].add_argument("--limit", metavar="LIMIT", help='per user, a token bucket ("10/minute")')
-        parsers[action].add_argument(
-            "--store",
-            metavar="URL",
-            help="a store of your own instead of an embedded Valkey; memory:// gives each instance its own, "
-            "and shows what goes wrong then",
-        )
-    parsers["traffic"].add_argument("--user", default="alice", help="whom to overwhelm with requests (alice)")
-    parsers["traffic"].add_argument("--other", default="bob", help="the user beside them (bob)")
-    parsers["monitor"].add_argument("--seconds", type=duration, help="stop by itself after so long")
-    parsers["logs"].add_argument("--follow", "-f", action="store_true", help="go on with what is written next")
-    parsers["logs"].add_argument("--instance", choices=("1", "2", "3", "store"), help="only this part's, as written")
-    parsers["logs"].add_argument("--lines", "-n", type=count, default=20, help="how many of each (20)")
-
-
-def duration(text: str) -> float:
-    """Read a positive number of seconds."""
-    seconds = float(text)
-    if not 0 < seconds <= 86_400:
-        raise argparse.ArgumentTypeError("between 0 and 86400 seconds")
+def duration(_context: click.Context, _parameter: click.Parameter, seconds: float | None) -> float | None:
+    """Check a positive number of seconds."""
+    if seconds is not None and not 0 < seconds <= 86_400:
+        raise click.BadParameter("between 0 and 86400 seconds")
     return seconds
 
 
-def count(text: str) -> int:
-    """Read a number of lines."""
-    lines = int(text)
-    if not 0 <= lines <= 10_000:
-        raise argparse.ArgumentTypeError("between 0 and 10000 lines")
-    return lines
+@click.group(
+    invoke_without_command=True,
+    short_help="see one limit hold over three instances of an app",
+    epilog="Exit codes: 0 done, 1 not as it should be, 2 not understood, 130 ended by Ctrl-C.",
+)
+@click.pass_context
+def command(context: click.Context) -> int | None:
+    """Run three instances of a small web app with one shared limit, and show that it holds."""
+    return run("run") if context.invoked_subcommand is None else None
 
 
-def run(arguments: argparse.Namespace) -> int:
+def _starting(action: str) -> None:
+    @command.command(action, help=_sentence(action), short_help=ACTIONS[action])
+    @click.option("--limit", metavar="LIMIT", help='Per user, a token bucket ("10/minute").')
+    @click.option(
+        "--store",
+        metavar="URL",
+        help="A store of your own instead of an embedded Valkey; memory:// gives each instance its own, and shows "
+        "what goes wrong then.",
+    )
+    def start(**options: str | None) -> int:
+        return run(action, **options)
+
+
+def _plain(action: str) -> None:
+    @command.command(action, help=_sentence(action), short_help=ACTIONS[action])
+    def act_plainly() -> int:
+        return run(action)
+
+
+def _sentence(action: str) -> str:
+    words = ACTIONS[action]
+    return words[0].upper() + words[1:] + "."
+
+
+@click.option("--user", default="alice", help="Whom to overwhelm with requests (alice).")
+@click.option("--other", default="bob", help="The user beside them (bob).")
+def _traffic(**options: str) -> int:
+    return run("traffic", **options)
+
+
+@click.option("--seconds", type=float, callback=duration, help="Stop by itself after so long.")
+def _monitor(**options: float | None) -> int:
+    return run("monitor", **options)
+
+
+@click.option("--follow", "-f", is_flag=True, help="Go on with what is written next.")
+@click.option("--instance", type=click.Choice(["1", "2", "3", "store"]), help="Only this part's, as written.")
+@click.option("--lines", "-n", type=click.IntRange(0, 10_000), default=20, help="How many of each (20).")
+def _logs(**options: Any) -> int:
+    return run("logs", **options)
+
+
+_OWN: dict[str, Callable[..., Any]] = {"traffic": _traffic, "monitor": _monitor, "logs": _logs}
+for _action, _words in ACTIONS.items():
+    if _action in ("run", "start"):
+        _starting(_action)
+    elif _action in _OWN:
+        command.command(_action, help=_sentence(_action), short_help=_words)(_OWN[_action])
+    else:
+        _plain(_action)
+
+
+def run(action: str, **options: Any) -> int:
     """Run one action."""
     if sys.platform == "win32":
         print("headgate: the demo needs Linux or macOS", file=sys.stderr)
         return 2
     require("demo", "aiohttp", "fastapi", "redis", "rich", "uvicorn")
-    from headgate import HeadgateError
     from headgate.cli import interrupt
     from headgate.cli.console import console
     from headgate.demo import DemoError
 
     screen = console()
+    arguments = SimpleNamespace(**{"action": action, "limit": None, "store": None, **options})
     try:
         code = interrupt.run(act(arguments, screen))
-        is_endless = arguments.action == "monitor" or (arguments.action == "logs" and arguments.follow)
+        is_endless = action == "monitor" or (action == "logs" and arguments.follow)
         return 0 if is_endless and code == interrupt.CTRL_C else code
-    except HeadgateError as error:  # a limit that is not understood: used wrongly
-        print(f"headgate: {error}", file=sys.stderr)
-        return 2
     except DemoError as error:
         print(f"headgate: {error}", file=sys.stderr)
         return 1
 
 
-def act(arguments: argparse.Namespace, screen: Console) -> Coroutine[object, object, int]:
+def act(arguments: SimpleNamespace, screen: Console) -> Coroutine[object, object, int]:
     """Find the coroutine that does what was asked, and import no more than it needs."""
     from headgate.demo import LIMIT
 

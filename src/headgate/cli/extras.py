@@ -1,4 +1,4 @@
-"""Checking that a command's optional packages are there before it starts.
+"""Checking that a command's optional packages are there before it starts, and texts that are safe to print.
 
 Looks packages up and imports none of them.
 """
@@ -15,3 +15,8 @@ def require(extra: str, *packages: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
         raise MissingExtra(", ".join(missing), extra)
+
+
+def printable(text: str) -> str:
+    """A text without what a terminal would act on."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

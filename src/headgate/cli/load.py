@@ -6,13 +6,16 @@ came of them is drawn in `report.py`.
 
 from __future__ import annotations
 
-import argparse
+import json
 import re
 import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+import click
+
 from headgate.cli.extras import require
+from headgate.cli.opening import json_option
 
 if TYPE_CHECKING:
     from headgate import TokenBucket
@@ -25,51 +28,22 @@ HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([\t\x20-\x7e]*)")
 OVER_THE_LIMIT, BAD_USAGE, NOTHING_ANSWERED = 1, 2, 3
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add this command's arguments."""
-    command = commands.add_parser(
-        "load",
-        help="send many requests at once and check what was let through",
-        description="Sends GET requests from many senders at once, and counts what was allowed and denied.",
-        epilog="Exit codes: 0 all is well, 1 more was let through than --expect allows, 2 wrong usage, "
-        "3 no request got a 2xx or 429 answer.",
-    )
-    argument = command.add_argument
-    argument("--url", metavar="URL", required=True, type=web_url, help="where to; http:// or https://")
-    argument("--concurrency", metavar="N", type=concurrency, default=20, help="requests at the same time (20)")
-    argument("--seconds", metavar="S", type=seconds, default=10.0, help="for how long (10)")
-    argument("--expect", metavar="LIMIT", help='a token bucket to check against ("100/minute; burst=20")')
-    argument("--header", metavar="'N: V'", type=header, action="append", default=[], help="sent along; repeatable")
-    argument("--user", metavar="ID", type=header_value, help="sent as X-User-ID")
-    argument("--api-key", metavar="KEY", type=header_value, help="sent as X-API-Key")
-    command.set_defaults(run=run)
-
-
-def web_url(text: str) -> str:
+def web_url(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
     """Check a URL."""
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"not a URL: {error}") from None
+        raise click.BadParameter(f"not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise argparse.ArgumentTypeError("an address that starts with http:// or https:// is needed")
+        raise click.BadParameter("an address that starts with http:// or https:// is needed")
     return text
 
 
-def concurrency(text: str) -> int:
-    """Check the number of senders."""
-    number = int(text)
-    if not 1 <= number <= MOST_CONCURRENCY:
-        raise argparse.ArgumentTypeError(f"between 1 and {MOST_CONCURRENCY}")
-    return number
-
-
-def seconds(text: str) -> float:
+def seconds_of(_context: click.Context, _parameter: click.Parameter, number: float) -> float:
     """Check the duration."""
-    number = float(text)
-    if not 0 < number <= MOST_SECONDS:
-        raise argparse.ArgumentTypeError(f"above 0 and at most {MOST_SECONDS:.0f}")
+    if not 0 < number <= MOST_SECONDS:  # nor is it NaN
+        raise click.BadParameter(f"above 0 and at most {MOST_SECONDS:.0f}")
     return number
 
 
@@ -77,34 +51,69 @@ def header(text: str) -> tuple[str, str]:
     """Read a header from `Name: value`."""
     found = HEADER.fullmatch(text)
     if found is None:
-        raise argparse.ArgumentTypeError("written as 'Name: value', in ASCII")
+        raise click.BadParameter("written as 'Name: value', in ASCII")
     return found[1], found[2].strip()
 
 
-def header_value(text: str) -> str:
+def headers_of(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Read all headers."""
+    return [header(text) for text in texts]
+
+
+def header_value(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
     """Check a header's value."""
-    return header(f"X: {text}")[1]
+    return None if text is None else header(f"X: {text}")[1]
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Send the load and report on it."""
+@click.command(
+    short_help="send many requests at once and check what was let through",
+    epilog="Exit codes: 0 all is well, 1 more was let through than --expect allows, 2 wrong usage, "
+    "3 no request got a 2xx or 429 answer, 130 ended by Ctrl-C.",
+)
+@click.option("--url", metavar="URL", required=True, callback=web_url, help="Where to; http:// or https://.")
+@click.option(
+    "--concurrency",
+    metavar="N",
+    type=click.IntRange(1, MOST_CONCURRENCY),
+    default=20,
+    help="Requests at the same time (20).",
+)
+@click.option("--seconds", metavar="S", type=float, callback=seconds_of, default=10.0, help="For how long (10).")
+@click.option("--expect", metavar="LIMIT", help='A token bucket to check against ("100/minute; burst=20").')
+@click.option(
+    "--header", "headers", metavar="'N: V'", multiple=True, callback=headers_of, help="Sent along; repeatable."
+)
+@click.option("--user", metavar="ID", callback=header_value, help="Sent as X-User-ID.")
+@click.option("--api-key", metavar="KEY", callback=header_value, help="Sent as X-API-Key.")
+@json_option
+def command(
+    url: str,
+    concurrency: int,
+    seconds: float,
+    expect: str | None,
+    headers: list[tuple[str, str]],
+    user: str | None,
+    api_key: str | None,
+    *,
+    is_json: bool,
+) -> int:
+    """Send GET requests from many senders at once, and count what was allowed and denied."""
     require("demo", "aiohttp", "rich")
     from headgate import HeadgateError
     from headgate.cli import interrupt
     from headgate.cli.sender import Plan
 
     try:
-        expect = None if arguments.expect is None else token_bucket(arguments.expect)
+        limit = None if expect is None else token_bucket(expect)
     except HeadgateError as error:
         print(f"headgate load: --expect: {error}", file=sys.stderr)
         return BAD_USAGE
-    headers = list(arguments.header)
-    if arguments.user is not None:
-        headers.append(("X-User-ID", arguments.user))
-    if arguments.api_key is not None:
-        headers.append(("X-API-Key", arguments.api_key))
-    plan = Plan(arguments.url, tuple(headers), arguments.concurrency, arguments.seconds)
-    return interrupt.run(load(plan, expect))
+    sent = list(headers)
+    if user is not None:
+        sent.append(("X-User-ID", user))
+    if api_key is not None:
+        sent.append(("X-API-Key", api_key))
+    return interrupt.run(load(Plan(url, tuple(sent), concurrency, seconds), limit, is_json=is_json))
 
 
 def token_bucket(text: str) -> TokenBucket:
@@ -117,7 +126,7 @@ def token_bucket(text: str) -> TokenBucket:
     return limit
 
 
-async def load(plan: Plan, expect: TokenBucket | None) -> int:
+async def load(plan: Plan, expect: TokenBucket | None, *, is_json: bool = False) -> int:
     """Send, show how it goes, report, judge."""
     from headgate.cli import report
     from headgate.cli.console import console
@@ -129,11 +138,15 @@ async def load(plan: Plan, expect: TokenBucket | None) -> int:
             await send(plan, tally)
     finally:  # also when a signal ends it early
         screen = console()
-        if tally.finished:
+        if tally.finished and is_json:
+            print(json.dumps(report.described(tally, expect)))
+        elif tally.finished:
             report.table(screen, plan, tally)
     if not tally.allowed and not tally.denied:
         report.failure(console(stderr=True), tally)
         return NOTHING_ANSWERED
-    if expect is not None and not report.verdict(screen, tally, expect):
+    if expect is not None and not (
+        report.is_within(tally, expect) if is_json else report.verdict(screen, tally, expect)
+    ):
         return OVER_THE_LIMIT
     return 0

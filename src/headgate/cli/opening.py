@@ -2,32 +2,82 @@
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from headgate import InvalidUse
+import click
+
+from headgate import HeadgateError, InvalidUse
 
 if TYPE_CHECKING:
     from headgate.stores import ScannableStore
 
-NOT_UNDERSTOOD, OUTAGE = 2, 1
 TIMEOUT_S = 5.0
 """The deadline of each step: longer than a web server's, since nobody waits but who typed the command."""
 
 
-def add_options(command: argparse.ArgumentParser) -> None:
-    """Add the arguments that name a store."""
-    command.add_argument(
-        "--store",
-        metavar="STORE",
-        help="a URL, such as redis://localhost:6379/0, or the name of a store in the configuration file",
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def store_options(function: F) -> F:
+    """Add the options that name a store."""
+    for option in (
+        click.option(
+            "--store-prefix", metavar="PREFIX", help="The prefix of the store's keys, for a URL (headgate by default)."
+        ),
+        config_option,
+        click.option(
+            "--store",
+            metavar="STORE",
+            shell_complete=stores_named,
+            help="A URL, such as redis://localhost:6379/0, or the name of a store in the configuration file.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def config_option(function: F) -> F:
+    """Add the option that names a configuration file."""
+    return click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(),
+        help="The configuration file; $HEADGATE_CONFIG or headgate.toml by default.",
+    )(function)
+
+
+def limiter_option(function: F) -> F:
+    """Add the option that names a limit, of which alone something is wanted."""
+    return click.option("--limiter", metavar="NAME", shell_complete=limiters_named, help="Only limits of this name.")(
+        function
     )
-    command.add_argument("--config", metavar="FILE", help="$HEADGATE_CONFIG or headgate.toml by default")
-    command.add_argument(
-        "--store-prefix", metavar="PREFIX", help="the prefix of the store's keys, for a URL (headgate by default)"
-    )
+
+
+def json_option(function: F) -> F:
+    """Add the option for output that programs read."""
+    return click.option("--json", "is_json", is_flag=True, help="Print JSON.")(function)
+
+
+def stores_named(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """The names of stores in the configuration file, for a shell's completion."""
+    return _named(context, "stores", incomplete)
+
+
+def limiters_named(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Likewise those of limiters."""
+    return _named(context, "limiters", incomplete)
+
+
+def _named(context: click.Context, table: str, incomplete: str) -> list[str]:
+    from headgate.config import load
+
+    try:
+        names = getattr(load(context.params.get("config"), imports=False), table)
+    except HeadgateError:  # without a file, there is nothing to complete
+        return []
+    return [name for name in names if name.startswith(incomplete)]
 
 
 @contextmanager
@@ -42,15 +92,15 @@ def opened(named: str | None, config: str | None, prefix: str | None) -> Iterato
     from headgate.stores.registry import open_store
 
     options: dict[str, Any] = {} if prefix is None else {"prefix": prefix}
-    if named is not None and named.lower().startswith("memory:"):
-        raise InvalidUse("a store in memory is in one process, and nobody else can look at it: name another store")
     if named is not None and "://" in named:
-        store = open_store(named, timeout=TIMEOUT_S, breaker=False, **options)
+        url = named
     elif prefix is not None:
         raise InvalidUse("--store-prefix goes with a URL: a configuration file says key_prefix itself")
     else:
         url, options = _configured(named, config)
-        store = open_store(url, **{**options, "timeout": TIMEOUT_S, "breaker": False})
+    if url.lower().startswith("memory:"):
+        raise InvalidUse("a store in memory is in one process, and nobody else can look at it: name another store")
+    store = open_store(url, **{**options, "timeout": TIMEOUT_S, "breaker": False})
     try:
         if not isinstance(store, ScannableStore):
             raise InvalidUse(f"a store of this kind cannot be listed: {type(store).__name__}")

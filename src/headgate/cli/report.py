@@ -106,6 +106,26 @@ def most_allowed(limit: TokenBucket, elapsed_us: int) -> int:
     return (limit.capacity * limit.period_us + limit.rate * elapsed_us) // limit.period_us
 
 
+def is_within(tally: Tally, limit: TokenBucket) -> bool:
+    """Is what was let through within a limit?"""
+    return tally.allowed <= most_allowed(limit, tally.elapsed_us)
+
+
+def described(tally: Tally, limit: TokenBucket | None) -> dict[str, object]:
+    """All that came of it, for programs."""
+    return {
+        "requests": tally.finished,
+        "seconds": tally.elapsed_us / 1e6,
+        "allowed": tally.allowed,
+        "denied": tally.denied,
+        "others": {str(status): number for status, number in tally.others.items()},
+        "errors": dict(tally.errors),
+        "latency_us": {f"p{percent}": tally.percentile(percent) for percent in (50, 90, 99)},
+        "most_allowed": None if limit is None else most_allowed(limit, tally.elapsed_us),
+        "is_within": None if limit is None else is_within(tally, limit),
+    }
+
+
 def verdict(console: Console, tally: Tally, limit: TokenBucket) -> bool:
     """Say whether what was let through is within a limit."""
     most = most_allowed(limit, tally.elapsed_us)

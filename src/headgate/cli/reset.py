@@ -2,84 +2,89 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
 from typing import TYPE_CHECKING
 
-from headgate import ConfigError, InvalidKey, InvalidUse, StoreOutage, StoreURLError
-from headgate.cli.opening import NOT_UNDERSTOOD, OUTAGE, add_options, name_of, opened
+import click
+
+from headgate import InvalidUse
+from headgate.cli.extras import printable
+from headgate.cli.failures import NOT_UNDERSTOOD
+from headgate.cli.opening import json_option, limiter_option, name_of, opened, store_options
 from headgate.keys import check_key
 
 if TYPE_CHECKING:
     from headgate.stores import ScannableStore
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add this command's arguments."""
-    command = commands.add_parser(
-        "reset",
-        help="forget what keys owe",
-        description="Forgets what keys owe, penalties included: their next requests begin afresh.",
-        epilog="Exit codes: 0 done, 1 the store does not answer, 2 not understood, or not confirmed.",
-    )
-    command.add_argument("keys", metavar="KEY", nargs="*", help="a key, as the limiter is given it: user:42")
-    command.add_argument("--all", action="store_true", help="all keys, or those that --prefix says")
-    command.add_argument("--prefix", metavar="TEXT", default="", help="with --all: only keys that begin with this")
-    command.add_argument("--limiter", metavar="NAME", help="only limits of this name")
-    command.add_argument("--yes", "-y", action="store_true", help="with --all: do not ask")
-    add_options(command)
-    command.set_defaults(run=run)
-
-
-def run(arguments: argparse.Namespace) -> int:
-    """Run `headgate reset`."""
-    try:
-        if arguments.all == bool(arguments.keys):
-            raise InvalidUse("which keys? Name some, or all of them by --all")
-        if arguments.prefix and not arguments.all:
-            raise InvalidUse("--prefix goes with --all")
-        keys = [check_key(key) for key in arguments.keys]
-        with opened(arguments.store, arguments.config, arguments.store_prefix) as store:
-            if arguments.all:
-                return _reset_all(store, arguments.prefix, arguments.limiter, is_confirmed=arguments.yes)
-            for key in keys:
-                forgotten = _reset(store, key, arguments.limiter)
-                print(f"{key}: {_entries(forgotten)} forgotten" if forgotten else f"{key}: owes nothing")
-    except (ConfigError, StoreURLError, InvalidUse, InvalidKey) as error:
-        print(f"headgate: {error}", file=sys.stderr)
-        return NOT_UNDERSTOOD
-    except StoreOutage as outage:
-        print(f"headgate: {outage}", file=sys.stderr)
-        return OUTAGE
+@click.command(
+    short_help="forget what keys owe",
+    epilog="Exit codes: 0 done, 1 the store does not answer, 2 not understood, or not confirmed.",
+)
+@click.argument("keys", metavar="[KEY]...", nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="All keys, or those that --prefix says.")
+@click.option("--prefix", metavar="TEXT", default="", help="With --all: only keys that begin with this.")
+@limiter_option
+@click.option("--yes", "-y", "is_confirmed", is_flag=True, help="With --all: do not ask.")
+@store_options
+@json_option
+def command(
+    keys: tuple[str, ...],
+    prefix: str,
+    limiter: str | None,
+    store: str | None,
+    config: str | None,
+    store_prefix: str | None,
+    *,
+    is_all: bool,
+    is_confirmed: bool,
+    is_json: bool,
+) -> int:
+    """Forget what keys owe, penalties included: their next requests begin afresh."""
+    if is_all == bool(keys):
+        raise InvalidUse("which keys? Name some, or all of them by --all")
+    if prefix and not is_all:
+        raise InvalidUse("--prefix goes with --all")
+    checked = [check_key(key) for key in keys]
+    with opened(store, config, store_prefix) as there:
+        if is_all:
+            if not is_confirmed and not _is_agreed(there, prefix, limiter):
+                print("Nothing was forgotten.")
+                return NOT_UNDERSTOOD
+            forgotten = there.clear(key_prefix=prefix, name=limiter)
+            done = f"{_entries(forgotten)} forgotten in {name_of(there)}"
+            print(json.dumps({"forgotten": forgotten}) if is_json else done)
+            return 0
+        for key in checked:
+            forgotten = _reset(there, key, limiter)
+            if is_json:
+                print(json.dumps({"key": key, "forgotten": forgotten}, ensure_ascii=False))
+            else:
+                said = f"{_entries(forgotten)} forgotten" if forgotten else "owes nothing"
+                print(f"{printable(key)}: {said}")
     return 0
 
 
 def _reset(store: ScannableStore, key: str, name: str | None) -> int:
     """Forget one key, and no other that begins likewise."""
+    from headgate.cli.findings import one_of_each
     from headgate.hits import Group, Hit
-    from headgate.limits.grammar import parse_limit
-    from headgate.limits.penalty import Penalty
 
-    words = ("1/s", "fixed-window 1/s", "sliding-window 1/s", "sliding-log 1/s", "concurrency 1")
-    some = {limit.code: limit for limit in (*map(parse_limit, words), Penalty(1, 1, block=1))}
+    some = {limit.code: limit for limit in one_of_each()}
     found = [entry for entry in store.scan(key_prefix=key, name=name) if entry.key == key]
     for entry in found:
         store.decide([Group((Hit(some[entry.code], key, entry.name),), 0, "forget")])
     return len(found)
 
 
-def _reset_all(store: ScannableStore, prefix: str, name: str | None, *, is_confirmed: bool) -> int:
+def _is_agreed(store: ScannableStore, prefix: str, name: str | None) -> bool:
     what = "all keys" if not prefix else f"all keys that begin with {prefix!r}"
     if name is not None:
         what += f" of the limit {name!r}"
-    if not is_confirmed:
-        if not sys.stdin.isatty():
-            raise InvalidUse("nobody is there to be asked: confirm it by --yes")
-        if input(f"Forget {what} in {name_of(store)}? [y/N] ").strip().lower() not in ("y", "yes"):
-            print("Nothing was forgotten.")
-            return NOT_UNDERSTOOD
-    print(f"{_entries(store.clear(key_prefix=prefix, name=name))} forgotten in {name_of(store)}")
-    return 0
+    if not sys.stdin.isatty():
+        raise InvalidUse("nobody is there to be asked: confirm it by --yes")
+    return input(f"Forget {what} in {name_of(store)}? [y/N] ").strip().lower() in ("y", "yes")
 
 
 def _entries(count: int) -> str:

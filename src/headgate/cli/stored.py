@@ -35,9 +35,14 @@ class Told(NamedTuple):
     """Is the key blocked by a penalty?"""
 
 
-def told(entry: Entry) -> Told:
-    """Tell of an entry, by this machine's clock."""
-    left_s = max(0.0, entry.until_us / 1e6 - time.time())
+def is_mark(entry: Entry) -> bool:
+    """Is it not a key's state, but the mark of a group that is to count once?"""
+    return "\0" in entry.key
+
+
+def told(entry: Entry, now_s: float | None = None) -> Told:
+    """Tell of an entry, by this machine's clock or at an instant of the store's."""
+    left_s = max(0.0, entry.until_us / 1e6 - (time.time() if now_s is None else now_s))
     owes, is_blocked = _owed(entry, left_s)
     return Told(entry.key, entry.name, WORDS.get(entry.code, entry.code), owes, left_s, is_blocked)
 

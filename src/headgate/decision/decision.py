@@ -91,7 +91,7 @@ class Decision:
 
     def _retry_after_us(self, index: int) -> int:
         hit = self.group.hits[index]
-        return hit.limit.retry_after_us(self.facts[index], self.instants_us[index], hit.cost)
+        return hit.limit.retry_after_us(self.facts[index], self.instants_us[index], hit.needed)
 
     @property
     def binding(self) -> str:

@@ -52,7 +52,7 @@ def standings_of(
             found.append(Standing(policy, hit.key, None, 0, 0 if is_allowed else _SECOND_US, now_us))
             continue
         told = facts[index]
-        retry_after_us = 0 if is_allowed else limit.retry_after_us(told, now_us, hit.cost)
+        retry_after_us = 0 if is_allowed else limit.retry_after_us(told, now_us, hit.needed)
         remaining, reset_after_us = limit.remaining(told, now_us), limit.reset_after_us(told, now_us)
         found.append(Standing(policy, hit.key, remaining, reset_after_us, retry_after_us, now_us))
     if not is_allowed and not any(standing.retry_after_us for standing in found):

@@ -1,7 +1,7 @@
 """The demonstration: three instances of one small web app that share one limit.
 
 This package starts processes, sends them traffic and draws what happens. It uses headgate the way any
-user would, through the public face, and knows nothing of argparse: `headgate.cli.demo` calls it.
+user would, through the public face, and knows nothing of a command line: `headgate.cli.demo` calls it.
 """
 
 import os

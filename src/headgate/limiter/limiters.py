@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import Any, Self, SupportsIndex, TypeVar
 
 from headgate.decision import Decision, Single, undecided
 from headgate.drive import Plan, drive, drive_async
@@ -46,17 +46,24 @@ class Limiter(AnyLimiter):
     def _find_fast_path(self, store: SingleHitStore | None) -> Single:
         return undecided if store is None else self._policy.single(store.single) or undecided
 
-    def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+    def try_acquire(
+        self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None, reserve: Costs | None = None
+    ) -> Decision:
         """Ask whether a request may go now, and spend its cost if so. One round trip; never waits for a turn.
 
         :param key: whose share it is; for tiers, a dict with the key of each.
         :param cost: how many tokens it takes; 0 asks without spending. For tiers, optionally a dict.
         :param limit: a limit for this call, such as the caller's own tier, in place of the limiter's.
+        :param reserve: how many tokens are to be left behind it, for more critical requests, which ask without: the
+            request passes if its cost and these fit. For tiers, optionally a dict; of penalties and slots, nothing is
+            kept back.
         :raises InvalidKey: if the key is not usable.
         :raises InvalidCost: if the cost is not an integer of at least 0; `CostExceedsCapacity` if it can never be
             admitted.
         :raises StoreOutage: if the store does not answer and `on_outage` is `raise`.
         """
+        if reserve is not None:
+            return self._drive(self._reserving(self._policy.group(key, cost, limit), reserve))
         if limit is None:
             try:
                 decision = self._single(key, cost)
@@ -69,6 +76,31 @@ class Limiter(AnyLimiter):
             asked: list[Decision] = self._send(Ask([group], requests=1))
             return asked[0]
         return self._drive(self._asking(group))
+
+    def try_acquire_up_to(self, key: Keys, most: SupportsIndex, *, limit: CallLimit = None) -> Decision:
+        """Spend as many tokens as there are now, up to `most`, in one round trip; `decision.cost` says how many. It is
+        denied if there is not even one. Of several limits, each is charged the same: what the narrowest has.
+
+        :raises InvalidUse: if the limiter has slots or a penalty.
+        :raises InvalidCost: if `most` is not an integer of at least 1.
+        :raises InvalidKey, StoreOutage: as `try_acquire` does.
+        """
+        return self._drive(self._up_to(key, most, limit))
+
+    def try_acquire_once(
+        self, key: Keys, request_id: str, cost: Costs = 1, *, period: float = 86_400.0, limit: CallLimit = None
+    ) -> Decision:
+        """As `try_acquire`, for a request that may come again: it is charged once among all that have its id and its
+        key, in whatever process. Those that come after it are allowed, and charged nothing. One that was denied may
+        come again, and is judged anew; what is refunded is not charged again.
+
+        :param request_id: tells a request from all others of its key, such as an `Idempotency-Key`. The store keeps a
+            hash of it.
+        :param period: how long the store knows the id, in seconds, from the charge on.
+        :raises InvalidUse: if the limiter has tiers or slots, or the period is none.
+        :raises InvalidKey, InvalidCost, StoreOutage: as `try_acquire` does.
+        """
+        return self._drive(self._once(key, request_id, cost, period, limit))
 
     def acquire(self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None) -> Decision:
         """Wait for the request's turn, at most `timeout` seconds (None: as long as it takes).
@@ -112,9 +144,9 @@ class Limiter(AnyLimiter):
             self._parts.reporter.slots_of,
         )
 
-    def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+    def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None, reserve: Costs | None = None) -> Decision:
         """Answer as `try_acquire` would now. Spends nothing; `remaining` is what is there before such a spend."""
-        return self._drive(requests.ask(self._policy.group(key, cost, limit, "peek")))
+        return self._drive(self._reserving(self._policy.group(key, cost, limit, "peek"), reserve))
 
     def refund(self, decision: Decision) -> None:
         """Give back what an allowed decision took, slots included. Nothing happens for a denied one, or one that
@@ -203,8 +235,12 @@ class AsyncLimiter(AnyLimiter):
         self._submitting = found
         return undecided if store is None else self._policy.single(store.single_async) or undecided
 
-    async def try_acquire(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+    async def try_acquire(
+        self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None, reserve: Costs | None = None
+    ) -> Decision:
         """As `Limiter.try_acquire`."""
+        if reserve is not None:
+            return await self._drive(self._reserving(self._policy.group(key, cost, limit), reserve))
         if limit is None:
             decision = self._single(key, cost)
             if decision is not None:
@@ -228,6 +264,16 @@ class AsyncLimiter(AnyLimiter):
             asked: list[Decision] = await self._send(Ask([group], requests=1))
             return asked[0]
         return await self._drive(self._asking(group))
+
+    async def try_acquire_up_to(self, key: Keys, most: SupportsIndex, *, limit: CallLimit = None) -> Decision:
+        """As `Limiter.try_acquire_up_to`."""
+        return await self._drive(self._up_to(key, most, limit))
+
+    async def try_acquire_once(
+        self, key: Keys, request_id: str, cost: Costs = 1, *, period: float = 86_400.0, limit: CallLimit = None
+    ) -> Decision:
+        """As `Limiter.try_acquire_once`."""
+        return await self._drive(self._once(key, request_id, cost, period, limit))
 
     async def acquire(
         self, key: Keys, cost: Costs = 1, *, timeout: float | None = None, limit: CallLimit = None
@@ -261,9 +307,11 @@ class AsyncLimiter(AnyLimiter):
             self._parts.reporter.slots_of,
         )
 
-    async def peek(self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None) -> Decision:
+    async def peek(
+        self, key: Keys, cost: Costs = 1, *, limit: CallLimit = None, reserve: Costs | None = None
+    ) -> Decision:
         """As `Limiter.peek`."""
-        return await self._drive(requests.ask(self._policy.group(key, cost, limit, "peek")))
+        return await self._drive(self._reserving(self._policy.group(key, cost, limit, "peek"), reserve))
 
     async def refund(self, decision: Decision) -> None:
         """As `Limiter.refund`. A task that is cancelled meanwhile gives back all the same, before it ends."""

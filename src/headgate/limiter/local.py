@@ -112,14 +112,18 @@ class LocalShare:
             shared = Group(tuple([self._hit(hit) for hit in group.hits]), *group[1:])
         except LimitOutOfBounds:  # a limit of this call, of which a share takes longer than anybody counts
             return Decision(group, 0, False, (), "local")
-        if any(hit.cost > hit.limit.capacity for hit in shared.hits if not isinstance(hit.limit, Penalty)):
+        if any(hit.needed > hit.limit.capacity for hit in shared.hits if not isinstance(hit.limit, Penalty)):
             return Decision(shared, 0, False, (), "local")  # never, by this share: nobody knows when the store is back
         return _decided(self._counted, shared)
 
     def _hit(self, hit: Hit) -> Hit:
         name = f"{_SIGN}{self._counted.mark}{hit.name}"
         return hit._replace(
-            limit=share_of(hit.limit, self.instances), name=name, tier=hit.tier or hit.name, receipt=None
+            limit=share_of(hit.limit, self.instances),
+            name=name,
+            tier=hit.tier or hit.name,
+            receipt=None,
+            spare=-(-hit.spare // self.instances),
         )
 
     def forget(self, group: Group) -> None:

@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, ParamSpec, Self, SupportsIndex, TypeVar
 
 from headgate.breaker import Breaker
 from headgate.decision import Decision, Single, undecided
@@ -21,7 +21,7 @@ from headgate.lease import Lease, LeaseReport, Leases
 from headgate.limiter.decorator import CostOfCall, KeyOfCall, decorator, is_async, key_rule
 from headgate.limiter.local import LocalShare
 from headgate.limiter.outage import OnOutage, OutageRule
-from headgate.limiter.policy import CallLimit, Costs, Keys, Limits, PenaltyLike, Policy
+from headgate.limiter.policy import CallLimit, Costs, Keys, Limits, PenaltyLike, Policy, wait_bound_us
 from headgate.limiter.port import Port, connect_all, port_for, register
 from headgate.limiter.reporting import OnDecision, Reporter
 from headgate.limits import Limit
@@ -297,6 +297,27 @@ class AnyLimiter:
         """The plan of a call of `acquire`."""
         group = self._policy.group(key, cost, limit)
         return waiting.acquire(group, timeout_us, timeout, random.random, self._asking, self._parts.reporter.waited)
+
+    def _reserving(self, group: Group, reserve: Costs | None) -> Plan[Command, Decision]:
+        """The plan that asks for a group, or peeks, and leaves a reserve. Nothing is drawn ahead of need."""
+        return requests.ask(group if reserve is None else self._policy.leaving(group, reserve))
+
+    def _once(
+        self, key: Keys, request_id: str, cost: Costs, period: float, limit: CallLimit
+    ) -> Plan[Command, Decision]:
+        """The plan of a call of `try_acquire_once`."""
+        group = self._policy.group(key, cost, limit)
+        return requests.ask(self._policy.once(group, request_id, wait_bound_us(period, "a period")))
+
+    def _up_to(self, key: Keys, most: SupportsIndex, limit: CallLimit) -> Plan[Command, Decision]:
+        """The plan of a call of `try_acquire_up_to`."""
+        started_ns = time.perf_counter_ns()
+
+        def tell(decision: Decision) -> None:
+            if self._is_heard:
+                self._parts.reporter.report(decision, time.perf_counter_ns() - started_ns)
+
+        return requests.up_to(self._policy.up_to(key, most, limit), tell)
 
     def _forgetting(self, key: Keys, limit: CallLimit) -> Plan[Command, None]:
         group = self._policy.group(key, 0, limit)

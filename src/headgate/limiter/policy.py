@@ -7,6 +7,7 @@ clock or a thread.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, SupportsIndex, TypeVar
@@ -14,11 +15,12 @@ from typing import Final, SupportsIndex, TypeVar
 from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS
 from headgate.decision import Decision
 from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
-from headgate.hits import Action, Group, Hit, check_cost, integer_cost
+from headgate.hits import Action, Group, Hit, Once, check_cost, integer_cost
 from headgate.keys import check_key
 from headgate.limiter.outage import OnOutage
 from headgate.limits import Concurrency, Limit, Penalty
 from headgate.limits.grammar import parse_limit, parse_penalty
+from headgate.plans.requests import costs_up_to
 
 LimitLike = str | Limit
 Limits = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike]
@@ -149,7 +151,7 @@ class Policy:
                 check_cost(cost, self._first, self._first_name)
             holder = _holder(self._first) if self.has_slots else ""
             # Past the names' own __new__, which takes twice as long.
-            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, None, ""))
+            hit = _new(Hit, (self._first, check_key(key), self._first_name, cost, holder, None, "", 0))
             return _new(Group, ((hit,), max_wait_us, action, None))
         keys, costs, limits = self._keys(key), self._costs(cost), self._limits_of_call(limit)
         hits = []
@@ -162,6 +164,67 @@ class Policy:
             holder = _holder(limit_here) if isinstance(limit_here, Concurrency) else ""
             hits.append(Hit(limit_here, key_here, name_here, tokens, holder, None, tier))
         return Group(tuple(hits), max_wait_us, action)
+
+    def leaving(self, group: Group, reserve: Costs) -> Group:
+        """The same group, which passes only if this much is left behind it.
+
+        :raises InvalidCost: if the reserve is not an integer of at least 0.
+        :raises CostExceedsCapacity: if so much can never be left behind the cost.
+        :raises InvalidUse: if the reserve does not fit the limiter's shape, or there are no tokens to be left.
+        """
+        if isinstance(reserve, Mapping):
+            if not self.is_tiered:
+                raise InvalidUse("a reserve by tier goes with Limiter({...}): give this limiter one int")
+            for tier in reserve:
+                if tier not in self._of_tokens:
+                    raise InvalidUse(f"there is no tier {tier!r}; there are {', '.join(self._of_tokens)}")
+            spares = [reserve.get(tier, 0) for tier in self._tiers]
+        else:
+            spares = [reserve] * len(group.hits)
+        hits = []
+        for hit, given in zip(group.hits, spares, strict=True):
+            spare = integer_cost(given, "a reserve is an integer of at least 0")
+            if spare < 0:
+                raise InvalidCost(f"a reserve is an integer of at least 0, not {spare}")
+            if isinstance(hit.limit, (Concurrency, Penalty)):
+                hits.append(hit)
+                continue
+            check_cost(hit.cost + spare, hit.limit, hit.tier or hit.name)
+            hits.append(hit._replace(spare=spare))
+        if all(isinstance(hit.limit, (Concurrency, Penalty)) for hit in hits):
+            raise InvalidUse("a reserve is of tokens: of slots, nothing is kept back")
+        return group._replace(hits=tuple(hits))
+
+    def once(self, group: Group, request_id: str, period_us: int) -> Group:
+        """The same group, which is charged once among all of this id within the period.
+
+        :raises InvalidUse: if its limits have keys of their own, or slots, or the period is none.
+        :raises InvalidKey: if the id is not usable.
+        """
+        if self.is_tiered or self.has_slots:
+            raise InvalidUse("an id goes with limits of one key, and none of slots: ask for the others by themselves")
+        if period_us <= 0:
+            raise InvalidUse("a period is a number of seconds above 0")
+        # Of a fixed length, and no user's id reaches the store as it is. Marks of decisions are shorter.
+        mark = hashlib.blake2b(check_key(request_id).encode(), digest_size=16).hexdigest()
+        return group._replace(once=Once(mark, life_us=period_us))
+
+    def up_to(self, key: Keys, most: SupportsIndex, limit: CallLimit) -> list[Group]:
+        """The groups of which each takes its cost or nothing, and all together as much as there is, up to `most`.
+
+        :raises InvalidUse: if there are slots or penalties: of what is not there, nothing is denied.
+        """
+        wanted = integer_cost(most)
+        if wanted < 1:
+            raise InvalidCost(f"to take up to a number of tokens, give a number of at least 1, not {wanted}")
+        group = self.group(key, 0, limit)
+        for hit in group.hits:
+            if isinstance(hit.limit, (Concurrency, Penalty)):
+                raise InvalidUse(f"try_acquire_up_to is for tokens, and {str(hit.limit)!r} has none")
+        wanted = min(wanted, *[hit.limit.capacity for hit in group.hits])
+        return [
+            group._replace(hits=tuple([hit._replace(cost=cost) for hit in group.hits])) for cost in costs_up_to(wanted)
+        ]
 
     def single(self, make: Callable[[Limit, str], T]) -> T | None:
         """Call `make` with the limit and its name, where there is just one, and one without slots; else None."""
@@ -236,7 +299,7 @@ class Policy:
                 raise InvalidUse(f"there is no tier {tier!r}; there are {', '.join(self._shown)}")
 
 
-def wait_bound_us(timeout: float | None) -> int:
+def wait_bound_us(timeout: float | None, called: str = "a timeout") -> int:
     """A timeout in seconds as whole microseconds; None is as long as can be (35 years).
 
     :raises InvalidUse: if it is negative or not a number.
@@ -248,7 +311,7 @@ def wait_bound_us(timeout: float | None) -> int:
     except TypeError:
         is_usable = False
     if not is_usable:
-        raise InvalidUse(f"a timeout is a number of seconds of at least 0, or None, not {timeout!r}")
+        raise InvalidUse(f"{called} is a number of seconds of at least 0, or None, not {timeout!r}")
     return MAX_SPAN_US if timeout >= MAX_SPAN_US // 1_000_000 else int(timeout * 1_000_000)
 
 

@@ -184,7 +184,7 @@ def follow(routed: RoutedGroup, topology: Topology) -> Plan[list[RoutedGroup], A
             return answer
         if answer.address is not None and not answer.is_asking:
             topology.moved(routed.slot, answer.address)
-        elif answer.address is None and len(routed.group.hits) > 1:
+        elif answer.address is None and len(routed.group.hits) > 1 and routed.group.once is None:
             if isinstance(answer, Removed):  # of the other keys, some may have been written
                 return StoreUnavailable(answer.store, "the slot is being moved, and one of its keys was just removed")
             raise _KeysApart
@@ -314,7 +314,9 @@ class _Penalties:
     def counts(self, indices: list[int], denied: Decision) -> list[int]:
         """Those that are apart, and have to count what a part denied. What a block denies counts nowhere."""
         told = zip(indices, denied.group.hits, denied.facts, strict=True)
-        denying = {index for index, hit, facts in told if hit.limit.retry_after_us(facts, denied.now_us, hit.cost) > 0}
+        denying = {
+            index for index, hit, facts in told if hit.limit.retry_after_us(facts, denied.now_us, hit.needed) > 0
+        }
         if any(isinstance(self._hits[index].limit, Penalty) for index in denying):
             return []
         return [index for index, watched in self._watched.items() if not denying.isdisjoint(watched)]

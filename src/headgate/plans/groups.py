@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from headgate.decision import Decision
+from headgate.decision.combined import steps_of
 from headgate.hits import Group, Hit, Once
 from headgate.limits import Concurrency, Penalty
 
@@ -21,9 +22,10 @@ def takes(hit: Hit) -> bool:
 def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Group]:
     """Return all that an allowed decision took (or only its slots), where nobody has a copy of it."""
     groups = []
-    for hit, facts in zip(decision.group.hits, decision.facts, strict=False):
-        if _has_spent(decision) and takes(hit) and (not only_slots or isinstance(hit.limit, Concurrency)):
-            groups.append(Group((hit._replace(receipt=hit.limit.receipt(facts, hit.cost)),), 0, "give_back"))
+    for step in steps_of(decision):
+        for hit, facts in zip(step.group.hits, step.facts, strict=False):
+            if _has_spent(step) and takes(hit) and (not only_slots or isinstance(hit.limit, Concurrency)):
+                groups.append(Group((hit._replace(receipt=hit.limit.receipt(facts, hit.cost)),), 0, "give_back"))
     return groups
 
 
@@ -35,7 +37,10 @@ def refund_groups(decision: Decision) -> list[Group]:
         return groups
     ends_us = _mark_ends_us(decision)
     indices = [index for index, hit in enumerate(decision.group.hits) if takes(hit)]
-    return [_once(group, mark, ends_us[index]) for index, group in zip(indices, groups, strict=True)]
+    return [
+        _once(group, _mark_of_step(mark, at // len(indices)), ends_us[indices[at % len(indices)]])
+        for at, group in enumerate(groups)
+    ]
 
 
 _MARK_LIFE_US: Final = 86_400_000_000
@@ -46,6 +51,11 @@ def _mark_ends_us(decision: Decision) -> list[int]:
     """Until when each hit's mark is to be known: a day at least, and for as long as there is anything to give back."""
     told = zip(decision.group.hits, decision.facts, decision.instants_us, strict=True)
     return [now_us + max(_MARK_LIFE_US, hit.limit.reset_after_us(facts, now_us)) for hit, facts, now_us in told]
+
+
+def _mark_of_step(mark: str, number: int) -> str:
+    """The mark of one of the steps in which a decision spent, of which each comes back by itself."""
+    return f"{mark}.{number}" if number else mark
 
 
 def _once(group: Group, mark: str, until_us: int) -> Group:
@@ -67,17 +77,26 @@ def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, 
     mark = decision.mark()
     ends_us = [] if mark is None else _mark_ends_us(decision)
     groups = []
-    for index, (hit, facts) in enumerate(zip(decision.group.hits, decision.facts, strict=True)):
+    for index, hit in enumerate(decision.group.hits):
         if isinstance(hit.limit, Penalty):
             continue
         difference = actual[index] - hit.cost
         if isinstance(hit.limit, Concurrency) or (difference == 0 and mark is None):
             group = Group((hit._replace(cost=0),), 0, "peek")
-        elif difference <= 0:  # nothing, too, so that no copy gives it back
-            group = Group((hit._replace(cost=-difference, receipt=hit.limit.receipt(facts, hit.cost)),), 0, "give_back")
-        else:
-            group = Group((hit._replace(cost=difference),), 0, "take")
-        groups.append((index, group if mark is None else _once(group, mark, ends_us[index])))
+            groups.append((index, group if mark is None else _once(group, mark, ends_us[index])))
+            continue
+        left = -difference
+        for number, step in enumerate(steps_of(decision)):
+            of_step = step.group.hits[index]
+            if left < 0:
+                group, left = Group((hit._replace(cost=-left),), 0, "take"), 0
+            elif left > 0 or mark is not None:  # nothing, too, so that no copy gives it back
+                cost = min(left, of_step.cost)
+                receipt = hit.limit.receipt(step.facts[index], of_step.cost)
+                group, left = Group((hit._replace(cost=cost, receipt=receipt),), 0, "give_back"), left - cost
+            else:
+                break
+            groups.append((index, group if mark is None else _once(group, _mark_of_step(mark, number), ends_us[index])))
     return groups
 
 

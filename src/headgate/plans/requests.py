@@ -6,9 +6,10 @@ This module must not know how a store is asked, nor what its outages lead to.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from headgate.decision import Decision
+from headgate.decision.combined import Combined
 from headgate.drive import Plan
 from headgate.errors import StoreOutage
 from headgate.hits import Group
@@ -23,6 +24,29 @@ def ask(group: Group, is_told: IsTold | None = None) -> Plan[Command, Decision]:
     decision: Decision
     (decision,) = yield Ask([group], requests=1, is_told=is_told)
     return decision
+
+
+def up_to(groups: Sequence[Group], tell: Callable[[Decision], None]) -> Plan[Command, Decision]:
+    """Take as much as there is. The groups differ in their costs alone, and each takes its cost or nothing: see
+    `costs_up_to`. What is known in the end is told.
+    """
+    answers: list[Decision] = yield Ask(list(groups), requests=len(groups), is_told=lambda _: False)
+    taken = [answer for answer in answers if answer.allowed]
+    known = [answer for answer in taken if answer.facts] or taken  # of several servers, some may be out
+    decision = answers[-1] if not known else known[0] if len(known) == 1 else Combined(known)
+    tell(decision)
+    return decision
+
+
+def costs_up_to(most: int) -> list[int]:
+    """Costs with this sum, in falling order: who takes each of them that fits takes as much as there is. Each is the
+    larger half of what is left, so that those behind it add up to one less at least.
+    """
+    costs = []
+    while most > 0:
+        costs.append(-(-most // 2))
+        most -= costs[-1]
+    return costs
 
 
 def refund(decision: Decision) -> Plan[Command, None]:

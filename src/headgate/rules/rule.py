@@ -15,7 +15,7 @@ from headgate.errors import InvalidUse
 from headgate.hits import check_cost
 from headgate.identity import ApiKey, ClientIP, Identity, KeyFunction
 from headgate.limiter.limiters import AsyncLimiter, Limiter
-from headgate.limits import Limit
+from headgate.limits import Concurrency, Limit, Penalty
 from headgate.limits.grammar import parse_limit, parse_penalty
 from headgate.rules.durations import seconds_of
 from headgate.rules.matching import compiled
@@ -26,12 +26,18 @@ CostFunction = Callable[[Any], int | Awaitable[int]]
 """The cost of a request in tokens, by the framework's own request; or, of a function with an attribute `of_web_request`
 that is true, by the `WebRequest`."""
 CostLike = int | CostFunction
+LimitFunction = Callable[
+    [Any], LimitLike | Mapping[str, LimitLike] | Awaitable[LimitLike | Mapping[str, LimitLike] | None] | None
+]
+"""The numbers for one request, by the framework's own request; None for the rule's."""
 ActualCost = Callable[[WebResponse], int | Awaitable[int | None] | None]
 """The cost of a request, once it has been answered; None for the one that was reserved."""
 KeyOfRule = Literal["ip", "user", "api_key", "*"] | KeyFunction | ApiKey | ClientIP | Identity
 
 _MAX_WAIT: Final = 3600
 """The longest that a request may be held back, in seconds."""
+_OF_A_KIND: Final = (Concurrency, Penalty)
+"""Limits whose place no other kind can take."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_/-]{0,63}")
 
 
@@ -66,6 +72,9 @@ class Rule:
     """Other numbers for some callers, by the name of their tier; those of none have `limits`."""
     tier: Callable[[Any], str | Awaitable[str | None] | None] | Mapping[str, str] | None = None
     """The tier of a caller, by the framework's request; or a table of tiers by the keys of callers."""
+    limit_for: LimitFunction | None = None
+    """Numbers that are known with the request alone, by the framework's own: a limit in place of the rule's or, where
+    it has several, some of them by name; None for those of the tier or of the rule."""
     exempt_when: Callable[[Any], bool | Awaitable[bool]] | None = None
     """Which requests are not counted, by the framework's request."""
     charge_when: Callable[[WebResponse], bool | Awaitable[bool]] | None = None
@@ -89,6 +98,8 @@ class Rule:
     """Is it for those routes only that have no rule of their own?"""
     limiter: Limiter | AsyncLimiter | None = None
     """A limiter of your own, in place of `limits`: its state is shared with all else that it limits."""
+    message: str = ""
+    """What a client reads when one of its limits denies, in place of the words that there are."""
     near: float | None = None
     """Below which share of the capacity observers are told that a key is near its limit, such as 0.1."""
 
@@ -154,7 +165,7 @@ class Rule:
     def _check_rest(self) -> None:
         if self.tiers and self.tier is None:
             raise InvalidUse(f"rule {self.title!r} has tiers, and nothing that tells a caller's: give it tier=...")
-        for what in ("tier", "exempt_when", "charge_when"):
+        for what in ("tier", "limit_for", "exempt_when", "charge_when"):
             given = getattr(self, what)
             if given is not None and not callable(given) and not (what == "tier" and isinstance(given, Mapping)):
                 raise InvalidUse(f"{what} is a function, not {given!r}")
@@ -169,6 +180,8 @@ class Rule:
             raise InvalidUse(f"instances of rule {self.title!r} goes with on_outage='local'")
         if self.near is not None and not 0 < self.near <= 1:
             raise InvalidUse(f"near of rule {self.title!r} is a share between 0 and 1, such as 0.1, not {self.near!r}")
+        if not isinstance(self.message, str):
+            raise InvalidUse(f"message of rule {self.title!r} is a text, not {self.message!r}")
         if self.penalty is not None:
             parse_penalty(self.penalty)
         if self.limiter is not None:
@@ -201,6 +214,31 @@ class Rule:
                 label += "+"
             named[label] = limit
         return named
+
+    def limits_said(self, said: Any) -> dict[str, Limit]:
+        """The limits that `limit_for` has said for a request, by the names of their parts.
+
+        :raises LimitError: if one is not understood.
+        :raises InvalidUse: if it is not said which limit is meant, or there is none of such a name.
+        """
+        if said is None:
+            return {}
+        parts = self.named_limits()
+        if isinstance(said, Mapping):
+            self._know(parts, said)
+            found = {part: parse_limit(limit) for part, limit in said.items()}
+        elif len(parts) > 1:
+            raise InvalidUse(
+                f"limit_for of rule {self.title!r} is to say which of its limits it means: "
+                f"{{{', '.join(f'{part!r}: ...' for part in parts)}}}"
+            )
+        else:
+            found = dict.fromkeys(parts, parse_limit(said))
+        for part, limit in found.items():  # what is held, or blocks, is another matter than what is spent
+            own = parts[part]
+            if limit.code != own.code and (isinstance(limit, _OF_A_KIND) or isinstance(own, _OF_A_KIND)):
+                raise InvalidUse(f"limit_for of rule {self.title!r} says '{limit}', and its limit is '{own}'")
+        return found
 
     def limits_of_tiers(self, part: str) -> dict[str, Limit]:
         """The limits of one of its parts, by the tiers that have their own."""

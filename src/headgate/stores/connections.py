@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -68,7 +69,15 @@ class Connector(Protocol):
     name: str
     """Where to, without a password."""
 
-    def connect(self) -> BlockingConnection: ...
+    @property
+    def timeout_s(self) -> float:
+        """How long to wait for a connection, and on it for an answer."""
+        ...
+
+    def connect(self, left_s: float | None = None, /) -> BlockingConnection:
+        """Open a connection, within the timeout or what is left of it."""
+        ...
+
     async def connect_async(self) -> AwaitedConnection: ...
     def outage(self, error: Exception, /) -> StoreOutage:
         """The outage that an error on connecting, sending or receiving means."""
@@ -89,12 +98,18 @@ class ConnectionPool:
 
     def ask(self, packed: bytes, count: int, left_s: float | None = None) -> list[Any]:
         """Ask on a connection that nobody is using: see `BlockingConnection.ask`. What that raises comes through, and
-        why none can be opened.
+        why none can be opened. If one has to be, the time is for both.
         """
         while (connection := _pop(self._idle)) is not None and not connection.is_quiet():
             connection.close()
         if connection is None:
-            connection = self._connector.connect()
+            began_s = time.monotonic()
+            connection = self._connector.connect(left_s)
+            took_s = time.monotonic() - began_s
+            left_s = (self._connector.timeout_s if left_s is None else left_s) - took_s
+            if left_s < took_s / 2:  # an answer would hardly come in time: whoever asks next has a connection
+                self._idle.append(connection)
+                raise TimeoutError("connecting took too long")
         try:
             replies = connection.ask(packed, count, left_s)
         except BaseException:  # were we interrupted, the next reply on it would be to this request

@@ -91,6 +91,7 @@ class ScannableStore(Store, Protocol):
         """Forget what `scan` would list, and count it."""
 
     def restore(self, entries: Iterable[Entry], /) -> int:
-        """Keep these entries, each unless what is kept in its place lasts at least as long; count those that were
-        written.
+        """Keep these entries, each merged with what is kept in its place: whom either would deny, what is kept then
+        denies. Nothing is added up that both may know of. Counts those that were written: not those of which all was
+        known, nor those that say nothing any more.
         """

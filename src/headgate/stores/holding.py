@@ -56,7 +56,7 @@ def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[W
     if len(hits) == 1 and max_wait_us == 0 and action == "spend" and once is None:
         hit = hits[0]
         limit = hit.limit
-        if limit.__class__ is TokenBucket and hit.cost > 0:
+        if limit.__class__ is TokenBucket and hit.cost > 0 and hit.spare == 0:
             judged = _judge_bucket(group, now_us, load(hit.name, "tb", hit.key))
             if judged is not None:
                 return judged
@@ -109,20 +109,30 @@ def _judge_bucket(group: Group, now_us: int, kept: tuple[str, int] | None) -> tu
 
 def judge(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
     """Judge a group. Nothing is taken before its parts do their work."""
-    hits, max_wait_us, action, _ = group
+    hits, max_wait_us, action, once = group
     if action not in ("spend", "peek"):
         return _judge_other(group, now_us, find)
+    marks: list[tuple[P, Work]] = []
+    if once is not None:
+        place, _, known_until_us = find(hits[0].name, hits[0].limit, f"{hits[0].key}\0{once.mark}")  # no key holds NUL
+        if known_until_us > now_us:  # it has been charged
+            return True, (), judge(group._replace(action="peek", once=None), now_us, find)[2]
+        marks = [(place, writing(MARK, now_us + once.life_us, ()))]
     allowed, judged = True, []
     for hit in hits:
         limit, key, name, cost, holder = hit[:5]
         place, state, until_us = find(name, limit, key)
-        fits, found = limit.algorithm.judge(
-            state if until_us > now_us else None, now_us, limit.arguments(cost, now_us, holder), max_wait_us
-        )
+        if until_us <= now_us:
+            state = None
+        fits, found = limit.algorithm.judge(state, now_us, limit.arguments(cost, now_us, holder), max_wait_us)
+        if hit.spare > 0:
+            is_left, wider = limit.algorithm.judge(state, now_us, limit.arguments(hit.needed, now_us, ""), max_wait_us)
+            if not is_left:
+                fits, found = False, wider
         allowed = allowed and fits
         judged.append((place, limit, found, fits))
     if allowed and action == "spend":
-        return True, [(place, partial(limit.algorithm.spend, found)) for place, limit, found, _ in judged], ()
+        return True, [(place, partial(limit.algorithm.spend, found)) for place, limit, found, _ in judged] + marks, ()
     if action == "spend":
         for one in judged:
             if one[1].algorithm is penalty:

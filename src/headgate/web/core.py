@@ -34,7 +34,7 @@ from headgate.web.responses import Responses
 L = TypeVar("L", bound=AnyLimiter)
 R = TypeVar("R")
 
-_FUNCTIONS: Final = ("key", "cost", "tier", "exempt_when", "charge_when", "actual_cost")
+_FUNCTIONS: Final = ("key", "cost", "tier", "limit_for", "exempt_when", "charge_when", "actual_cost")
 """The parts of a rule that may be functions of the user's."""
 
 

@@ -19,7 +19,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from email.utils import formatdate
 from typing import Final, Literal, NamedTuple, get_args
 
 from headgate.errors import InvalidUse
@@ -27,12 +29,16 @@ from headgate.errors import InvalidUse
 HeaderStyle = Literal["legacy", "draft-6", "draft-7", "draft-11"]
 Reset = Literal["delta", "epoch"]
 """How `X-RateLimit-Reset` says a time: in seconds from now, or since the epoch."""
+RetryAfter = Literal["delta", "date"]
+"""How `Retry-After` says a time: in seconds from now, or as a date of HTTP."""
 
 STYLES: Final[tuple[HeaderStyle, ...]] = get_args(HeaderStyle)
 
 _MAX_INTEGER: Final = 10**15 - 1
 """The largest Integer of RFC 9651."""
 _SECOND_US: Final = 1_000_000
+_TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A name of a header, by RFC 9110."""
 _NAMES: Final[dict[HeaderStyle, tuple[str, ...]]] = {
     "legacy": ("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
     "draft-6": ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy"),
@@ -106,6 +112,11 @@ class Standing(NamedTuple):
     now_us: int
     """When that was found, in microseconds since the epoch."""
 
+    @property
+    def retry_date(self) -> str:
+        """When the request that was denied fits, as a date of HTTP, rounded up."""
+        return formatdate(_seconds(self.now_us + self.retry_after_us), usegmt=True)
+
 
 def checked_styles(styles: HeaderStyle | Collection[HeaderStyle] | None) -> tuple[HeaderStyle, ...]:
     """Styles that go together, from one, several or None.
@@ -135,6 +146,33 @@ def checked_reset(reset: Reset) -> Reset:
     if reset not in get_args(Reset):
         raise InvalidUse(f"reset is 'delta' (seconds from now) or 'epoch' (since 1970), not {reset!r}")
     return reset
+
+
+def checked_retry_after(retry_after: RetryAfter) -> RetryAfter:
+    """The way to say when to come back.
+
+    :raises InvalidUse: if it is unknown.
+    """
+    if retry_after not in get_args(RetryAfter):
+        raise InvalidUse(f"retry_after is 'delta' (seconds from now) or 'date' (of HTTP), not {retry_after!r}")
+    return retry_after
+
+
+def checked_names(names: Mapping[str, str], styles: Sequence[HeaderStyle]) -> dict[str, str]:
+    """Other names for some fields, by those that these styles write.
+
+    :raises InvalidUse: if a field is not written, or its new name is none or that of another.
+    """
+    written = dict.fromkeys([*(name for style in styles for name in _NAMES[style]), "Retry-After"])
+    for name, own in names.items():
+        if name not in written:
+            raise InvalidUse(f"header_names: {name!r} is not written here; there are {', '.join(written)}")
+        if not _TOKEN.fullmatch(own):
+            raise InvalidUse(f"header_names: {own!r} is no name of a header")
+    all_names = [names.get(name, name).lower() for name in written]
+    if len(set(all_names)) < len(all_names):
+        raise InvalidUse("header_names: two fields would have one name")
+    return dict(names)
 
 
 def expose_headers(styles: HeaderStyle | Collection[HeaderStyle] | None = "draft-11") -> tuple[str, ...]:

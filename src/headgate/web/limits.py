@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple
 
 from headgate.breaker import Breaker
@@ -22,7 +22,7 @@ from headgate.rules import Rule, Rules
 from headgate.stores.contract import Store
 from headgate.web.configured import FromConfig, OwnRules
 from headgate.web.core import L, WebLimiter
-from headgate.web.headers import HeaderStyle, Reset
+from headgate.web.headers import HeaderStyle, Reset, RetryAfter
 from headgate.web.responses import Body, Responses
 
 OnDenied = Callable[[Any, Any], Any]
@@ -59,6 +59,8 @@ class AppLimits(Generic[L]):
     :param deny: networks of callers who are refused.
     :param headers: the generation of headers that clients are told by, or several that go together; None for none.
     :param reset: how `X-RateLimit-Reset` says a time: `delta`, in seconds from now, or `epoch`, since 1970.
+    :param retry_after: how `Retry-After` says a time: `delta`, in seconds from now, or `date`, as a date of HTTP.
+    :param header_names: other names for some of the fields: `{"X-RateLimit-Limit": "X-Quota"}`.
     :param partition_secret: of at least 16 bytes: headers of draft 11 tell keys apart, by hashes that it makes.
     :param body: of a refusal: `problem` (RFC 9457) or `text`.
     :param on_denied: answers a refused request: a function of the framework's request and the decision.
@@ -86,6 +88,8 @@ class AppLimits(Generic[L]):
         deny: Sequence[str] = (),
         headers: HeaderStyle | Sequence[HeaderStyle] | Literal[False] | None = False,
         reset: Reset = "delta",
+        retry_after: RetryAfter = "delta",
+        header_names: Mapping[str, str] | None = None,
         partition_secret: bytes | str | None = None,
         body: Body | None = None,
         on_denied: OnDenied | None = None,
@@ -114,6 +118,8 @@ class AppLimits(Generic[L]):
             "draft-11" if headers is False else headers,
             body=body or "problem",
             reset=reset,
+            retry_after=retry_after,
+            names=header_names,
             partition_secret=partition_secret,
         )
         self.headers: Final = responses.styles

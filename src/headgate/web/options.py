@@ -13,9 +13,9 @@ from headgate.breaker import Breaker
 from headgate.config.loading import Config
 from headgate.config.loading import Source as ConfigSource
 from headgate.identity import Identity, Source
-from headgate.rules.rule import ActualCost, CostLike, KeyOfRule, LimitLike
+from headgate.rules.rule import ActualCost, CostLike, KeyOfRule, LimitFunction, LimitLike
 from headgate.stores.contract import Store
-from headgate.web.headers import HeaderStyle, Reset
+from headgate.web.headers import HeaderStyle, Reset, RetryAfter
 from headgate.web.limits import OnDenied
 from headgate.web.messages import WebResponse
 from headgate.web.responses import Body
@@ -29,6 +29,7 @@ class RuleOptions(TypedDict, total=False):
     cost: CostLike | Mapping[str, CostLike]
     tiers: Mapping[str, LimitLike | Mapping[str, LimitLike]]
     tier: Callable[[Any], str | Awaitable[str | None] | None] | None
+    limit_for: LimitFunction | None
     exempt_when: Callable[[Any], bool | Awaitable[bool]] | None
     charge_when: Callable[[WebResponse], bool | Awaitable[bool]] | None
     actual_cost: ActualCost | Mapping[str, ActualCost] | None
@@ -37,6 +38,7 @@ class RuleOptions(TypedDict, total=False):
     on_outage: Literal["open", "closed", "local"]
     instances: int | None
     penalty: LimitLike | None
+    message: str
     near: float | None
 
 
@@ -50,6 +52,8 @@ class LimitsOptions(TypedDict, total=False):
     deny: Sequence[str]
     headers: HeaderStyle | Sequence[HeaderStyle] | Literal[False] | None
     reset: Reset
+    retry_after: RetryAfter
+    header_names: Mapping[str, str] | None
     partition_secret: bytes | str | None
     body: Body | None
     on_denied: OnDenied | None

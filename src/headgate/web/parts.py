@@ -118,7 +118,7 @@ class Maker:
         wait = seconds_of(first.wait)
         return Part(
             limiter,
-            _policy(limit, label) if len(members) == 1 and not members[0].tiers else None,
+            _policy(limit, label) if len(members) == 1 and not (members[0].tiers or first.limit_for) else None,
             tuple(limits),
             tuple(members),
             has_one_key=not others or first.limiter is not None,
@@ -173,4 +173,5 @@ def _policy(limit: Limit, label: str) -> Policy | None:
 
 
 def _plain_cost(rule: Rule) -> int | None:
-    return rule.cost if isinstance(rule.cost, int) and rule.key is None and rule.tier is None else None
+    is_plain = rule.key is None and rule.tier is None and rule.limit_for is None
+    return rule.cost if is_plain and isinstance(rule.cost, int) else None

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from headgate.drive import Plan
 from headgate.identity import Identity
+from headgate.limits import Limit
 from headgate.plans.commands import Call
 from headgate.rules import Rule
 from headgate.rules.rule import CostLike
@@ -27,22 +28,24 @@ def question_of(
     keys: list[str] = []
     costs: list[int] = []
     limits: dict[str, Any] = {}
-    of_rule: dict[Rule, tuple[str, str | None, int]] = {}
+    of_rule: dict[Rule, tuple[str, str | None, int, dict[str, Limit]]] = {}
     for (rule, name, tiers, is_penalty), label in zip(part.members, part.labels, strict=True):
         known = of_rule.get(rule)
         if known is None:
             key = yield from _key(rule, request, identity, caller)
             tier = yield from _tier(rule, request, key)
             cost = 1 if isinstance(rule.cost, Mapping) else (yield from _cost(rule.cost, request))
-            known = of_rule[rule] = key, tier, cost
-        key, tier, cost = known
+            known = of_rule[rule] = key, tier, cost, (yield from _limits_said(rule, request))
+        key, tier, cost, said = known
         if is_penalty:
             cost = 1
         elif isinstance(rule.cost, Mapping):
             cost = yield from _cost(rule.cost.get(name, 1), request)
         keys.append(key)
         costs.append(cost)
-        if tier is not None and tier in tiers:
+        if name in said and not is_penalty:
+            limits[label] = said[name]
+        elif tier is not None and tier in tiers:
             limits[label] = tiers[tier]
     if part.has_one_key:
         return keys[0], costs[0], limits.get(part.labels[0])
@@ -57,6 +60,13 @@ def _tier(rule: Rule, request: WebRequest, key: str) -> Plan[Call, str | None]:
         return rule.tier.get(key)
     tier: str | None = yield Call(rule.tier, (request.native,))
     return tier
+
+
+def _limits_said(rule: Rule, request: WebRequest) -> Plan[Call, dict[str, Limit]]:
+    """The limits that a rule has for this request alone, by name."""
+    if rule.limit_for is None:
+        return {}
+    return rule.limits_said((yield Call(rule.limit_for, (request.native,))))
 
 
 def _cost(cost: CostLike, request: WebRequest) -> Plan[Call, int]:

@@ -6,7 +6,7 @@ This module must not know a framework, nor how decisions come about.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Literal, get_args
 
@@ -16,9 +16,12 @@ from headgate.web.admission import Admission, Answer, Refusal
 from headgate.web.headers import (
     HeaderStyle,
     Reset,
+    RetryAfter,
     Standing,
     binding_of,
+    checked_names,
     checked_reset,
+    checked_retry_after,
     checked_styles,
     fields,
 )
@@ -43,6 +46,8 @@ class Responses:
     :param styles: the headers of each response: one style, several that go together, or None for none.
     :param body: `problem` or `text`, whatever the client says that it accepts: a refusal is to cost little.
     :param reset: how `X-RateLimit-Reset` says a time: in seconds from now (`delta`), or since 1970 (`epoch`).
+    :param retry_after: how `Retry-After` says a time: in seconds from now (`delta`), or as a `date` of HTTP.
+    :param names: other names for some fields, by the usual ones.
     :param partition_secret: of at least 16 bytes: draft 11 tells the keys apart, by hashes that are keyed with it.
     :raises InvalidUse: if one of them does not fit.
     """
@@ -53,6 +58,8 @@ class Responses:
         *,
         body: Body = "problem",
         reset: Reset = "delta",
+        retry_after: RetryAfter = "delta",
+        names: Mapping[str, str] | None = None,
         partition_secret: bytes | str | None = None,
     ) -> None:
         if body not in get_args(Body):
@@ -60,9 +67,11 @@ class Responses:
         self.styles: Final = checked_styles(styles)
         self.body: Final = body
         self.reset: Final = checked_reset(reset)
+        self.retry_after: Final = checked_retry_after(retry_after)
+        self._names = checked_names(names or {}, self.styles)
         self._partition_secret = check_secret(partition_secret)
         # So most apps have it, and most responses tell of one limit that admits: for those there is a short way.
-        self._is_usual = self.styles == ("draft-11",) and partition_secret is None
+        self._is_usual = self.styles == ("draft-11",) and partition_secret is None and not self._names
 
     def fields(self, admission: Admission) -> list[tuple[str, str]]:
         """The header fields for the response to a request; none where no limit was asked."""
@@ -75,7 +84,11 @@ class Responses:
                 return [policy.field_11, ("RateLimit", policy.left_11(*left))]
         standings = _standings(admission)
         secret = self._partition_secret
-        return fields(self.styles, standings, binding_of(standings), reset=self.reset, partition_secret=secret)
+        bound = standings[binding_of(standings)]
+        found = fields(self.styles, standings, binding_of(standings), reset=self.reset, partition_secret=secret)
+        if self.retry_after == "date":
+            found = [(name, bound.retry_date if name == "Retry-After" else value) for name, value in found]
+        return [(self._names.get(name, name), value) for name, value in found] if self._names else found
 
     def raw_fields(self, admission: Admission) -> list[tuple[bytes, bytes]]:
         """The same, as ASGI sends them."""
@@ -87,6 +100,10 @@ class Responses:
                 return [policy.raw_field_11, (b"ratelimit", policy.left_11(*left).encode("ascii"))]
         return encoded(self.fields(admission))
 
+    def detail(self, admission: Admission) -> str:
+        """The sentence that tells a person why a request was not admitted, and when to come back."""
+        return _words(admission.refusal or "limit", _standings(admission))[1]
+
     def refuse(self, admission: Admission) -> Answer:
         """The response to a request that was not admitted. One to HEAD has no body, and the same headers."""
         refusal = admission.refusal or "limit"
@@ -94,6 +111,8 @@ class Responses:
         told = self.fields(admission)
         status = STATUS[refusal]
         title, detail = _words(refusal, standings)
+        if refusal == "limit" and (message := _message(admission)):
+            detail = message
         if self.body == "text":
             media, text = "text/plain; charset=utf-8", f"{detail}\n"
         else:
@@ -124,6 +143,16 @@ def _standings(admission: Admission) -> list[Standing]:
     if len(verdicts) == 1:
         return verdicts[0].decision.standings(verdicts[0].labels)
     return [standing for verdict in verdicts for standing in verdict.decision.standings(verdict.labels)]
+
+
+def _message(admission: Admission) -> str:
+    """The words that the rule of the limit that denied has for it; empty if it has none."""
+    verdict = admission.binding
+    if verdict is None:
+        return ""
+    members = dict(zip(verdict.part.labels, verdict.part.members, strict=True))
+    member = members.get(verdict.label)
+    return "" if member is None else member.rule.message
 
 
 def _kind(refusal: Refusal, standings: Sequence[Standing]) -> str:

@@ -316,7 +316,10 @@ def _judge_once_apart(group: Group, now_us: int, terms: Terms) -> Commands[list[
         if isinstance(reply, StoreOutage):
             return [reply]
         if not isinstance(reply, Moved):
-            return (yield from _judge([group._replace(once=None)], now_us, terms))
+            answers = yield from _judge([group._replace(once=None)], now_us, terms)
+            if isinstance(answers[0], Decision) and not answers[0].allowed:  # what was denied leaves no mark
+                yield [Commit((Put(marked, reply[0], None, 0, 1),))]
+            return answers
     return [terms.contention()]
 
 

@@ -41,8 +41,10 @@ def pack_each(groups: Sequence[Group], terms: Terms) -> Each | None:
     prefix = terms.prefix
     shares: dict[bytes, Share] = {}
     for index, (hits, max_wait_us, action, once) in enumerate(groups):
-        limit, key, name, cost, *_ = hits[0]
+        limit, key, name, cost, *_, spare = hits[0]
         if action != "spend" or len(hits) != 1 or max_wait_us or type(limit) is not TokenBucket or once or not cost:
+            return None
+        if spare:
             return None
         arguments = limit.arguments(cost, 0, "")
         place = frame(prefix, name, "tb") + key.encode()

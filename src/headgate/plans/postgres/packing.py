@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from headgate.algorithms import texts
-from headgate.hits import Group
+from headgate.hits import JUDGING, Group
 from headgate.plans.postgres.binary import bytea_array, int4, int8, int8_array, text_array
 from headgate.plans.postgres.commands import Query
 from headgate.plans.postgres.places import place_of
@@ -53,6 +53,9 @@ def pack(groups: Sequence[Group], terms: Terms, near_us: int, now_us: int | None
             wired: Sequence[int | str] = limit.algorithm.wire(of_hit)
             if action == "give_back":
                 wired = (*wired, *limit.algorithm.wire_receipt(of_hit, hit.receipt))
+            if hit.spare > 0 and action in JUDGING:
+                wider = limit.algorithm.wire(limit.arguments(hit.needed, near_us, ""))
+                words += (place, -CODES[limit.code], len(wider), *[word for word in wider if isinstance(word, int)])
             words += (place, CODES[limit.code], len(wired))
             for word in wired:
                 if isinstance(word, str):
@@ -64,7 +67,7 @@ def pack(groups: Sequence[Group], terms: Terms, near_us: int, now_us: int | None
         if once is not None:
             mark = place_of(terms.prefix, hits[0].name, hits[0].limit.code, f"{hits[0].key}\0{once.mark}")
             locked.add(mark)
-            words[begin + 3 : begin + 5] = (mark, once.until_us)
+            words[begin + 3 : begin + 5] = (mark, once.life_us or once.until_us)
         arguments.append(own)
     places = [*sorted(locked), *sorted(asked - locked)]
     numbers = {place: number for number, place in enumerate(places, 1)}

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from headgate.hits import Group, Hit
+from headgate.hits import JUDGING, Group, Hit
 from headgate.keys import is_plain, storage_key, storage_key_frame
 from headgate.limits import Limit, TokenBucket
 from headgate.plans.redis.script import Script, compose
@@ -34,6 +34,8 @@ class One(NamedTuple):
     number: int
     """Which group of the batch."""
     arguments: list[tuple[Any, ...]]
+    wider: list[tuple[Any, ...] | None]
+    """For each hit that is to leave tokens, the arguments of one that would take these, too."""
 
 
 def split(groups: Sequence[Group], pending: Sequence[int], near_us: int) -> list[Run | One]:
@@ -43,9 +45,10 @@ def split(groups: Sequence[Group], pending: Sequence[int], near_us: int) -> list
     run_limit: Limit | None = None
     run_cost = 0
     for index in pending:
-        hits, max_wait_us, action, _ = groups[index]
+        hits, max_wait_us, action, once = groups[index]
         first = hits[0]
-        if len(hits) == 1 and action == "spend" and max_wait_us == 0 and type(first.limit) is TokenBucket:
+        is_plainly_spent = len(hits) == 1 and action == "spend" and max_wait_us == 0 and once is None
+        if is_plainly_spent and first.spare == 0 and type(first.limit) is TokenBucket:
             if run is None or first.limit is not run_limit or first.cost != run_cost:
                 run_limit, run_cost = first.limit, first.cost
                 run = Run([], [], first.limit.arguments(run_cost, near_us, ""))
@@ -54,7 +57,12 @@ def split(groups: Sequence[Group], pending: Sequence[int], near_us: int) -> list
             run.hits.append(first)
         else:
             run = None
-            parts.append(One(index, [hit.limit.arguments(hit.cost, near_us, hit.holder) for hit in hits]))
+            arguments = [hit.limit.arguments(hit.cost, near_us, hit.holder) for hit in hits]
+            wider = [
+                hit.limit.arguments(hit.needed, near_us, "") if hit.spare and action in JUDGING else None
+                for hit in hits
+            ]
+            parts.append(One(index, arguments, wider))
     return parts
 
 
@@ -62,6 +70,7 @@ def pack(parts: list[Run | One], groups: Sequence[Group], prefix: str, now_us: i
     """Pack the parts of a batch as one call."""
     keys: list[str] = []
     words: list[str] = [word("" if now_us is None else now_us)]
+    head: tuple[str | int, ...]
     count = 1
     codes: set[str] = set()
     for part in parts:
@@ -80,17 +89,23 @@ def pack(parts: list[Run | One], groups: Sequence[Group], prefix: str, now_us: i
         else:
             hits, max_wait_us, action, once = groups[part.number]
             own: list[str | int] = [] if once is None else [action]
-            for (limit, key, name, _, _, receipt, *_), arguments in zip(hits, part.arguments, strict=True):
+            for (limit, key, name, _, _, receipt, *_), arguments, wider in zip(
+                hits, part.arguments, part.wider, strict=True
+            ):
                 codes.add(limit.code)
-                stored_at = storage_key(prefix, key, name, limit.code)
-                keys.append(word(stored_at))
-                if once is not None:
-                    keys.append(word(f"{stored_at}{MARKED}{once.mark}"))
+                keys.append(word(storage_key(prefix, key, name, limit.code)))
+                if wider is not None:
+                    own += "spare", limit.code, *limit.algorithm.wire(wider)
                 own.append(limit.code)
                 own += limit.algorithm.wire(arguments)
                 if action == "give_back":
                     own += limit.algorithm.wire_receipt(arguments, receipt)
-            head = (action, max_wait_us, len(hits)) if once is None else ("once", once.until_us, 2)
+            if once is None:
+                head = action, max_wait_us, len(hits)
+            else:
+                limit, key, name = hits[0][:3]
+                keys.append(word(f"{storage_key(prefix, key, name, limit.code)}{MARKED}{once.mark}"))
+                head = "once", once.life_us or once.until_us, len(hits) + 1
             words += map(word, (*head, len(own), *own))
             count += 4 + len(own)
     sha, text = compose(frozenset(codes))

@@ -7,6 +7,7 @@ tells it, and elsewhere at most a millisecond later than it is: that is how the 
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
@@ -19,6 +20,8 @@ from headgate.plans.redis.packing import MARKED, word
 from headgate.plans.redis.script import joined
 
 _TYPES: Final = {"tb": "string", "fw": "string", "sw": "string", "sl": "list", "pn": "list", "cc": "set"}
+MOVED_ON: Final = -1
+"""The reply to a `restore_call` where there is something else than was seen."""
 _MARK: Final = "once"
 _NUMBERS: Final = re.compile(r"\d+( \d+)*")
 
@@ -80,14 +83,17 @@ def read_call(stored_key: bytes, address: Address, now_us: int | None) -> bytes:
     return _call("read_entry.lua", stored_key, "" if now_us is None else now_us, kind)
 
 
-def restore_call(prefix: str, address: Address, text: str, until_us: int, now_us: int | None) -> bytes:
-    """The packed call that keeps an entry.
+def restore_call(prefix: str, address: Address, text: str, until_us: int, now_us: int | None, seen: str = "") -> bytes:
+    """The packed call that keeps an entry in place of what was `seen` there, or of anything. The reply is 1 if it was
+    written, 0 if it says nothing any more, and `MOVED_ON` where there is something else by now.
 
+    :param seen: the digest of what was read, as `seen_in` tells it.
     :raises ValueError: if the text is no state.
     """
     key = stored_key_of(prefix, address)
     kind, values = to_stored(address, text)
-    return _call("restore_entry.lua", key.encode(), "" if now_us is None else now_us, until_us, kind, *values)
+    now = "" if now_us is None else now_us
+    return _call("restore_entry.lua", key.encode(), now, until_us, kind, seen, *values)
 
 
 def _call(file: str, key: bytes, *words: str | int) -> bytes:
@@ -114,6 +120,12 @@ def read_reply(address: Address, reply: Any) -> tuple[str, int] | None:
         return None
     until_us = kept_until_us if until_us is None else until_us
     return (text, until_us) if until_us > now_us else None
+
+
+def seen_in(reply: Any) -> str:
+    """A digest of the values that a reply tells, by which the server knows them again."""
+    values = reply[2] if type(reply) is list else []
+    return hashlib.sha1(b"\n".join(values), usedforsecurity=False).hexdigest()
 
 
 def from_stored(address: Address, values: Sequence[str]) -> tuple[str, int | None]:

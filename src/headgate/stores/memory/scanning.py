@@ -62,10 +62,18 @@ def restore(operations: Operations, clock: Clock, entries: Iterable[Entry]) -> i
         tables = operations.tables
         table = tables.by_owner.get(owner) or tables.by_owner.intern(owner, Table(algorithm))
         with operations.lock:
-            count += operations.change(table, entry.key, partial(_restored, clock(), state, entry.until_us))
+            count += operations.change(table, entry.key, partial(_restored, clock(), table, state, entry.until_us))
     return count
 
 
-def _restored(now_us: int, fresh: Any, fresh_until_us: int, state: Any, until_us: int) -> Work | None:
-    kept_until_us = max(now_us, until_us if state is not None else 0)
-    return writing(fresh, fresh_until_us, ()) if fresh_until_us > kept_until_us else None
+def _restored(now_us: int, table: Table, fresh: Any, fresh_until_us: int, state: Any, until_us: int) -> Work | None:
+    if fresh_until_us <= now_us:
+        return None
+    if state is None or until_us <= now_us:
+        return writing(fresh, fresh_until_us, ())
+    if state is MARK:
+        return writing(MARK, fresh_until_us, ()) if fresh_until_us > until_us else None
+    dump = table.algorithm.dump
+    merged, merged_until_us = table.algorithm.merge((state, until_us), (fresh, fresh_until_us))
+    is_known = merged_until_us == until_us and dump(merged) == dump(state)
+    return None if is_known else writing(merged, merged_until_us, ())

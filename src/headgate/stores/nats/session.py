@@ -244,6 +244,19 @@ class Session:
             self._learn_clock(told, asked_us)
         return told if refused is None else refused
 
+    async def about(self) -> dict[str, Any]:
+        """The server's facts about itself and about the bucket.
+
+        :raises StoreOutage: if it does not answer, or refuses.
+        """
+        link, _ = await self.linked()
+        info = await self._api(link, f"STREAM.INFO.{self._bucket.stream}", b"")
+        if isinstance(info, Refused):
+            raise buckets.outage_of(info, self.name)
+        told = link.client.connected_server_version
+        version = f"{told.major}.{told.minor}.{told.patch}"
+        return {"server": {"version": version, "max_payload": link.client.max_payload}, "stream": info}
+
     def _learn_clock(self, told: dict[str, Any], asked_us: int) -> None:
         with suppress(KeyError, ValueError, TypeError):
             self._clock.learn(time_us(told["ts"]), asked_us, monotonic_us())
@@ -280,7 +293,7 @@ class Session:
         return self.requests.listed(await link.collect(self.requests.page(first, name)))
 
     async def restore(self, entries: Sequence[Restored]) -> int:
-        """Keep entries, each unless what is kept in its place lasts at least as long; count those that were written.
+        """Keep entries, each merged with what is kept in its place; count those that were written.
 
         :raises StoreOutage: if the server does not answer.
         """

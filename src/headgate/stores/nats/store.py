@@ -128,6 +128,13 @@ class NatsStore(RemoteStore):
         self._learnt.clear()
         return cleared
 
+    def about(self) -> dict[str, Any]:
+        """The server's facts about itself (`server`) and about the bucket (`stream`), for operators, blocking.
+
+        :raises StoreOutage: if the server does not answer.
+        """
+        return self._server.do(_about)
+
     def restore(self, entries: Iterable[Entry], /) -> int:
         """As `ScannableStore.restore`."""
         waiting = iter(entries)
@@ -160,6 +167,10 @@ class NatsStore(RemoteStore):
 async def _page(first: int, name: str | None, session: Session) -> tuple[list[Listed], int | None, int]:
     listed, following = await session.page(first, name)
     return listed, following, session.now_us()
+
+
+async def _about(session: Session) -> dict[str, Any]:
+    return await session.about()
 
 
 async def _remove(places: list[Place], session: Session) -> None:

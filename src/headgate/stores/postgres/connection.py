@@ -11,11 +11,20 @@ import select
 import time
 from collections.abc import Generator
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from psycopg import OperationalError, pq
 
 T = TypeVar("T")
+
+
+class Slot(Protocol):
+    """The right to have a connection."""
+
+    def free(self) -> None:
+        """Say that it is not needed any more. It may have been said before."""
+        ...
+
 
 READ: Final = 1
 WRITE: Final = 2
@@ -39,13 +48,13 @@ class Connection:
     """A connection to a database. Asked by one thread or task at a time.
 
     :param lent: the connection of a user's pool, if it is one.
-    :param slot: kept for as long as this lives.
+    :param slot: kept until this is closed, or nobody has it any more.
     """
 
-    def __init__(self, pgconn: Any, lent: Any = None, slot: object = None) -> None:
+    def __init__(self, pgconn: Any, lent: Any = None, slot: Slot | None = None) -> None:
         self.pgconn: Final = pgconn
         self.lent: Final = lent
-        self._slot: Final = slot
+        self._slot = slot
         self.is_usable = True
         self._pid: Final = os.getpid()
 
@@ -90,6 +99,8 @@ class Connection:
     def close(self) -> None:
         """Close it at once, and wait for nothing. In a forked process, it stays open for the parent."""
         self.is_usable = False
+        if self._slot is not None:
+            self._slot.free()
         if self._pid == os.getpid():
             self.pgconn.finish()
         elif self.lent is None:
@@ -97,13 +108,13 @@ class Connection:
                 os.close(self.pgconn.socket)
 
 
-def connecting(conninfo: bytes, slot: object = None) -> Steps[Connection]:
+def connecting(conninfo: bytes, slot: Slot | None = None) -> Steps[Connection]:
     """Open a connection.
 
     :param slot: as `Connection` takes it.
     :raises OperationalError: if that fails.
     """
-    pgconn = pq.PGconn.connect_start(conninfo)
+    pgconn = pq.PGconn.connect_start(conninfo)  # which fails by its status
     try:
         while pgconn.status != pq.ConnStatus.BAD:
             status = pgconn.connect_poll()
@@ -115,6 +126,8 @@ def connecting(conninfo: bytes, slot: object = None) -> Steps[Connection]:
             yield pgconn.socket, READ if status == pq.PollingStatus.READING else WRITE
         raise OperationalError(pgconn.get_error_message())
     except BaseException:  # the deadline's, too
+        if slot is not None:
+            slot.free()
         pgconn.finish()
         raise
 

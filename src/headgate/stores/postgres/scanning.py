@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
+from headgate.plans.merging import to_keep
 from headgate.plans.postgres.binary import BYTEA, BYTEA_ARRAY, INT8, bytea_array, int8
 from headgate.plans.postgres.places import begin_of, place_of, read_place
 from headgate.stores.contract import Entry
@@ -30,19 +31,40 @@ _CLEAR: Final = """
 with gone as (select place from {state} where place = any ($1) order by place for update)
 delete from {state} as known using gone where known.place = gone.place
 """
-_RESTORE: Final = """
-insert into {state} as known (place, until_us, a, b, c, numbers, notes, names, is_manual)
-select decode(w.place, 'hex'), w.until_us, w.a, w.b, w.c, w.numbers, w.notes, w.names, w.is_manual
-from json_to_recordset($1::json) as w (
-  place text, until_us bigint, a bigint, b bigint, c bigint, numbers bigint[], notes numeric[], names text[],
-  is_manual boolean
-)
-where w.until_us > coalesce($2, (extract(epoch from clock_timestamp()) * 1000000)::bigint)
-on conflict (place) do update set
-  until_us = excluded.until_us, a = excluded.a, b = excluded.b, c = excluded.c, numbers = excluded.numbers,
-  notes = excluded.notes, names = excluded.names, is_manual = excluded.is_manual
-where known.until_us < excluded.until_us
+_SEEN: Final = "md5(row(known.until_us, known.a, known.b, known.c, known.numbers, known.notes, known.names)::text)"
+"""By this, a row is known again."""
+_READ: Final = """
+select coalesce($2, (extract(epoch from clock_timestamp()) * 1000000)::bigint), encode(asked.place, 'hex'),
+  case when known.place is not null then {seen} end, until_us, a, b, c, array_to_json(numbers), array_to_json(notes),
+  array_to_json(names)
+from unnest($1::bytea[]) as asked (place) left join {state} as known on known.place = asked.place
 """
+_RESTORE: Final = """
+with w as materialized (
+  select decode(place, 'hex') as place, seen, until_us, a, b, c, numbers, notes, names, is_manual
+  from json_to_recordset($1::json) as w (
+    place text, seen text, until_us bigint, a bigint, b bigint, c bigint, numbers bigint[], notes numeric[],
+    names text[], is_manual boolean
+  )
+), locked as materialized (
+  select known.place from {state} as known join w on w.place = known.place where w.seen is not null
+  order by known.place for update of known
+), changed as (
+  update {state} as known set
+    until_us = w.until_us, a = w.a, b = w.b, c = w.c, numbers = w.numbers, notes = w.notes, names = w.names,
+    is_manual = w.is_manual
+  from w join locked on locked.place = w.place
+  where known.place = w.place and (w.seen = '' or w.seen = {seen})
+  returning known.place
+), made as (
+  insert into {state} (place, until_us, a, b, c, numbers, notes, names, is_manual)
+  select place, until_us, a, b, c, numbers, notes, names, is_manual from w where seen is null order by place
+  on conflict (place) do nothing returning place
+)
+select encode(place, 'hex') from changed union all select encode(place, 'hex') from made
+"""
+_TRIES: Final = 20
+"""After so many, a row that others write again and again is written over."""
 
 
 def scan(server: Server, key_prefix: str, name: str | None) -> Iterator[Entry]:
@@ -56,13 +78,11 @@ def scan(server: Server, key_prefix: str, name: str | None) -> Iterator[Entry]:
         statement = Statement(_text(_SCAN, server), (after, end, now), (BYTEA, BYTEA, INT8), has_binary_result=False)
         result = server.execute(statement)
         for row in range(result.ntuples):
-            place, until_us, a, b, c, numbers, notes, names = (result.get_value(row, column) for column in range(8))
+            place, until_us, *values = (result.get_value(row, column) for column in range(8))
             after = bytes.fromhex(place.decode())
             own_name, code, key = read_place(after)
             if key.startswith(key_prefix):
-                integers = (None if value is None else int(value) for value in (a, b, c))
-                columns = Columns._make((*integers, *map(_list, (numbers, notes, names))))
-                yield Entry(own_name, code, key, text_of(code, key, columns), int(until_us))
+                yield Entry(own_name, code, key, text_of(code, key, _columns(values)), int(until_us))
         if result.ntuples < PAGE:
             return
 
@@ -87,29 +107,75 @@ def restore(server: Server, entries: Iterable[Entry]) -> int:
     count = 0
     left = iter(entries)
     while page := list(islice(left, PAGE)):
-        latest: dict[bytes, Entry] = {}
-        for entry in page:
-            place = place_of(server.prefix, entry.name, entry.code, entry.key)
-            if place not in latest or latest[place].until_us < entry.until_us:
-                latest[place] = entry
-        rows = [
-            {
-                "place": place.hex(),
-                "until_us": entry.until_us,
-                "is_manual": None if server.learnt.clock is None else True,
-                **columns_of(entry.code, entry.key, entry.text)._asdict(),
-            }
-            for place, entry in sorted(latest.items())
-        ]
-        clock = server.learnt.clock
-        now = None if clock is None else int8(clock())
-        statement = Statement(_text(_RESTORE, server), (json.dumps(rows).encode(), now), (_TEXT, INT8))
-        count += server.execute(statement).command_tuples or 0
+        waiting, tries = page, 0
+        while waiting:
+            tries += 1
+            waiting, written = _merge(server, waiting, is_last=tries >= _TRIES)
+            count += written
     return count
 
 
+def _merge(server: Server, entries: list[Entry], *, is_last: bool) -> tuple[list[Entry], int]:
+    """Merge each entry with what is in its place. Returns those for which something else was there when they were
+    written, and how many were written. With `is_last`, they are written whatever is there.
+    """
+    places = [place_of(server.prefix, entry.name, entry.code, entry.key) for entry in entries]
+    first = dict(reversed(list(zip(places, entries, strict=True))))
+    rows, wanted = [], set()
+    for place, now_us, seen, kept in _read(server, sorted(first)):
+        entry = first[place]
+        if entry.until_us <= now_us:
+            continue
+        told = to_keep(entry.code, entry.key, entry[3:], _kept(entry, kept) if kept[0] > now_us else None)
+        if told is not None:
+            wanted.add(place)
+            columns = columns_of(entry.code, entry.key, told[0])._asdict()
+            is_manual = None if server.learnt.clock is None else True
+            written_over = "" if is_last and seen is not None else seen
+            rows.append(
+                {"place": place.hex(), "seen": written_over, "until_us": told[1], "is_manual": is_manual} | columns
+            )
+    done: set[bytes] = set()
+    if rows:
+        statement = Statement(_text(_RESTORE, server), (json.dumps(rows).encode(),), (_TEXT,), has_binary_result=False)
+        result = server.execute(statement)
+        done = {bytes.fromhex(result.get_value(row, 0).decode()) for row in range(result.ntuples)}
+    missed = wanted - done
+    later = [
+        entry for place, entry in zip(places, entries, strict=True) if place in missed or first[place] is not entry
+    ]
+    return later, len(done)
+
+
+_Kept = tuple[int, Columns]
+
+
+def _read(server: Server, places: list[bytes]) -> Iterator[tuple[bytes, int, str | None, _Kept]]:
+    """By place: the time, the row's digest (None if there is none), until when it says something, and its columns."""
+    clock = server.learnt.clock
+    now = None if clock is None else int8(clock())
+    statement = Statement(
+        _text(_READ, server), (bytea_array(places), now), (BYTEA_ARRAY, INT8), has_binary_result=False
+    )
+    result = server.execute(statement)
+    for row in range(result.ntuples):
+        now_us, place, seen, until_us, *values = (result.get_value(row, column) for column in range(10))
+        digest = None if seen is None else seen.decode()
+        yield bytes.fromhex(place.decode()), int(now_us), digest, (int(until_us or 0), _columns(values))
+
+
+def _kept(entry: Entry, kept: _Kept) -> tuple[str, int]:
+    """The text in an entry's place, and until when it says something."""
+    return text_of(entry.code, entry.key, kept[1]), kept[0]
+
+
+def _columns(values: Sequence[bytes | None]) -> Columns:
+    integers = (None if value is None else int(value) for value in values[:3])
+    return Columns._make((*integers, *map(_list, values[3:])))
+
+
 def _text(statement: str, server: Server) -> bytes:
-    return statement.format(state=server.table, page=PAGE).encode()
+    return statement.format(state=server.table, page=PAGE, seen=_SEEN).encode()
 
 
 def _list(value: bytes | None) -> Any:

@@ -55,7 +55,7 @@ class Server(Endpoint):
         self._threads_connections: Final = connections
         self._pool: Final = pool
         self.prefix: Final = prefix
-        self._schema: Final = schema
+        self.schema: Final = schema
         self.table: Final = plans.table(schema)
         self._unlogged: Final = unlogged
         self._max_connections: Final = max_connections
@@ -128,9 +128,9 @@ class Server(Endpoint):
 
     def _statement(self, command: Query | Install) -> Statement:
         if isinstance(command, Query):
-            text = plans.statement(self._schema, command.function)
+            text = plans.statement(self.schema, command.function)
             return Statement(text, command.parameters, TYPES[command.function])
-        return Statement(plans.schema_text(self._schema, unlogged=self._unlogged).encode())
+        return Statement(plans.schema_text(self.schema, unlogged=self._unlogged).encode())
 
     def _meaning(self, command: Query | Install, result: Any) -> Any:
         """Turn a result into a value for the plan: itself, or the news that the schema is missing.

@@ -24,6 +24,7 @@ from headgate.plans.postgres import DEFAULT_SCHEMA, check_schema
 from headgate.stores.contract import Entry
 from headgate.stores.postgres import scanning
 from headgate.stores.postgres.address import Parameters, describe, parameters_of, parse
+from headgate.stores.postgres.connection import Statement
 from headgate.stores.postgres.server import Server
 from headgate.stores.postgres.threads import Connections, NoConnections, OwnConnections, PoolConnections
 from headgate.stores.remote import RemoteStore, Terms
@@ -132,6 +133,21 @@ class PostgresStore(RemoteStore):
         """As `ScannableStore.scan`, a page at a time."""
         return scanning.scan(self._server, key_prefix, name)
 
+    @property
+    def schema(self) -> str:
+        """The database schema that it uses."""
+        return self._server.schema
+
+    def rows(self, statement: str) -> list[tuple[str | None, ...]]:
+        """Run a statement of an operator's, blocking: the rows of its result, as PostgreSQL writes them.
+
+        :raises StoreOutage: if the server does not answer, or with an error.
+        """
+        result = self._server.execute(Statement(statement.encode(), has_binary_result=False))
+        rows = range(result.ntuples)
+        columns = range(result.nfields)
+        return [tuple(_text_of(result.get_value(row, column)) for column in columns) for row in rows]
+
     def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
         """As `ScannableStore.clear`, a page at a time."""
         count = scanning.clear(self._server, key_prefix, name)
@@ -143,6 +159,10 @@ class PostgresStore(RemoteStore):
         count = scanning.restore(self._server, entries)
         self._learnt.clear()
         return count
+
+
+def _text_of(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
 
 
 def _parameters_of(pool: Any) -> Parameters:

@@ -41,11 +41,18 @@ class Connections(Protocol):
 
 
 class _Slot:
-    """The right to have a connection. It lives as long as that does, and no list of them has to be kept: whatever is
-    interrupted, what nobody holds any more is free.
+    """The right to have a connection. It is freed when that is closed: an outage that somebody keeps holds all that it
+    went through. Where an interruption comes between, it is free when nobody holds it any more.
     """
 
-    __slots__ = ("__weakref__",)
+    __slots__ = ("__weakref__", "_all")
+
+    def __init__(self, slots: weakref.WeakSet[_Slot]) -> None:
+        self._all = slots
+        slots.add(self)
+
+    def free(self) -> None:
+        self._all.discard(self)
 
 
 class OwnConnections:
@@ -74,12 +81,10 @@ class OwnConnections:
                 if connection.is_quiet():
                     return connection
                 connection.close()
-                connection = None  # and with it, its slot
-            slot = _Slot()
-            self._slots.add(slot)
+            slot = _Slot(self._slots)
             if len(self._slots) <= self._most:
                 return run_blocking(connecting(self._conninfo, slot), deadline)
-            del slot
+            slot.free()
             self._wait(deadline)
 
     def _wait(self, deadline: float) -> None:

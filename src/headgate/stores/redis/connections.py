@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -19,6 +20,8 @@ from headgate.stores.connections import PendingRequest
 from headgate.stores.redis import library
 
 _READ_BYTES = 65_536
+_LEAST_S = 0.001
+_NEARLY_S = 0.002
 
 
 class PublicConnection:
@@ -35,10 +38,13 @@ class PublicConnection:
             return False
 
     def ask(self, packed: bytes, count: int, left_s: float | None = None, /) -> list[Any]:
+        until_s = None if left_s is None else time.monotonic() + left_s
         self._connection.send_packed_command([packed], check_health=False)
-        if left_s is not None and not self._connection.can_read(left_s):
-            raise TimeoutError("no answer came in the time that was left")
-        replies = [library.read(self._connection) for _ in range(count)]
+        replies: list[Any] = []
+        while len(replies) < count:
+            if until_s is not None and not self._connection.can_read(max(0.0, until_s - time.monotonic())):
+                raise TimeoutError("no answer came in the time that was left")
+            replies.append(library.read(self._connection))
         self.is_usable = not any(map(library.is_from_replica, replies))
         return replies
 
@@ -52,6 +58,7 @@ class SocketConnection(PublicConnection):
     def __init__(self, connection: Any, socket: Any) -> None:
         super().__init__(connection)  # comes first, so that where both are garbage, it closes the socket
         self._socket = socket
+        self._usual_s: float = socket.gettimeout()
         self._reader = hiredis.Reader()
         self._poller: Any = None
         if hasattr(select, "poll"):
@@ -64,15 +71,12 @@ class SocketConnection(PublicConnection):
         return not select.select([self._socket], [], [], 0)[0]
 
     def ask(self, packed: bytes, count: int, left_s: float | None = None, /) -> list[Any]:
-        if left_s is None:
-            return self._ask(packed, count)
-        usual_s = self._socket.gettimeout()
-        self._socket.settimeout(left_s)
-        replies = self._ask(packed, count)  # where that fails, the connection is of no use any more
-        self._socket.settimeout(usual_s)
-        return replies
-
-    def _ask(self, packed: bytes, count: int) -> list[Any]:
+        began_s = time.monotonic()
+        is_usual = left_s is None or left_s > self._usual_s - _NEARLY_S
+        if left_s is None or is_usual:
+            left_s = self._usual_s
+        else:
+            self._socket.settimeout(max(_LEAST_S, left_s))
         self._socket.sendall(packed)
         reader, receive = self._reader, self._socket.recv
         replies: list[Any] = []
@@ -85,6 +89,11 @@ class SocketConnection(PublicConnection):
                 replies.append(reply)
                 if type(reply) is hiredis.ReplyError and library.is_from_replica(reply):
                     self.is_usable = False
+            if len(replies) < count:  # each part that comes has what is left, and not the whole time again
+                self._socket.settimeout(max(_LEAST_S, began_s + left_s - time.monotonic()))
+                is_usual = False
+        if not is_usual:  # where all this fails, the connection is of no use any more
+            self._socket.settimeout(self._usual_s)
         if len(replies) > count:
             raise ConnectionResetError("the server answered what it was not asked")
         return replies

@@ -91,8 +91,8 @@ class Connector:
         """Can `connect_async` open anything?"""
         return self._awaited is not None
 
-    def connect(self) -> PublicConnection:
-        """Open a connection, blocking.
+    def connect(self, left_s: float | None = None) -> PublicConnection:
+        """Open a connection, blocking, within the deadline or what is left of it.
 
         :raises InvalidUse: if this was made like an asyncio client.
         """
@@ -100,7 +100,7 @@ class Connector:
             raise InvalidUse("this store was made from an asyncio client: it serves AsyncLimiter only")
         try:
             connection = self._blocking()
-            connection.connect()
+            library.connect(connection, self.timeout_s if left_s is None else min(left_s, self.timeout_s))
         except (exceptions.RedisError, OSError):
             raise
         except Exception as error:  # whatever hinders redis-py is an outage

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -49,6 +50,39 @@ def socket_of(connection: Any) -> socket.socket | None:
     """Find the socket of a blocking connection; None where redis-py keeps it elsewhere."""
     found: socket.socket | None = getattr(connection, "_sock", None)
     return found
+
+
+def connect(connection: Any, left_s: float) -> None:
+    """Connect a blocking connection, and say to the server what has to be said, all in this time: redis-py has its
+    timeouts for each answer.
+    """
+    until_s = time.monotonic() + left_s
+    usual_s, read_response = connection.socket_timeout, connection.read_response
+
+    def read_in_time(*args: Any, **kwargs: Any) -> Any:
+        in_s = until_s - time.monotonic()
+        if in_s <= 0:
+            raise TimeoutError("connecting took too long")
+        found = socket_of(connection)
+        if found is not None:
+            found.settimeout(in_s)
+        return read_response(*args, **kwargs)
+
+    if getattr(connection, "socket_connect_timeout", None) is not None:  # a Unix socket may have none
+        connection.socket_connect_timeout = min(connection.socket_connect_timeout, left_s)
+    connection.socket_timeout = min(usual_s, left_s)  # which is that of a TLS handshake
+    connection.read_response = read_in_time
+    try:
+        connection.connect()
+    except BaseException:  # redis-py does not hang up after each
+        connection.disconnect()
+        raise
+    finally:
+        del connection.read_response
+        connection.socket_timeout = usual_s
+    found = socket_of(connection)
+    if found is not None:
+        found.settimeout(usual_s)
 
 
 def read(connection: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from headgate.errors import StoreOutage
 from headgate.plans.cluster import Redirect
+from headgate.plans.merging import to_keep
 from headgate.plans.redis import stored
 from headgate.plans.redis.packing import word
 from headgate.plans.redis.stored import Address
@@ -23,6 +24,8 @@ from headgate.stores.remote import Servers
 PAGE: Final = 500
 """How many keys a server looks at in one call, and how many are read or written in one round trip."""
 _ATTEMPTS: Final = 20
+"""So often a slot that is moved is asked for. After so many tries, an entry that others write all the time is written
+over."""
 _PAUSE_S: Final = 0.1
 
 
@@ -59,34 +62,73 @@ class Scanning:
         left, count = iter(entries), 0
         now_us = None if clock is None else clock()
         while page := list(islice(left, PAGE)):
-            calls = [
-                (_owner_of(entry), stored.restore_call(self._prefix, Address(*entry[:3]), *entry[3:], now_us))
-                for entry in page
-            ]
-            count += sum(self._everywhere(calls))
+            waiting, tries = page, 0
+            while waiting:
+                tries += 1
+                waiting, written = self._merge(waiting, now_us, is_last=tries >= _ATTEMPTS)
+                count += written
         return count
 
-    def _everywhere(self, calls: list[_Call]) -> Iterator[int]:
-        """Ask each server for what is about its keys. While a slot is moved, it is asked again."""
+    def ask_each(self, words: Sequence[str]) -> dict[str, Any]:
+        """Ask each server that decides for the same: the replies, by the servers' names. One that is an error is an
+        outage.
+
+        :raises StoreOutage: if a server does not answer.
+        """
+        call = f"*{len(words)}\r\n{''.join(map(word, words))}".encode()
+        found = {}
+        for server in self._servers.serving():
+            assert isinstance(server, Server)
+            (found[server.name],) = _ask(server, [call])
+        return found
+
+    def _merge(self, entries: list[Entry], now_us: int | None, *, is_last: bool) -> tuple[list[Entry], int]:
+        """Merge each entry with what is in its place. Returns those for which something else was there when they were
+        written, and how many were written. With `is_last`, they are written whatever is there.
+        """
+        first = {Address(*entry[:3]): entry for entry in reversed(entries)}
+        later = [entry for entry in entries if first[Address(*entry[:3])] is not entry]
+        reads = [
+            (_owner_of(entry), stored.read_call(stored.stored_key_of(self._prefix, address).encode(), address, now_us))
+            for address, entry in first.items()
+        ]
+        asked, writes = [], []
+        for (address, entry), reply in zip(first.items(), self._everywhere(reads), strict=True):
+            told = to_keep(entry.code, entry.key, entry[3:], stored.read_reply(address, reply))
+            if told is not None:
+                seen = "" if is_last else stored.seen_in(reply)
+                asked.append(entry)
+                writes.append((_owner_of(entry), stored.restore_call(self._prefix, address, *told, now_us, seen)))
+        replies = self._everywhere(writes)
+        moved = [entry for entry, reply in zip(asked, replies, strict=True) if reply == stored.MOVED_ON]
+        return later + moved, replies.count(1)
+
+    def _everywhere(self, calls: list[_Call]) -> list[Any]:
+        """Ask each server for what is about its keys, and have the replies in order. While a slot is moved, it is asked
+        again.
+        """
+        replies: list[Any] = [None] * len(calls)
+        waiting = list(range(len(calls)))
         for attempt in range(_ATTEMPTS):
-            by_server: dict[int, tuple[Server, list[_Call]]] = {}
-            for call in calls:
-                (server,) = self._servers.serving(call[0])
+            by_server: dict[int, tuple[Server, list[int]]] = {}
+            for index in waiting:
+                (server,) = self._servers.serving(calls[index][0])
                 assert isinstance(server, Server)
-                by_server.setdefault(id(server), (server, []))[1].append(call)
-            calls, outage = [], None
+                by_server.setdefault(id(server), (server, []))[1].append(index)
+            waiting, outage = [], None
             for server, asked in by_server.values():
-                for call, reply in zip(asked, _ask(server, [packed for _, packed in asked]), strict=True):
+                for index, reply in zip(asked, _ask(server, [calls[index][1] for index in asked]), strict=True):
                     if isinstance(reply, StoreOutage):
                         outage = reply
-                        calls.append(call)
+                        waiting.append(index)
                     else:
-                        yield reply
+                        replies[index] = reply
             if outage is None:
-                return
+                break
             if attempt == _ATTEMPTS - 1:
                 raise outage
             time.sleep(_PAUSE_S)
+        return replies
 
     def _found(self, key_prefix: str, name: str | None, clock: Clock) -> Iterator[tuple[bytes, Entry]]:
         pattern = stored.pattern_of(self._prefix, key_prefix)

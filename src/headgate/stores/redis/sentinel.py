@@ -7,6 +7,7 @@ new connection begins with the question whether the server is a primary. This mo
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,10 +27,11 @@ from headgate.stores.remote import Primary, Terms
 class PrimaryConnector(Connector):
     """Opens connections to a server that has to be a primary."""
 
-    def connect(self) -> PublicConnection:
-        connection = super().connect()
+    def connect(self, left_s: float | None = None) -> PublicConnection:
+        until_s = time.monotonic() + (self.timeout_s if left_s is None else left_s)
+        connection = super().connect(left_s)
         try:
-            (role,) = connection.ask(ASK_FOR_ROLE, 1)
+            (role,) = connection.ask(ASK_FOR_ROLE, 1, until_s - time.monotonic())
             self._check(role)
         except BaseException:
             connection.close()
@@ -128,8 +130,8 @@ def make_primary(
     advisers = {address: SentinelServer(one.at(*address), prefix, own_terms) for address, one in sentinels}
     succession = Succession(advisers, service, remap)
 
-    def ask(address: Address) -> object:
-        return advisers[address].replies_to(succession.question, 2)
+    def ask(address: Address, left_s: float) -> object:
+        return advisers[address].replies_to(succession.question, 2, left_s)
 
     async def ask_async(address: Address) -> object:
         return await advisers[address].replies_to_async(succession.question, 2)

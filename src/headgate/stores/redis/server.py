@@ -5,6 +5,7 @@ This module must not know what a script does, nor who is asked for what: that is
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
@@ -57,8 +58,8 @@ class Server(Endpoint):
         return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us, refused=self.refused_one)
 
     def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
-        send = self._send if left_s is None else partial(self._send, left_s=left_s)
-        return drive(self.plan(groups), send)
+        until_s = time.monotonic() + (self.timeout_s if left_s is None else left_s)
+        return drive(self.plan(groups), lambda scripts: self._send(scripts, until_s - time.monotonic()))
 
     def begin(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
         return self._carry_out(self.plan(groups), arrive)
@@ -136,12 +137,13 @@ class Server(Endpoint):
         outage.is_of_server = False
         return outage
 
-    def replies_to(self, request: bytes, count: int) -> list[Any] | StoreOutage:
-        """Ask something else than scripts, blocking: the `count` replies, or the outage that the first of them means.
-        Of the others, an error is an outage among the replies.
+    def replies_to(self, request: bytes, count: int, left_s: float) -> list[Any] | StoreOutage:
+        """Ask something else than scripts, blocking, within the deadline and so many seconds: the `count` replies, or
+        the outage that the first of them means. Of the others, an error is an outage among the replies.
         """
+        inquire = partial(self._inquire, count=count, left_s=min(left_s, self.timeout_s))
         try:
-            replies: list[Any] = self.attempt(partial(self._inquire, count=count), request, 0, self.admit())
+            replies: list[Any] = self.attempt(inquire, request, 0, self.admit())
         except StoreOutage as outage:
             return outage
         return replies
@@ -156,14 +158,14 @@ class Server(Endpoint):
         )
         return answers
 
-    def _inquire(self, request: bytes, count: int) -> list[Any]:
-        replies = [self.meaning(reply) for reply in self._ask(request, count)]
+    def _inquire(self, request: bytes, count: int, left_s: float) -> list[Any]:
+        replies = [self.meaning(reply) for reply in self._ask(request, count, left_s)]
         if isinstance(replies[0], StoreOutage):
             raise replies[0]
         return replies
 
     async def replies_to_async(self, request: bytes, count: int) -> list[Any] | StoreOutage:
-        """As `replies_to`."""
+        """As `replies_to`, within the deadline."""
 
         def begin(_: object, arrive: Arrive) -> Callable[[], None]:
             def replied(replies: list[Any] | StoreOutage) -> None:
@@ -217,8 +219,8 @@ class RedisNode(Server, Node):
             at = StoreUnavailable(self.name, f"it does not say where the slot is served: {text!r}")
         return at or super().refused(text)
 
-    def slots(self) -> object:
-        return _only(self.replies_to(ASK_FOR_SLOTS, 1))
+    def slots(self, left_s: float) -> object:
+        return _only(self.replies_to(ASK_FOR_SLOTS, 1, left_s))
 
     async def slots_async(self) -> object:
         return _only(await self.replies_to_async(ASK_FOR_SLOTS, 1))

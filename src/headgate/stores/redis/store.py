@@ -191,6 +191,14 @@ class RedisStore(RemoteStore):
         self._learnt.clear()
         return self._scanning.clear(key_prefix, name, self._learnt.clock)
 
+    def ask_each(self, *words: str) -> dict[str, Any]:
+        """Ask each server that decides a command such as `INFO`, for operators, blocking: the replies, by the servers'
+        names. One that is an error is a `StoreOutage`.
+
+        :raises StoreOutage: if a server does not answer.
+        """
+        return self._scanning.ask_each(words)
+
     def restore(self, entries: Iterable[Entry], /) -> int:
         """As `ScannableStore.restore`.
 

@@ -31,12 +31,12 @@ Place = tuple[Address, bool]
 class Node(Endpoint):
     """A server of a cluster. What it does not serve, it answers with a `Redirect`."""
 
-    def slots(self) -> object:
-        """Ask it who serves what; an outage is an answer."""
+    def slots(self, left_s: float) -> object:
+        """Ask it who serves what, and wait for so long at most; an outage is an answer."""
         raise NotImplementedError
 
     async def slots_async(self) -> object:
-        """As `slots`."""
+        """As `slots`, for as long as it takes."""
         raise NotImplementedError
 
 
@@ -214,8 +214,8 @@ class Cluster:
         """Why there is nobody to ask."""
         return self._learning.problem() or StoreUnavailable(self._name, "no node of the cluster serves this slot")
 
-    def _slots(self, address: Address) -> object:
-        return self._node((address, False)).slots()
+    def _slots(self, address: Address, left_s: float) -> object:
+        return self._node((address, False)).slots(left_s)
 
     async def _slots_async(self, address: Address) -> object:
         return await self._node((address, False)).slots_async()

@@ -128,16 +128,16 @@ class Endpoint:
             connection.retire()
         return connection
 
-    def decide(self, groups: Sequence[Group]) -> list[Answer]:
-        """Judge a batch, blocking.
+    def decide(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
+        """Judge a batch, blocking, within the deadline or what is left of it.
 
         :raises StoreOutage: if there is no answer.
         """
         if not self.circuit.state.is_closed:
             probe = self.admit()
             if not probe.is_closed:
-                return self._round_trip(groups, None, probe)  # by itself, so that nobody waits behind it
-        return self._threads.decide(groups) if self._coalesces else self._round_trip(groups)
+                return self._round_trip(groups, left_s, probe)  # by itself, so that nobody waits behind it
+        return self._threads.decide(groups, left_s) if self._coalesces else self._round_trip(groups, left_s)
 
     def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
         """Judge a batch.

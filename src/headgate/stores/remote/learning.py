@@ -19,6 +19,7 @@ from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.plans.topology import Address, TimeIsUp
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.loops import PerLoop, running_loop
+from headgate.stores.connections import overdue
 
 LEARN_EVERY_S: Final = 0.1
 """It is learnt again after this time at the earliest, however often servers fail."""
@@ -45,7 +46,7 @@ class Learning:
 
     :param name: what outages call the whole, where no server is at fault.
     :param timeout_s: how long to ask, at most.
-    :param ask: asks who is at an address. `ask_async` does the same in an event loop.
+    :param ask: asks who is at an address, and waits for so many seconds at most. `ask_async` asks in an event loop.
     :param learnt: is called when something has been learnt.
     :param again_s: after so long it is asked for again, though nobody doubts; None for never.
     """
@@ -55,7 +56,7 @@ class Learning:
         name: str,
         timeout_s: float,
         knowledge: Knowledge,
-        ask: Callable[[Address], object],
+        ask: Callable[[Address, float], object],
         ask_async: Callable[[Address], Awaitable[object]],
         learnt: Callable[[], None],
         again_s: float | None = None,
@@ -123,10 +124,18 @@ class Learning:
         return kind(outage.store, outage.problem)
 
     def _in_time(self, until_s: float, address: Address) -> object:
-        return self._ask(address) if time.monotonic() < until_s else TimeIsUp()
+        left_s = until_s - time.monotonic()
+        return self._ask(address, left_s) if left_s > 0 else TimeIsUp()
 
     async def _in_time_async(self, until_s: float, address: Address) -> object:
-        return await self._ask_async(address) if time.monotonic() < until_s else TimeIsUp()
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            return TimeIsUp()
+        try:
+            async with asyncio.timeout(left_s):
+                return await self._ask_async(address)
+        except TimeoutError:
+            return overdue(str(address), self._timeout_s)
 
     @contextmanager
     def _under_way(self) -> Iterator[float]:

@@ -6,6 +6,8 @@ not know who they are, nor how a server is reached.
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -16,6 +18,7 @@ from headgate.hits import Group
 from headgate.plans.sentinel import Succession
 from headgate.plans.topology import Address
 from headgate.runtime.loops import start
+from headgate.stores.connections import overdue
 from headgate.stores.remote.endpoint import Endpoint
 from headgate.stores.remote.learning import Learning
 
@@ -33,8 +36,9 @@ class Primary:
 
     :param name: what outages call it where no server is at fault.
     :param succession: knows whom to ask for the primary.
-    :param timeout_s: how long to ask for it, at most.
-    :param ask: asks one of those, blocking; an outage is an answer. `ask_async` does the same in an event loop.
+    :param timeout_s: the deadline of a call, for learning who it is and asking it together.
+    :param ask: asks one of those, blocking, within so many seconds; an outage is an answer. `ask_async` does the same
+        in an event loop, which has its own way to stop it.
     :param make_server: makes what asks a server, without connecting.
     :param advisers: the endpoints of those who know.
     """
@@ -44,12 +48,13 @@ class Primary:
         name: str,
         succession: Succession,
         timeout_s: float,
-        ask: Callable[[Address], object],
+        ask: Callable[[Address, float], object],
         ask_async: Callable[[Address], Awaitable[object]],
         make_server: MakeServer,
         advisers: Iterable[Endpoint],
     ) -> None:
         self.name = name
+        self._timeout_s = timeout_s
         self._succession = succession
         self._make_server = make_server
         self._advisers = tuple(advisers)
@@ -81,11 +86,16 @@ class Primary:
 
         :raises StoreOutage: if there is no answer.
         """
+        left_s = None
         if self._learning.is_due():
+            until_s = time.monotonic() + self._timeout_s
             self._learning.learn()
+            left_s = until_s - time.monotonic()
         server = self._server()
+        if left_s is not None and left_s <= 0:
+            raise overdue(self.name, self._timeout_s)
         try:
-            answers = server.decide(groups)
+            answers = server.decide(groups, left_s)
         except StoreOutage as outage:
             self._heed(outage)
             raise
@@ -98,14 +108,29 @@ class Primary:
 
         :raises StoreOutage: if there is one for any of the groups.
         """
+        left_s = None
         if self._learning.is_due():
+            until_s = time.monotonic() + self._timeout_s
             await self._learning.learn_async()
+            left_s = until_s - time.monotonic()
         server = self._server()
         try:
-            return await server.decide_async(groups)
+            if left_s is None:
+                return await server.decide_async(groups)
+            return await self._decide_within(left_s, server, groups)
         except StoreOutage as outage:
             self._heed(outage)
             raise
+
+    async def _decide_within(self, left_s: float, server: Endpoint, groups: Sequence[Group]) -> list[Decision]:
+        """Judge a batch in what is left of the deadline. What is counted after that is given back."""
+        try:
+            async with asyncio.timeout(left_s):
+                return await server.decide_async(groups)
+        except StoreOutage:
+            raise
+        except TimeoutError:
+            raise overdue(server.name, self._timeout_s) from None
 
     def give_back_soon(self, groups: Sequence[Group]) -> None:
         """Give something back, in this event loop; nobody waits for it."""

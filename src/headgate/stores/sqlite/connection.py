@@ -14,6 +14,7 @@ from headgate.clock import Clock
 from headgate.decision import Answer
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
+from headgate.plans.merging import to_keep
 from headgate.stores.contract import Entry
 from headgate.stores.holding import judge_group
 
@@ -38,7 +39,6 @@ _CREATE: Final = """CREATE TABLE IF NOT EXISTS headgate_state_1 (
 _READ: Final = "SELECT text, until_us FROM headgate_state_1 WHERE prefix = ? AND name = ? AND code = ? AND key = ?"
 _WRITE: Final = """INSERT INTO headgate_state_1 VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET text = excluded.text, until_us = excluded.until_us"""
-_WRITE_LONGER: Final = _WRITE + " WHERE excluded.until_us > until_us"
 _DELETE: Final = "DELETE FROM headgate_state_1 WHERE prefix = ? AND name = ? AND code = ? AND key = ?"
 _LOOK: Final = """SELECT prefix, name, code, key, until_us FROM headgate_state_1
     WHERE (prefix, name, code, key) > (?, ?, ?, ?) ORDER BY prefix, name, code, key LIMIT ?"""
@@ -227,9 +227,17 @@ class Connection:
         """Forget entries, as part of `work`."""
         self._executemany(_DELETE, [(self._prefix, *entry[:3]) for entry in entries])
 
-    def restore(self, entries: Iterable[Entry]) -> int:
-        """Keep entries, each unless one that lasts at least as long is in its place; count those that were written."""
-        return self._executemany(_WRITE_LONGER, [(self._prefix, *entry) for entry in entries]).rowcount
+    def restore(self, entries: Iterable[Entry], now_us: int) -> int:
+        """Keep entries, each merged with what is in its place, as part of `work`; count those that were written."""
+        count = 0
+        for entry in entries:
+            where = (self._prefix, *entry[:3])
+            kept: tuple[str, int] | None = self._execute(_READ, where).fetchone()
+            told = to_keep(entry.code, entry.key, entry[3:], kept if kept is not None and kept[1] > now_us else None)
+            if told is not None and entry.until_us > now_us:
+                self._execute(_WRITE, (*where, *told))
+                count += 1
+        return count
 
     def close(self) -> None:
         """Close it."""

@@ -112,9 +112,7 @@ class SqliteStore(RemoteStore):
         waiting = iter(entries)
         written = 0
         while bite := list(islice(waiting, _PER_BITE)):
-            now_us = self._now_us()
-            living = [entry for entry in bite if entry.until_us > now_us]
-            written += self._file.do(partial(_restore, living))
+            written += self._file.do(partial(_restore, bite, self._now_us()))
         return written
 
     def _now_us(self) -> int:
@@ -127,8 +125,8 @@ def _entries(
     return connection.entries(after, key_prefix, name)
 
 
-def _restore(entries: list[Entry], connection: Connection) -> int:
-    return connection.restore(entries)
+def _restore(entries: list[Entry], now_us: int, connection: Connection) -> int:
+    return connection.restore(entries, now_us)
 
 
 def _as_it_is(reply: Decision, key: str, cost: int) -> Answer:

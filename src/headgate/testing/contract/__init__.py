@@ -10,6 +10,7 @@ All promises are then tested through `decide` and through `decide_async`.
 
 from __future__ import annotations
 
+from headgate.testing.contract.deciding import Deciding
 from headgate.testing.contract.judging import Judging
 from headgate.testing.contract.penalties import Penalties
 from headgate.testing.contract.returning import Returning
@@ -17,7 +18,7 @@ from headgate.testing.contract.scanning import ScannableStoreContract
 from headgate.testing.contract.timing import Timing
 
 
-class StoreContract(Judging, Returning, Timing, Penalties):
+class StoreContract(Judging, Returning, Deciding, Timing, Penalties):
     """The promises of a store. A subclass, whose name pytest collects, provides the fixture `store`.
 
     The store must use the fixture `clock`. Where it cannot, set `clock_can_be_set` to False: the tests that move the

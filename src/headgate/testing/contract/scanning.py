@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from headgate.clock import ManualClock
 from headgate.decision import Decision
 from headgate.hits import Group
-from headgate.limits import Limit, Penalty
+from headgate.limits import Limit, Penalty, SlidingLog
 from headgate.stores import Entry, ScannableStore
 from headgate.stores.memory import MemoryStore
 from headgate.testing.contract.asking import (
@@ -248,6 +249,41 @@ class Scanning(Asking):
         before = memory.decide([Group((hit(limit),), 0, "peek")])[0].remaining
         memory.decide([back])
         assert memory.decide([Group((hit(limit),), 0, "peek")])[0].remaining == before
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_what_both_have_spent_is_merged_as_in_memory(
+        self, store: ScannableStore, memory: MemoryStore, clock: ManualClock, seed: int
+    ) -> None:
+        """Of limits of all kinds, and of penalties that count and that block."""
+        chance = random.Random(seed)  # noqa: S311  # a schedule, and no secret
+        other = MemoryStore(clock)
+        for _ in range(60):
+            clock.advance(microseconds=chance.randrange(20_000_000))
+            kind, key, holder = chance.choice(list(LIMITS)), chance.choice("ab"), f"{chance.randrange(9)}"
+            one = hit(LIMITS[kind], key, kind, chance.randrange(3), holder=holder)
+            asked = spend(one, hit(Penalty(3, HOUR, block=HOUR), key, f"{kind}.penalty"))
+            for each in (store, other) if chance.random() < 0.5 else (memory,):
+                each.decide([asked])
+        for each in (store, other):
+            each.restore(list(memory.scan()))
+        assert {place: entry.text for place, entry in listed(store).items()} == {
+            place: entry.text for place, entry in listed(other).items()
+        }
+
+    def test_nothing_is_lost_that_is_spent_while_entries_are_merged(
+        self, store: ScannableStore, memory: MemoryStore, clock: ManualClock
+    ) -> None:
+        limit = SlidingLog(10_000, per=HOUR)
+        rounds = 0
+        with ThreadPoolExecutor(1) as threads:
+            spending = threads.submit(lambda: [store.decide([spend(hit(limit))]) for _ in range(100)])
+            while not spending.done():
+                memory.decide([spend(hit(limit, cost=2))])
+                store.restore(list(memory.scan()))
+                rounds += 1
+            spending.result()
+        store.restore(list(memory.scan()))
+        assert store.decide([Group((hit(limit),), 0, "peek")])[0].remaining == 10_000 - 100 - 2 * rounds
 
     def test_what_lasts_longer_is_kept(self, store: ScannableStore, memory: MemoryStore, clock: ManualClock) -> None:
         limit = LIMITS["token-bucket"]

@@ -33,7 +33,19 @@ OwnLimit = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike] | Rule | Li
 """The limit of a route: as text or object, several, several with names; or a rule or limiter that is there already."""
 
 _NOT_OF_STORES: Final = frozenset(
-    {"identity", "exempt", "allow", "deny", "headers", "reset", "partition_secret", "body", "on_denied"}
+    {
+        "identity",
+        "exempt",
+        "allow",
+        "deny",
+        "headers",
+        "reset",
+        "retry_after",
+        "header_names",
+        "partition_secret",
+        "body",
+        "on_denied",
+    }
 )
 """The options that can be looked at before there is an app."""
 _log: Final = logging.getLogger("headgate.web")

@@ -1,0 +1,225 @@
+"""`headgate top`: who is being denied, live: a look at the store each second.
+
+A look reads all that the store keeps, in small steps; between two looks is a pause at least as long as a look took.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from headgate import StoreOutage
+from headgate.cli.extras import printable, require
+from headgate.cli.findings import clock_ahead_s
+from headgate.cli.opening import json_option, limiter_option, name_of, opened, store_options
+from headgate.cli.standing import Look, Row, limits_of, look
+from headgate.cli.stored import duration
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from headgate.limits import Limit
+    from headgate.stores import ScannableStore
+
+LINES_AROUND: Final = 4
+"""Lines of the screen that are no rows."""
+IN_A_PIPE: Final = 20
+WIDE: Final = 72
+"""From so many characters on, what is owed is told in words."""
+
+
+@click.command(
+    short_help="see who is being denied, live",
+    epilog="Exit codes: 0 ended (by Ctrl-C, too), 1 the store does not answer, 2 not understood. With --once also: "
+    "3 somebody is being denied.",
+)
+@store_options
+@click.option("--prefix", metavar="TEXT", default="", help="Only keys that begin with this: user:")
+@limiter_option
+@click.option("--first", metavar="N", type=click.IntRange(min=1), help="So many rows; as many as fit by default.")
+@click.option("--every", metavar="S", type=click.FloatRange(0.1, 3_600), default=1.0, help="Seconds between looks (1).")
+@click.option("--once", "is_once", is_flag=True, help="Look once, print, and end.")
+@json_option
+def command(
+    store: str | None,
+    config: str | None,
+    store_prefix: str | None,
+    prefix: str,
+    limiter: str | None,
+    first: int | None,
+    every: float,
+    *,
+    is_once: bool,
+    is_json: bool,
+) -> int:
+    """Show who is being denied now: those whom a penalty blocks, and those who have used up a limit, first.
+
+    A store keeps what is owed, and not the limits: what is left of them is shown for limiters of the configuration
+    file. With --json, an object for each look: at (seconds since 1970), store, seen, throttled, rows.
+    """
+    require("cli", "rich")
+    with opened(store, config, store_prefix) as there, _ended_politely():
+        looks = Looks(there, limits_of(config), prefix, limiter)
+        if is_once:
+            return _once(looks, first, is_json=is_json)
+        with suppress(KeyboardInterrupt):
+            _live(looks, first, every, is_json=is_json)
+    return 0
+
+
+class Looks:
+    """Looks at a store, one after the other."""
+
+    def __init__(self, store: ScannableStore, limits: Mapping[str, Limit], prefix: str, name: str | None) -> None:
+        self._store = store
+        self._limits = limits
+        self._prefix = prefix
+        self._name = name
+        self._ahead_us = int(clock_ahead_s(store) * 1e6)
+        self._before: Mapping[tuple[str, str, str], int] | None = None
+        self.place = name_of(store)
+        self.has_limits = bool(limits)
+
+    def take(self, first: int) -> Look:
+        """Look, now."""
+        now_us = time.time_ns() // 1_000 + self._ahead_us
+        entries = self._store.scan(key_prefix=self._prefix, name=self._name)
+        found = look(entries, self._limits, first, now_us, self._before)
+        self._before = found.until_us
+        return found
+
+
+@contextmanager
+def _ended_politely() -> Iterator[None]:
+    """Have SIGTERM and SIGHUP unwind the stack, so that the terminal is left as it was."""
+
+    def end(number: int, _: Any) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    try:
+        before = {number: signal.signal(number, end) for number in numbers}
+    except ValueError:  # another thread than the main one
+        before = {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _once(looks: Looks, first: int | None, *, is_json: bool) -> int:
+    from headgate.cli.console import console
+    from headgate.cli.failures import DENIED
+
+    found = looks.take(first or IN_A_PIPE)
+    if is_json:
+        print(described(found, looks.place))
+    else:
+        screen = console()
+        screen.print(drawn(found, looks, screen.width))
+    return DENIED if found.throttled else 0
+
+
+def _live(looks: Looks, first: int | None, every: float, *, is_json: bool) -> None:
+    from headgate.cli.console import console
+
+    screen = console()
+    if is_json or not screen.is_terminal:
+        while True:
+            began_s = time.monotonic()
+            found = looks.take(first or IN_A_PIPE)
+            if is_json:
+                print(described(found, looks.place), flush=True)
+            else:
+                screen.print(drawn(found, looks, screen.width))
+                sys.stdout.flush()
+            _pause(began_s, every)
+    _on_terminal(screen, looks, first, every)
+
+
+def _on_terminal(screen: Console, looks: Looks, first: int | None, every: float) -> None:
+    from rich.live import Live
+
+    began_s = time.monotonic()
+    shown: RenderableType = drawn(looks.take(first or _rows_of(screen)), looks, screen.width)
+    live = Live(shown, console=screen, screen=True, auto_refresh=False)
+    try:
+        live.start(refresh=True)  # in here, since a signal may come while it starts
+        while True:
+            _pause(began_s, every)
+            began_s = time.monotonic()
+            problem = ""
+            try:
+                shown = drawn(looks.take(first or _rows_of(screen)), looks, screen.width)
+            except StoreOutage as outage:  # it may come back
+                problem = str(outage)
+            live.update(_with(shown, problem), refresh=True)
+    finally:
+        live.stop()
+        screen.print(shown)
+
+
+def _pause(began_s: float, every: float) -> None:
+    took_s = time.monotonic() - began_s
+    time.sleep(max(every - took_s, took_s))
+
+
+def _rows_of(screen: Console) -> int:
+    return max(1, screen.size.height - LINES_AROUND)
+
+
+def _with(shown: RenderableType, problem: str) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(Text(printable(problem), style="bold red"), shown) if problem else shown
+
+
+def described(found: Look, place: str) -> str:
+    """A look, for programs."""
+    rows = [row._asdict() for row in found.rows]
+    told = {"at": time.time(), "store": place, "seen": found.seen, "throttled": found.throttled, "rows": rows}
+    return json.dumps(told, ensure_ascii=False)
+
+
+def drawn(found: Look, looks: Looks, width: int) -> RenderableType:
+    """A look, as a table; on a narrow screen, of fewer columns."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    head = Text(f"{looks.place}  {time.strftime('%H:%M:%S')}", style="dim", no_wrap=True, overflow="ellipsis")
+    sums = Text(f"{found.throttled:,} throttled of {found.seen:,}", style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("key", no_wrap=True, overflow="ellipsis", min_width=8)
+    table.add_column("limit", no_wrap=True, overflow="ellipsis", min_width=5)
+    table.add_column("state", no_wrap=True, min_width=8)
+    if looks.has_limits:
+        table.add_column("left", justify="right", no_wrap=True)
+    if width >= WIDE:
+        table.add_column("owes", no_wrap=True, overflow="ellipsis", min_width=12)
+    table.add_column("for", justify="right", no_wrap=True, min_width=6)
+    for row in found.rows:
+        cells = [row.key, row.limit, _state(row)]
+        if looks.has_limits:
+            cells.append("" if row.capacity is None else f"{row.remaining:,} of {row.capacity:,}")
+        cells += [row.owes, duration(row.left_s)] if width >= WIDE else [duration(row.left_s)]
+        style = "red" if row.is_blocked else "yellow" if row.is_throttled else ""
+        table.add_row(*[Text(printable(cell), style=style) for cell in cells])
+    return Group(head, sums, table)
+
+
+def _state(row: Row) -> str:
+    if row.is_blocked:
+        return "blocked"
+    if row.is_denied:
+        return "denied"
+    return "spending" if row.is_rising else ""
