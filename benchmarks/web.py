@@ -3,9 +3,9 @@
     make bench-web
     .venv-bench/bin/python -m benchmarks.web [--quick]
 
-Three measurements: the time of one request in process, without a server and sockets; under uvicorn, one client, the
-store in memory; and under uvicorn, 64 clients, with a Valkey. Writes `docs/benchmarks/web.md`; `--quick` writes
-nothing.
+Three measurements: the time of one request in process, without a server and sockets; under uvicorn (aiohttp: under its
+own server), one client, the store in memory; and under uvicorn, 64 clients, with a Valkey. Writes
+`docs/benchmarks/web.md`; `--quick` writes nothing.
 """
 
 from __future__ import annotations
@@ -105,8 +105,10 @@ def _scope() -> dict[str, Any]:
     }
 
 
-def asgi_in_process(names: Sequence[str], rounds: int, chunk: int) -> dict[str, list[float]]:
-    apps: dict[str, Callable[..., Awaitable[None]]] = {name: getattr(web_apps, f"fastapi_{name}")() for name in names}
+def asgi_in_process(framework: str, names: Sequence[str], rounds: int, chunk: int) -> dict[str, list[float]]:
+    apps: dict[str, Callable[..., Awaitable[None]]] = {
+        name: getattr(web_apps, f"{framework}_{name}")() for name in names
+    }
     taken: dict[str, list[float]] = {name: [] for name in names}
 
     async def measure() -> None:
@@ -164,16 +166,19 @@ def wsgi_in_process(apps: dict[str, tuple[Any, str]], rounds: int, chunk: int) -
 
 
 @contextlib.contextmanager
-def served(app: str, store: str | None) -> Iterator[int]:
+def served(app: str, store: str | None, server: str = "uvicorn") -> Iterator[int]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
     if store is not None:
         environment["REDIS_URL"] = store
-    command = [sys.executable, "-m", "uvicorn", "--factory", f"benchmarks.web_apps:fastapi_{app}", "--port", str(port)]
-    options = ["--log-level", "error", "--no-access-log", "--http", "h11", "--loop", "asyncio"]
-    server = subprocess.Popen([*command, *options], env=environment, stdout=subprocess.DEVNULL)
+    options = f"--factory --log-level error --no-access-log --http h11 --loop asyncio --port {port}".split()
+    command = [sys.executable, "-m", "uvicorn", *options, f"benchmarks.web_apps:{app}"]
+    if server == "aiohttp":
+        run = f"web.run_app(web_apps.{app}(), host='127.0.0.1', port={port}, access_log=None, print=None)"
+        command = [sys.executable, "-c", f"from aiohttp import web\nfrom benchmarks import web_apps\n{run}"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     try:
         until = time.monotonic() + 20
         while True:
@@ -181,13 +186,13 @@ def served(app: str, store: str | None) -> Iterator[int]:
                 socket.create_connection(("127.0.0.1", port), 1).close()
                 break
             except OSError:
-                if server.poll() is not None or time.monotonic() > until:
+                if process.poll() is not None or time.monotonic() > until:
                     raise RuntimeError(f"{app} did not start") from None
                 time.sleep(0.05)
         yield port
     finally:
-        server.terminate()
-        server.wait(10)
+        process.terminate()
+        process.wait(10)
 
 
 async def client(port: int, requests: int) -> None:
@@ -217,17 +222,18 @@ def one_client(port: int, requests: int) -> None:
             assert told.startswith(b"HTTP/1.1 200"), told
 
 
-def under_uvicorn(
-    names: Sequence[str], rounds: int, chunk: int, clients: int, store: str | None
+def under_server(
+    framework: str, names: Sequence[str], rounds: int, chunk: int, clients: int, store: str | None
 ) -> dict[str, list[float]]:
-    """Microseconds for a request of one client, or requests per second of many."""
+    """Microseconds for a request of one client, or requests per second of many; under uvicorn, or aiohttp's server."""
+    server = "aiohttp" if framework == "aiohttp" else "uvicorn"
     taken: dict[str, list[float]] = {name: [] for name in names}
 
     async def crowd(port: int) -> None:
         await asyncio.gather(*(client(port, chunk // clients) for _ in range(clients)))
 
     with contextlib.ExitStack() as stack:
-        ports = {name: stack.enter_context(served(name, store)) for name in names}
+        ports = {name: stack.enter_context(served(f"{framework}_{name}", store, server)) for name in names}
         for _ in range(rounds):
             for name in shuffled(ports):
                 port = ports[name]
@@ -245,7 +251,11 @@ def measure(*, is_quick: bool) -> list[Measured]:
     rounds, chunk = (11, 50) if is_quick else (121, 100)
     gc.collect()
     fastapi = ("bare", "ours", "slowapi")
-    found = [Measured("FastAPI, in process", "µs a request", lines(asgi_in_process(fastapi, rounds, chunk), "bare"))]
+    in_process = asgi_in_process("fastapi", fastapi, rounds, chunk)
+    found = [Measured("FastAPI, in process", "µs a request", lines(in_process, "bare"))]
+    in_process = asgi_in_process("litestar", ("bare", "ours", "own"), rounds, chunk)
+    in_process["Litestar's middleware"] = in_process.pop("own")
+    found.append(Measured("Litestar, in process", "µs a request", lines(in_process, "bare")))
     flask = {
         "bare": (web_apps.flask_bare(), "/"),
         "ours": (web_apps.flask_ours(), "/"),
@@ -256,11 +266,15 @@ def measure(*, is_quick: bool) -> list[Measured]:
     rest = {"bare": (app, "/bare"), "ours": (app, "/ours"), "REST framework's throttle": (app, "/theirs")}
     title = "Django REST framework, in process"
     found.append(Measured(title, "µs a request", lines(wsgi_in_process(rest, rounds, chunk), "bare")))
-    one = under_uvicorn(fastapi, rounds, 2 * chunk, 1, None)
+    one = under_server("fastapi", fastapi, rounds, 2 * chunk, 1, None)
     found.append(Measured("FastAPI under uvicorn, one client, memory", "µs a request", lines(one, "bare")))
+    one = under_server("aiohttp", ("bare", "ours"), rounds, 2 * chunk, 1, None)
+    found.append(Measured("aiohttp under its own server, one client, memory", "µs a request", lines(one, "bare")))
     with ValkeyServer(save="") as server:
         with_sdk = (*fastapi, "redis_sdk")
-        many = under_uvicorn(with_sdk, 3 if is_quick else 9, 32 * chunk, 64, f"redis://127.0.0.1:{server.port}/0")
+        many = under_server(
+            "fastapi", with_sdk, 3 if is_quick else 9, 32 * chunk, 64, f"redis://127.0.0.1:{server.port}/0"
+        )
     many["fastapi-redis-sdk"] = many.pop("redis_sdk")
     found.append(Measured("FastAPI under uvicorn, 64 clients, Valkey", "requests a second", lines(many, "bare")))
     return found
@@ -280,6 +294,7 @@ def goals(found: Sequence[Measured]) -> list[tuple[str, str, str, bool]]:
     slowapi = added("FastAPI, in process", "slowapi")
     flask = added("Flask, in process", "Flask-Limiter")
     rest = added("Django REST framework, in process", "REST framework's throttle")
+    litestar = added("Litestar, in process", "Litestar's middleware")
     many = by_title["FastAPI under uvicorn, 64 clients, Valkey"]
     ratio = many["ours"].own / many["slowapi"].own
     return [
@@ -287,6 +302,7 @@ def goals(found: Sequence[Measured]) -> list[tuple[str, str, str, bool]]:
         ("time added, of slowapi's ASGI middleware", "at most 0.20×", f"{slowapi:.2f}×", slowapi <= 0.20),
         ("time added, of Flask-Limiter's", "at most 0.33×", f"{flask:.2f}×", flask <= 1 / 3),
         ("time added, of REST framework's throttle", "at most 1.00×", f"{rest:.2f}×", rest <= 1),
+        ("time added, of Litestar's middleware", "at most 0.25×", f"{litestar:.2f}×", litestar <= 0.25),
         ("requests a second with 64 clients, of slowapi's", "at least 1.50×", f"{ratio:.2f}×", ratio >= 1.5),
     ]
 

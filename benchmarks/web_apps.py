@@ -58,6 +58,56 @@ def fastapi_redis_sdk() -> Any:
     return app
 
 
+def _litestar(**options: Any) -> Any:
+    from litestar import Litestar, get
+
+    @get("/")
+    async def index() -> dict[str, str]:
+        return {"hello": "world"}
+
+    return Litestar([index], openapi_config=None, **options)
+
+
+def litestar_bare() -> Any:
+    return _litestar()
+
+
+def litestar_ours() -> Any:
+    from headgate.web.litestar import RateLimits
+
+    return _litestar(plugins=[RateLimits(LIMIT, store=STORE)])
+
+
+def litestar_own() -> Any:
+    """Litestar's own middleware. It keeps a list of all requests of its window, here a second."""
+    from litestar.middleware.rate_limit import RateLimitConfig
+
+    return _litestar(middleware=[RateLimitConfig(rate_limit=("second", 1_000_000)).middleware])
+
+
+def _aiohttp() -> Any:
+    from aiohttp import web
+
+    async def index(request: web.Request) -> web.Response:
+        return web.json_response({"hello": "world"})
+
+    app = web.Application()
+    app.router.add_get("/", index)
+    return app
+
+
+def aiohttp_bare() -> Any:
+    return _aiohttp()
+
+
+def aiohttp_ours() -> Any:
+    from headgate.web.aiohttp import RateLimits
+
+    app = _aiohttp()
+    RateLimits(LIMIT, store=STORE, app=app)
+    return app
+
+
 def _flask() -> Any:
     from flask import Flask
 

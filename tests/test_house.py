@@ -64,6 +64,8 @@ LIBRARIES: dict[str, set[str]] = {
     "nats": {"stores.nats"},
     "starlette": {"web.starlette", "web.fastapi"},
     "fastapi": {"web.fastapi"},
+    "aiohttp": {"web.aiohttp", "web.aiohttp_exchange"},
+    "litestar": {"web.litestar"},
     "flask": {"web.flask"},
     "werkzeug": {"web.flask"},
     "click": {"web.flask"},

@@ -28,7 +28,7 @@ from headgate.decision import Decision
 from headgate.errors import CostExceedsCapacity, InvalidUse, LimitExceeded
 from headgate.limiter.decorator import CostOfCall, KeyOfCall, is_async
 from headgate.limiter.limiters import AsyncLimiter, Limiter
-from headgate.limiter.policy import Limits
+from headgate.limiter.naming import Limits
 from headgate.limits import Concurrency, Limit
 from headgate.rules.rule import LimitLike
 from headgate.stores.contract import Store

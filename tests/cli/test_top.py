@@ -145,6 +145,10 @@ class Terminal:
     def text(self) -> str:
         return "\n".join(self.screen.display)
 
+    @property
+    def cursor(self) -> str:
+        return "hidden" if self.screen.cursor.hidden else "shown"
+
     def until(self, is_so: Callable[[str], bool]) -> None:
         """Read until something stands there."""
         deadline = time.monotonic() + PATIENCE
@@ -200,12 +204,12 @@ def test_in_a_terminal_it_goes_on_until_ctrl_c(tmp_path: Path, prefix: str) -> N
     file = file_of(url, prefix, tmp_path)
     with terminal("top", "--every", "0.1", "--config", file) as top:
         top.until(lambda text: "2 throttled of 6" in text and "mallory" in text)
-        assert top.screen.cursor.hidden
+        assert top.cursor == "hidden"
         limiter_of(url, prefix).try_acquire("user:new", 5)
         top.until(lambda text: "3 throttled of 7" in text and "user:new" in text)
         top.type("\x03")
         assert top.end() == 0
-        assert not top.screen.cursor.hidden  # as it was before
+        assert top.cursor == "shown"  # as it was before
         assert "Traceback" not in top.text
         assert "user:new" in top.text  # the last look stays
     assert b"\x1b[31m" in top.raw
@@ -245,7 +249,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(tmp_path: Path, prefix: str) -> 
         top.until(lambda text: "mallory" in text)
         top.process.send_signal(signal.SIGTERM)
         assert top.end() == 128 + signal.SIGTERM
-        assert not top.screen.cursor.hidden
+        assert top.cursor == "shown"
     assert b"\x1b[?1049l" in top.raw
 
 
@@ -255,6 +259,7 @@ def test_piped_it_prints_look_after_look_until_ctrl_c(tmp_path: Path, prefix: st
     command = [sys.executable, "-m", "headgate", "top", "--every", "0.1", "--store", url, "--store-prefix", prefix]
     options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen([*command, "--json"], **options) as process:
+        assert process.stdout is not None
         looks = [json.loads(process.stdout.readline()) for _ in range(2)]
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=PATIENCE)

@@ -27,7 +27,7 @@ from headgate import (
     TokenBucket,
 )
 from headgate.decision import copies
-from headgate.limiter.policy import Limits
+from headgate.limiter.naming import Limits
 from headgate.stores.redis import RedisStore
 from tests.faults.workers import PATIENT, Traffic
 from tests.servers import OwnValkey, eventually, own_valkey, store_by_clock

@@ -12,7 +12,8 @@ from typing import Any, TypeVar, cast
 
 from headgate import AsyncLimiter, Decision, Hold, Limiter, ManualClock, MemoryStore, Store, StoreTimeout
 from headgate.hits import Group
-from headgate.limiter.policy import CallLimit, Costs, Keys, Limits
+from headgate.limiter.naming import Limits
+from headgate.limiter.policy import CallLimit, Costs, Keys
 
 T = TypeVar("T")
 AnyLimiter = Limiter | AsyncLimiter

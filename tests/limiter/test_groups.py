@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headgate import Concurrency, CostExceedsCapacity, InvalidUse, LimitSyntaxError, TokenBucket
-from headgate.limiter.policy import Limits
+from headgate.limiter.naming import Limits
 from tests.limiter.bench import Bench, ask, holding, peek, remaining_by_tier, told
 
 KEYS = {"user": "42", "ip": "203.0.113.7", "global": "*"}

@@ -19,7 +19,8 @@ from headgate import (
     MemoryStore,
     Penalty,
 )
-from headgate.limiter.policy import Limits, Policy
+from headgate.limiter.naming import Limits
+from headgate.limiter.policy import Policy
 from tests.limiter.bench import AnyLimiter, Bench, FailingStore, ask, holding, peek, remaining, told
 
 HOUR = 3_600

@@ -21,7 +21,8 @@ from headgate import (
 from headgate.algorithms import MAX_SPAN_US
 from headgate.decision.copies import _forks
 from headgate.hits import Group, Hit
-from headgate.limiter.policy import Limits, Policy, wait_bound_us
+from headgate.limiter.naming import Limits
+from headgate.limiter.policy import Policy, wait_bound_us
 from headgate.plans.groups import give_back_groups, renew_groups, settle_groups
 
 

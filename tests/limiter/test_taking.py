@@ -22,7 +22,7 @@ from headgate import (
     ManualClock,
     MemoryStore,
 )
-from headgate.limiter.policy import Limits
+from headgate.limiter.naming import Limits
 from headgate.plans.requests import costs_up_to
 
 KINDS = ["10/hour", "fixed-window 10/hour", "sliding-window 10/hour", "sliding-log 10/hour"]

@@ -39,7 +39,7 @@ class Finding(NamedTuple):
     what: str
     found: str
     remedy: str = ""
-    """What to do about it."""
+    """The change to make; empty where there is none."""
 
 
 def one_of_each() -> list[Limit]:

@@ -13,7 +13,7 @@ from headgate.hits import Group
 
 
 class Combined(Decision):
-    """What several spends of one key took together, as one decision."""
+    """One decision on all that several spends of one key took."""
 
     __slots__ = ("steps",)
 

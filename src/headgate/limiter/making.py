@@ -20,8 +20,9 @@ from headgate.hits import Group
 from headgate.lease import Lease, LeaseReport, Leases
 from headgate.limiter.decorator import CostOfCall, KeyOfCall, decorator, is_async, key_rule
 from headgate.limiter.local import LocalShare
+from headgate.limiter.naming import Limits
 from headgate.limiter.outage import OnOutage, OutageRule
-from headgate.limiter.policy import CallLimit, Costs, Keys, Limits, PenaltyLike, Policy, wait_bound_us
+from headgate.limiter.policy import CallLimit, Costs, Keys, PenaltyLike, Policy, wait_bound_us
 from headgate.limiter.port import Port, connect_all, port_for, register
 from headgate.limiter.reporting import OnDecision, Reporter
 from headgate.limits import Limit

@@ -14,17 +14,15 @@ from typing import Final, SupportsIndex, TypeVar
 
 from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS
 from headgate.decision import Decision
-from headgate.errors import InvalidCost, InvalidUse, LimitSyntaxError
+from headgate.errors import InvalidCost, InvalidUse
 from headgate.hits import Action, Group, Hit, Once, check_cost, integer_cost
 from headgate.keys import check_key
+from headgate.limiter.naming import LimitLike, Limits, named, twice
 from headgate.limiter.outage import OnOutage
 from headgate.limits import Concurrency, Limit, Penalty
 from headgate.limits.grammar import parse_limit, parse_penalty
 from headgate.plans.requests import costs_up_to
 
-LimitLike = str | Limit
-Limits = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike]
-"""One limit, several limits on one key, or named limits (tiers) that each have a key of their own."""
 Keys = str | Mapping[str, str]
 """A key, or for tiers a key by tier."""
 Costs = SupportsIndex | Mapping[str, SupportsIndex]
@@ -35,8 +33,6 @@ CallLimit = LimitLike | Mapping[str, LimitLike] | None
 PenaltyLike = str | Penalty
 
 MAX_LIMITS: Final = 32
-OF_PENALTY: Final = ":penalty"
-"""The penalty of a tier is called as the tier, with this behind it."""
 T = TypeVar("T")
 _new: Final = tuple.__new__
 
@@ -93,14 +89,14 @@ class Policy:
     ) -> None:
         if name is not None:
             check_key(name)
-        as_given, tiers, parsed, names = _named(limits, name, None if penalty is None else parse_penalty(penalty))
+        as_given, tiers, parsed, names = named(limits, name, None if penalty is None else parse_penalty(penalty))
         if is_leased:
             parsed = tuple(limit.leased() for limit in parsed)
         if not 1 <= len(parsed) <= MAX_LIMITS:
             raise InvalidUse(f"a limiter has 1 to {MAX_LIMITS} limits, not {len(parsed)}")
         if len(set(names)) < len(names):
             raise InvalidUse(
-                f"two limits would share the name {_twice(names)!r}: give them as a dict, with names of their own"
+                f"two limits would share the name {twice(names)!r}: give them as a dict, with names of their own"
             )
         keyed_by = tiers if penalty is None else tuple(tiers[at - at % 2] for at in range(len(tiers)))
         of_tokens = [limit for limit in parsed if not isinstance(limit, Penalty)]
@@ -315,63 +311,6 @@ def wait_bound_us(timeout: float | None, called: str = "a timeout") -> int:
     return MAX_SPAN_US if timeout >= MAX_SPAN_US // 1_000_000 else int(timeout * 1_000_000)
 
 
-def _named(
-    limits: Limits, name: str | None, penalty: Penalty | None
-) -> tuple[Limits, tuple[str, ...], tuple[Limit, ...], tuple[str, ...]]:
-    """The limits as they are given, but read; the tiers, if there are any; all limits, penalties included; and their
-    names.
-    """
-    if isinstance(limits, Mapping):
-        given = {check_key(tier): limit for tier, limit in limits.items()}
-        read = {tier: parse_limit(limit) for tier, limit in given.items()}
-        tiers: dict[str, Limit] = {}
-        for tier, limit in read.items():
-            tiers[tier] = limit
-            if penalty is not None:
-                if f"{tier}{OF_PENALTY}" in read:
-                    raise InvalidUse(f"there is a tier {tier + OF_PENALTY!r}, which is what the penalty is called")
-                tiers[f"{tier}{OF_PENALTY}"] = penalty
-        texts = _texts(tuple(tiers.values()), penalty)
-        names = [joined(name, tier) if name else f"{tier}={text}" for tier, text in zip(tiers, texts, strict=True)]
-        return read, tuple(tiers), tuple(tiers.values()), tuple(names)
-    more = () if penalty is None else (penalty,)
-    if isinstance(limits, (str, Limit)):
-        limit = parse_limit(limits)
-        first, *others = _texts((limit, *more), penalty)
-        if name is not None:
-            first, others = name, [joined(name, one.label) for one in more]
-        return limit, (), (limit, *more), (first, *others)
-    if isinstance(limits, Sequence):
-        parsed = [parse_limit(limit) for limit in limits]
-        found = (*parsed, *more)
-        texts = _texts(found, penalty)
-        return parsed, (), found, tuple(joined(name, limit.label) for limit in found) if name else tuple(texts)
-    raise LimitSyntaxError(repr(limits), 0, f"a limit is a text or a Limit, not {type(limits).__name__}")
-
-
-def _texts(limits: tuple[Limit, ...], penalty: Penalty | None) -> list[str]:
-    """The limits as they are called where they have no names. A penalty is that of the limits that it watches.
-
-    :raises InvalidUse: if there is nothing for a penalty to watch, or one too many.
-    """
-    texts: list[str] = []
-    watched: list[str] = []
-    for limit in limits:
-        if not isinstance(limit, Penalty):
-            watched.append(str(limit))
-            texts.append(str(limit))
-            continue
-        if penalty is not None and limit is not penalty:
-            raise InvalidUse(
-                "give the penalty among the limits, behind those that it watches, or as penalty=, not both"
-            )
-        if not watched:
-            raise InvalidUse(f"{str(limit)!r} watches the limits before it, back to the penalty before: there is none")
-        texts.append(f"{limit} of {', '.join(watched)}")
-        watched = []
-    return texts
-
-
 def _in_place_of(own: Limit, given: LimitLike) -> Limit:
     """A limit for a call, in place of the limiter's own.
 
@@ -394,12 +333,3 @@ def _name_of_call(name: str, own: Limit, given: Limit) -> str:
 def _holder(limit: Limit) -> str:
     """A name that nobody else has. It tells how long a slot is held, which others need to know if the clock jumps."""
     return f"{secrets.token_hex(8)}.{limit.period_us}"
-
-
-def joined(name: str, part: str) -> str:
-    """A limiter's name and a part's, so that no other two come to the same."""
-    return ".".join(text.replace("%", "%25").replace(".", "%2E") for text in (name, part))
-
-
-def _twice(names: Sequence[str]) -> str:
-    return next(name for index, name in enumerate(names) if name in names[:index])

@@ -12,7 +12,7 @@ Told = tuple[str, int]
 
 
 def to_keep(code: str, key: str, entry: Told, kept: Told | None) -> Told | None:
-    """What is to be kept in place of what is; None if that may stay.
+    """Merge an entry with what is kept in its place: the text and its end from then on; None if what is kept may stay.
 
     :param kept: what is there and still says something, if anything does.
     :raises ValueError: if a text is no state.

@@ -99,7 +99,7 @@ class Rule:
     limiter: Limiter | AsyncLimiter | None = None
     """A limiter of your own, in place of `limits`: its state is shared with all else that it limits."""
     message: str = ""
-    """What a client reads when one of its limits denies, in place of the words that there are."""
+    """The words for a client whom one of its limits denies, in place of those that there are."""
     near: float | None = None
     """Below which share of the capacity observers are told that a key is near its limit, such as 0.1."""
 

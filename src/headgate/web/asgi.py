@@ -152,9 +152,17 @@ class RateLimits(AppLimits[AsyncLimiter]):
         own = self.on_denied(admission.request.native, admission.decision)
         if inspect.isawaitable(own):
             own = await own
-        if own is not None and not callable(own):
-            raise InvalidUse(f"on_denied returns an app of ASGI, such as a Response, or None, not {own!r}")
-        return Denial(answer, own)
+        return Denial(answer, None if own is None else self.app_of(own, admission.request.native))
+
+    def app_of(self, response: Any, request: Any) -> App:
+        """A response that `on_denied` has returned, as an app.
+
+        :raises InvalidUse: if it is none.
+        """
+        if not callable(response):
+            raise InvalidUse(f"on_denied returns an app of ASGI, such as a Response, or None, not {response!r}")
+        app: App = response
+        return app
 
     async def peek(self, scope: Scope, *names: str) -> Admission:
         """Tell a caller where they stand with the rules of these names, or with all rules of the app: nothing is taken.
@@ -248,9 +256,16 @@ class Outermost:
         return ending(self._app, self._limits, scope, receive, send)
 
 
-async def ending(app: App, limits: RateLimits, scope: Scope, receive: Receive, send: Send) -> None:
-    """Hand a request on as an exchange, and bring that to its end."""
-    exchange = scope[EXCHANGE] = Exchange(limits.limiter, scope, send)
+async def ending(
+    app: App, limits: RateLimits, scope: Scope, receive: Receive, send: Send, exchange: Exchange | None = None
+) -> None:
+    """Hand a request on as an exchange, and bring that to its end.
+
+    :param exchange: that of a framework, if it has its own.
+    """
+    if exchange is None:
+        exchange = Exchange(limits.limiter, scope, send)
+    scope[EXCHANGE] = exchange
     try:
         await app(scope, receive, exchange.send)
     except BaseException as error:

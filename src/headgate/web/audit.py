@@ -47,13 +47,13 @@ class Audit:
 def audit(app: Any, *, strict: bool = False) -> Audit:
     """List the routes of a web app, and the limits that each of them meets.
 
-    :param app: an app of FastAPI, Starlette, Flask or Django with limits installed.
+    :param app: an app of FastAPI, Starlette, Litestar, aiohttp, Flask or Django with limits installed.
     :param strict: are routes without a limit that are not exempt an error?
     :raises InvalidUse: if no limits are installed for the app, or if `strict` finds a route without.
     """
-    from headgate.web.limits import installed
+    from headgate.web.limits import limits_of
 
-    limits = installed.get(app)
+    limits = limits_of(app)
     if limits is None:
         raise InvalidUse(f"no rate limits are installed for {app!r}: RateLimits(...).init_app(app) does it")
     found = Audit(tuple(limits.routes(app)))

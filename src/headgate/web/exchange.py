@@ -87,7 +87,7 @@ class Exchange:
         kind = message["type"]
         if self.status is None:
             if kind in _STATUS_OF:
-                self._begin(message, _STATUS_OF[kind])
+                message = self._begin(message, _STATUS_OF[kind])
             elif kind == "websocket.close":
                 self.status = 403  # the server's answer to a close before the opening
         elif kind in _BODIES and not message.get("more_body") and self.is_unfinished:
@@ -133,7 +133,8 @@ class Exchange:
                 response = WebResponse(self.status, headers, admission.request.native)
             await run_async(limiter.finish(admission, response))
 
-    def _begin(self, message: Message, status: int | None) -> None:
+    def _begin(self, message: Message, status: int | None) -> Message:
+        """The message with header fields. The app's own stays as it is: a cache may have it."""
         self.status = message["status"] if status is None else status
         fields = self.raw_fields()
         own = message.get("headers") or ()
@@ -143,8 +144,10 @@ class Exchange:
             told = [field for field in fields if field[0] not in names]
             if self.decided[-1][1].refusal is not None and b"cache-control" not in names:
                 told.append((b"cache-control", b"no-store"))
-            own = message["headers"] = own + told
+            own += told
+            message = {**message, "headers": own}
         self.headers = own
+        return message
 
 
 class Denial:

@@ -48,6 +48,14 @@ installed: Final[weakref.WeakKeyDictionary[Any, AppLimits[Any]]] = weakref.WeakK
 """The limits of each app that has some."""
 
 
+def limits_of(app: Any) -> AppLimits[Any] | None:
+    """The limits of an app: those that are installed for it, or are a plugin of it; None if it has none."""
+    try:
+        return installed.get(app)
+    except TypeError:  # of a class without weak references
+        return next((one for one in getattr(app, "plugins", ()) if isinstance(one, AppLimits)), None)
+
+
 class AppLimits(Generic[L]):
     """The rate limits of one app. Safe to share between threads, tasks and event loops.
 

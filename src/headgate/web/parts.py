@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from headgate.decision.standings import policy_of
-from headgate.limiter.policy import joined
+from headgate.limiter.naming import joined
 from headgate.limits import Concurrency, Limit, Penalty
 from headgate.limits.grammar import parse_penalty
 from headgate.rules import Rule

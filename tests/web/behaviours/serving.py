@@ -27,6 +27,7 @@ UVICORN: Final = "-m uvicorn --no-proxy-headers --log-level critical --port {por
 GUNICORN: Final = (
     "-m gunicorn --threads 16 --keep-alive 60 --log-level critical --bind 127.0.0.1:{port} --workers {workers} {app}"
 )
+GUNICORN_AIOHTTP: Final = GUNICORN.replace("{app}", "--worker-class aiohttp.GunicornWebWorker {app}")
 FRAMEWORKS: Final[dict[str, tuple[str, str]]] = {
     "ASGI": (UVICORN, "asgi:app"),
     "Starlette": (UVICORN, "starlette:app"),
@@ -36,6 +37,8 @@ FRAMEWORKS: Final[dict[str, tuple[str, str]]] = {
     "Django": (GUNICORN, "django:app"),
     "Django, async": (UVICORN, "django:asgi"),
     "DRF": (GUNICORN, "drf:app"),
+    "aiohttp": (GUNICORN_AIOHTTP, "aiohttp:app"),
+    "Litestar": (UVICORN, "litestar:app"),
     "Ninja": (GUNICORN, "ninja:app"),
     "Ninja, async": (UVICORN, "ninja:asgi"),
     "Quart": (UVICORN, "quart:app"),

@@ -17,9 +17,10 @@ _INTRODUCTION: Final = """\
 # Frameworks: what holds in each
 
 Every framework has the same rules, and the same core decides. One suite of HTTP behaviours holds them to it: the same
-app, built in the way of each framework, is asked over HTTP, behind a real server (uvicorn, or gunicorn with threads).
-Its limits are decorators in Starlette, Flask, Django and django-ninja (Ninja), dependencies in FastAPI, throttles in
-REST framework (DRF), and rules by path where there is no framework, and in Quart, Sanic and Falcon.
+app, built in the way of each framework, is asked over HTTP, behind a real server (uvicorn, or gunicorn).
+Its limits are decorators in Starlette, Flask, Django, django-ninja (Ninja), aiohttp and Litestar, dependencies in
+FastAPI, throttles in REST framework (DRF), and rules by path where there is no framework, and in Quart, Sanic and
+Falcon.
 
 `make web-behaviours` asks anew, and prints this table.
 """
