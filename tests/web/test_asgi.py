@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import MutableMapping
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -376,3 +377,16 @@ async def test_headers_of_the_app_stay_as_they_are_however_they_are_spelled() ->
     sent = await call(limited(app, "2/minute"))
     assert [value for name, value in sent[0]["headers"] if name.lower() == b"ratelimit-policy"] == [b'"mine";q=1']
     assert b"ratelimit" in headers(sent)
+
+
+@pytest.mark.parametrize("root", ["", "/root"])
+async def test_an_encoded_slash_is_read_in_both_ways(root: str) -> None:
+    def asked(raw: str) -> dict[str, Any]:
+        return {"path": root + unquote(raw), "raw_path": (root + raw).encode(), "root_path": root}
+
+    app = limited(hello, Rule("1/minute", name="items", paths=["/items/{number}"]), exempt=["/items/free/*"])
+    assert await status(app, **asked("/items/1")) == 200
+    for raw in ("/items/2%2F3", "/items/2%2f3", "/items%2F4", "/items/free%2Fx"):
+        assert await status(app, **asked(raw)) == 429, raw
+    for raw in ("/items/5/6", "/items/free/x", "/items/free/x%2Fy", "/items%2F5%2F6"):
+        assert await status(app, **asked(raw)) == 200, raw

@@ -13,6 +13,8 @@ from typing import Final
 
 from headgate.errors import InvalidUse
 
+ENCODED_SLASH: Final = "%2F"
+"""How a path has a slash that was encoded, where a framework may be one that sees the difference."""
 _SLASHES: Final = re.compile(r"//+")
 _ANYTHING: Final = re.compile(r"\{[^{}/]*:path\}")
 _PART: Final = re.compile(r"(/\*(?=/|$)|\*|\{[^{}/]*\})")
@@ -26,6 +28,14 @@ def plain_path(path: str) -> str:
     if "//" in path:
         path = _SLASHES.sub("/", path)
     return path.rstrip("/") or "/"
+
+
+def readings(path: str) -> tuple[str, ...]:
+    """A path in each way in which it may be routed, plain: some frameworks take `%2F` for a slash, and to others it is
+    a letter of a part.
+    """
+    plain = plain_path(path)
+    return (plain,) if ENCODED_SLASH not in path else (plain, plain_path(path.replace(ENCODED_SLASH, "/")))
 
 
 def compiled(pattern: str) -> re.Pattern[str]:

@@ -9,7 +9,7 @@ from typing import Final
 
 from headgate.errors import InvalidUse
 from headgate.identity import Identity
-from headgate.rules.matching import compiled, plain_path
+from headgate.rules.matching import compiled, readings
 from headgate.rules.rule import Rule
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -53,8 +53,8 @@ class Rules:
         self._others = tuple([rule for rule in self.all if not rule.is_default])
 
     def is_exempt(self, path: str) -> bool:
-        """Do requests of this path meet no rule?"""
-        return bool(self._exempt) and _matches(self._exempt, plain_path(path))
+        """Do requests of this path meet no rule, however it is read?"""
+        return bool(self._exempt) and all(_matches(self._exempt, (one,)) for one in readings(path))
 
     def of(self, path: str, methods: Sequence[str], *, has_own: bool = False) -> tuple[Rule, ...]:
         """The rules that a request meets, in order.
@@ -64,20 +64,20 @@ class Rules:
         """
         if self.is_same_for_all:
             return self._others if has_own else self.all
-        path = plain_path(path)
+        paths = readings(path)
         return tuple(
             [
                 rule
                 for rule, patterns, allowed in self._patterns
-                if (not patterns or _matches(patterns, path))
+                if (not patterns or _matches(patterns, paths))
                 and (not allowed or any(method in allowed for method in methods))
                 and not (has_own and rule.is_default)
             ]
         )
 
 
-def _matches(patterns: list[re.Pattern[str]], path: str) -> bool:
-    return any(pattern.fullmatch(path) for pattern in patterns)
+def _matches(patterns: list[re.Pattern[str]], paths: Sequence[str]) -> bool:
+    return any(pattern.fullmatch(path) for path in paths for pattern in patterns)
 
 
 def _methods(methods: Sequence[str]) -> frozenset[str]:

@@ -32,7 +32,8 @@ class AiohttpRequest:
     def __init__(self, request: web.Request, route: str | None) -> None:
         self.native = request
         self.method = request.method.upper()
-        self.path = request.path
+        # aiohttp routes by the raw path, where an encoded slash is none: it stays `%2F`
+        self.path = request.rel_url.path_safe.replace("%25", "%")
         self.route = route
 
     @property

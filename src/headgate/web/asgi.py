@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from headgate.errors import InvalidUse
 from headgate.limiter.limiters import AsyncLimiter
@@ -19,6 +20,7 @@ from headgate.web.core import run_async
 from headgate.web.exchange import EXCHANGE, AnyApp, App, Denial, Exchange, Message, Receive, Scope, Send
 from headgate.web.limits import AppLimits, installed
 
+_ENCODED_SLASH: Final = re.compile("%2f", re.IGNORECASE)
 _log: Final = logging.getLogger("headgate.web")
 
 
@@ -72,13 +74,27 @@ class AsgiRequest:
 
 
 def path_within(scope: Scope) -> str:
-    """The path as it is routed: without the part at which the app is mounted."""
+    """The path as it is routed: without the part at which the app is mounted. Encoded slashes stay so, as `%2F`: some
+    apps, such as those of Sanic, route by the raw path.
+    """
     path: str = scope["path"]
+    raw: bytes | None = scope.get("raw_path")
+    if raw and (b"%2F" in raw or b"%2f" in raw):
+        path = _with_encoded_slashes(path, raw)
     root: str = scope.get("root_path", "")
     if not root or not path.startswith(root):
         return path
     rest = path[len(root) :]
     return rest if not rest or rest[0] == "/" else path
+
+
+def _with_encoded_slashes(path: str, raw: bytes) -> str:
+    text = raw.partition(b"?")[0].decode("latin-1")
+    kept = unquote(_ENCODED_SLASH.sub("%252F", text))
+    decoded = unquote(text)
+    return (
+        path[: len(path) - len(decoded)] + kept if path.endswith(decoded) else path
+    )  # some servers leave the root out
 
 
 class FoundRoute(NamedTuple):

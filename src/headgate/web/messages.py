@@ -19,7 +19,9 @@ class WebRequest(Protocol):
 
     @property
     def path(self) -> str:
-        """The path as the framework routes it: decoded, and without the part at which the app is mounted."""
+        """The path as the framework routes it: decoded, and without the part at which the app is mounted. Where it is
+        not known whether that takes an encoded slash for a slash, this stays `%2F`: rules then read it in both ways.
+        """
 
     @property
     def route(self) -> str | None:

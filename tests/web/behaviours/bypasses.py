@@ -42,6 +42,7 @@ def _(server: Server) -> None:
     caller = server.caller()
     for path in ("/outer/inner/items", "/mount/items"):
         assert [caller.ask(f"{path}/{number}").status for number in range(5)] == [200] * 3 + [429] * 2
+        assert ways_through(caller, [f"{path}/a%2Fb", f"{path}/a%2fb", f"{path}/%2F", f"{path}/..%2F..%2Fhealth"]) == []
 
 
 @behaviour("No way around", "slashes and dots in the path")
