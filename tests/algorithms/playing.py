@@ -29,16 +29,17 @@ def play(
     reference: Reference,
     *,
     refunds_once: bool = False,
+    repeats: bool = False,
     start_us: int = START_US,
 ) -> Iterator[Played]:
     """Play the steps against the reference. With `refunds_once`, as limiters do: nothing is returned twice, and a part
-    only after the turn.
+    only after the turn. With `repeats`, some requests come again, and are allowed without being charged.
     """
     now_us = start_us
     spent: list[tuple[Hit, int]] = []
     for number, step in enumerate(steps):
         now_us = min(LAST_US // 2, max(1, now_us + step.move_us))
-        group = _group(lanes, step, number, spent, now_us, refunds_once=refunds_once)
+        group = _group(lanes, step, number, spent, now_us, refunds_once=refunds_once, repeats=repeats)
         decision = reference.decide(group, now_us)
         if decision.allowed and group.action == "spend":
             spent += [
@@ -57,6 +58,7 @@ def _group(
     now_us: int,
     *,
     refunds_once: bool,
+    repeats: bool,
 ) -> Group:
     hits = []
     for index in step.lanes:
@@ -85,7 +87,7 @@ def _group(
         return Group((one,), 0, "forget")
     if step.which % 4 == 1:
         hits = [_leaving(hit, step.which // 4) for hit in hits]
-    if step.action == "spend" and step.which % 5 == 2:
+    if repeats and step.action == "spend" and step.which % 5 == 2:
         return Group(tuple(hits), 0, "spend", Once(f"mark {step.which % 3}", life_us=max(1, step.max_wait_us)))
     return Group(tuple(hits), step.max_wait_us, "peek" if step.action == "peek" else "spend")
 

@@ -84,7 +84,7 @@ def stored(server: Any, hit: Hit) -> tuple[Columns | None, int]:
 def compare(server: Any, among: list[Lane], drawn: list[Step], *, by_own_clock: bool = False) -> None:
     reference = Reference()
     with server.transaction(force_rollback=True):
-        for played in play(among, drawn, reference):
+        for played in play(among, drawn, reference, repeats=True):
             (decision,) = decide(server, [played.group], played.now_us, by_own_clock=by_own_clock)
             assert isinstance(decision, Decision)
             assert decision.allowed == played.decision.allowed, played
@@ -163,7 +163,7 @@ def batches(draw: st.DrawFn, kinds: Sequence[str], actions: Sequence[Any]) -> li
     """Groups that can be asked for all at once."""
     among = draw(lanes(kinds=kinds, most_limits=2))
     drawn = draw(steps(among, actions=actions, may_go_back=False))
-    return [played.group for played in play(among, drawn, Reference())]
+    return [played.group for played in play(among, drawn, Reference(), repeats=True)]
 
 
 def assert_as_one_after_the_other(server: Any, groups: list[Group], *, by_own_clock: bool) -> None:

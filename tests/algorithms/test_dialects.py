@@ -135,7 +135,7 @@ class Schedule:
         """Step by step to the reference; the server's commands are collected."""
         self._pipe.time()
         keys = set()
-        for played in play(among, drawn, self._reference):
+        for played in play(among, drawn, self._reference, repeats=True):
             plan = plans.decide([played.group], prefix=self._prefix, near_us=played.now_us, now_us=played.now_us)
             script = next(plan)
             call = read_call(script.packed)
@@ -259,7 +259,7 @@ def batches(draw: st.DrawFn) -> list[Group]:
     """Groups that can be asked for all at once."""
     among = draw(lanes(kinds=["tb", *KINDS], most_limits=2))
     drawn = draw(steps(among, actions=("spend", "spend", "spend", "peek", "take", "forget"), may_go_back=False))
-    return [played.group for played in play(among, drawn, Reference())]
+    return [played.group for played in play(among, drawn, Reference(), repeats=True)]
 
 
 def test_debts_that_are_charged_without_end_stop_growing_in_python_and_in_lua(server: Any, prefix: str) -> None:
@@ -300,7 +300,7 @@ def test_a_single_hit_is_judged_on_the_fast_path_as_it_is_the_general_way(
     expires while the test runs."""
     start_us = _microseconds(server.time()) + 86_400_000_000
     keys = set()
-    for group, now_us, expected in play(*schedule, Reference(), start_us=start_us):
+    for group, now_us, expected in play(*schedule, Reference(), repeats=True, start_us=start_us):
         plan = plans.decide([group], prefix=prefix, near_us=now_us)
         script = next(plan)
         call = read_call(script.packed)

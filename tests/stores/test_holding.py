@@ -48,7 +48,7 @@ def schedules(draw: st.DrawFn) -> tuple[list[Lane], list[Step]]:
 @given(schedule=schedules())
 def test_it_decides_as_a_store_that_holds_the_states(schedule: tuple[list[Lane], list[Step]]) -> None:
     texts = Texts()
-    for group, now_us, expected in play(*schedule, Reference()):
+    for group, now_us, expected in play(*schedule, Reference(), repeats=True):
         decision, _ = texts.decide(group, now_us)
         assert (decision.allowed, decision.facts, decision.now_us) == (expected.allowed, expected.facts, now_us)
 

@@ -251,7 +251,7 @@ def schedules(draw: st.DrawFn, most_limits: int = 1) -> tuple[list[Lane], list[S
 def test_it_decides_as_a_store_that_forgets_nothing(schedule: tuple[list[Lane], list[Step]], strangers: int) -> None:
     clock = ManualClock()
     store = MemoryStore(clock)
-    for number, (group, now_us, expected) in enumerate(play(*schedule, Reference())):
+    for number, (group, now_us, expected) in enumerate(play(*schedule, Reference(), repeats=True)):
         clock.set(now_us)
         decision = store.decide([group])[0]
         assert (decision.allowed, decision.facts, decision.now_us) == (expected.allowed, expected.facts, now_us)
@@ -285,7 +285,7 @@ def test_a_single_hit_is_decided_as_a_batch_of_one(schedule: tuple[list[Lane], l
         assert decision is not None
         return decision
 
-    for played in play(*schedule, Reference()):
+    for played in play(*schedule, Reference(), repeats=True):
         decision, expected = decide(played), batches.decide([played.group])[0]
         assert (decision.allowed, decision.facts, decision.now_us) == (expected.allowed, expected.facts, played.now_us)
         assert [hit[:4] for hit in decision.group.hits] == [hit[:4] for hit in expected.group.hits]
