@@ -4,6 +4,7 @@ each point where the interpreter lets such in. Nothing hangs, counts are right, 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -73,6 +74,15 @@ def settle(limiter: Limiter, key: str) -> object:
 
 def peek(limiter: Limiter, key: str) -> object:
     return limiter.peek(key)
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_others_is_collected() -> Iterator[None]:
+    """What other tests have left behind is collected before, and not at a point that is struck."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 WORKS: list[Work] = [spend, acquire, hold, decorated, refund, settle]

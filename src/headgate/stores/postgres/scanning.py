@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -54,7 +54,7 @@ with w as materialized (
     until_us = w.until_us, a = w.a, b = w.b, c = w.c, numbers = w.numbers, notes = w.notes, names = w.names,
     is_manual = w.is_manual
   from w join locked on locked.place = w.place
-  where known.place = w.place and (w.seen = '' or w.seen = {seen})
+  where known.place = w.place and w.seen = {seen}
   returning known.place
 ), made as (
   insert into {state} (place, until_us, a, b, c, numbers, notes, names, is_manual)
@@ -63,8 +63,13 @@ with w as materialized (
 )
 select encode(place, 'hex') from changed union all select encode(place, 'hex') from made
 """
-_TRIES: Final = 20
-"""After so many, a row that others write again and again is written over."""
+_LOCK: Final = "select 1 from {state} where place = any ($1) order by place for update"
+_TRIES: Final = 3
+"""After so many, a row that others write again and again is locked while it is read and written."""
+
+
+Execute = Callable[[Statement], Any]
+"""Runs a statement, and returns its result."""
 
 
 def scan(server: Server, key_prefix: str, name: str | None) -> Iterator[Entry]:
@@ -110,19 +115,25 @@ def restore(server: Server, entries: Iterable[Entry]) -> int:
         waiting, tries = page, 0
         while waiting:
             tries += 1
-            waiting, written = _merge(server, waiting, is_last=tries >= _TRIES)
+            if tries <= _TRIES:
+                waiting, written = _merge(server, server.execute, waiting)
+            else:
+                with server.transaction() as execute:
+                    places = sorted({place_of(server.prefix, one.name, one.code, one.key) for one in waiting})
+                    execute(Statement(_text(_LOCK, server), (bytea_array(places),), (BYTEA_ARRAY,)))
+                    waiting, written = _merge(server, execute, waiting)
             count += written
     return count
 
 
-def _merge(server: Server, entries: list[Entry], *, is_last: bool) -> tuple[list[Entry], int]:
+def _merge(server: Server, execute: Execute, entries: list[Entry]) -> tuple[list[Entry], int]:
     """Merge each entry with what is in its place. Returns those for which something else was there when they were
-    written, and how many were written. With `is_last`, they are written whatever is there.
+    written, and how many were written.
     """
     places = [place_of(server.prefix, entry.name, entry.code, entry.key) for entry in entries]
     first = dict(reversed(list(zip(places, entries, strict=True))))
     rows, wanted = [], set()
-    for place, now_us, seen, kept in _read(server, sorted(first)):
+    for place, now_us, seen, kept in _read(server, execute, sorted(first)):
         entry = first[place]
         if entry.until_us <= now_us:
             continue
@@ -131,14 +142,11 @@ def _merge(server: Server, entries: list[Entry], *, is_last: bool) -> tuple[list
             wanted.add(place)
             columns = columns_of(entry.code, entry.key, told[0])._asdict()
             is_manual = None if server.learnt.clock is None else True
-            written_over = "" if is_last and seen is not None else seen
-            rows.append(
-                {"place": place.hex(), "seen": written_over, "until_us": told[1], "is_manual": is_manual} | columns
-            )
+            rows.append({"place": place.hex(), "seen": seen, "until_us": told[1], "is_manual": is_manual} | columns)
     done: set[bytes] = set()
     if rows:
         statement = Statement(_text(_RESTORE, server), (json.dumps(rows).encode(),), (_TEXT,), has_binary_result=False)
-        result = server.execute(statement)
+        result = execute(statement)
         done = {bytes.fromhex(result.get_value(row, 0).decode()) for row in range(result.ntuples)}
     missed = wanted - done
     later = [
@@ -150,14 +158,14 @@ def _merge(server: Server, entries: list[Entry], *, is_last: bool) -> tuple[list
 _Kept = tuple[int, Columns]
 
 
-def _read(server: Server, places: list[bytes]) -> Iterator[tuple[bytes, int, str | None, _Kept]]:
+def _read(server: Server, execute: Execute, places: list[bytes]) -> Iterator[tuple[bytes, int, str | None, _Kept]]:
     """By place: the time, the row's digest (None if there is none), until when it says something, and its columns."""
     clock = server.learnt.clock
     now = None if clock is None else int8(clock())
     statement = Statement(
         _text(_READ, server), (bytea_array(places), now), (BYTEA_ARRAY, INT8), has_binary_result=False
     )
-    result = server.execute(statement)
+    result = execute(statement)
     for row in range(result.ntuples):
         now_us, place, seen, until_us, *values = (result.get_value(row, column) for column in range(10))
         digest = None if seen is None else seen.decode()

@@ -6,7 +6,8 @@ This module must not know what the functions do.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 import psycopg
@@ -89,7 +90,35 @@ class Server(Endpoint):
 
         :raises StoreOutage: if the server does not answer, or with an error.
         """
-        result = self._run(statement, time.monotonic() + self.timeout_s)
+        return self._done(self._run(statement, time.monotonic() + self.timeout_s))
+
+    @contextmanager
+    def transaction(self) -> Iterator[Callable[[Statement], Any]]:
+        """A transaction, blocking: what it hands out runs a statement in it, as `execute` does. It is over with the
+        block, within the deadline of one call.
+
+        :raises StoreOutage: if the server does not answer, or with an error.
+        """
+        deadline = time.monotonic() + self.timeout_s
+        try:
+            connection = self._threads_connections.take(deadline)
+            is_over = False
+
+            def execute(statement: Statement) -> Any:
+                return self._done(run_blocking(connection.asking(statement), deadline))
+
+            try:
+                execute(Statement(b"begin"))
+                yield execute
+                execute(Statement(b"commit"))
+                is_over = True
+            finally:
+                connection.is_usable = connection.is_usable and is_over  # closed, it is rolled back
+                self._threads_connections.put(connection)
+        except (psycopg.Error, OSError, Busy) as error:
+            raise self.outage(error) from error
+
+    def _done(self, result: Any) -> Any:
         if result.status in (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK):
             return result
         raise self._failure(result)

@@ -24,8 +24,10 @@ from headgate.stores.remote import Servers
 PAGE: Final = 500
 """How many keys a server looks at in one call, and how many are read or written in one round trip."""
 _ATTEMPTS: Final = 20
-"""So often a slot that is moved is asked for. After so many tries, an entry that others write all the time is written
-over."""
+"""So often a slot that is moved is asked for."""
+_TRIES: Final = 1_000
+"""After so many, which takes half a second, an entry that others write all the time is written over. Then, what is
+spent there during one round trip is lost."""
 _PAUSE_S: Final = 0.1
 
 
@@ -65,7 +67,7 @@ class Scanning:
             waiting, tries = page, 0
             while waiting:
                 tries += 1
-                waiting, written = self._merge(waiting, now_us, is_last=tries >= _ATTEMPTS)
+                waiting, written = self._merge(waiting, now_us, is_last=tries >= _TRIES)
                 count += written
         return count
 
