@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import grpc
+import pytest
 
 from headgate.grpc import RateLimitInterceptor
 from headgate.grpc import aio as grpc_aio
@@ -18,6 +19,8 @@ from tests.servers import eventually
 KINDS = ("blocking", "asyncio", "threads")
 """A blocking server; one of asyncio; and one of asyncio whose handlers are blocking."""
 PATIENCE = 20
+GRPC_LEAVES_A_COROUTINE = pytest.mark.filterwarnings("ignore:coroutine 'Queue.put' was never awaited:RuntimeWarning")
+"""Of a blocking stream that has ended early, gRPC puts the last message on a queue that may have no loop any more."""
 
 
 class Service:

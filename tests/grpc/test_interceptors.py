@@ -20,8 +20,10 @@ from headgate.grpc import HEALTH, GrpcCall, RateLimitInterceptor
 from headgate.grpc import aio as grpc_aio
 from headgate.identity import ApiKey, ClientIP, Identity
 from headgate.rules import Rule
-from tests.grpc.serving import Answer, Serve
+from tests.grpc.serving import GRPC_LEAVES_A_COROUTINE, Answer, Serve
 from tests.servers import free_port
+
+pytestmark = GRPC_LEAVES_A_COROUTINE
 
 METHODS = ("One", "Out", "In", "Both")
 
@@ -344,7 +346,8 @@ def test_of_64_calls_at_once_a_limit_of_20_admits_20(serve: Serve, clock: Manual
 
 
 def test_two_servers_share_their_limits(serve: Serve, valkey_url: str, prefix: str) -> None:
-    one, other = (serve("20/hour", store=valkey_url, prefix=prefix, timeout=10) for _ in range(2))
+    # With another timeout each has a store, and so connections, of its own, as in a process of its own.
+    one, other = (serve("20/hour", store=valkey_url, prefix=prefix, timeout=timeout) for timeout in (10, 11))
     with ThreadPoolExecutor(64) as pool:
         codes = list(pool.map(lambda n: (one, other)[n % 2].call(METHODS[n % 4], b"hello").code.name, range(64)))
     assert (codes.count("OK"), codes.count("RESOURCE_EXHAUSTED")) == (20, 44)

@@ -12,8 +12,10 @@ import pytest
 from headgate import MemoryStore
 from headgate.grpc import GrpcCall
 from headgate.rules import Rule
-from tests.grpc.serving import PATIENCE, Serve, Served
+from tests.grpc.serving import GRPC_LEAVES_A_COROUTINE, PATIENCE, Serve, Served
 from tests.servers import eventually
+
+pytestmark = GRPC_LEAVES_A_COROUTINE
 
 METHODS = ("One", "Out", "In", "Both")
 
