@@ -43,26 +43,27 @@ def ran(who: str, what: object) -> None:
         server.rpush(f"{PREFIX}:ran:{who}", str(what))
 
 
-@app.task
+# Not shared: other apps in this process, of other tests, are not to have these tasks.
+@app.task(shared=False)
 @limit_task("5/day", key=who_asks, name="few", **SHARED)
 def few(who: str, number: int) -> int:
     ran(who, number)
     return number
 
 
-@app.task(acks_late=True, bind=True)
+@app.task(shared=False, acks_late=True, bind=True)
 @limit_task("5/day", key=who_asks, name="few late", **SHARED)
 def few_late(self: Any, who: str, number: int) -> int:
     ran(who, number)
     return number
 
 
-@app.task
+@app.task(shared=False)
 def free(who: str) -> None:
     ran(who, "free")
 
 
-@app.task(bind=True, max_retries=1)
+@app.task(shared=False, bind=True, max_retries=1)
 @limit_task("1/day", key=who_asks, name="retrying", **SHARED)
 def retrying(self: Any, who: str) -> int:
     ran(who, self.request.retries)
@@ -72,7 +73,7 @@ def retrying(self: Any, who: str) -> int:
     return denials
 
 
-@app.task
+@app.task(shared=False)
 @limit_task("concurrency 2", key=who_asks, name="slots", **SHARED)
 def held(who: str) -> None:
     with redis.Redis.from_url(URL) as server:
@@ -82,20 +83,20 @@ def held(who: str) -> None:
     ran(who, at_work)
 
 
-@app.task
+@app.task(shared=False)
 @limit_task(["10/day", "1000/7d"], key=who_asks, cost=count, name="texts", **SHARED)
 def embed(who: str, texts: list[str]) -> int:
     ran(who, len(texts))
     return len(texts)
 
 
-@app.task
+@app.task(shared=False)
 @limit_task("1/day", key=who_asks, max_denials=2, name="given up", **SHARED)
 def given_up(who: str) -> None:
     ran(who, "given up")
 
 
-@app.task
+@app.task(shared=False)
 @limit_task("1/day", key=who_asks, is_shadow=True, name="shadow", **SHARED)
 def watched(who: str) -> None:
     ran(who, "watched")
