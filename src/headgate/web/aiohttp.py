@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import logging
 import types
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from typing import Any, Final, TypeVar, Unpack
@@ -35,11 +34,11 @@ from headgate.rules import Rule
 from headgate.web.admission import Admission
 from headgate.web.aiohttp_exchange import AiohttpRequest, RequestExchange, route_of
 from headgate.web.asking import admit_async
-from headgate.web.audit import audit
+from headgate.web.audit import log_routes
 from headgate.web.core import run_async
 from headgate.web.limits import AppLimits, RouteEntry, installed, rule_of_method
+from headgate.web.names import name_of
 from headgate.web.options import LimitsOptions, RuleOptions
-from headgate.web.starlette_routes import name_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -52,7 +51,6 @@ EXCHANGE: Final[Any] = (
     web.RequestKey("headgate.exchange", RequestExchange) if hasattr(web, "RequestKey") else "headgate.exchange"
 )
 """Where a request has its exchange; before aiohttp 3.14, keys were texts."""
-_log: Final = logging.getLogger("headgate.web")
 
 
 class RateLimits(AppLimits[AsyncLimiter]):
@@ -127,8 +125,7 @@ class RateLimits(AppLimits[AsyncLimiter]):
         asked.
         """
         exchange: RequestExchange | None = request.get(EXCHANGE)
-        admission = None if exchange is None else exchange.admission_of(self.limiter)
-        return None if admission is None else admission.decision
+        return None if exchange is None else exchange.decision_of(self.limiter)
 
     async def peek(self, request: web.Request, *names: str) -> Admission:
         """Tell a caller where they stand with the rules of these names, or with all rules of the app: nothing is taken.
@@ -287,7 +284,4 @@ async def _begin(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def _list_routes(app: web.Application) -> None:
-    try:
-        _log.info("%s", audit(app).line)
-    except Exception:
-        _log.exception("the routes of the app could not be listed")
+    log_routes(app)

@@ -14,7 +14,7 @@ from headgate.web.admission import together
 from headgate.web.core import WebLimiter
 from headgate.web.exchange import Exchange
 from headgate.web.limits import AppLimits
-from headgate.web.starlette_routes import named
+from headgate.web.names import named
 
 if TYPE_CHECKING:
     from aiohttp import web

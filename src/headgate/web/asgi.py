@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
@@ -15,13 +14,12 @@ from headgate.limits import Limit
 from headgate.rules import Rule
 from headgate.web.admission import Admission
 from headgate.web.asking import admit_async
-from headgate.web.audit import audit
+from headgate.web.audit import log_routes
 from headgate.web.core import run_async
 from headgate.web.exchange import EXCHANGE, AnyApp, App, Denial, Exchange, Message, Receive, Scope, Send
 from headgate.web.limits import AppLimits, installed
 
 _ENCODED_SLASH: Final = re.compile("%2f", re.IGNORECASE)
-_log: Final = logging.getLogger("headgate.web")
 
 
 class AsgiRequest:
@@ -233,10 +231,7 @@ class RateLimitMiddleware:
 
         async def sending(message: Message) -> None:
             if message["type"] == "lifespan.startup.complete":
-                try:
-                    _log.info("%s", audit(app).line)
-                except Exception:
-                    _log.exception("the routes of the app could not be listed")
+                log_routes(app)
             await send(message)
 
         return sending

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from headgate.errors import InvalidUse
+from headgate.web.names import named
 
 if TYPE_CHECKING:
     from headgate.web.limits import RouteEntry
+
+_log: Final = logging.getLogger("headgate.web")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,16 @@ def audit(app: Any, *, strict: bool = False) -> Audit:
     return found
 
 
+def log_routes(app: Any) -> None:
+    """Log the routes of an app without a limit, when it starts. Whatever goes wrong with that, it starts."""
+    try:
+        _log.info("%s", audit(app).line)
+    except Exception:
+        _log.exception("the routes of the app could not be listed")
+
+
 def _request(route: RouteEntry) -> str:
-    return f"{'|'.join(route.methods)} {route.path}".lstrip()
+    return named(route.methods, route.path)
 
 
 def _limits(rule: Any) -> str:

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from typing import Any, Final
 
+from headgate.decision import Decision
 from headgate.web.admission import Admission, Answer, together
 from headgate.web.core import WebLimiter, run_async
 from headgate.web.messages import WebResponse
@@ -69,6 +70,13 @@ class Exchange:
             if one is limiter:
                 return admission
         return None
+
+    def decision_of(self, limiter: WebLimiter[Any]) -> Decision | None:
+        """The decision of some limits that binds: the one that denied, or is nearest to denying; None if no rule was
+        asked.
+        """
+        admission = self.admission_of(limiter)
+        return None if admission is None else admission.decision
 
     def raw_fields(self) -> list[tuple[bytes, bytes]]:
         """The header fields of all decisions."""

@@ -15,7 +15,6 @@ another part, which adds the headers to whatever is answered, and asks about req
 from __future__ import annotations
 
 import itertools
-import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar, Unpack
 
@@ -39,17 +38,16 @@ from headgate.web import asgi
 from headgate.web.admission import Admission
 from headgate.web.asgi import AsgiRequest, ending
 from headgate.web.asking import admit_async
-from headgate.web.audit import audit
+from headgate.web.audit import log_routes
 from headgate.web.exchange import EXCHANGE, App, Exchange, Message, Receive, Scope, Send
 from headgate.web.limits import RouteEntry
+from headgate.web.names import named
 from headgate.web.options import LimitsOptions, RuleOptions
-from headgate.web.starlette_routes import named
 
 T = TypeVar("T")
 
 MOUNT: Final = "headgate.mount"
 """Where a scope keeps the path at which the app is mounted that a request has come to."""
-_log: Final = logging.getLogger("headgate.web")
 _numbers: Final = itertools.count(1)
 
 
@@ -142,8 +140,7 @@ class RateLimits(asgi.RateLimits, InitPlugin):
         asked.
         """
         exchange: Exchange | None = connection.scope.get(EXCHANGE)  # type: ignore[assignment]  # a key of ours
-        admission = None if exchange is None else exchange.admission_of(self.limiter)
-        return None if admission is None else admission.decision
+        return None if exchange is None else exchange.decision_of(self.limiter)
 
     def native_of(self, scope: Any) -> Any:
         """A request of Litestar."""
@@ -197,10 +194,7 @@ class RateLimits(asgi.RateLimits, InitPlugin):
 
     def _start(self, app: Litestar) -> None:
         self.surround(app)
-        try:
-            _log.info("%s", audit(app).line)
-        except Exception:
-            _log.exception("the routes of the app could not be listed")
+        log_routes(app)
 
     def _mark(self, handler: Any, rule: Rule | None) -> None:
         is_controller = isinstance(handler, type) and issubclass(handler, Controller)

@@ -39,8 +39,9 @@ from headgate.web.asgi import AsgiRequest, FoundRoute, Outermost
 from headgate.web.asking import admit_async
 from headgate.web.exchange import EXCHANGE, App, Exchange, Receive, Scope, Send
 from headgate.web.limits import RouteEntry, installed
+from headgate.web.names import name_of
 from headgate.web.options import LimitsOptions, RuleOptions
-from headgate.web.starlette_routes import Route, answering, calls_of, every, find, name_in, name_of
+from headgate.web.starlette_routes import Route, answering, calls_of, every, find, name_in
 
 F = TypeVar("F", bound=Callable[..., Any])
 OwnLimit = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike] | Rule | AsyncLimiter
@@ -169,8 +170,7 @@ class StarletteLimits(asgi.RateLimits):
     def decision_of(self, connection: HTTPConnection) -> Decision | None:
         """The decision on a request that binds: the one that denied, or is nearest to denying."""
         exchange: Exchange | None = connection.scope.get(EXCHANGE)
-        admission = None if exchange is None else exchange.admission_of(self.limiter)
-        return None if admission is None else admission.decision
+        return None if exchange is None else exchange.decision_of(self.limiter)
 
     def _is_exempt(self, route: Route, method: str) -> bool:
         return any(self in getattr(function, EXEMPT, ()) for function in answering(route.endpoint, method))

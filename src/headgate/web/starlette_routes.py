@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 from headgate.web.exchange import Scope
+from headgate.web.names import name_of, named
 
 
 class Route(NamedTuple):
@@ -30,11 +31,6 @@ class Route(NamedTuple):
     def name(self) -> str:
         """The name by which it has a share of its own."""
         return named(self.methods, self.path)
-
-
-def named(methods: Iterable[str], path: str) -> str:
-    """The name of a route: `GET /users/{id}`."""
-    return f"{'|'.join(methods)} {path}".lstrip()
 
 
 def methods_of(route: Any) -> tuple[str, ...]:
@@ -96,12 +92,6 @@ def name_in(scope: Scope, first_app: Any, first_root: str | None) -> str:
         return f"{getattr(endpoint, '__module__', '?')}.{name_of(endpoint)}"
     of_mounts = set(scope.get("path_params") or ()) - set(getattr(taken, "param_convertors", ()))
     return named(methods_of(taken), ("/*" if prefix and of_mounts else prefix) + template)
-
-
-def name_of(endpoint: Any) -> str:
-    """The name of what answers."""
-    name: str = getattr(endpoint, "__qualname__", None) or type(endpoint).__qualname__
-    return name
 
 
 def calls_of(dependant: Any) -> Iterator[Any]:

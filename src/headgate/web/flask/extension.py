@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar, Unpack
 
@@ -20,7 +19,7 @@ from headgate.limiter.limiters import Limiter
 from headgate.limits import Limit
 from headgate.rules import Rule
 from headgate.rules.rule import LimitLike
-from headgate.web.audit import audit
+from headgate.web.audit import audit, log_routes
 from headgate.web.flask.of_app import EXTENSION, FlaskLimits
 from headgate.web.flask.settings import OPTIONS, configured, nearest
 from headgate.web.flask.views import add_rule, exempt_from, name_of
@@ -48,7 +47,6 @@ _NOT_OF_STORES: Final = frozenset(
     }
 )
 """The options that can be looked at before there is an app."""
-_log: Final = logging.getLogger("headgate.web")
 
 
 class RateLimits:
@@ -232,7 +230,4 @@ def _limits(*, strict: bool) -> None:
 
 def _announce(app: flask.Flask) -> None:
     """Log the routes without a limit."""
-    try:
-        _log.info("%s", audit(app).line)
-    except Exception:
-        _log.exception("the routes of the app could not be listed")
+    log_routes(app)
