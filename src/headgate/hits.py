@@ -75,6 +75,17 @@ class Group(NamedTuple):
     """Of `give_back` and `take`, and of a `spend` whose hits have one key: what makes it count once. A group that comes
     again does nothing, and is answered as a `peek` that is allowed."""
 
+    @property
+    def is_plain(self) -> bool:
+        """Is it one hit to spend now, with nothing else that an algorithm's fast path would have to know?"""
+        hits, max_wait_us, action, once = self
+        return len(hits) == 1 and action == "spend" and max_wait_us == 0 and once is None and hits[0].spare == 0
+
+
+def marked_key(key: str, mark: str) -> str:
+    """The key under which a mark is kept, beside the state of a group's first hit. No key of a user's holds NUL."""
+    return f"{key}\0{mark}"
+
 
 JUDGING: Final = ("spend", "peek")
 """The actions that judge."""

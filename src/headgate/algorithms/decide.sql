@@ -69,9 +69,8 @@ declare
   mark_until bigint;
   judged boolean[];
   judges_first boolean;
-  wider_at integer;
   wider headgate.cell;
-  denied_at integer[];
+  asked_at integer[]; -- where the words are by which each hit is judged: its own, or those of the larger one that is denied
   allowed boolean;
   is_denied boolean;
   is_blocked boolean;
@@ -112,13 +111,12 @@ begin
       if action = 'forget' then
         cell := headgate.emptied(cell);
       end if;
-      denied_at[i] := null;
+      asked_at[i] := at;
       if words[at + 2] < 0 then
-        wider_at := at;
         wider := headgate.judge(-words[at + 2], cell, now, 'peek', max_wait, words, at + 3, holders);
         at := at + 3 + words[at + 3];
-        if not wider.allowed then
-          denied_at[i] := wider_at;
+        if wider.allowed then
+          asked_at[i] := at;
         end if;
       end if;
       cell := headgate.judge(words[at + 2], cell, now, hit_action, max_wait, words, at + 3, holders);
@@ -126,7 +124,7 @@ begin
         allowed := null;
         exit;
       end if;
-      if denied_at[i] is not null then
+      if asked_at[i] < at then
         cell := wider;
       end if;
       cells[words[at + 1]] := cell;
@@ -152,7 +150,6 @@ begin
       is_denied := false;
       for i in 1 .. size loop
         hit_action := 'repair';
-        wider_at := at;
         if words[at + 2] < 0 then
           at := at + 3 + words[at + 3];
         end if;
@@ -166,11 +163,8 @@ begin
           end if;
           is_denied := false;
         end if;
-        if denied_at[i] is null then
-          wider_at := at;
-        end if;
         cell := headgate.judge(
-          words[at + 2], cells[words[at + 1]], now, hit_action, max_wait, words, wider_at + 3, holders
+          words[at + 2], cells[words[at + 1]], now, hit_action, max_wait, words, asked_at[i] + 3, holders
         );
         cells[words[at + 1]] := cell;
         for number in 1 .. cardinality(cell.facts) loop

@@ -1,19 +1,11 @@
--- Writes an entry in place of what was read there, unless that has changed: behind clock.lua and prelude.lua.
+-- Writes an entry in place of what was read there, unless that has changed: behind entry_values.lua.
 --
 -- KEYS: one. ARGV: now, as ever; until when it says something; "string", "list" or "set"; the SHA-1 of the values that
 -- were read, joined by line breaks ("": write it whatever is there); and the values.
 -- Reply: 1 if it was written, 0 if it says nothing any more, -1 if there is something else by now.
 local key, until_us, kind, seen = KEYS[1], number(), text(), text()
 if until_us <= now then return 0 end
-local values
-if kind == 'string' then
-  values = redis.pcall('GET', key)
-  if type(values) ~= 'table' then values = values and {values} or {} end
-elseif kind == 'list' then
-  values = redis.pcall('LRANGE', key, 0, -1)
-else
-  values = redis.pcall('ZRANGE', key, 0, -1, 'WITHSCORES')
-end
+local values = values_of(key, kind)
 if values.err then values = {} end -- what is of another kind is not ours
 if seen ~= '' and seen ~= redis.sha1hex(table.concat(values, '\n')) then return -1 end
 redis.call('DEL', key)

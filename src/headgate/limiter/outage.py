@@ -12,7 +12,7 @@ from typing import Final, Literal, get_args
 from headgate import observer
 from headgate.decision import Decision
 from headgate.errors import InvalidUse, StoreOutage
-from headgate.hits import Group
+from headgate.hits import JUDGING, Group
 from headgate.limiter.local import LocalShare
 from headgate.runtime.locks import lock
 
@@ -78,7 +78,7 @@ class OutageRule:
                 observer.tell(lambda one: one.failed(self._limiter, outage))
             raise outage
         if self.local is not None:
-            if is_request and group.action in ("spend", "peek"):
+            if is_request and group.action in JUDGING:
                 return self.local.decide(group)
             # What follows a decision of the store is not for us; nor are tokens drawn ahead of need.
             return Decision(group, 0, group.action not in ("spend", "renew"), (), "local")

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from headgate.algorithms import Facts, Written, penalty, texts, token_bucket
 from headgate.decision import Decision
-from headgate.hits import Group
+from headgate.hits import JUDGING, Group, marked_key
 from headgate.limits import Limit, TokenBucket
 
 P = TypeVar("P")
@@ -52,14 +52,11 @@ def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[W
 
     :param now_us: the time, by the store's clock.
     """
-    hits, max_wait_us, action, once = group
-    if len(hits) == 1 and max_wait_us == 0 and action == "spend" and once is None:
-        hit = hits[0]
-        limit = hit.limit
-        if limit.__class__ is TokenBucket and hit.cost > 0 and hit.spare == 0:
-            judged = _judge_bucket(group, now_us, load(hit.name, "tb", hit.key))
-            if judged is not None:
-                return judged
+    hit = group.hits[0]
+    if hit.limit.__class__ is TokenBucket and hit.cost > 0 and group.is_plain:
+        judged = _judge_bucket(group, now_us, load(hit.name, "tb", hit.key))
+        if judged is not None:
+            return judged
 
     def find(name: str, limit: Limit, key: str) -> tuple[tuple[str, Limit, str, Any], Any, int]:
         text, until_us = kept = load(name, limit.code, key) or (MARK, 0)
@@ -110,11 +107,11 @@ def _judge_bucket(group: Group, now_us: int, kept: tuple[str, int] | None) -> tu
 def judge(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
     """Judge a group. Nothing is taken before its parts do their work."""
     hits, max_wait_us, action, once = group
-    if action not in ("spend", "peek"):
+    if action not in JUDGING:
         return _judge_other(group, now_us, find)
     marks: list[tuple[P, Work]] = []
     if once is not None:
-        place, _, known_until_us = find(hits[0].name, hits[0].limit, f"{hits[0].key}\0{once.mark}")  # no key holds NUL
+        place, _, known_until_us = find(hits[0].name, hits[0].limit, marked_key(hits[0].key, once.mark))
         if known_until_us > now_us:  # it has been charged
             return True, (), judge(group._replace(action="peek", once=None), now_us, find)[2]
         marks = [(place, writing(MARK, now_us + once.life_us, ()))]
@@ -174,7 +171,7 @@ def _judge_other(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
     algorithm = limit.algorithm
     allowed, marks = True, []
     if group.once is not None:
-        mark, _, known_until_us = find(name, limit, f"{key}\0{group.once.mark}")  # no key holds NUL
+        mark, _, known_until_us = find(name, limit, marked_key(key, group.once.mark))
         if group.once.until_us <= now_us or known_until_us > now_us:
             return True, (), (algorithm.keep(algorithm.judge(state, now_us, arguments, 0)[1]),)
         marks = [(mark, writing(MARK, group.once.until_us, ()))]

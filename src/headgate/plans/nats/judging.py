@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, together
 from headgate.errors import StoreOutage
-from headgate.hits import Group
+from headgate.hits import Group, marked_key
 from headgate.plans.cluster import RoutedGroup, judge_hits_apart
 from headgate.plans.nats.kept import NOTHING, Kept, Known
 from headgate.plans.nats.places import Place
@@ -113,7 +113,7 @@ def places_of(group: Group) -> list[Place]:
     places = [Place(hit.name, hit.limit.code, hit.key) for hit in hits]
     if group.once is not None:
         name, code, key = places[0]
-        places.append(Place(name, code, f"{key}\0{group.once.mark}"))
+        places.append(Place(name, code, marked_key(key, group.once.mark)))
     return places
 
 

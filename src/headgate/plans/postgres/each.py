@@ -40,11 +40,9 @@ def pack_each(groups: Sequence[Group], terms: Terms) -> Each | None:
     """Pack groups as one call; None if they are not all of this kind."""
     prefix = terms.prefix
     shares: dict[bytes, Share] = {}
-    for index, (hits, max_wait_us, action, once) in enumerate(groups):
-        limit, key, name, cost, *_, spare = hits[0]
-        if action != "spend" or len(hits) != 1 or max_wait_us or type(limit) is not TokenBucket or once or not cost:
-            return None
-        if spare:
+    for index, group in enumerate(groups):
+        limit, key, name, cost, *_ = group.hits[0]
+        if type(limit) is not TokenBucket or not cost or not group.is_plain:
             return None
         arguments = limit.arguments(cost, 0, "")
         place = frame(prefix, name, "tb") + key.encode()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from headgate.algorithms import texts
-from headgate.hits import JUDGING, Group
+from headgate.hits import JUDGING, Group, marked_key
 from headgate.plans.postgres.binary import bytea_array, int4, int8, int8_array, text_array
 from headgate.plans.postgres.commands import Query
 from headgate.plans.postgres.places import place_of
@@ -65,7 +65,7 @@ def pack(groups: Sequence[Group], terms: Terms, near_us: int, now_us: int | None
                     words.append(word)
         words[begin + 5] = len(words) - begin - 6
         if once is not None:
-            mark = place_of(terms.prefix, hits[0].name, hits[0].limit.code, f"{hits[0].key}\0{once.mark}")
+            mark = place_of(terms.prefix, hits[0].name, hits[0].limit.code, marked_key(hits[0].key, once.mark))
             locked.add(mark)
             words[begin + 3 : begin + 5] = (mark, once.life_us or once.until_us)
         arguments.append(own)

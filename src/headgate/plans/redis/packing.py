@@ -45,10 +45,9 @@ def split(groups: Sequence[Group], pending: Sequence[int], near_us: int) -> list
     run_limit: Limit | None = None
     run_cost = 0
     for index in pending:
-        hits, max_wait_us, action, once = groups[index]
-        first = hits[0]
-        is_plainly_spent = len(hits) == 1 and action == "spend" and max_wait_us == 0 and once is None
-        if is_plainly_spent and first.spare == 0 and type(first.limit) is TokenBucket:
+        group = groups[index]
+        first = group.hits[0]
+        if type(first.limit) is TokenBucket and group.is_plain:
             if run is None or first.limit is not run_limit or first.cost != run_cost:
                 run_limit, run_cost = first.limit, first.cost
                 run = Run([], [], first.limit.arguments(run_cost, near_us, ""))
@@ -57,10 +56,10 @@ def split(groups: Sequence[Group], pending: Sequence[int], near_us: int) -> list
             run.hits.append(first)
         else:
             run = None
-            arguments = [hit.limit.arguments(hit.cost, near_us, hit.holder) for hit in hits]
+            arguments = [hit.limit.arguments(hit.cost, near_us, hit.holder) for hit in group.hits]
             wider = [
-                hit.limit.arguments(hit.needed, near_us, "") if hit.spare and action in JUDGING else None
-                for hit in hits
+                hit.limit.arguments(hit.needed, near_us, "") if hit.spare and group.action in JUDGING else None
+                for hit in group.hits
             ]
             parts.append(One(index, arguments, wider))
     return parts
@@ -88,12 +87,12 @@ def pack(parts: list[Run | One], groups: Sequence[Group], prefix: str, now_us: i
             count += 10
         else:
             hits, max_wait_us, action, once = groups[part.number]
+            places = [storage_key(prefix, hit.key, hit.name, hit.limit.code) for hit in hits]
             own: list[str | int] = [] if once is None else [action]
-            for (limit, key, name, _, _, receipt, *_), arguments, wider in zip(
+            for (limit, _, _, _, _, receipt, *_), arguments, wider in zip(
                 hits, part.arguments, part.wider, strict=True
             ):
                 codes.add(limit.code)
-                keys.append(word(storage_key(prefix, key, name, limit.code)))
                 if wider is not None:
                     own += "spare", limit.code, *limit.algorithm.wire(wider)
                 own.append(limit.code)
@@ -103,9 +102,9 @@ def pack(parts: list[Run | One], groups: Sequence[Group], prefix: str, now_us: i
             if once is None:
                 head = action, max_wait_us, len(hits)
             else:
-                limit, key, name = hits[0][:3]
-                keys.append(word(f"{storage_key(prefix, key, name, limit.code)}{MARKED}{once.mark}"))
-                head = "once", once.life_us or once.until_us, len(hits) + 1
+                places.append(f"{places[0]}{MARKED}{once.mark}")
+                head = "once", once.life_us or once.until_us, len(places)
+            keys += map(word, places)
             words += map(word, (*head, len(own), *own))
             count += 4 + len(own)
     sha, text = compose(frozenset(codes))

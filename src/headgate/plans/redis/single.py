@@ -42,9 +42,7 @@ def _frame(limit: Limit, cost: int) -> _Frame:
 
 def is_single(group: Group) -> bool:
     """Is it one hit to spend now, whose arguments depend on its cost alone?"""
-    hits, max_wait_us, action, once = group
-    is_plainly_spent = len(hits) == 1 and max_wait_us == 0 and action == "spend" and once is None
-    return is_plainly_spent and hits[0].spare == 0 and hits[0].limit.is_plain
+    return group.is_plain and group.hits[0].limit.is_plain
 
 
 def decide_single(group: Group, prefix: str, refused: Refused) -> Plan[Script, list[Answer]]:

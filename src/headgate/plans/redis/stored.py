@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from headgate.algorithms import texts, token_bucket
 from headgate.algorithms.token_bucket_notes import Notes
+from headgate.hits import marked_key
 from headgate.keys import read_storage_key, storage_key
 from headgate.limits import KINDS
 from headgate.plans.redis.packing import MARKED, word
@@ -61,7 +62,7 @@ def address_of(prefix: str, stored_key: bytes) -> Address | None:
     if found is None or found[2] not in KINDS:
         return None
     key, name, code = found
-    return Address(name, code, f"{key}\0{mark}" if mark else key)
+    return Address(name, code, marked_key(key, mark) if mark else key)
 
 
 def stored_key_of(prefix: str, address: Address) -> str:
@@ -103,7 +104,7 @@ def _call(file: str, key: bytes, *words: str | int) -> bytes:
 
 @functools.cache
 def _script(file: str) -> str:
-    return joined("clock.lua", "prelude.lua", file)
+    return joined("clock.lua", "prelude.lua", "entry_values.lua", file)
 
 
 def read_reply(address: Address, reply: Any) -> tuple[str, int] | None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from headgate.clock import Clock
 from headgate.limits import KINDS
+from headgate.plans.merging import to_keep
 from headgate.stores.contract import Entry
 from headgate.stores.holding import MARK, Work, writing
 from headgate.stores.memory.operations import Operations
@@ -31,7 +32,11 @@ def scan(operations: Operations, clock: Clock, key_prefix: str, name: str | None
 
 
 def _text(table: Table, key: str, now_us: int) -> tuple[str, int] | None:
-    state, until_us = table.find(table.entries.get(key))
+    return _told(table, now_us, *table.find(table.entries.get(key)))
+
+
+def _told(table: Table, now_us: int, state: Any, until_us: int) -> tuple[str, int] | None:
+    """A state as text, if it still says something, and until when."""
     if state is None or until_us <= now_us:
         return None
     return MARK if state is MARK else table.algorithm.dump(state), until_us
@@ -58,22 +63,19 @@ def restore(operations: Operations, clock: Clock, entries: Iterable[Entry]) -> i
     for entry in entries:
         owner = (entry.name, entry.code)
         algorithm = KINDS[entry.code].algorithm
-        state = MARK if "\0" in entry.key else algorithm.load(entry.text)
+        fresh = MARK if "\0" in entry.key else algorithm.load(entry.text)
         tables = operations.tables
         table = tables.by_owner.get(owner) or tables.by_owner.intern(owner, Table(algorithm))
         with operations.lock:
-            count += operations.change(table, entry.key, partial(_restored, clock(), table, state, entry.until_us))
+            count += operations.change(table, entry.key, partial(_restored, clock(), table, entry, fresh))
     return count
 
 
-def _restored(now_us: int, table: Table, fresh: Any, fresh_until_us: int, state: Any, until_us: int) -> Work | None:
-    if fresh_until_us <= now_us:
+def _restored(now_us: int, table: Table, entry: Entry, fresh: Any, state: Any, until_us: int) -> Work | None:
+    if entry.until_us <= now_us:
         return None
-    if state is None or until_us <= now_us:
-        return writing(fresh, fresh_until_us, ())
-    if state is MARK:
-        return writing(MARK, fresh_until_us, ()) if fresh_until_us > until_us else None
-    dump = table.algorithm.dump
-    merged, merged_until_us = table.algorithm.merge((state, until_us), (fresh, fresh_until_us))
-    is_known = merged_until_us == until_us and dump(merged) == dump(state)
-    return None if is_known else writing(merged, merged_until_us, ())
+    told = to_keep(entry.code, entry.key, entry[3:], _told(table, now_us, state, until_us))
+    if told is None:
+        return None
+    text, ends_us = told
+    return writing(fresh if fresh is MARK or text == entry.text else table.algorithm.load(text), ends_us, ())
