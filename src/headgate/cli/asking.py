@@ -6,8 +6,9 @@ The answer is a `Decision`, and a program is told no less of it than a person.
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -15,7 +16,7 @@ import click
 
 from headgate import InvalidUse
 from headgate.cli.extras import printable, require
-from headgate.cli.opening import limiters_named, name_of, opened
+from headgate.cli.opening import StoreAt, limiters_named, name_of, opened
 from headgate.cli.stored import duration
 
 if TYPE_CHECKING:
@@ -36,8 +37,26 @@ class Asked(NamedTuple):
     """The store, without its password."""
 
 
-def limit_options(function: F) -> F:
-    """Add the options that say which limit is asked."""
+class LimitAsked(NamedTuple):
+    """A limit, as options say which."""
+
+    limits: tuple[str, ...]
+    """In words."""
+    limiter: str | None
+    """Of the configuration file."""
+    name: str | None
+    tier: str | None
+
+
+def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which limit is asked; the command has them as its argument `which`."""
+
+    @functools.wraps(function)
+    def bundled(
+        *args: Any, limits: tuple[str, ...], limiter: str | None, name: str | None, tier: str | None, **options: Any
+    ) -> Any:
+        return function(*args, which=LimitAsked(limits, limiter, name, tier), **options)
+
     for option in (
         click.option("--tier", metavar="NAME", help="With --limiter: the limits of this tier in the file."),
         click.option(
@@ -56,26 +75,19 @@ def limit_options(function: F) -> F:
             help='A limit in words ("100/minute; burst=20"); several go together.',
         ),
     ):
-        function = option(function)
-    return function
+        bundled = option(bundled)
+    return bundled
 
 
 @contextmanager
-def asked(
-    key: str,
-    limits: Sequence[str],
-    limiter: str | None,
-    name: str | None,
-    tier: str | None,
-    at: tuple[str | None, str | None, str | None],
-) -> Iterator[Asked]:
+def asked(key: str, which: LimitAsked, at: StoreAt) -> Iterator[Asked]:
     """Find out which limit is meant, and open its store.
 
-    :param at: the store, the configuration file and the store's prefix, as options name them.
     :raises InvalidUse: if that is not clear.
     """
     from headgate import Limiter
 
+    limits, limiter, name, tier = which
     if bool(limits) == (limiter is not None):
         raise InvalidUse('which limit? Say it by --limit "100/minute", or name one of the file by --limiter')
     if limiter is None:
@@ -87,12 +99,12 @@ def asked(
         return
     if name is not None:
         raise InvalidUse("--name goes with --limit: a limiter of the file has its own")
-    settings = _configured(limiter, at[1])
+    settings = _configured(limiter, at.config)
     if tier is not None and tier not in settings.tiers:
         there = ", ".join(settings.tiers) or "none"
         raise InvalidUse(f"the limiter {limiter!r} has no tier {tier!r}: there are {there}")
-    named = at[0] if at[0] is not None else _store_of(settings)
-    with opened(named, at[1], at[2]) as store:
+    named = at.named if at.named is not None else _store_of(settings)
+    with opened(named, at.config, at.prefix) as store:
         # Neither leases nor shares: this process asks once, and the store answers.
         options = {"penalty": settings.options["penalty"]} if "penalty" in settings.options else {}
         made = Limiter(settings.limits, store=store, name=settings.name, on_outage="raise", **options)

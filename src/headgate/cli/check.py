@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from headgate.cli.asking import asked, limit_options, show
+from headgate.cli.asking import LimitAsked, asked, limit_options, show
 from headgate.cli.failures import DENIED
-from headgate.cli.opening import json_option, store_options
+from headgate.cli.opening import StoreAt, json_option, store_options
 
 
 @click.command(
@@ -18,24 +18,12 @@ from headgate.cli.opening import json_option, store_options
 @click.option("--cost", metavar="N", type=click.IntRange(min=0), default=1, help="How much to spend (1).")
 @store_options
 @json_option
-def command(
-    key: str,
-    limits: tuple[str, ...],
-    limiter: str | None,
-    name: str | None,
-    tier: str | None,
-    cost: int,
-    store: str | None,
-    config: str | None,
-    store_prefix: str | None,
-    *,
-    is_json: bool,
-) -> int:
+def command(key: str, cost: int, *, which: LimitAsked, at: StoreAt, is_json: bool) -> int:
     """Ask whether KEY may go now, and spend its cost if so, in one round trip. For scripts:
 
     headgate check nightly-report --limit "1/hour" && ./report
     """
-    with asked(key, limits, limiter, name, tier, (store, config, store_prefix)) as (one, keys, limit, place):
+    with asked(key, which, at) as (one, keys, limit, place):
         decision = one.try_acquire(keys, cost, limit=limit)
     show(decision, place, is_json=is_json, has_spent=True)
     return 0 if decision.allowed else DENIED

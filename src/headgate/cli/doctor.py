@@ -15,7 +15,7 @@ from headgate import StoreOutage
 from headgate.cli.extras import printable, require
 from headgate.cli.failures import OUTAGE, UNHEALTHY
 from headgate.cli.findings import Finding, of_decisions, of_time
-from headgate.cli.opening import json_option, name_of, opened, store_options
+from headgate.cli.opening import StoreAt, json_option, name_of, opened, store_options
 
 if TYPE_CHECKING:
     from headgate.stores import ScannableStore
@@ -35,13 +35,13 @@ MARKS = {
 )
 @store_options
 @json_option
-def command(store: str | None, config: str | None, store_prefix: str | None, *, is_json: bool) -> int:
+def command(*, at: StoreAt, is_json: bool) -> int:
     """Examine a store: is it reachable, which version is it, has the user all rights, how far is its clock off, how
     long does a round trip take, may it forget limits, does it keep them over a restart.
 
     It decides once by each algorithm, for the key headgate-doctor, and has that forgotten again.
     """
-    with opened(store, config, store_prefix) as there:
+    with opened(*at) as there:
         found = examined(there)
         place = name_of(there)
     if is_json:

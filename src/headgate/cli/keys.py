@@ -9,7 +9,7 @@ from operator import attrgetter
 
 import click
 
-from headgate.cli.opening import json_option, limiter_option, name_of, opened, store_options
+from headgate.cli.opening import StoreAt, json_option, limiter_option, name_of, opened, store_options
 from headgate.cli.stored import Told, is_mark, told
 from headgate.cli.tables import show
 
@@ -24,20 +24,18 @@ from headgate.cli.tables import show
 @click.option("--first", metavar="N", type=click.IntRange(min=0), default=20, help="At most so many; 0 for all (20).")
 @json_option
 def command(
-    store: str | None,
-    config: str | None,
-    store_prefix: str | None,
     prefix: str,
     limiter: str | None,
     first: int,
     *,
+    at: StoreAt,
     is_json: bool,
 ) -> int:
     """List the keys that owe something, those who owe for the longest time first. Penalties are marked.
 
     With --json, an object for each line: key, limit, algorithm, owes, left_s (seconds), is_blocked.
     """
-    with opened(store, config, store_prefix) as there:
+    with opened(*at) as there:
         entries = (told(entry) for entry in there.scan(key_prefix=prefix, name=limiter) if not is_mark(entry))
         found, all_in_all = longest(entries, first)
         place = name_of(there)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -20,8 +21,23 @@ TIMEOUT_S = 5.0
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def store_options(function: F) -> F:
-    """Add the options that name a store."""
+class StoreAt(NamedTuple):
+    """A store, as options name it: see `opened`."""
+
+    named: str | None
+    config: str | None
+    """The configuration file."""
+    prefix: str | None
+    """Of the store's keys."""
+
+
+def store_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that name a store; the command has them as its argument `at`."""
+
+    @functools.wraps(function)
+    def bundled(*args: Any, store: str | None, config: str | None, store_prefix: str | None, **options: Any) -> Any:
+        return function(*args, at=StoreAt(store, config, store_prefix), **options)
+
     for option in (
         click.option(
             "--store-prefix", metavar="PREFIX", help="The prefix of the store's keys, for a URL (headgate by default)."
@@ -34,8 +50,8 @@ def store_options(function: F) -> F:
             help="A URL, such as redis://localhost:6379/0, or the name of a store in the configuration file.",
         ),
     ):
-        function = option(function)
-    return function
+        bundled = option(bundled)
+    return bundled
 
 
 def config_option(function: F) -> F:

@@ -7,10 +7,10 @@ import json
 import click
 
 from headgate import InvalidUse
-from headgate.cli.asking import asked, limit_options
+from headgate.cli.asking import LimitAsked, asked, limit_options
 from headgate.cli.asking import show as show_decision
 from headgate.cli.failures import DENIED
-from headgate.cli.opening import json_option, name_of, opened, store_options
+from headgate.cli.opening import StoreAt, json_option, name_of, opened, store_options
 from headgate.cli.stored import is_mark, told
 from headgate.cli.tables import show
 from headgate.keys import check_key
@@ -26,30 +26,17 @@ from headgate.keys import check_key
 @click.option("--cost", metavar="N", type=click.IntRange(min=0), default=1, help="Of a request of this cost (1).")
 @store_options
 @json_option
-def command(
-    key: str,
-    limits: tuple[str, ...],
-    limiter: str | None,
-    name: str | None,
-    tier: str | None,
-    cost: int,
-    store: str | None,
-    config: str | None,
-    store_prefix: str | None,
-    *,
-    is_json: bool,
-) -> int:
+def command(key: str, cost: int, *, which: LimitAsked, at: StoreAt, is_json: bool) -> int:
     """Ask what is left for KEY, and spend nothing.
 
     Without --limit and --limiter, list all that the store keeps of this key, as `headgate keys` does.
     """
-    at = (store, config, store_prefix)
-    if limits or limiter is not None:
-        with asked(key, limits, limiter, name, tier, at) as (one, keys, limit, place):
+    if which.limits or which.limiter is not None:
+        with asked(key, which, at) as (one, keys, limit, place):
             decision = one.peek(keys, cost, limit=limit)
         show_decision(decision, place, is_json=is_json, has_spent=False)
         return 0 if decision.allowed else DENIED
-    if name is not None or tier is not None:
+    if which.name is not None or which.tier is not None:
         raise InvalidUse("--name goes with --limit, and --tier with --limiter")
     checked = check_key(key)
     with opened(*at) as there:

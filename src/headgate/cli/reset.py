@@ -11,7 +11,7 @@ import click
 from headgate import InvalidUse
 from headgate.cli.extras import printable
 from headgate.cli.failures import NOT_UNDERSTOOD
-from headgate.cli.opening import json_option, limiter_option, name_of, opened, store_options
+from headgate.cli.opening import StoreAt, json_option, limiter_option, name_of, opened, store_options
 from headgate.keys import check_key
 
 if TYPE_CHECKING:
@@ -33,10 +33,8 @@ def command(
     keys: tuple[str, ...],
     prefix: str,
     limiter: str | None,
-    store: str | None,
-    config: str | None,
-    store_prefix: str | None,
     *,
+    at: StoreAt,
     is_all: bool,
     is_confirmed: bool,
     is_json: bool,
@@ -47,7 +45,7 @@ def command(
     if prefix and not is_all:
         raise InvalidUse("--prefix goes with --all")
     checked = [check_key(key) for key in keys]
-    with opened(store, config, store_prefix) as there:
+    with opened(*at) as there:
         if is_all:
             if not is_confirmed and not _is_agreed(there, prefix, limiter):
                 print("Nothing was forgotten.")

@@ -18,7 +18,7 @@ import click
 from headgate import StoreOutage
 from headgate.cli.extras import printable, require
 from headgate.cli.findings import clock_ahead_s
-from headgate.cli.opening import json_option, limiter_option, name_of, opened, store_options
+from headgate.cli.opening import StoreAt, json_option, limiter_option, name_of, opened, store_options
 from headgate.cli.standing import Look, Row, limits_of, look
 from headgate.cli.stored import duration
 
@@ -48,14 +48,12 @@ WIDE: Final = 72
 @click.option("--once", "is_once", is_flag=True, help="Look once, print, and end.")
 @json_option
 def command(
-    store: str | None,
-    config: str | None,
-    store_prefix: str | None,
     prefix: str,
     limiter: str | None,
     first: int | None,
     every: float,
     *,
+    at: StoreAt,
     is_once: bool,
     is_json: bool,
 ) -> int:
@@ -65,8 +63,8 @@ def command(
     file. With --json, an object for each look: at (seconds since 1970), store, seen, throttled, rows.
     """
     require("cli", "rich")
-    with opened(store, config, store_prefix) as there, _ended_politely():
-        looks = Looks(there, limits_of(config), prefix, limiter)
+    with opened(*at) as there, _ended_politely():
+        looks = Looks(there, limits_of(at.config), prefix, limiter)
         if is_once:
             return _once(looks, first, is_json=is_json)
         with suppress(KeyboardInterrupt):
