@@ -271,13 +271,7 @@ def test_a_single_hit_is_decided_as_a_batch_of_one(schedule: tuple[list[Lane], l
         group, now_us, _ = played
         clock.set(now_us)
         limit, key, name, cost, *_ = group.hits[0]
-        if (
-            len(group.hits) > 1
-            or cost == 0
-            or group.action != "spend"
-            or group.max_wait_us
-            or isinstance(limit, Concurrency)
-        ):
+        if not group.is_plain or cost == 0 or isinstance(limit, Concurrency):
             return store.decide([group])[0]
         if (name, limit) not in ways:
             ways[name, limit] = store.single(limit, name)
