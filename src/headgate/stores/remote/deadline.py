@@ -63,7 +63,7 @@ class Deadline:
             raise overdue(server.name, self._timeout_s) from None
 
     def _left_s(self, groups: Sequence[Group]) -> float | None:
-        """What is left, in seconds; None if it is as good as whole, and the server's own does."""
+        """The seconds that are left; None if they are as good as all, and the server's own deadline does."""
         left_s = self._until_s - time.monotonic()
         if left_s > self._timeout_s * _WHOLE:
             return None
