@@ -7,16 +7,15 @@ This module must not know what goes over them.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Protocol
 
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.runtime.forks import begin_afresh_in_child
+from headgate.runtime.loops import calls_here
 
 
 def overdue(name: str, timeout_s: float) -> StoreOutage:
@@ -171,8 +170,7 @@ class LoopConnection:
     _connection: AwaitedConnection | None = None
 
     def __init__(self, connector: Connector) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
+        self._call_here = calls_here()
         self._connector = connector
         self._waiting: list[PendingRequest] = []
         self._connecting: asyncio.Task[None] | None = None
@@ -215,18 +213,13 @@ class LoopConnection:
             self._connection.retire()
 
     def retire_soon(self) -> None:
-        """As `retire`, from anywhere. In a forked process, where our event loop does not run, nothing happens."""
-        self._from_anywhere(self.retire)
-
-    def _from_anywhere(self, close: Callable[[], None]) -> None:
-        if self._pid == os.getpid():
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(close)
+        """As `retire`, from any thread."""
+        self._call_here(self.retire)
 
     def __del__(self) -> None:
         connection = self._connection
         if connection is not None and connection.is_usable:
-            self._from_anywhere(connection.retire)
+            self._call_here(connection.retire)
 
     def close(self) -> None:
         """Close at once."""

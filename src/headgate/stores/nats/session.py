@@ -7,7 +7,6 @@ This module must not know a limit.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
@@ -26,7 +25,7 @@ from headgate.plans.nats import (
     decide,
     restore,
 )
-from headgate.runtime.loops import start
+from headgate.runtime.loops import calls_here, start
 from headgate.stores.nats import bucket as buckets
 from headgate.stores.nats.batches import Batch
 from headgate.stores.nats.bucket import Bucket, Ready
@@ -80,7 +79,7 @@ class Session:
     ) -> None:
         self.name: Final = connector.name
         self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
+        self._call_here = calls_here()
         self._connector = connector
         self._bucket = bucket
         self._timeout_s = timeout_s
@@ -345,16 +344,13 @@ class Session:
             await asyncio.wait(closing, timeout=CLOSED_WITHIN_S)
 
     def retire_soon(self) -> None:
-        """As `retire`, from any thread. In a forked process, where our event loop does not run, nothing happens."""
-        if self._pid == os.getpid():
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self.retire)
+        """As `retire`, from any thread."""
+        self._call_here(self.retire)
 
     def __del__(self) -> None:
         link = getattr(self, "_link", None)
-        if link is not None and self._pid == os.getpid():
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(link.retire)
+        if link is not None:
+            self._call_here(link.retire)
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -334,11 +334,7 @@ class Endpoint:
     def retire(self) -> None:
         """Close what is open as soon as nobody asks there, and what those open who still do."""
         self._is_retired = True
-        self.close_idle()
-        for loop in self._connections.loops():
-            connection = self._connections.pop(loop)
-            if connection is not None:
-                connection.retire_soon()
+        self.close()
 
 
 def begin_task(answering: Coroutine[Any, Any, list[Answer]], arrive: Arrive) -> Callable[[], None]:
