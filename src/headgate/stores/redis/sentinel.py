@@ -85,27 +85,7 @@ class SentinelConnector(Connector):
             return StoreUnavailable(self.name, problem)
         if "unknown command" in text:
             return StoreUnavailable(self.name, "it is no sentinel: check the port in the URL, which mostly is 26379")
-        outage = super().refused(text)
-        outage.is_of_server = "No such master" not in text
-        return outage
-
-
-class PrimaryServer(Server):
-    """A server that is the primary, or was."""
-
-    def __init__(self, connector: Connector, prefix: str, terms: Terms, primary: Primary, address: Address) -> None:
-        self.give_back = primary.decide  # by now, another server may have to be asked
-        self.give_back_soon = primary.give_back_soon
-        super().__init__(connector.at(*address), prefix, terms)
-
-
-class SentinelServer(Server):
-    """A sentinel."""
-
-    def refused(self, text: str) -> StoreOutage:
-        outage = super().refused(text)
-        outage.is_of_server = outage.is_of_server and "No such master" not in text
-        return outage
+        return super().refused(text)
 
 
 def sentinel_timeout_s(timeout_s: float) -> float:
@@ -127,7 +107,7 @@ def make_primary(
     :param sentinels: where they are, and what opens connections to them.
     """
     own_terms = Terms(timeout=sentinel_timeout_s(terms.timeout_s), breaker=terms.breaker)
-    advisers = {address: SentinelServer(one.at(*address), prefix, own_terms) for address, one in sentinels}
+    advisers = {address: Server(one.at(*address), prefix, own_terms) for address, one in sentinels}
     succession = Succession(advisers, service, remap)
 
     def ask(address: Address, left_s: float) -> object:
@@ -136,8 +116,8 @@ def make_primary(
     async def ask_async(address: Address) -> object:
         return await advisers[address].replies_to_async(succession.question, 2)
 
-    def make_server(primary: Primary, address: Address) -> PrimaryServer:
-        return PrimaryServer(connector, prefix, terms, primary, address)
+    def make_server(primary: Primary, address: Address) -> Server:
+        return Server(connector.at(*address), prefix, terms, primary)
 
     name = describe_sentinels(list(advisers), service, connector.name)
     return Primary(name, succession, terms.timeout_s, ask, ask_async, make_server, advisers.values())

@@ -24,11 +24,11 @@ from headgate.plans.redis import Script, ScriptMissing, singly
 from headgate.plans.topology import ASK_FOR_SLOTS, Address
 from headgate.stores.connections import ConnectionPool, LoopConnection, PendingRequest
 from headgate.stores.redis.connector import Connector
-from headgate.stores.remote import Cluster, Endpoint, Node, Terms
+from headgate.stores.remote import Cluster, Endpoint, Node, Servers, Terms
 
 _ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
-_OF_KEYS: Final = ("MOVED ", "ASK ", "TRYAGAIN", "CROSSSLOT", "NOPERM")
-"""How errors begin that may be about the keys of a script alone."""
+_OF_KEYS: Final = ("MOVED ", "ASK ", "TRYAGAIN", "CROSSSLOT", "NOPERM", "ERR No such master")
+"""How errors begin that may be about what is asked for alone: the keys of a script, or a sentinel's service."""
 
 
 class Server(Endpoint):
@@ -40,11 +40,11 @@ class Server(Endpoint):
     preface = b""
     """Sent before each script, and answered by itself."""
 
-    def __init__(self, connector: Connector, prefix: str, terms: Terms) -> None:
+    def __init__(self, connector: Connector, prefix: str, terms: Terms, whole: Servers | None = None) -> None:
         self.connector: Final = connector
         self._prefix = prefix
         self._pool = ConnectionPool(connector)
-        super().__init__(connector.name, terms)
+        super().__init__(connector.name, terms, whole)
 
     def plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
         """The plan for a batch. What it asks for in one list goes in one write."""
@@ -203,9 +203,7 @@ class RedisNode(Server, Node):
         self._slot_of = cluster.slot_of
         self._topology = cluster.topology
         self.preface = _ASKING if is_asking else b""
-        self.give_back = cluster.decide  # by now, another node may have to be asked
-        self.give_back_soon = cluster.give_back_soon
-        super().__init__(connector.at(*address), prefix, terms)
+        super().__init__(connector.at(*address), prefix, terms, cluster)
 
     def plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
         return cluster_plans.at_node(groups, self._slot_of, self.in_one)

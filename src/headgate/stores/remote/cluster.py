@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
 from typing import Any
 
 from headgate.batching import decisions
@@ -20,7 +19,7 @@ from headgate.hits import Group
 from headgate.keys import slot_finder
 from headgate.plans import cluster as plans
 from headgate.plans.topology import Address, Topology
-from headgate.runtime.loops import finish, start
+from headgate.runtime.loops import finish
 from headgate.stores.remote.endpoint import Endpoint
 from headgate.stores.remote.learning import Learning
 
@@ -125,14 +124,6 @@ class Cluster:
             await self._learning.learn_async()
         plan = plans.decide(groups, self.slot_of, self.topology)
         return decisions(await drive_async(plan, self._send_async))
-
-    def give_back_soon(self, groups: Sequence[Group]) -> None:
-        """Give something back, in this event loop; nobody waits for it."""
-        start(self._give_back(groups))
-
-    async def _give_back(self, groups: Sequence[Group]) -> None:
-        with suppress(StoreOutage):  # then it lapses
-            await self._decide_anywhere(groups)
 
     def _send(self, routed: list[plans.RoutedGroup]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(routed)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from typing import Any, Final
 
 from headgate.decision import Answer, Decision
@@ -17,7 +16,6 @@ from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 from headgate.plans.sentinel import Succession
 from headgate.plans.topology import Address
-from headgate.runtime.loops import start
 from headgate.stores.connections import overdue
 from headgate.stores.remote.endpoint import Endpoint
 from headgate.stores.remote.learning import Learning
@@ -131,14 +129,6 @@ class Primary:
             raise
         except TimeoutError:
             raise overdue(server.name, self._timeout_s) from None
-
-    def give_back_soon(self, groups: Sequence[Group]) -> None:
-        """Give something back, in this event loop; nobody waits for it."""
-        start(self._give_back(groups))
-
-    async def _give_back(self, groups: Sequence[Group]) -> None:
-        with suppress(StoreOutage):  # then it lapses
-            await self.decide_async(groups)
 
     def _server(self) -> Endpoint:
         address = self._succession.primary()

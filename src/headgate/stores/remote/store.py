@@ -15,21 +15,15 @@ from headgate.hits import Group, SingleHit
 from headgate.keys import MAX_PLAIN
 from headgate.limits import Limit
 from headgate.stores.contract import GiveUp, Submit
-from headgate.stores.remote.endpoint import Endpoint
+from headgate.stores.remote.endpoint import Endpoint, Judging
 from headgate.stores.remote.terms import Terms
 
 MAX_COSTS: Final = 1024
 """For how many costs of one limit the single hit is kept."""
 
 
-class Servers(Protocol):
+class Servers(Judging, Protocol):
     """One `Endpoint`, or several, that answer the batches of a store."""
-
-    def decide(self, groups: Sequence[Group]) -> list[Answer]:
-        """As `Endpoint.decide`."""
-
-    def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
-        """As `Endpoint.decide_async`."""
 
     def call(self, key: str, request: Any) -> Any:
         """As `Endpoint.call`, of whichever server has the key."""
