@@ -12,8 +12,9 @@ from typing import Any, Final, NamedTuple
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.keys import SLOTS
+from headgate.plans.redis.resp import command
 
-ASK_FOR_SLOTS: Final = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
+ASK_FOR_SLOTS: Final = command("CLUSTER", "SLOTS")
 
 
 class Address(NamedTuple):

@@ -5,7 +5,7 @@ have the script (any more), or an outage, which goes to those groups that have n
 here, as RESP, since that takes longer than all else that is done for a call.
 
 - `script.py`: the scripts, and calls of them.
-- `packing.py`: from groups to a call.
+- `resp.py`: words and commands. `packing.py`: from groups to a call.
 - `replies.py`: from a reply to decisions.
 - `batch.py`: the plan for any batch. `single.py`: that for one single hit. `alike.py`: that for single hits that differ
   in their keys alone. The latter two say the same in fewer words, and are much quicker.
