@@ -283,13 +283,14 @@ class Session:
 
     # For operators
 
-    async def page(self, first: int, name: str | None) -> tuple[list[Listed], int | None]:
-        """List entries, as `Requests.listed`.
+    async def page(self, first: int, name: str | None) -> tuple[list[Listed], int | None, int]:
+        """List entries, as `Requests.listed`, and tell the time.
 
         :raises StoreOutage: if the server does not answer.
         """
         link, _ = await self.linked()
-        return self.requests.listed(await link.collect(self.requests.page(first, name)))
+        listed, following = self.requests.listed(await link.collect(self.requests.page(first, name)))
+        return listed, following, self.now_us()
 
     async def restore(self, entries: Sequence[Restored]) -> int:
         """Keep entries, each merged with what is kept in its place; count those that were written.
