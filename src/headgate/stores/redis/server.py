@@ -21,12 +21,13 @@ from headgate.hits import Group, SingleHit
 from headgate.plans import cluster as cluster_plans
 from headgate.plans import redis as plans
 from headgate.plans.redis import Script, ScriptMissing, singly
+from headgate.plans.redis.resp import command
 from headgate.plans.topology import ASK_FOR_SLOTS, Address
 from headgate.stores.connections import ConnectionPool, LoopConnection, PendingRequest
 from headgate.stores.redis.connector import Connector
 from headgate.stores.remote import Cluster, Endpoint, Node, Servers, Terms
 
-_ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
+_ASKING: Final = command("ASKING")
 _OF_KEYS: Final = ("MOVED ", "ASK ", "TRYAGAIN", "CROSSSLOT", "NOPERM", "ERR No such master")
 """How errors begin that may be about what is asked for alone: the keys of a script, or a sentinel's service."""
 
@@ -52,9 +53,7 @@ class Server(Endpoint):
 
     def in_one(self, groups: Sequence[Group]) -> Plan[Script, list[Answer]]:
         """The plan that judges groups in one script call."""
-        clock = self.learnt.clock
-        now_us = None if clock is None else clock()
-        near_us = self.learnt.near_us() if now_us is None else now_us
+        near_us, now_us = self.learnt.near_us(), self.learnt.now_us()
         return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us, refused=self.refused_one)
 
     def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from headgate.batching import decisions
 from headgate.decision import Answer, Decision
@@ -54,7 +54,7 @@ class Cluster:
     """
 
     def __init__(self, name: str, topology: Topology, prefix: str, timeout_s: float, make_node: MakeNode) -> None:
-        self._name = name
+        self.name: Final = name
         self.topology = topology
         self.slot_of = slot_finder(prefix)
         self._make_node = make_node
@@ -203,7 +203,7 @@ class Cluster:
 
     def _nobody(self) -> StoreOutage:
         """Why there is nobody to ask."""
-        return self._learning.problem() or StoreUnavailable(self._name, "no node of the cluster serves this slot")
+        return self._learning.problem() or StoreUnavailable(self.name, "no node of the cluster serves this slot")
 
     def _slots(self, address: Address, left_s: float) -> object:
         return self._node((address, False)).slots(left_s)

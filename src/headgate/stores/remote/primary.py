@@ -51,7 +51,7 @@ class Primary:
         make_server: MakeServer,
         advisers: Iterable[Endpoint],
     ) -> None:
-        self.name = name
+        self.name: Final = name
         self._timeout_s = timeout_s
         self._succession = succession
         self._make_server = make_server
