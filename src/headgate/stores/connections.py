@@ -11,16 +11,26 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.loops import calls_here
 
+T = TypeVar("T")
+
 
 def overdue(name: str, timeout_s: float) -> StoreOutage:
     """The outage of a call that got no answer in time. `name` is the server's, without its password."""
     return StoreTimeout(name, f"no answer within {timeout_s:g} s: is the server up and near?")
+
+
+def anew(outage: StoreOutage) -> StoreOutage:
+    """The same outage, for somebody else: what is raised keeps all that it went through."""
+    kind = StoreTimeout if isinstance(outage, StoreTimeout) else StoreUnavailable
+    made = kind(outage.store, outage.problem)
+    made.is_of_server = outage.is_of_server
+    return made
 
 
 class BlockingConnection(Protocol):
@@ -99,7 +109,7 @@ class ConnectionPool:
         """Ask on a connection that nobody is using: see `BlockingConnection.ask`. What that raises comes through, and
         why none can be opened. If one has to be, the time is for both.
         """
-        while (connection := _pop(self._idle)) is not None and not connection.is_quiet():
+        while (connection := take_last(self._idle)) is not None and not connection.is_quiet():
             connection.close()
         if connection is None:
             began_s = time.monotonic()
@@ -125,7 +135,8 @@ class ConnectionPool:
         _close_all(self._idle)
 
 
-def _pop(idle: deque[BlockingConnection]) -> BlockingConnection | None:
+def take_last(idle: deque[T]) -> T | None:
+    """Take the last one, if there is one."""
     try:
         return idle.pop()
     except IndexError:  # there is none, or another thread took the last one
@@ -133,7 +144,7 @@ def _pop(idle: deque[BlockingConnection]) -> BlockingConnection | None:
 
 
 def _close_all(idle: deque[BlockingConnection]) -> None:
-    while (connection := _pop(idle)) is not None:
+    while (connection := take_last(idle)) is not None:
         connection.close()
 
 

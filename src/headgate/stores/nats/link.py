@@ -17,6 +17,7 @@ from nats.aio.client import Client as NatsClient
 
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.runtime.loops import start
+from headgate.stores.connections import anew
 from headgate.stores.nats.library import Message, Reply, hand_over, packed, public_reply, write_of
 
 CLOSES_AFTER_S: Final = 10.0
@@ -31,13 +32,6 @@ class Request(NamedTuple):
 
     messages: Sequence[Message]
     replied: Replied
-
-
-def anew(outage: StoreOutage) -> StoreOutage:
-    """The same outage, for somebody else: what is raised keeps all that it went through."""
-    made = type(outage)(outage.store, outage.problem)
-    made.is_of_server = outage.is_of_server
-    return made
 
 
 class Link:

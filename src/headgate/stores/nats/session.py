@@ -26,12 +26,13 @@ from headgate.plans.nats import (
     restore,
 )
 from headgate.runtime.loops import calls_here, start
+from headgate.stores.connections import anew
 from headgate.stores.nats import bucket as buckets
 from headgate.stores.nats.batches import Batch
 from headgate.stores.nats.bucket import Bucket, Ready
 from headgate.stores.nats.carrying import Carrying
 from headgate.stores.nats.library import Message, Reply
-from headgate.stores.nats.link import Link, Request, anew
+from headgate.stores.nats.link import Link, Request
 from headgate.stores.nats.replies import Refused, time_us, told_of
 from headgate.stores.nats.requests import API, Listed, Requests
 from headgate.stores.nats.server_clock import ServerClock

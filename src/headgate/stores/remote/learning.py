@@ -15,11 +15,11 @@ from functools import partial
 from typing import Final, Protocol
 
 from headgate.drive import Plan, drive, drive_async
-from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.errors import StoreOutage
 from headgate.plans.topology import Address, TimeIsUp
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.loops import PerLoop, running_loop
-from headgate.stores.connections import overdue
+from headgate.stores.connections import anew, overdue
 
 LEARN_EVERY_S: Final = 0.1
 """It is learnt again after this time at the earliest, however often servers fail."""
@@ -114,14 +114,9 @@ class Learning:
                     await drive_async(self._knowledge.learning(self._name), partial(self._in_time_async, until_s))
 
     def problem(self) -> StoreOutage | None:
-        """Why it could not be learnt; None if it could. A new one each time: what is raised keeps all that it went
-        through.
-        """
+        """Why it could not be learnt; None if it could."""
         outage = self._problem
-        if outage is None:
-            return None
-        kind = StoreTimeout if isinstance(outage, StoreTimeout) else StoreUnavailable
-        return kind(outage.store, outage.problem)
+        return None if outage is None else anew(outage)
 
     def _in_time(self, until_s: float, address: Address) -> object:
         left_s = until_s - time.monotonic()
