@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from redis import exceptions
 
@@ -18,7 +18,7 @@ from headgate.plans.sentinel import ASK_FOR_ROLE, Succession, is_primary
 from headgate.plans.topology import Address, Remap
 from headgate.stores.connections import PendingRequest
 from headgate.stores.redis.address import describe_sentinels
-from headgate.stores.redis.connections import LoopConnection, PublicConnection
+from headgate.stores.redis.connections import PublicConnection, TransportConnection
 from headgate.stores.redis.connector import Connector
 from headgate.stores.redis.server import Server
 from headgate.stores.remote import Primary, Terms
@@ -38,7 +38,7 @@ class PrimaryConnector(Connector):
             raise
         return connection
 
-    async def connect_async(self) -> LoopConnection:
+    async def connect_async(self) -> TransportConnection:
         connection = await super().connect_async()
         try:
             answered: asyncio.Future[list[Any] | StoreOutage] = asyncio.get_running_loop().create_future()
@@ -74,7 +74,7 @@ class PrimaryConnector(Connector):
 class SentinelConnector(Connector):
     """Opens connections to a sentinel."""
 
-    def at(self, host: str, port: int) -> SentinelConnector:
+    def at(self, host: str, port: int) -> Self:
         connector = super().at(host, port)
         connector.name = f"sentinel {Address(host, port)}"
         return connector

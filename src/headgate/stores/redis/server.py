@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 import hiredis
@@ -140,28 +139,22 @@ class Server(Endpoint):
         """Ask something else than scripts, blocking, within the deadline and so many seconds: the `count` replies, or
         the outage that the first of them means. Of the others, an error is an outage among the replies.
         """
-        inquire = partial(self._inquire, count=count, left_s=min(left_s, self.timeout_s))
         try:
-            replies: list[Any] = self.attempt(inquire, request, 0, self.admit())
+            return _unless_first(self.answers_to(request, count, min(left_s, self.timeout_s)))
         except StoreOutage as outage:
             return outage
-        return replies
 
-    def answers_to(self, request: bytes, count: int) -> list[Any]:
+    def answers_to(self, request: bytes, count: int, left_s: float | None = None) -> list[Any]:
         """Ask something else than scripts, blocking: the `count` replies, of which an error is an outage.
 
         :raises StoreOutage: if the server does not answer.
         """
-        answers: list[Any] = self.attempt(
-            lambda asked: [self.meaning(reply) for reply in self._ask(asked, count)], request, 0, self.admit()
-        )
-        return answers
 
-    def _inquire(self, request: bytes, count: int, left_s: float) -> list[Any]:
-        replies = [self.meaning(reply) for reply in self._ask(request, count, left_s)]
-        if isinstance(replies[0], StoreOutage):
-            raise replies[0]
-        return replies
+        def ask(request: bytes) -> list[Any]:
+            return [self.meaning(reply) for reply in self._ask(request, count, left_s)]
+
+        answers: list[Any] = self.attempt(ask, request, 0, self.admit())
+        return answers
 
     async def replies_to_async(self, request: bytes, count: int) -> list[Any] | StoreOutage:
         """As `replies_to`, within the deadline."""
@@ -169,8 +162,7 @@ class Server(Endpoint):
         def begin(_: object, arrive: Arrive) -> Callable[[], None]:
             def replied(replies: list[Any] | StoreOutage) -> None:
                 if not isinstance(replies, StoreOutage):
-                    replies = [self.meaning(reply) for reply in replies]
-                    replies = replies[0] if isinstance(replies[0], StoreOutage) else replies
+                    replies = _unless_first([self.meaning(reply) for reply in replies])
                 arrive(replies if isinstance(replies, StoreOutage) else [replies])  # type: ignore[list-item]  # no group
 
             asked: PendingRequest = self.connection().ask(request, count, replied)
@@ -221,6 +213,11 @@ class RedisNode(Server, Node):
 
     async def slots_async(self) -> object:
         return _only(await self.replies_to_async(ASK_FOR_SLOTS, 1))
+
+
+def _unless_first(replies: list[Any]) -> list[Any] | StoreOutage:
+    """Some replies, or the outage that the first of them is."""
+    return replies[0] if isinstance(replies[0], StoreOutage) else replies
 
 
 def _only(replies: list[Any] | StoreOutage) -> Any:

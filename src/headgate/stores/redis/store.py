@@ -126,15 +126,15 @@ class RedisStore(RemoteStore):
         if is_cluster(url):
             remap = options.pop("address_remap", None)
             first, seeds = split_hosts(url, DEFAULT_PORT)
-            return self._cluster(Connector(without_cluster(first), timeout_s, options), seeds, remap, terms)
+            return self._cluster(Connector.by_url(without_cluster(first), timeout_s, options), seeds, remap, terms)
         if is_sentinel(url):
             remap = options.pop("address_remap", None)
             told = split_sentinels(url, options)
-            primary = PrimaryConnector(told.url, timeout_s, told.options)
-            asks = SentinelConnector(told.sentinel_url, sentinel_timeout_s(timeout_s), told.sentinel_options)
+            primary = PrimaryConnector.by_url(told.url, timeout_s, told.options)
+            asks = SentinelConnector.by_url(told.sentinel_url, sentinel_timeout_s(timeout_s), told.sentinel_options)
             sentinels = [(address, asks) for address in told.sentinels]
             return self._primary(primary, sentinels, told.service, remap, terms)
-        connector = Connector(url, timeout_s, options)
+        connector = Connector.by_url(url, timeout_s, options)
         return connector, Server(connector, self._prefix, terms)
 
     def _by_client(self, client: object, terms: Terms) -> tuple[Connector, Servers]:
