@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from headgate.plans.redis.alike import BucketSingleHit, decide_alike
 from headgate.plans.redis.batch import decide, singly
-from headgate.plans.redis.replies import NO_ANSWER, STRANGE, Refused
+from headgate.plans.redis.replies import NO_ANSWER, STRANGE
 from headgate.plans.redis.script import FILES, Script, ScriptMissing, compose
 from headgate.plans.redis.single import single
 
@@ -24,7 +24,6 @@ __all__ = [
     "NO_ANSWER",
     "STRANGE",
     "BucketSingleHit",
-    "Refused",
     "Script",
     "ScriptMissing",
     "compose",
