@@ -39,7 +39,7 @@ from headgate import (
     StoreUnavailable,
 )
 from headgate.clock import system_clock
-from headgate.stores import connections
+from headgate.stores.remote import connections
 from headgate.stores.redis import RedisStore
 from headgate.stores.redis.server import Server
 from tests.faults.processes import run_in_processes

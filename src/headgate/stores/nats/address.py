@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
 from headgate.stores.registry import NATS_SCHEMES as SCHEMES
-from headgate.stores.urls import not_understood, split_hosts, split_scheme
+from headgate.stores.remote.urls import not_understood, split_hosts, split_scheme
 
 DEFAULT_PORT: Final = 4222
 _TEXTS: Final = frozenset(

@@ -17,8 +17,8 @@ from nats.aio.client import Client as NatsClient
 
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.runtime.loops import start
-from headgate.stores.connections import anew
 from headgate.stores.nats.library import Message, Reply, hand_over, packed, public_reply, write_of
+from headgate.stores.remote.connections import anew
 
 CLOSES_AFTER_S: Final = 10.0
 """How long after it was retired a link waits for replies that somebody still wants."""

@@ -26,7 +26,6 @@ from headgate.plans.nats import (
     restore,
 )
 from headgate.runtime.loops import calls_here, start
-from headgate.stores.connections import anew
 from headgate.stores.nats import bucket as buckets
 from headgate.stores.nats.batches import Batch
 from headgate.stores.nats.bucket import Bucket, Ready
@@ -36,6 +35,7 @@ from headgate.stores.nats.link import Link, Request
 from headgate.stores.nats.replies import Refused, time_us, told_of
 from headgate.stores.nats.requests import API, Listed, Requests
 from headgate.stores.nats.server_clock import ServerClock
+from headgate.stores.remote.connections import anew
 
 STANDS_STILL_US: Final = 1_000_000
 """Where the estimate of the server's clock goes back by less than this, time stands still instead."""

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from headgate.errors import StoreURLError
 from headgate.plans.topology import Address
 from headgate.stores.registry import POSTGRES_SCHEMES as SCHEMES
-from headgate.stores.urls import shown, split_scheme, unsecret
+from headgate.stores.remote.urls import shown, split_scheme, unsecret
 
 DEFAULT_PORT: Final = 5432
 

@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 
 from headgate.errors import InvalidUse
 from headgate.runtime.forks import begin_afresh_in_child
-from headgate.stores.connections import take_last
 from headgate.stores.postgres.address import Parameters, conninfo
 from headgate.stores.postgres.connection import Connection, connecting, run_blocking
+from headgate.stores.remote.connections import take_last
 
 LOOK_AGAIN_S: Final = 0.005
 

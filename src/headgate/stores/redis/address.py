@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 from headgate.plans.topology import Address
 from headgate.stores.registry import CLUSTER, CLUSTER_SCHEMES, SENTINEL, SENTINEL_SCHEMES
 from headgate.stores.registry import REDIS_SCHEMES as SCHEMES
-from headgate.stores.urls import not_understood, split_hosts, split_scheme
+from headgate.stores.remote.urls import not_understood, split_hosts, split_scheme
 
 DEFAULT_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379

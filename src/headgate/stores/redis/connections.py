@@ -16,8 +16,8 @@ from typing import Any
 import hiredis
 
 from headgate.errors import StoreOutage
-from headgate.stores.connections import PendingRequest
 from headgate.stores.redis import library
+from headgate.stores.remote.connections import PendingRequest
 
 _READ_BYTES = 65_536
 _LEAST_S = 0.001

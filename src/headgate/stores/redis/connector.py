@@ -18,13 +18,13 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable, StoreURLError
-from headgate.stores.connections import overdue
 from headgate.stores.redis import library, permissions, tls
 from headgate.stores.redis.address import describe, translate
 from headgate.stores.redis.clients import is_blocking, opener_like
 from headgate.stores.redis.connections import PublicConnection, SocketConnection, TransportConnection
 from headgate.stores.redis.library import Opener
-from headgate.stores.urls import shown, unsecret
+from headgate.stores.remote.connections import overdue
+from headgate.stores.remote.urls import shown, unsecret
 
 
 class Connector:

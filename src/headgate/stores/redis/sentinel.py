@@ -16,12 +16,12 @@ from redis import exceptions
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.plans.sentinel import ASK_FOR_ROLE, Succession, is_primary
 from headgate.plans.topology import Address, Remap
-from headgate.stores.connections import PendingRequest
 from headgate.stores.redis.address import describe_sentinels
 from headgate.stores.redis.connections import PublicConnection, TransportConnection
 from headgate.stores.redis.connector import Connector
 from headgate.stores.redis.server import Server
 from headgate.stores.remote import Primary, Terms
+from headgate.stores.remote.connections import PendingRequest
 
 
 class PrimaryConnector(Connector):

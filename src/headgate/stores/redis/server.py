@@ -22,9 +22,9 @@ from headgate.plans import redis as plans
 from headgate.plans.redis import Script, ScriptMissing, singly
 from headgate.plans.redis.resp import command
 from headgate.plans.topology import ASK_FOR_SLOTS, Address
-from headgate.stores.connections import ConnectionPool, LoopConnection, PendingRequest
 from headgate.stores.redis.connector import Connector
 from headgate.stores.remote import Cluster, Endpoint, Node, Servers, Terms
+from headgate.stores.remote.connections import ConnectionPool, LoopConnection, PendingRequest
 
 _ASKING: Final = command("ASKING")
 _OF_KEYS: Final = ("MOVED ", "ASK ", "TRYAGAIN", "CROSSSLOT", "NOPERM", "ERR No such master")

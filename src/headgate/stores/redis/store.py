@@ -49,7 +49,7 @@ from headgate.stores.redis.scanning import Scanning
 from headgate.stores.redis.sentinel import PrimaryConnector, SentinelConnector, make_primary, sentinel_timeout_s
 from headgate.stores.redis.server import RedisNode, Server
 from headgate.stores.remote import Cluster, FastPath, RemoteStore, Servers, Terms
-from headgate.stores.urls import split_hosts
+from headgate.stores.remote.urls import split_hosts
 
 
 class RedisStore(RemoteStore):

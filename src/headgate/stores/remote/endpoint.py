@@ -17,7 +17,7 @@ from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, SingleHit
 from headgate.observer import BreakerState, attached, tell
 from headgate.runtime.loops import PerLoop, running_loop, start
-from headgate.stores.connections import overdue
+from headgate.stores.remote.connections import overdue
 from headgate.stores.remote.terms import Terms
 
 logger = logging.getLogger("headgate")

@@ -19,7 +19,7 @@ from headgate.errors import StoreOutage
 from headgate.plans.topology import Address, TimeIsUp
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.loops import PerLoop, running_loop
-from headgate.stores.connections import anew, overdue
+from headgate.stores.remote.connections import anew, overdue
 
 LEARN_EVERY_S: Final = 0.1
 """It is learnt again after this time at the earliest, however often servers fail."""

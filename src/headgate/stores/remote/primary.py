@@ -16,7 +16,7 @@ from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 from headgate.plans.sentinel import Succession
 from headgate.plans.topology import Address
-from headgate.stores.connections import overdue
+from headgate.stores.remote.connections import overdue
 from headgate.stores.remote.endpoint import Endpoint
 from headgate.stores.remote.learning import Learning
 

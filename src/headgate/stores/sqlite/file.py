@@ -29,8 +29,8 @@ from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 from headgate.runtime.daemons import Daemon
 from headgate.runtime.forks import begin_afresh_in_child, put_away_before_fork
-from headgate.stores.connections import take_last
 from headgate.stores.remote import Endpoint, Terms
+from headgate.stores.remote.connections import take_last
 from headgate.stores.sqlite.connection import Busy, Connection
 from headgate.stores.sqlite.turns import Spell, Turns
 
