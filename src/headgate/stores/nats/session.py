@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from headgate.batching import Arrive
 from headgate.clock import Clock, monotonic_us
@@ -30,6 +30,7 @@ from headgate.stores.nats import bucket as buckets
 from headgate.stores.nats.batches import Batch
 from headgate.stores.nats.bucket import Bucket, Ready
 from headgate.stores.nats.carrying import Carrying
+from headgate.stores.nats.connector import Connector
 from headgate.stores.nats.library import Message, Reply
 from headgate.stores.nats.link import Link, Request
 from headgate.stores.nats.replies import Refused, time_us, told_of
@@ -45,22 +46,6 @@ CLOSED_WITHIN_S: Final = 0.1
 KEPT_IN_TESTS_US: Final = 3_600_000_000
 
 
-class Opens(Protocol):
-    """Opens connections."""
-
-    @property
-    def name(self) -> str:
-        """Where to, without secrets."""
-
-    @property
-    def is_own(self) -> bool:
-        """Are the connections ours to close?"""
-
-    async def connect(self) -> Link:
-        """Open one."""
-        ...
-
-
 class Session:
     """The bucket in one event loop. To be made there, and used in no other.
 
@@ -70,7 +55,7 @@ class Session:
 
     def __init__(
         self,
-        connector: Opens,
+        connector: Connector,
         bucket: Bucket,
         places: Places,
         timeout_s: float,
