@@ -12,7 +12,7 @@ from typing import Any, Final
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.plans.redis.resp import command
-from headgate.plans.topology import Address, Remap, TimeIsUp
+from headgate.plans.topology import Address, Question, Remap, TimeIsUp
 
 ASK_FOR_ROLE: Final = command("ROLE")
 """A server is asked this on each new connection."""
@@ -34,9 +34,8 @@ class Succession:
         self._sentinels = tuple(dict.fromkeys(sentinels))
         """The most promising first."""
         self.service: Final = service
-        self.question: Final = b"".join(
-            command("SENTINEL", asked, service) for asked in ("GET-MASTER-ADDR-BY-NAME", "MASTER")
-        )
+        commands = [command("SENTINEL", asked, service) for asked in ("GET-MASTER-ADDR-BY-NAME", "MASTER")]
+        self.question: Final[Question] = b"".join(commands), len(commands)
         """Two commands for a sentinel. The first names the new primary as soon as there is one, and the
         second tells of the one before whether it is down."""
         self.nodes: frozenset[Address] = frozenset()

@@ -110,14 +110,8 @@ def make_primary(
     advisers = {address: Server(one.at(*address), prefix, own_terms) for address, one in sentinels}
     succession = Succession(advisers, service, remap)
 
-    def ask(address: Address, left_s: float) -> object:
-        return advisers[address].replies_to(succession.question, 2, left_s)
-
-    async def ask_async(address: Address) -> object:
-        return await advisers[address].replies_to_async(succession.question, 2)
-
     def make_server(primary: Primary, address: Address) -> Server:
         return Server(connector.at(*address), prefix, terms, primary)
 
     name = describe_sentinels(list(advisers), service, connector.name)
-    return Primary(name, succession, terms.timeout_s, ask, ask_async, make_server, advisers.values())
+    return Primary(name, succession, terms.timeout_s, make_server, advisers)

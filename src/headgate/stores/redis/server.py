@@ -21,9 +21,9 @@ from headgate.plans import cluster as cluster_plans
 from headgate.plans import redis as plans
 from headgate.plans.redis import Script, ScriptMissing, singly
 from headgate.plans.redis.resp import command
-from headgate.plans.topology import ASK_FOR_SLOTS, Address
+from headgate.plans.topology import Address
 from headgate.stores.redis.connector import Connector
-from headgate.stores.remote import Cluster, Endpoint, Node, Servers, Terms
+from headgate.stores.remote import Cluster, Endpoint, Servers, Terms
 from headgate.stores.remote.connections import ConnectionPool, LoopConnection, PendingRequest
 
 _ASKING: Final = command("ASKING")
@@ -136,9 +136,6 @@ class Server(Endpoint):
         return outage
 
     def replies_to(self, request: bytes, count: int, left_s: float) -> list[Any] | StoreOutage:
-        """Ask something else than scripts, blocking, within the deadline and so many seconds: the `count` replies, or
-        the outage that the first of them means. Of the others, an error is an outage among the replies.
-        """
         try:
             return _unless_first(self.answers_to(request, count, min(left_s, self.timeout_s)))
         except StoreOutage as outage:
@@ -157,8 +154,6 @@ class Server(Endpoint):
         return answers
 
     async def replies_to_async(self, request: bytes, count: int) -> list[Any] | StoreOutage:
-        """As `replies_to`, within the deadline."""
-
         def begin(_: object, arrive: Arrive) -> Callable[[], None]:
             def replied(replies: list[Any] | StoreOutage) -> None:
                 if not isinstance(replies, StoreOutage):
@@ -181,7 +176,7 @@ class Server(Endpoint):
         self._pool.close()
 
 
-class RedisNode(Server, Node):
+class RedisNode(Server):
     """A node: it is asked by slot, and may say that another serves a slot.
 
     :param is_asking: is each script to be prefaced with `ASKING`: the node takes part of a slot from another?
@@ -208,17 +203,7 @@ class RedisNode(Server, Node):
             at = StoreUnavailable(self.name, f"it does not say where the slot is served: {text!r}")
         return at or super().refused(text)
 
-    def slots(self, left_s: float) -> object:
-        return _only(self.replies_to(ASK_FOR_SLOTS, 1, left_s))
-
-    async def slots_async(self) -> object:
-        return _only(await self.replies_to_async(ASK_FOR_SLOTS, 1))
-
 
 def _unless_first(replies: list[Any]) -> list[Any] | StoreOutage:
     """Some replies, or the outage that the first of them is."""
     return replies[0] if isinstance(replies[0], StoreOutage) else replies
-
-
-def _only(replies: list[Any] | StoreOutage) -> Any:
-    return replies if isinstance(replies, StoreOutage) else replies[0]

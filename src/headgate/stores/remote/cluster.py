@@ -27,20 +27,8 @@ Place = tuple[Address, bool]
 """Where a node is, and whether it is to be asked by way of exception, since it takes part of a slot from another."""
 
 
-class Node(Endpoint):
-    """A server of a cluster. What it does not serve, it answers with a `Redirect`."""
-
-    def slots(self, left_s: float) -> object:
-        """Ask it who serves what, and wait for so long at most; an outage is an answer."""
-        raise NotImplementedError
-
-    async def slots_async(self) -> object:
-        """As `slots`, for as long as it takes."""
-        raise NotImplementedError
-
-
-MakeNode = Callable[["Cluster", Address, bool], Node]
-"""Of a `Place` in a cluster."""
+MakeNode = Callable[["Cluster", Address, bool], Endpoint]
+"""Makes what asks the node at a `Place` in a cluster. What it does not serve, it answers with a `Redirect`."""
 
 
 class Cluster:
@@ -58,8 +46,8 @@ class Cluster:
         self.topology = topology
         self.slot_of = slot_finder(prefix)
         self._make_node = make_node
-        self._nodes: dict[Place, Node] = {}
-        self._learning = Learning(name, timeout_s, topology, self._slots, self._slots_async, self._hang_up)
+        self._nodes: dict[Place, Endpoint] = {}
+        self._learning = Learning(name, timeout_s, topology, self._owning, self._hang_up)
 
     def endpoints(self) -> Iterable[Endpoint]:
         return list(self._nodes.values())
@@ -70,7 +58,7 @@ class Cluster:
         if address is None:
             return None
         try:
-            return self._node((address, False)).call(key, request)
+            return self._owning(address).call(key, request)
         except plans.Redirect:
             return None
         except StoreOutage as outage:
@@ -89,7 +77,7 @@ class Cluster:
         if not addresses or None in addresses:
             self.topology.is_doubtful = True
             raise self._nobody()
-        return [self._node((address, False)) for address in addresses if address is not None]
+        return [self._owning(address) for address in addresses if address is not None]
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch, blocking. A group in several slots takes a round trip for each, and one to give
@@ -112,7 +100,7 @@ class Cluster:
 
     async def _decide_there(self, groups: Sequence[Group], address: Address) -> list[Decision]:
         try:
-            return await self._node((address, False)).decide_async(groups)
+            return await self._owning(address).decide_async(groups)
         except plans.Redirect:
             return await self._decide_anywhere(groups)
         except StoreOutage as outage:
@@ -194,7 +182,11 @@ class Cluster:
             self.topology.failed(address)
         return answer
 
-    def _node(self, place: Place) -> Node:
+    def _owning(self, address: Address) -> Endpoint:
+        """The node that is asked there for the slots that it serves."""
+        return self._node((address, False))
+
+    def _node(self, place: Place) -> Endpoint:
         node = self._nodes.get(place)
         if node is None:
             address, is_asking = place
@@ -204,12 +196,6 @@ class Cluster:
     def _nobody(self) -> StoreOutage:
         """Why there is nobody to ask."""
         return self._learning.problem() or StoreUnavailable(self.name, "no node of the cluster serves this slot")
-
-    def _slots(self, address: Address, left_s: float) -> object:
-        return self._node((address, False)).slots(left_s)
-
-    async def _slots_async(self, address: Address) -> object:
-        return await self._node((address, False)).slots_async()
 
     def _hang_up(self) -> None:
         """Hang up on nodes that have left."""

@@ -122,6 +122,16 @@ class Endpoint:
         """
         raise NotImplementedError
 
+    def replies_to(self, request: bytes, count: int, left_s: float) -> list[Any] | StoreOutage:
+        """Ask a server that knows of others about them, blocking, within the deadline and so many seconds: the `count`
+        replies, or the outage that the first of them means. Of the others, an error is an outage among the replies.
+        """
+        raise NotImplementedError
+
+    async def replies_to_async(self, request: bytes, count: int) -> list[Any] | StoreOutage:
+        """As `replies_to`, within the deadline."""
+        raise NotImplementedError
+
     def open_in_loop(self) -> LoopConnection:
         """Make the connection of this event loop; `connection` has it from then on. Does not connect."""
         raise NotImplementedError
