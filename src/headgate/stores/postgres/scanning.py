@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from headgate.plans import merging
-from headgate.plans.merging import pages, to_keep
+from headgate.plans.merging import Told, pages, to_keep
 from headgate.plans.postgres.binary import BYTEA, BYTEA_ARRAY, INT8, bytea_array, int8
 from headgate.plans.postgres.places import begin_of, place_of, read_place
 from headgate.stores.contract import Entry
@@ -127,7 +127,7 @@ def _merge(server: Server, execute: Execute, by_place: dict[bytes, Entry]) -> tu
         entry = by_place[place]
         if entry.until_us <= now_us:
             continue
-        told = to_keep(entry.code, entry.key, entry[3:], _kept(entry, kept) if kept[0] > now_us else None)
+        told = to_keep(entry.code, entry.key, entry[3:], kept)
         if told is not None:
             wanted.add(place)
             columns = columns_of(entry.code, entry.key, told[0])._asdict()
@@ -141,24 +141,20 @@ def _merge(server: Server, execute: Execute, by_place: dict[bytes, Entry]) -> tu
     return [by_place[place] for place in wanted - done], len(done)
 
 
-_Kept = tuple[int, Columns]
-
-
-def _read(server: Server, execute: Execute, places: list[bytes]) -> Iterator[tuple[bytes, int, str | None, _Kept]]:
-    """By place: the time, the row's digest (None if there is none), until when it says something, and its columns."""
+def _read(
+    server: Server, execute: Execute, places: list[bytes]
+) -> Iterator[tuple[bytes, int, str | None, Told | None]]:
+    """By place: the time, the row's digest (None if there is none), and what it says (None if nothing any more)."""
     statement = Statement(
         _text(_READ, server), (bytea_array(places), _now(server)), (BYTEA_ARRAY, INT8), has_binary_result=False
     )
     result = execute(statement)
     for row in range(result.ntuples):
-        now_us, place, seen, until_us, *values = (result.get_value(row, column) for column in range(10))
-        digest = None if seen is None else seen.decode()
-        yield bytes.fromhex(place.decode()), int(now_us), digest, (int(until_us or 0), _columns(values))
-
-
-def _kept(entry: Entry, kept: _Kept) -> tuple[str, int]:
-    """The text in an entry's place, and until when it says something."""
-    return text_of(entry.code, entry.key, kept[1]), kept[0]
+        now, place_in_hex, seen, until, *values = (result.get_value(row, column) for column in range(10))
+        place, now_us, until_us = bytes.fromhex(place_in_hex.decode()), int(now), int(until or 0)
+        _, code, key = read_place(place)
+        told = (text_of(code, key, _columns(values)), until_us) if until_us > now_us else None
+        yield place, now_us, None if seen is None else seen.decode(), told
 
 
 def _columns(values: Sequence[bytes | None]) -> Columns:
