@@ -208,7 +208,7 @@ def by_a_clock(store: FarStore) -> ManualClock:
     return clock
 
 
-# --- travelling together ---
+# --- going together ---
 
 
 def test_threads_travel_together() -> None:
