@@ -1,4 +1,4 @@
-"""The errors: one tree, one meaning for each builtin base, and all of them travel between processes."""
+"""The errors: one tree, one meaning for each builtin base, and all of them go between processes."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ class Process:
         self._single = self.leases.single(nothing, nothing)
 
     def ask(self, cost: int, way_us: int) -> tuple[Decision, int]:
-        """The decision, and when it was taken, by the store's clock. A request travels for `way_us`."""
+        """The decision, and when it was taken, by the store's clock. A request is under way for `way_us`."""
         leased = self._single("k", cost)
         if leased is not None:
             return leased, self._clock()
@@ -121,7 +121,7 @@ def check(limit: Limit, admitted: list[tuple[int, int]]) -> None:
 @settings(max_examples=quickly(60))
 @given(data=st.data())
 def test_no_more_is_admitted_than_the_limit_lets_through(limit: Limit, data: st.DataObject) -> None:
-    """Three who lease from one store, whose clocks are far apart, whose requests travel slowly, who return what they
+    """Three who lease from one store, whose clocks are far apart, whose requests are slow, who return what they
     hold at any time, and crash."""
     clock = ManualClock(START_US)
     store = MemoryStore(clock)

@@ -18,6 +18,7 @@ from psycopg import pq
 
 from headgate.algorithms import MAX_SPAN_US
 from headgate.decision import Answer, Decision
+from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, Hit, SingleHit
 from headgate.limits import TokenBucket
 from headgate.plans import postgres as plans
@@ -48,9 +49,13 @@ def server(postgres_url: str) -> Iterator[Any]:
         connection.execute(f"drop schema {SCHEMA} cascade")
 
 
+def refused(text: str) -> StoreOutage:
+    return StoreUnavailable("postgresql", text)
+
+
 def decide(server: Any, groups: Sequence[Group], now_us: int, *, by_own_clock: bool = False) -> list[Answer]:
     """Judge groups at an instant: told in the call, or what the server's clock says."""
-    plan = plans.decide(groups, TERMS, near_us=now_us, now_us=None if by_own_clock else now_us)
+    plan = plans.decide(groups, TERMS, near_us=now_us, now_us=None if by_own_clock else now_us, refused=refused)
     return carry_out(server, plan, now_us)
 
 
@@ -218,7 +223,7 @@ def test_hits_that_differ_in_their_keys_alone_are_judged_as_they_would_be_one_af
             reference.decide(charge, START_US)
             decide(server, [charge], START_US)
         expected = [reference.decide(single.group(key), START_US) for key in keys]
-        answers = carry_out(server, plans.decide_alike(single, keys, TERMS), START_US)
+        answers = carry_out(server, plans.decide_alike(single, keys, TERMS, refused=refused), START_US)
         assert [(answer.key, answer.allowed, answer.facts) for answer in answers if isinstance(answer, Decision)] == [
             (decision.key, decision.allowed, decision.facts) for decision in expected
         ]

@@ -360,7 +360,7 @@ async def test_a_task_whose_deadline_passes_is_told_so() -> None:
 
 
 class Alike(Gated):
-    """A gated store to which single hits that are alike travel as keys."""
+    """A gated store to which single hits that are alike go as keys."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -26,6 +26,6 @@ def test_fifty_waiters_of_four_processes_are_served_in_order_and_spaced_by_the_r
     assert [turn.turn for turn in turns] == expected
     # Nobody goes before its turn; one clock may be slewed against the other, so leave them some milliseconds.
     assert all(turn.woken > turn.turn - 5_000 for turn in turns)
-    # A trip each at most (those who ask at once share one), beside the peeks that warmed the processes up.
+    # A round trip each at most (those who ask at once share one), beside the peeks that warmed the processes up.
     assert calls["evalsha"] - calls["eval"] <= 50 + 4
     assert calls["eval"] <= 4

@@ -236,9 +236,9 @@ def test_outages_and_breakers_are_shown(registry: CollectorRegistry) -> None:
     assert told['headgate_outages_total{policy="far"}'] == 1
     (breaker,) = [value for name, value in told.items() if name.startswith("headgate_breaker_open")]
     assert breaker == 1
-    trips = {name: value for name, value in told.items() if name.startswith("headgate_round_trips_total")}
-    assert sorted(re.search('result="([^"]*)"', name)[1] for name in trips) == ["answered", "failed"]  # type: ignore[index]
-    assert ":" in next(iter(trips))
+    found = {name: value for name, value in told.items() if name.startswith("headgate_round_trips_total")}
+    assert sorted(re.search('result="([^"]*)"', name)[1] for name in found) == ["answered", "failed"]  # type: ignore[index]
+    assert ":" in next(iter(found))
 
 
 def test_leased_tokens_are_counted(registry: CollectorRegistry, valkey_url: str, prefix: str) -> None:

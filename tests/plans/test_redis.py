@@ -112,7 +112,7 @@ def test_a_call_is_packed_as_redis_py_would_pack_it(kind: str, key: str) -> None
 
 
 @pytest.mark.parametrize("kind", [kind for kind, limit in LIMITS.items() if limit.is_plain])
-def test_the_straight_way_asks_and_answers_what_the_general_way_does(kind: str, server: FakeServer) -> None:
+def test_the_fast_path_asks_and_answers_what_the_general_way_does(kind: str, server: FakeServer) -> None:
     one = group(hit(LIMITS[kind], cost=2, holder=""))
     for _ in range(3):
         fast_path = next(plans.decide([one], prefix="p", near_us=server.now_us))
@@ -131,39 +131,39 @@ def test_the_straight_way_asks_and_answers_what_the_general_way_does(kind: str, 
         server.now_us += 1
 
 
-# Single hits of one fare
+# Single hits that are alike
 
 
-FARES = {
+SINGLE_HITS = {
     "whole": TokenBucket(3, per=60),
     "parts": TokenBucket(7, per=60, burst=3),
 }
 
 
-@pytest.fixture(params=FARES)
-def fare(request: pytest.FixtureRequest) -> plans.BucketSingleHit:
-    return plans.BucketSingleHit(FARES[request.param], "name", 2, "p")
+@pytest.fixture(params=SINGLE_HITS)
+def single(request: pytest.FixtureRequest) -> plans.BucketSingleHit:
+    return plans.BucketSingleHit(SINGLE_HITS[request.param], "name", 2, "p")
 
 
-def alike(fare: plans.BucketSingleHit, *keys: str) -> Plan[plans.Script, Answers]:
-    return plans.decide_alike(fare, keys, prefix="p")
+def alike(single: plans.BucketSingleHit, *keys: str) -> Plan[plans.Script, Answers]:
+    return plans.decide_alike(single, keys, prefix="p")
 
 
-def test_hits_of_one_fare_are_asked_and_answered_as_groups_are(fare: plans.BucketSingleHit) -> None:
+def test_hits_that_are_alike_are_asked_and_answered_as_groups_are(single: plans.BucketSingleHit) -> None:
     keys = [f"user:{number}" for number in (1, 2, 1, 30, 1, 400, 2)]
-    groups = [fare.group(key) for key in keys]
+    groups = [single.group(key) for key in keys]
     one, other = FakeServer(), FakeServer()
     verdicts: set[bool] = set()
     for _ in range(3):
-        assert next(alike(fare, *keys)).packed == next(plans.decide(groups, prefix="p", near_us=0)).packed
-        fast_path, general = drive(alike(fare, *keys), one.send), ask(other, *groups)
+        assert next(alike(single, *keys)).packed == next(plans.decide(groups, prefix="p", near_us=0)).packed
+        fast_path, general = drive(alike(single, *keys), one.send), ask(other, *groups)
         assert decisions(fast_path) == decisions(general)
         verdicts.update(decisions(fast_path))
-        for single, grouped in zip(fast_path, general, strict=True):
-            assert isinstance(single, Decision)
+        for quick, grouped in zip(fast_path, general, strict=True):
+            assert isinstance(quick, Decision)
             assert isinstance(grouped, Decision)
-            assert (single.group, single.now_us, single.facts) == (grouped.group, grouped.now_us, grouped.facts)
-            assert repr(single) == repr(grouped)
+            assert (quick.group, quick.now_us, quick.facts) == (grouped.group, grouped.now_us, grouped.facts)
+            assert repr(quick) == repr(grouped)
         for server in (one, other):
             server.now_us += 13_000_001
     assert verdicts == {True, False}
@@ -171,54 +171,54 @@ def test_hits_of_one_fare_are_asked_and_answered_as_groups_are(fare: plans.Bucke
 
 @pytest.mark.parametrize("key", ["ключ", "a{b}c", "100%", "long" * 100])
 def test_a_key_that_does_not_go_straight_through_goes_with_the_others_all_the_same(
-    fare: plans.BucketSingleHit, server: FakeServer, key: str
+    single: plans.BucketSingleHit, server: FakeServer, key: str
 ) -> None:
-    groups = [fare.group(one) for one in ("first", key, "last")]
-    plan = alike(fare, "first", key, "last")
+    groups = [single.group(one) for one in ("first", key, "last")]
+    plan = alike(single, "first", key, "last")
     assert next(plan).packed == next(plans.decide(groups, prefix="p", near_us=0)).packed
-    assert decisions(drive(alike(fare, "first", key, "last"), server.send)) == [True] * 3
+    assert decisions(drive(alike(single, "first", key, "last"), server.send)) == [True] * 3
 
 
 def test_a_name_need_not_be_plain(server: FakeServer) -> None:
-    fare = plans.BucketSingleHit(FARES["whole"], "имя: {1} %", 2, "p")
-    packed = next(alike(fare, "a", "bc")).packed
-    assert packed == next(plans.decide([fare.group("a"), fare.group("bc")], prefix="p", near_us=0)).packed
-    assert decisions(drive(alike(fare, "a", "bc"), server.send)) == [True] * 2
+    single = plans.BucketSingleHit(SINGLE_HITS["whole"], "имя: {1} %", 2, "p")
+    packed = next(alike(single, "a", "bc")).packed
+    assert packed == next(plans.decide([single.group("a"), single.group("bc")], prefix="p", near_us=0)).packed
+    assert decisions(drive(alike(single, "a", "bc"), server.send)) == [True] * 2
 
 
-def test_hits_of_one_fare_send_a_missing_script_whole(fare: plans.BucketSingleHit, server: FakeServer) -> None:
+def test_hits_that_are_alike_send_a_missing_script_whole(single: plans.BucketSingleHit, server: FakeServer) -> None:
     sent = []
 
     def send(script: plans.Script) -> Any:
         sent.append(script.is_whole)
         return server.send(script)
 
-    assert decisions(drive(alike(fare, "a", "b"), send)) == [True] * 2
-    assert decisions(drive(alike(fare, "a", "b"), send)) == [False] * 2
+    assert decisions(drive(alike(single, "a", "b"), send)) == [True] * 2
+    assert decisions(drive(alike(single, "a", "b"), send)) == [False] * 2
     assert sent == [False, True, False]
 
 
-def test_what_is_strange_among_hits_of_one_fare_is_judged_all_the_same(
-    fare: plans.BucketSingleHit, server: FakeServer
+def test_what_is_strange_among_hits_that_are_alike_is_judged_all_the_same(
+    single: plans.BucketSingleHit, server: FakeServer
 ) -> None:
     before = Hit(TokenBucket(11, per=60, burst=3), "changed", "name")  # in other parts of a microsecond
     assert decisions(ask(server, group(before))) == [True]
-    first, changed, last = drive(alike(fare, "first", "changed", "last"), server.send)
+    first, changed, last = drive(alike(single, "first", "changed", "last"), server.send)
     assert decisions([first, changed, last]) == [True] * 3
-    (expected,) = ask(server, group(hit(fare.limit)._replace(key="changed"), action="peek"))
+    (expected,) = ask(server, group(hit(single.limit)._replace(key="changed"), action="peek"))
     assert isinstance(changed, Decision)
     assert isinstance(expected, Decision)
     assert changed.reset_after_us == expected.reset_after_us
 
 
 @pytest.mark.parametrize("reply", [[], [1], [1, 2], [1, 2, "3"], [1, 2, None], "no", 5, None])
-def test_what_is_no_answer_to_hits_of_one_fare_is_an_outage(fare: plans.BucketSingleHit, reply: Any) -> None:
+def test_what_is_no_answer_to_hits_that_are_alike_is_an_outage(single: plans.BucketSingleHit, reply: Any) -> None:
     with pytest.raises(StoreOutage, match="no answer"):
-        drive(alike(fare, "a", "b", "c"), lambda _: reply)
+        drive(alike(single, "a", "b", "c"), lambda _: reply)
 
 
-def test_a_decision_travels_to_other_processes(fare: plans.BucketSingleHit, server: FakeServer) -> None:
-    for decision in drive(alike(fare, "a", "a"), server.send):
+def test_a_decision_goes_to_other_processes(single: plans.BucketSingleHit, server: FakeServer) -> None:
+    for decision in drive(alike(single, "a", "a"), server.send):
         copied = pickle.loads(pickle.dumps(decision))
         assert (copied.group, copied.facts, repr(copied)) == (decision.group, decision.facts, repr(decision))  # type: ignore[union-attr]
 
@@ -266,7 +266,7 @@ def test_an_outage_is_let_through_and_nothing_is_sent_again() -> None:
 
 
 @pytest.mark.parametrize("off_us", [-400 * DAY_US, -62 * DAY_US, 62 * DAY_US, 4_000 * DAY_US])
-def test_a_wrong_guess_of_the_servers_time_costs_one_more_trip(server: FakeServer, off_us: int) -> None:
+def test_a_wrong_guess_of_the_servers_time_costs_one_more_round_trip(server: FakeServer, off_us: int) -> None:
     ask(server, group(hit(LIMITS["calendar"], "another")))
     before = server.runs
     answers = ask(server, group(hit(LIMITS["calendar"], cost=3)), near_us=server.now_us + off_us)

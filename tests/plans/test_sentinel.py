@@ -135,7 +135,8 @@ def test_addresses_may_be_mapped_to_those_by_which_we_reach_the_servers() -> Non
 
 
 def test_the_question_is_two_commands_in_the_servers_protocol() -> None:
-    question = Succession([ONE], "größe").question
+    question, replies = Succession([ONE], "größe").question
+    assert replies == 2
     assert question == (
         b"*3\r\n$8\r\nSENTINEL\r\n$23\r\nGET-MASTER-ADDR-BY-NAME\r\n$7\r\n" + "größe".encode() + b"\r\n"
         b"*3\r\n$8\r\nSENTINEL\r\n$6\r\nMASTER\r\n$7\r\n" + "größe".encode() + b"\r\n"

@@ -13,7 +13,8 @@ from redis import Redis
 from headgate import Limiter
 from headgate.algorithms import token_bucket
 from headgate.limits import KINDS as LIMIT_KINDS
-from headgate.plans.redis.stored import Address, from_stored, pattern_of, read_reply, stored_key_of, to_stored
+from headgate.plans.merging import Place
+from headgate.plans.redis.stored import from_stored, pattern_of, read_reply, stored_key_of, to_stored
 from headgate.stores.redis import RedisStore
 from tests.algorithms.playing import play
 from tests.algorithms.reference import Reference
@@ -35,7 +36,7 @@ def test_what_is_kept_says_the_same_as_the_text(kind: str, data: st.DataObject) 
             if reference.expiries[place] <= played.now_us or (code == "cc" and not state.slots):
                 continue  # the server has dropped it
             text = LIMIT_KINDS[code].algorithm.dump(state)
-            address = Address("n", code, "k")
+            address = Place("n", code, "k")
             stored = to_stored(address, text)
             values = stored.values
             if stored.kind == "set":  # the server tells a member before its score
@@ -68,7 +69,7 @@ def test_what_is_kept_says_the_same_as_the_text(kind: str, data: st.DataObject) 
 )
 def test_what_is_no_state_is_not_listed(code: str, values: list[str]) -> None:
     reply: list[Any] = [1_800_000_000_000_000, 1_000, [value.encode() for value in values]]
-    assert read_reply(Address("n", code, "k"), reply) is None
+    assert read_reply(Place("n", code, "k"), reply) is None
 
 
 parts = st.text("ab*?[]\\^-%{}:é", min_size=1, max_size=8)
@@ -82,8 +83,8 @@ def test_a_pattern_is_plain_text(prefix: str, begin: str, other: str) -> None:
     pattern = pattern_of(prefix, begin)
     rest = iter(pattern.removesuffix("*"))
     plain = "".join([next(rest) if character == "\\" else character for character in rest])
-    assert stored_key_of(prefix, Address("n", "tb", begin + other)).startswith(plain)
-    assert stored_key_of(prefix, Address("n", "tb", other)).startswith(plain) is other.startswith(begin)
+    assert stored_key_of(prefix, Place("n", "tb", begin + other)).startswith(plain)
+    assert stored_key_of(prefix, Place("n", "tb", other)).startswith(plain) is other.startswith(begin)
 
 
 def test_keys_of_others_are_neither_listed_nor_forgotten(valkey_url: str, prefix: str) -> None:

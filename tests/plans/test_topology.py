@@ -41,7 +41,7 @@ class Asking:
         reply = self.replies.get(address, StoreTimeout(str(address), "no answer"))
         if isinstance(reply, BaseException) and not isinstance(reply, StoreOutage):
             raise reply
-        return reply
+        return reply if isinstance(reply, (StoreOutage, TimeIsUp)) else [reply]
 
 
 def learn(topology: Topology, replies: dict[Address, Any]) -> list[Address]:
@@ -183,7 +183,7 @@ def test_a_doubt_that_comes_up_while_it_is_learnt_remains() -> None:
     next(plan)
     topology.moved(7, THREE)
     with pytest.raises(StopIteration):
-        plan.send(halves())
+        plan.send([halves()])
     assert topology.is_doubtful
 
 

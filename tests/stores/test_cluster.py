@@ -1,4 +1,4 @@
-"""The Redis store on a real cluster: who is asked, what travels together, and what befalls a cluster."""
+"""The Redis store on a real cluster: who is asked, what goes together, and what befalls a cluster."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ async def test_tasks_travel_together_to_each_node_by_slot(cluster: OwnCluster) -
         decisions = await asyncio.gather(*(limiter.try_acquire(key) for key in asked))
         assert Counter(decision.remaining for decision in decisions) == dict.fromkeys((98, 97, 96, 95), 60)
         slots = [len({slot_of(key) for key in asked if cluster.node_of(key) is node}) for node in cluster.primaries]
-        # Tasks go in two trips of halves, where there are enough of them.
+        # Tasks go in two round trips of halves, where there are enough of them.
         for calls, at_once in zip(cluster.calls("evalsha"), slots, strict=True):
             assert at_once <= calls <= 2 * at_once
 
@@ -131,7 +131,7 @@ async def test_threads_share_a_limit_exactly(cluster: OwnCluster) -> None:
         assert sum(map(bool, decisions)) == 40 * 7
 
 
-async def test_a_hash_tag_puts_everything_at_one_node_in_one_trip(cluster: OwnCluster) -> None:
+async def test_a_hash_tag_puts_everything_at_one_node_in_one_round_trip(cluster: OwnCluster) -> None:
     async with on(cluster, hash_tag="everything") as store:
         both = Both(TIERS, store)
         await both.ask(keys(0, 0, 0))
@@ -563,7 +563,9 @@ async def test_a_slot_on_the_move_loses_and_gives_nothing() -> None:
 
 
 @pytest.mark.parametrize("limit", ["5/hour", "fixed-window 5/day", "sliding-window 5/day", "sliding-log 5/day"])
-async def test_what_is_all_given_back_in_a_slot_on_the_move_may_be_taken_again_in_the_same_trip(limit: str) -> None:
+async def test_what_is_all_given_back_in_a_slot_on_the_move_may_be_taken_again_in_the_same_round_trip(
+    limit: str,
+) -> None:
     with own_cluster() as cluster:
         key = cluster.key_at(cluster.primaries[0])
         async with on(cluster) as store:
@@ -813,7 +815,7 @@ async def test_a_node_that_has_left_is_hung_up_on_by_those_who_still_ask_there(
     async with on(cluster, client_name=f"late-{is_known}") as store:
         limiter = AsyncLimiter("1000/hour", store=store, on_outage="raise")
         await limiter.try_acquire(key if is_known else cluster.key_at(cluster.primaries[0]))
-        late = [asyncio.create_task(limiter.try_acquire(key)) for _ in range(600)]  # more than go in one trip
+        late = [asyncio.create_task(limiter.try_acquire(key)) for _ in range(600)]  # more than go in one round trip
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert isinstance(store._servers, Cluster)

@@ -39,9 +39,9 @@ from headgate import (
     StoreUnavailable,
 )
 from headgate.clock import system_clock
-from headgate.stores import connections
 from headgate.stores.redis import RedisStore
 from headgate.stores.redis.server import Server
+from headgate.stores.remote import connections
 from tests.faults.processes import run_in_processes
 from tests.servers import OwnValkey, eventually, fake_server, greetings_only, own_valkey, silence, tls_front
 from tests.striking import code_of, each_point

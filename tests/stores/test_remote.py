@@ -121,7 +121,7 @@ class FarStore(RemoteStore):
         given = {"timeout": PATIENT, "remember_denials": 0, **options}
         terms = Terms(**given)
         self.server = Far(terms)
-        super().__init__(self.server, terms, self.server.name, given)
+        super().__init__(self.server, terms, given)
 
 
 class TestContract(StoreContract):
@@ -208,7 +208,7 @@ def by_a_clock(store: FarStore) -> ManualClock:
     return clock
 
 
-# --- travelling together ---
+# --- going together ---
 
 
 def test_threads_travel_together() -> None:

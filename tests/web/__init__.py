@@ -1,1 +1,1 @@
-"""Tests of what travels in HTTP."""
+"""Tests of what HTTP carries."""

@@ -13,8 +13,8 @@ from headgate.errors import HeadgateError
 from headgate.runtime.locks import lock
 from headgate.stores.contract import Store
 from headgate.stores.registry import share_store
+from headgate.stores.remote.urls import shown
 from headgate.stores.sharing import Share
-from headgate.stores.urls import shown
 
 MEMORY: Final = StoreSettings("memory", "memory://", shown="memory://")
 """Where limiters count if no store is named at all."""

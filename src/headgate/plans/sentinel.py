@@ -11,9 +11,10 @@ from typing import Any, Final
 
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
-from headgate.plans.topology import Address, Remap, TimeIsUp
+from headgate.plans.redis.resp import command
+from headgate.plans.topology import Address, Question, Remap, TimeIsUp
 
-ASK_FOR_ROLE: Final = b"*1\r\n$4\r\nROLE\r\n"
+ASK_FOR_ROLE: Final = command("ROLE")
 """A server is asked this on each new connection."""
 
 _DOWN: Final = {"s_down", "o_down"}
@@ -33,7 +34,8 @@ class Succession:
         self._sentinels = tuple(dict.fromkeys(sentinels))
         """The most promising first."""
         self.service: Final = service
-        self.question: Final = _ask_sentinel(b"GET-MASTER-ADDR-BY-NAME", service) + _ask_sentinel(b"MASTER", service)
+        commands = [command("SENTINEL", asked, service) for asked in ("GET-MASTER-ADDR-BY-NAME", "MASTER")]
+        self.question: Final[Question] = b"".join(commands), len(commands)
         """Two commands for a sentinel. The first names the new primary as soon as there is one, and the
         second tells of the one before whether it is down."""
         self.nodes: frozenset[Address] = frozenset()
@@ -136,11 +138,6 @@ class _Down(StoreUnavailable):
     def __init__(self, store: str, address: Address) -> None:
         super().__init__(store, "the primary is down")
         self.address = address
-
-
-def _ask_sentinel(command: bytes, service: str) -> bytes:
-    name = service.encode()
-    return b"*3\r\n$8\r\nSENTINEL\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(command), command, len(name), name)
 
 
 def is_primary(role: Any) -> bool:

@@ -12,8 +12,7 @@ from typing import Any, Final, NamedTuple
 from headgate.drive import Plan
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.keys import SLOTS
-
-ASK_FOR_SLOTS: Final = b"*2\r\n$7\r\nCLUSTER\r\n$5\r\nSLOTS\r\n"
+from headgate.plans.redis.resp import command
 
 
 class Address(NamedTuple):
@@ -24,6 +23,10 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Question = tuple[bytes, int]
+"""What to ask a node about others, packed, and how many replies there are to that."""
 
 
 class TimeIsUp:
@@ -40,6 +43,8 @@ class Topology:
     :param seeds: the nodes that are known at first.
     :param remap: makes of the address that a node tells of another the one by which we can reach that.
     """
+
+    question: Final[Question] = command("CLUSTER", "SLOTS"), 1
 
     def __init__(self, seeds: Iterable[Address], remap: Remap | None = None) -> None:
         self._remap = remap
@@ -78,7 +83,7 @@ class Topology:
 
     def learning(self, name: str) -> Plan[Address, None]:
         """The plan that learns it from one of the known nodes. It asks for the addresses of nodes, and receives what
-        they reply to `CLUSTER SLOTS`, an outage, or `TimeIsUp`. Who did not answer is the last to be asked the
+        they reply to the question, an outage, or `TimeIsUp`. Who did not answer is the last to be asked the
         next time: a node that hangs would use up all the time again.
 
         :raises StoreOutage: if none of them tells.
@@ -95,7 +100,8 @@ class Topology:
                     self._put_last(address)
                     continue
                 try:
-                    self._read(reply, address)
+                    (slots,) = reply
+                    self._read(slots, address)
                 except StoreOutage as told:
                     outage = told
                 except (TypeError, ValueError, IndexError, AttributeError):

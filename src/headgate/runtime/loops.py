@@ -7,8 +7,10 @@ This module must not know what that is.
 from __future__ import annotations
 
 import asyncio
+import os
 import weakref
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from headgate.errors import InvalidUse
@@ -36,6 +38,20 @@ def no_loop() -> InvalidUse:
         "no event loop of asyncio runs here: AsyncLimiter is for asyncio and uvloop (or anyio on one of them). "
         "Under trio, ask a Limiter in a thread: await trio.to_thread.run_sync(limiter.try_acquire, key)"
     )
+
+
+def calls_here() -> Callable[[Callable[[], object]], None]:
+    """Make something that has functions called in this event loop, from any thread. Once the loop is closed, and in a
+    forked process, where it does not run, nothing happens.
+    """
+    loop, pid = running_loop(), os.getpid()
+
+    def call(function: Callable[[], object]) -> None:
+        if pid == os.getpid():
+            with suppress(RuntimeError):  # it is closed
+                loop.call_soon_threadsafe(function)
+
+    return call
 
 
 class PerLoop(Generic[T]):

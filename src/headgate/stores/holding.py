@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from headgate.algorithms import Facts, Written, penalty, texts, token_bucket
 from headgate.decision import Decision
 from headgate.hits import JUDGING, Group, marked_key
 from headgate.limits import Limit, TokenBucket
+from headgate.plans.merging import MARK
 
 P = TypeVar("P")
-
-MARK: Final = "once"
-"""The state, and the text, of a mark: that a group was counted which is to count once."""
 
 Work = Callable[[], Written[Any] | None]
 """Takes what was judged, and tells what to keep. It may be done again: what it changes in place, it changes once. None

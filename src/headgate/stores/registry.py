@@ -6,12 +6,13 @@ limiter as an object.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterable
+from inspect import Parameter, signature
+from typing import Any, Final
 
 from headgate.errors import InvalidUse, StoreURLError
 from headgate.stores.contract import Store
-from headgate.stores.memory import MemoryStore
+from headgate.stores.memory.store import MAX_ENTRIES, MemoryStore
 from headgate.stores.sharing import Share, key_of
 
 REDIS_SCHEMES: Final = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss", "unix": "unix"}
@@ -28,67 +29,45 @@ NATS_SCHEMES: Final = ("nats", "tls")
 """The schemes of NATS."""
 
 
-class _Family(NamedTuple):
-    """The stores behind some schemes."""
-
-    make: Callable[..., Store]
-    """Makes one, of a URL and options."""
-    takes: tuple[str, ...] | None
-    """The options that it takes; None where it sees to that itself."""
-
-
-def _memory(url: str, **options: Any) -> Store:
+def _memory(url: str, *, max_entries: int = MAX_ENTRIES) -> Store:
     rest = url.partition("://")[2]
     if rest:
         raise StoreURLError(f"memory:// takes nothing behind it, not {len(rest)} characters")
-    return MemoryStore(**options)
+    return MemoryStore(max_entries=max_entries)
 
 
-def _redis(url: str, **options: Any) -> Store:
+def _redis() -> Callable[..., Store]:
     from headgate.stores.redis import RedisStore  # only here, so that the core needs no client library
 
-    return RedisStore(url, **options)
+    return RedisStore
 
 
-def _postgres(url: str, **options: Any) -> Store:
-    from headgate.stores.postgres import PostgresStore  # only here, so that the core needs no client library
+def _postgres() -> Callable[..., Store]:
+    from headgate.stores.postgres import PostgresStore  # likewise
 
-    return PostgresStore(url, **options)
-
-
-_POSTGRES_OPTIONS: Final = (
-    "username",
-    "password",
-    "schema",
-    "unlogged",
-    "prefix",
-    "timeout",
-    "coalesce",
-    "remember_denials",
-    "breaker",
-    "max_connections",
-)
+    return PostgresStore
 
 
-def _nats(url: str, **options: Any) -> Store:
+def _nats() -> Callable[..., Store]:
     from headgate.stores.nats import NatsStore  # likewise
 
-    return NatsStore(url, **options)
+    return NatsStore
 
 
-def _sqlite(url: str, **options: Any) -> Store:
+def _sqlite() -> Callable[..., Store]:
     from headgate.stores.sqlite import SqliteStore
 
-    return SqliteStore(url, **options)
+    return SqliteStore
 
 
-_FAMILIES: Final = {
-    "memory": _Family(_memory, ("max_entries",)),
-    "sqlite": _Family(_sqlite, ("prefix", "timeout", "coalesce", "remember_denials", "breaker")),
-    **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES), _Family(_redis, None)),
-    **dict.fromkeys(POSTGRES_SCHEMES, _Family(_postgres, _POSTGRES_OPTIONS)),
-    **dict.fromkeys(NATS_SCHEMES, _Family(_nats, None)),
+_FAMILIES: Final[dict[str, Callable[[], Callable[..., Store]]]] = {
+    "memory": lambda: _memory,
+    "sqlite": _sqlite,
+    **dict.fromkeys((*REDIS_SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES), _redis),
+    **dict.fromkeys(POSTGRES_SCHEMES, _postgres),
+    **dict.fromkeys(NATS_SCHEMES, _nats),
 }
+"""By scheme, what imports the store of a URL."""
 
 
 def share_store(url: str, *, asks_in_loops: bool, **options: Any) -> Share:
@@ -118,9 +97,18 @@ def open_store(url: str, **options: Any) -> Store:
             f"store URL {shown} is not understood: it starts with one of "
             f"{', '.join(f'{name}://' for name in _FAMILIES)}"
         )
-    refused = [option for option in sorted(options) if family.takes is not None and option not in family.takes]
+    make = family()
+    refused = sorted(set(options) - _taken(make, options))
     if refused:
         raise InvalidUse(
             f"a store of {scheme}:// does not take {', '.join(refused)}: leave that out, or name a server's URL"
         )
-    return family.make(url, **options)
+    return make(url, **options)
+
+
+def _taken(make: Callable[..., Store], options: Iterable[str]) -> set[str]:
+    """The options that a store takes: those of its arguments, or all if it sees to that itself."""
+    arguments = signature(make).parameters.values()
+    if any(argument.kind is Parameter.VAR_KEYWORD for argument in arguments):
+        return set(options)
+    return {argument.name for argument in arguments if argument.kind is Parameter.KEYWORD_ONLY}

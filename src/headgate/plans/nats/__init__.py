@@ -8,9 +8,10 @@ written.
 
 from __future__ import annotations
 
+from headgate.plans.merging import Place
 from headgate.plans.nats.judging import Command, Commit, Judge, Moved, Now, Pause, Put, Read, Terms, decide, places_of
 from headgate.plans.nats.kept import Kept, Known
-from headgate.plans.nats.places import Place, Places
+from headgate.plans.nats.places import Places
 from headgate.plans.nats.restoring import Restored, restore
 
 __all__ = [

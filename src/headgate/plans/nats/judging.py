@@ -23,8 +23,8 @@ from headgate.drive import Plan, together
 from headgate.errors import StoreOutage
 from headgate.hits import Group, marked_key
 from headgate.plans.cluster import RoutedGroup, judge_hits_apart
+from headgate.plans.merging import Place
 from headgate.plans.nats.kept import NOTHING, Kept, Known
-from headgate.plans.nats.places import Place
 
 MAX_TRIES: Final = 100
 """How often a part of a batch is judged before others win for good. The deadline mostly comes first."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from headgate.plans.nats.places import Place
+from headgate.plans.merging import Place
 
 MAX_KNOWN: Final = 10_000
 """How many entries are remembered."""

@@ -11,7 +11,9 @@ from __future__ import annotations
 import base64
 import functools
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from headgate.plans.merging import Place
 
 LONG: Final = 256
 """Escaped tokens above this length are in base64. The server reads no line longer than 4,096 bytes."""
@@ -19,15 +21,6 @@ _EMPTY: Final = "="
 """The token of an empty text."""
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_/-]+")
 _UNSAFE: Final = re.compile(rb"[^A-Za-z0-9_/-]")
-
-
-class Place(NamedTuple):
-    """The place of the state of one limit for one key."""
-
-    name: str
-    code: str
-    key: str
-    """With a NUL and a mark behind it, for a mark."""
 
 
 def token_of(text: str) -> str:

@@ -11,13 +11,14 @@ from headgate.decision import Answer, SingleHitDecision
 from headgate.drive import Plan
 from headgate.hits import SingleHit
 from headgate.limits import TokenBucket
+from headgate.plans.attempts import Refused
 from headgate.plans.postgres.batch import Command, ask
 from headgate.plans.postgres.binary import bytea_array, int4, int8_array
 from headgate.plans.postgres.commands import Query
 from headgate.plans.postgres.each import MAX_PARTS, Share, read_each
 from headgate.plans.postgres.packing import Terms
 from headgate.plans.postgres.places import frame
-from headgate.plans.postgres.replies import NO_ANSWER, Refused, refused_anywhere
+from headgate.plans.postgres.replies import NO_ANSWER
 
 
 def is_alike(single: SingleHit) -> bool:
@@ -27,7 +28,7 @@ def is_alike(single: SingleHit) -> bool:
 
 
 def decide_alike(
-    single: SingleHit, keys: Sequence[str], terms: Terms, *, refused: Refused = refused_anywhere
+    single: SingleHit, keys: Sequence[str], terms: Terms, *, refused: Refused
 ) -> Plan[Command, list[Answer]]:
     """As `decide`, by the server's clock, for hits that are `is_alike`."""
     arguments = single.limit.arguments(single.cost, 0, "")

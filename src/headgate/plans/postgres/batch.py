@@ -3,64 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from headgate.decision import Answer
 from headgate.drive import Plan
 from headgate.errors import StoreOutage
 from headgate.hits import Group
+from headgate.plans.attempts import Refused, in_attempts
 from headgate.plans.postgres import replies
 from headgate.plans.postgres.binary import read_int8_array
 from headgate.plans.postgres.commands import Install, Query, SchemaMissing
-from headgate.plans.postgres.each import pack_each, read_each
+from headgate.plans.postgres.each import Each, pack_each, read_each
 from headgate.plans.postgres.packing import Terms, pack
-from headgate.plans.postgres.replies import NO_ANSWER, Refused, refused_anywhere
-
-MAX_ATTEMPTS: Final = 4
-"""The number of times that a calendar window may move away under a batch before that is an error. Twice takes a
-midnight at the wrong moment."""
+from headgate.plans.postgres.replies import NO_ANSWER
 
 Command = Query | Install
 
 
 def decide(
-    groups: Sequence[Group],
-    terms: Terms,
-    *,
-    near_us: int,
-    now_us: int | None = None,
-    refused: Refused = refused_anywhere,
+    groups: Sequence[Group], terms: Terms, *, near_us: int, now_us: int | None = None, refused: Refused
 ) -> Plan[Command, list[Answer]]:
-    """Judge a batch. What is raised for it as a `StoreOutage` is of the groups that have no answer by then.
+    """Judge a batch. A `StoreOutage` is the answer of the groups that have none by then.
 
     `near_us` is a guess of the server's time, for calendar windows; `now_us` replaces its clock (in tests).
     """
-    answers: list[Answer | None] = [None] * len(groups)
     each = pack_each(groups, terms) if now_us is None else None
-    if each is not None:
-        reply = yield from ask(each.query, refused)
-        try:
-            read_each(reply, each.shares, groups, answers)
-        except (StopIteration, ValueError):
-            raise refused(NO_ANSWER) from None
-        return [answer for answer in answers if answer is not None]
-    pending: Sequence[int] = range(len(groups))
-    for _ in range(MAX_ATTEMPTS):
-        packed = pack([groups[index] for index in pending], terms, near_us, now_us)
+
+    def attempt(pending: Sequence[int], near_us: int, answers: list[Answer | None]) -> Plan[Command, int]:
+        packed = each or pack([groups[index] for index in pending], terms, near_us, now_us)
         try:
             reply = yield from ask(packed.query, refused)
         except StoreOutage as outage:
-            if len(pending) == len(groups):
-                raise
-            return [outage if answer is None else answer for answer in answers]
+            answers[:] = [outage if answer is None else answer for answer in answers]
+            return near_us
         try:
-            near_us = replies.read(iter(reply).__next__, pending, groups, packed.arguments, answers)
-        except StopIteration:
+            if isinstance(packed, Each):
+                return read_each(reply, packed.shares, groups, answers)
+            return replies.read(iter(reply).__next__, pending, groups, packed.arguments, answers)
+        except (StopIteration, ValueError):
             raise refused(NO_ANSWER) from None
-        pending = [index for index in pending if answers[index] is None]
-        if not pending:
-            return [answer for answer in answers if answer is not None]
-    raise refused("its clock jumps: no calendar window could be found for it")
+
+    return in_attempts(len(groups), near_us, attempt, refused)
 
 
 def ask(query: Query, refused: Refused) -> Plan[Command, Sequence[int]]:

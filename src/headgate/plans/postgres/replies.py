@@ -6,18 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from headgate.decision import Answer, Decision
-from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 
 NO_ANSWER: Final = "what came is no answer to what we asked: did something else replace headgate's functions?"
-
-Refused = Callable[[str], StoreOutage]
-"""Makes an outage of what is wrong."""
-
-
-def refused_anywhere(text: str) -> StoreOutage:
-    """Make an outage, where it is not known which server it is of."""
-    return StoreUnavailable("postgresql", text)
 
 
 def read(

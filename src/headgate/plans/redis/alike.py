@@ -12,10 +12,12 @@ from headgate.errors import StoreOutage
 from headgate.hits import SingleHit
 from headgate.keys import is_plain, storage_key_frame
 from headgate.limits import Limit
+from headgate.plans.attempts import Refused
 from headgate.plans.redis import replies
 from headgate.plans.redis.batch import decide
-from headgate.plans.redis.packing import Run, run_words, word
-from headgate.plans.redis.replies import FOREIGN, NO_ANSWER, Refused, refused_anywhere
+from headgate.plans.redis.packing import Run, run_words
+from headgate.plans.redis.replies import FOREIGN, NO_ANSWER, refused_anywhere
+from headgate.plans.redis.resp import word
 from headgate.plans.redis.script import Script, compose, run
 
 

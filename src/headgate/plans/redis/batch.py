@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 from headgate.decision import Answer
 from headgate.drive import Plan
 from headgate.errors import StoreOutage
 from headgate.hits import Group
+from headgate.plans.attempts import Refused, in_attempts
 from headgate.plans.redis import packing, replies
-from headgate.plans.redis.replies import Refused, refused_anywhere
+from headgate.plans.redis.replies import refused_anywhere
 from headgate.plans.redis.script import Script, run
 from headgate.plans.redis.single import decide_single, is_single
-
-MAX_ATTEMPTS: Final = 4
-"""The number of times that a calendar window may move away under a batch before that is an error. Twice takes a
-midnight at the wrong moment."""
 
 
 def decide(
@@ -34,24 +30,16 @@ def decide(
     """
     if len(groups) == 1 and now_us is None and is_single(groups[0]):
         return decide_single(groups[0], prefix, refused)
-    return _decide(groups, prefix, near_us, now_us, refused)
 
-
-def _decide(
-    groups: Sequence[Group], prefix: str, near_us: int, now_us: int | None, refused: Refused
-) -> Plan[Script, list[Answer]]:
-    answers: list[Answer | None] = [None] * len(groups)
-    pending: Sequence[int] = range(len(groups))
-    for _ in range(MAX_ATTEMPTS):
+    def attempt(pending: Sequence[int], near_us: int, answers: list[Answer | None]) -> Plan[Script, int]:
         parts = packing.split(groups, pending, near_us)
         reply = yield from run(packing.pack(parts, groups, prefix, now_us))
         if isinstance(reply, StoreOutage):
-            return [reply if answer is None else answer for answer in answers]
-        near_us = replies.read(reply, parts, groups, answers, refused)
-        pending = [index for index in pending if answers[index] is None]
-        if not pending:
-            return [answer for answer in answers if answer is not None]
-    raise refused("its clock jumps: no calendar window could be found for it")
+            answers[:] = [reply if answer is None else answer for answer in answers]
+            return near_us
+        return replies.read(reply, parts, groups, answers, refused)
+
+    return in_attempts(len(groups), near_us, attempt, refused)
 
 
 def singly(plan: Plan[Script, list[Answer]]) -> Plan[list[Script], list[Answer]]:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from headgate.hits import JUDGING, Group, Hit
 from headgate.keys import is_plain, storage_key, storage_key_frame
 from headgate.limits import Limit, TokenBucket
+from headgate.plans.redis.resp import word
 from headgate.plans.redis.script import Script, compose
 
 MARKED: Final = ":once:"
@@ -118,9 +119,3 @@ def run_words(limit: Limit, cost: int) -> str:
     wired = limit.algorithm.wire(limit.arguments(cost, 0, ""))
     rest = "".join(map(word, (1 + len(wired), limit.code, *wired)))
     return f"{word('each')}{word(0)}$%d\r\n%d\r\n{rest}"
-
-
-def word(value: str | int) -> str:
-    """One word of a call, as a RESP bulk string."""
-    text = str(value)
-    return f"${len(text) if text.isascii() else len(text.encode())}\r\n{text}\r\n"

@@ -10,6 +10,7 @@ from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 from headgate.limits import Limit, TokenBucket
+from headgate.plans.attempts import Refused
 from headgate.plans.redis.packing import One, Run
 
 NO_ANSWER: Final = "what came is no answer to what we asked: is this a Redis or Valkey server?"
@@ -17,9 +18,6 @@ STRANGE: Final = -9007199254740991
 """In the reply to a run: the next hit was judged the general way, and the reply of a group follows."""
 FOREIGN: Final = -9007199254740990
 """In the reply to a run: this key holds what is not ours."""
-
-Refused = Callable[[str], StoreOutage]
-"""Makes an outage of the server's words."""
 
 
 def refused_anywhere(text: str) -> StoreOutage:

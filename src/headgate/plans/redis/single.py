@@ -12,8 +12,9 @@ from headgate.errors import StoreOutage
 from headgate.hits import Group, Hit
 from headgate.keys import MAX_PLAIN, is_plain, storage_key, storage_key_frame
 from headgate.limits import Limit, TokenBucket
-from headgate.plans.redis.packing import word
-from headgate.plans.redis.replies import Refused, read_single
+from headgate.plans.attempts import Refused
+from headgate.plans.redis.replies import read_single
+from headgate.plans.redis.resp import word
 from headgate.plans.redis.script import Script, compose, run
 
 MAX_FRAMES: Final = 1024

@@ -17,13 +17,14 @@ from headgate.algorithms.token_bucket_notes import Notes
 from headgate.hits import marked_key
 from headgate.keys import read_storage_key, storage_key
 from headgate.limits import KINDS
-from headgate.plans.redis.packing import MARKED, word
+from headgate.plans.merging import MARK, Place
+from headgate.plans.redis.packing import MARKED
+from headgate.plans.redis.resp import command
 from headgate.plans.redis.script import joined
 
 _TYPES: Final = {"tb": "string", "fw": "string", "sw": "string", "sl": "list", "pn": "list", "cc": "set"}
 MOVED_ON: Final = -1
 """The reply to a `restore_call` where there is something else than was seen."""
-_MARK: Final = "once"
 _NUMBERS: Final = re.compile(r"\d+( \d+)*")
 
 
@@ -35,21 +36,8 @@ class Stored(NamedTuple):
     values: list[str]
 
 
-class Address(NamedTuple):
-    """The place of an entry."""
-
-    name: str
-    code: str
-    key: str
-
-    @property
-    def is_mark(self) -> bool:
-        """Does it say that a group was counted which is to count once?"""
-        return "\0" in self.key
-
-
-def address_of(prefix: str, stored_key: bytes) -> Address | None:
-    """The address of what is kept there; None if it is not ours."""
+def place_of(prefix: str, stored_key: bytes) -> Place | None:
+    """The place of what is kept there; None if it is not ours."""
     try:
         text = stored_key.decode()
     except UnicodeDecodeError:
@@ -62,13 +50,13 @@ def address_of(prefix: str, stored_key: bytes) -> Address | None:
     if found is None or found[2] not in KINDS:
         return None
     key, name, code = found
-    return Address(name, code, marked_key(key, mark) if mark else key)
+    return Place(name, code, marked_key(key, mark) if mark else key)
 
 
-def stored_key_of(prefix: str, address: Address) -> str:
-    """The key by which the server keeps what is at an address."""
-    key, _, mark = address.key.partition("\0")
-    stored_key = storage_key(prefix, key, address.name, address.code)
+def stored_key_of(prefix: str, place: Place) -> str:
+    """The key by which the server keeps what is at a place."""
+    key, _, mark = place.key.partition("\0")
+    stored_key = storage_key(prefix, key, place.name, place.code)
     return f"{stored_key}{MARKED}{mark}" if mark else stored_key
 
 
@@ -78,28 +66,32 @@ def pattern_of(prefix: str, key_prefix: str) -> str:
     return re.sub(r"([*?\[\]\\^-])", r"\\\1", begin) + "*"
 
 
-def read_call(stored_key: bytes, address: Address, now_us: int | None) -> bytes:
+def read_call(prefix: str, place: Place, now_us: int | None) -> bytes:
     """The packed call that reads an entry."""
-    kind = "string" if address.is_mark else _TYPES[address.code]
-    return _call("read_entry.lua", stored_key, "" if now_us is None else now_us, kind)
+    kind = "string" if place.is_mark else _TYPES[place.code]
+    return _call("read_entry.lua", stored_key_of(prefix, place), "" if now_us is None else now_us, kind)
 
 
-def restore_call(prefix: str, address: Address, text: str, until_us: int, now_us: int | None, seen: str = "") -> bytes:
+def remove_call(prefix: str, place: Place) -> bytes:
+    """The packed call that removes an entry. The reply is how many there were."""
+    return command("UNLINK", stored_key_of(prefix, place))
+
+
+def restore_call(prefix: str, place: Place, text: str, until_us: int, now_us: int | None, seen: str = "") -> bytes:
     """The packed call that keeps an entry in place of what was `seen` there, or of anything. The reply is 1 if it was
     written, 0 if it says nothing any more, and `MOVED_ON` where there is something else by now.
 
     :param seen: the digest of what was read, as `seen_in` tells it.
     :raises ValueError: if the text is no state.
     """
-    key = stored_key_of(prefix, address)
-    kind, values = to_stored(address, text)
+    key = stored_key_of(prefix, place)
+    kind, values = to_stored(place, text)
     now = "" if now_us is None else now_us
-    return _call("restore_entry.lua", key.encode(), now, until_us, kind, seen, *values)
+    return _call("restore_entry.lua", key, now, until_us, kind, seen, *values)
 
 
-def _call(file: str, key: bytes, *words: str | int) -> bytes:
-    begin = f"*{4 + len(words)}\r\n{word('EVAL')}{word(_script(file))}{word(1)}${len(key)}\r\n".encode()
-    return begin + key + b"\r\n" + "".join(map(word, words)).encode()
+def _call(file: str, key: str, *words: str | int) -> bytes:
+    return command("EVAL", _script(file), 1, key, *words)
 
 
 @functools.cache
@@ -107,7 +99,7 @@ def _script(file: str) -> str:
     return joined("clock.lua", "prelude.lua", "entry_values.lua", file)
 
 
-def read_reply(address: Address, reply: Any) -> tuple[str, int] | None:
+def read_reply(place: Place, reply: Any) -> tuple[str, int] | None:
     """The text and the `until_us` that a reply tells; None if there is nothing there, or it is not ours."""
     if type(reply) is not list:
         return None
@@ -116,7 +108,7 @@ def read_reply(address: Address, reply: Any) -> tuple[str, int] | None:
         return None
     kept_until_us = (now_us // 1_000 + left_ms) * 1_000 - 1  # the last that is kept for as long
     try:
-        text, until_us = from_stored(address, [value.decode() for value in values])
+        text, until_us = from_stored(place, [value.decode() for value in values])
     except (ValueError, UnicodeDecodeError, IndexError):
         return None
     until_us = kept_until_us if until_us is None else until_us
@@ -129,14 +121,14 @@ def seen_in(reply: Any) -> str:
     return hashlib.sha1(b"\n".join(values), usedforsecurity=False).hexdigest()
 
 
-def from_stored(address: Address, values: Sequence[str]) -> tuple[str, int | None]:
+def from_stored(place: Place, values: Sequence[str]) -> tuple[str, int | None]:
     """The text, and until when it says something, if the values tell.
 
     :raises ValueError: if they are no state.
     """
-    code = address.code
-    if address.is_mark:
-        return _MARK, None
+    code = place.code
+    if place.is_mark:
+        return MARK, None
     if code == "cc":
         slots = sorted((int(float(expiry)), slot) for slot, expiry in zip(values[::2], values[1::2], strict=True))
         text = texts.flat(*[field for expiry, slot in slots for field in (expiry, texts.escaped(slot))])
@@ -172,13 +164,13 @@ def _bucket(value: str) -> tuple[str, int]:
     return token_bucket.dump((tat, rate, notes)), until_us
 
 
-def to_stored(address: Address, text: str) -> Stored:
+def to_stored(place: Place, text: str) -> Stored:
     """An entry's text as it is kept.
 
     :raises ValueError: if it is none.
     """
-    code = address.code
-    if address.is_mark:
+    code = place.code
+    if place.is_mark:
         return Stored("string", ["1"])
     state = KINDS[code].algorithm.load(text)
     if code == "tb":

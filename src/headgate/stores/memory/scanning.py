@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from headgate.clock import Clock
 from headgate.limits import KINDS
-from headgate.plans.merging import to_keep
+from headgate.plans.merging import MARK, to_keep
 from headgate.stores.contract import Entry
-from headgate.stores.holding import MARK, Work, writing
+from headgate.stores.holding import Work, writing
 from headgate.stores.memory.operations import Operations
 from headgate.stores.memory.tables import Table
 

@@ -6,7 +6,7 @@ State lives in dicts under one lock, which is all the atomicity there is: it doe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from headgate.clock import Clock, system_clock
 from headgate.decision import Decision, Single
@@ -18,6 +18,9 @@ from headgate.stores.memory import scanning, singles
 from headgate.stores.memory.operations import Operations
 from headgate.stores.memory.tables import Tables
 
+MAX_ENTRIES: Final = 1_000_000
+"""How many entries are remembered by default."""
+
 
 class MemoryStore:
     """State in this process's memory. Safe to share between threads, tasks, signal handlers and forked processes.
@@ -28,7 +31,7 @@ class MemoryStore:
 
     timeout = float("inf")
 
-    def __init__(self, clock: Clock = system_clock, *, max_entries: int = 1_000_000) -> None:
+    def __init__(self, clock: Clock = system_clock, *, max_entries: int = MAX_ENTRIES) -> None:
         if max_entries < 1:
             raise InvalidUse(f"max_entries must be at least 1, not {max_entries}")
         self._clock = clock

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 from headgate.algorithms import AnyAlgorithm
 from headgate.limits import Limit
+from headgate.plans.merging import MARK
 from headgate.runtime.interned import Interned
-from headgate.stores.holding import MARK
 
 Entry = Any
 """A packed state, of a table that has a unit (see `headgate.algorithms`). Or `(state, until_us)`: a state, and the

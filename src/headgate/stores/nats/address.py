@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl
 
-from headgate.errors import StoreURLError
 from headgate.stores.registry import NATS_SCHEMES as SCHEMES
-from headgate.stores.urls import shown, split_hosts
+from headgate.stores.remote.urls import not_understood, split_hosts, split_scheme
 
 DEFAULT_PORT: Final = 4222
 _TEXTS: Final = frozenset(
@@ -34,19 +33,14 @@ def read_url(url: str) -> tuple[Target, dict[str, Any]]:
 
     :raises StoreURLError: if it is not understood.
     """
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower()
-    if not separator or scheme not in SCHEMES:
-        raise StoreURLError(
-            f"store URL {shown(url)} is not understood: it starts with one of "
-            f"{', '.join(f'{name}://' for name in SCHEMES)}"
-        )
+    scheme, rest = split_scheme(url, SCHEMES)
     before, _, query = rest.partition("?")
     authority, _, path = before.partition("/")
     if "/" in path or "@" in path or "#" in rest:
-        raise StoreURLError(
-            f"store URL {shown(url)} is not understood: behind the hosts come /bucket and ?option=value (a '/', '?', "
-            "'#' or ',' in a password is written %2F, %3F, %23 or %2C)"
+        raise not_understood(
+            url,
+            "behind the hosts come /bucket and ?option=value (a '/', '?', '#' or ',' in a password is written %2F, "
+            "%3F, %23 or %2C)",
         )
     _, addresses = split_hosts(f"{scheme}://{authority}", DEFAULT_PORT)
     user, at, _ = authority.rpartition("@")
@@ -63,10 +57,8 @@ def _options(query: str, url: str) -> dict[str, Any]:
             options[name] = int(value)
         elif name in _TEXTS:
             options[name] = value
+        elif name in _NUMBERS:
+            raise not_understood(url, f"{name} is a number")
         else:
-            raise StoreURLError(
-                f"store URL {shown(url)} is not understood: {name!r} is none of {', '.join(sorted(_TEXTS | _NUMBERS))}"
-                if name not in _NUMBERS
-                else f"store URL {shown(url)} is not understood: {name} is a number"
-            )
+            raise not_understood(url, f"{name!r} is none of {', '.join(sorted(_TEXTS | _NUMBERS))}")
     return options

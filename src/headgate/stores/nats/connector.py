@@ -17,9 +17,9 @@ from nats.aio.client import Client as NatsClient
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable
 from headgate.runtime.loops import PerLoop, running_loop, start
-from headgate.stores.connections import overdue
 from headgate.stores.nats.library import Client
 from headgate.stores.nats.link import Link
+from headgate.stores.remote.connections import overdue
 
 _TAKEN: Final = frozenset(
     {"user", "password", "token", "user_credentials", "nkeys_seed", "nkeys_seed_str", "signature_cb", "user_jwt_cb"}

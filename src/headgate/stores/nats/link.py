@@ -18,6 +18,7 @@ from nats.aio.client import Client as NatsClient
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.runtime.loops import start
 from headgate.stores.nats.library import Message, Reply, hand_over, packed, public_reply, write_of
+from headgate.stores.remote.connections import anew
 
 CLOSES_AFTER_S: Final = 10.0
 """How long after it was retired a link waits for replies that somebody still wants."""
@@ -31,13 +32,6 @@ class Request(NamedTuple):
 
     messages: Sequence[Message]
     replied: Replied
-
-
-def anew(outage: StoreOutage) -> StoreOutage:
-    """The same outage, for somebody else: what is raised keeps all that it went through."""
-    made = type(outage)(outage.store, outage.problem)
-    made.is_of_server = outage.is_of_server
-    return made
 
 
 class Link:

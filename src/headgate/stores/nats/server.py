@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from headgate.batching import Arrive
 from headgate.decision import Answer
@@ -28,6 +28,7 @@ from headgate.stores.remote import Endpoint, Terms
 OPERATOR_TIMEOUT_S: Final = 2.0
 """How long each step of what an operator asks for may take, at least."""
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -62,14 +63,16 @@ class Server(Endpoint):
         session: Session = self.connection()
         return session.begin(groups, arrive)
 
-    def do(self, work: Callable[[Session], Coroutine[Any, Any, T]]) -> T:
+    def do(
+        self, work: Callable[Concatenate[Session, P], Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         """Have something done for an operator, blocking.
 
         :raises StoreOutage: if the server does not answer.
         """
 
         async def run() -> T:
-            return await work(self.connection())
+            return await work(self.connection(), *args, **kwargs)
 
         return self._run(awaited(run), max(self.timeout_s, OPERATOR_TIMEOUT_S), lambda _: None)
 

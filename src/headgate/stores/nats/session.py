@@ -7,10 +7,9 @@ This module must not know a limit.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from headgate.batching import Arrive
 from headgate.clock import Clock, monotonic_us
@@ -26,16 +25,18 @@ from headgate.plans.nats import (
     decide,
     restore,
 )
-from headgate.runtime.loops import start
+from headgate.runtime.loops import calls_here, start
 from headgate.stores.nats import bucket as buckets
 from headgate.stores.nats.batches import Batch
 from headgate.stores.nats.bucket import Bucket, Ready
 from headgate.stores.nats.carrying import Carrying
+from headgate.stores.nats.connector import Connector
 from headgate.stores.nats.library import Message, Reply
-from headgate.stores.nats.link import Link, Request, anew
+from headgate.stores.nats.link import Link, Request
 from headgate.stores.nats.replies import Refused, time_us, told_of
 from headgate.stores.nats.requests import API, Listed, Requests
 from headgate.stores.nats.server_clock import ServerClock
+from headgate.stores.remote.connections import anew
 
 STANDS_STILL_US: Final = 1_000_000
 """Where the estimate of the server's clock goes back by less than this, time stands still instead."""
@@ -43,22 +44,6 @@ RETRY_SHARE: Final = 0.7
 """Nothing is judged again after this share of the deadline."""
 CLOSED_WITHIN_S: Final = 0.1
 KEPT_IN_TESTS_US: Final = 3_600_000_000
-
-
-class Opens(Protocol):
-    """Opens connections."""
-
-    @property
-    def name(self) -> str:
-        """Where to, without secrets."""
-
-    @property
-    def is_own(self) -> bool:
-        """Are the connections ours to close?"""
-
-    async def connect(self) -> Link:
-        """Open one."""
-        ...
 
 
 class Session:
@@ -70,7 +55,7 @@ class Session:
 
     def __init__(
         self,
-        connector: Opens,
+        connector: Connector,
         bucket: Bucket,
         places: Places,
         timeout_s: float,
@@ -80,7 +65,7 @@ class Session:
     ) -> None:
         self.name: Final = connector.name
         self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
+        self._call_here = calls_here()
         self._connector = connector
         self._bucket = bucket
         self._timeout_s = timeout_s
@@ -284,13 +269,14 @@ class Session:
 
     # For operators
 
-    async def page(self, first: int, name: str | None) -> tuple[list[Listed], int | None]:
-        """List entries, as `Requests.listed`.
+    async def page(self, first: int, name: str | None) -> tuple[list[Listed], int | None, int]:
+        """List entries, as `Requests.listed`, and tell the time.
 
         :raises StoreOutage: if the server does not answer.
         """
         link, _ = await self.linked()
-        return self.requests.listed(await link.collect(self.requests.page(first, name)))
+        listed, following = self.requests.listed(await link.collect(self.requests.page(first, name)))
+        return listed, following, self.now_us()
 
     async def restore(self, entries: Sequence[Restored]) -> int:
         """Keep entries, each merged with what is kept in its place; count those that were written.
@@ -345,16 +331,13 @@ class Session:
             await asyncio.wait(closing, timeout=CLOSED_WITHIN_S)
 
     def retire_soon(self) -> None:
-        """As `retire`, from any thread. In a forked process, where our event loop does not run, nothing happens."""
-        if self._pid == os.getpid():
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self.retire)
+        """As `retire`, from any thread."""
+        self._call_here(self.retire)
 
     def __del__(self) -> None:
         link = getattr(self, "_link", None)
-        if link is not None and self._pid == os.getpid():
-            with suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(link.retire)
+        if link is not None:
+            self._call_here(link.retire)
 
 
 def _seen(task: asyncio.Task[Any]) -> None:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Iterator
-from functools import partial
-from itertools import islice
 from typing import Any, Final, Literal
 
 try:
@@ -22,12 +20,13 @@ except ImportError as error:  # pragma: no cover - the suite always has it
 from headgate.breaker import DEFAULT, Breaker
 from headgate.errors import InvalidKey, InvalidUse
 from headgate.keys import check_prefix
+from headgate.plans.merging import pages
 from headgate.plans.nats import Place, Restored
 from headgate.stores.contract import Entry
 from headgate.stores.nats.address import read_url
 from headgate.stores.nats.bucket import Bucket, Storage
 from headgate.stores.nats.connector import ClientConnector, Connector
-from headgate.stores.nats.requests import PER_PAGE, Listed
+from headgate.stores.nats.requests import PER_PAGE
 from headgate.stores.nats.server import Server
 from headgate.stores.nats.session import Session
 from headgate.stores.remote import RemoteStore, Terms
@@ -107,7 +106,7 @@ class NatsStore(RemoteStore):
             connect = _for_library(connect, is_secure=target.name.startswith("tls"))
             connector = Connector(target.servers, f"{target.name}/{made.name}", timeout, connect)
         self._server = Server(connector, made, _checked_prefix(given["prefix"]), terms)
-        super().__init__(self._server, terms, connector.name, None if client is not None else made_from)
+        super().__init__(self._server, terms, None if client is not None else made_from)
         if client is None:
             self.place = connector.name, given["prefix"]  # which may be in the URL
 
@@ -123,7 +122,7 @@ class NatsStore(RemoteStore):
         for page in self._pages(key_prefix, name):
             places = [Place(entry.name, entry.code, entry.key) for entry in page]
             if places:
-                self._server.do(partial(_remove, places))
+                self._server.do(Session.remove, places)
             cleared += len(places)
         self._learnt.clear()
         return cleared
@@ -133,14 +132,14 @@ class NatsStore(RemoteStore):
 
         :raises StoreOutage: if the server does not answer.
         """
-        return self._server.do(_about)
+        return self._server.do(Session.about)
 
     def restore(self, entries: Iterable[Entry], /) -> int:
         """As `ScannableStore.restore`."""
-        waiting = iter(entries)
         written = 0
-        while some := [Restored(Place(*entry[:3]), *entry[3:]) for entry in islice(waiting, PER_PAGE)]:
-            written += self._server.do(partial(_restore, some))
+        for page in pages(entries, PER_PAGE):
+            restored = [Restored(Place(*entry[:3]), *entry[3:]) for entry in page]
+            written += self._server.do(Session.restore, restored)
         return written
 
     def _pages(self, key_prefix: str, name: str | None) -> Iterator[list[Entry]]:
@@ -148,7 +147,7 @@ class NatsStore(RemoteStore):
         seen: set[Place] = set()
         first: int | None = 1
         while first is not None:
-            listed, first, now_us = self._server.do(partial(_page, first, name))
+            listed, first, now_us = self._server.do(Session.page, first, name)
             page = [
                 Entry(*place, kept.text, kept.until_us)
                 for place, kept in listed
@@ -162,23 +161,6 @@ class NatsStore(RemoteStore):
             yield page
             if len(seen) == before:  # these are all written again and again
                 break
-
-
-async def _page(first: int, name: str | None, session: Session) -> tuple[list[Listed], int | None, int]:
-    listed, following = await session.page(first, name)
-    return listed, following, session.now_us()
-
-
-async def _about(session: Session) -> dict[str, Any]:
-    return await session.about()
-
-
-async def _remove(places: list[Place], session: Session) -> None:
-    await session.remove(places)
-
-
-async def _restore(entries: list[Restored], session: Session) -> int:
-    return await session.restore(entries)
 
 
 _MAX_PREFIX: Final = 128

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from headgate.errors import StoreURLError
 from headgate.plans.topology import Address
 from headgate.stores.registry import POSTGRES_SCHEMES as SCHEMES
-from headgate.stores.urls import shown, unsecret
+from headgate.stores.remote.urls import shown, split_scheme, unsecret
 
 DEFAULT_PORT: Final = 5432
 
@@ -29,11 +29,7 @@ def parse(url: str) -> Parameters:
 
     :raises StoreURLError: if it is not one of ours.
     """
-    scheme, separator, rest = url.partition("://")
-    if not separator or scheme.lower() not in SCHEMES:
-        raise StoreURLError(
-            f"store URL {shown(url)} is not understood: it starts with one of {', '.join(f'{s}://' for s in SCHEMES)}"
-        )
+    _, rest = split_scheme(url, SCHEMES)
     try:
         return dict(conninfo_to_dict(f"postgresql://{rest}"))
     except ProgrammingError as error:

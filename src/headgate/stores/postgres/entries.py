@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from headgate.algorithms import concurrency, sliding_log, texts
 from headgate.algorithms.token_bucket_notes import Notes
 from headgate.limits import KINDS
-from headgate.stores.holding import MARK
+from headgate.plans.merging import MARK
 
 
 class Columns(NamedTuple):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, Final
 
-from headgate.plans.merging import to_keep
+from headgate.plans import merging
+from headgate.plans.merging import Told, pages, to_keep
 from headgate.plans.postgres.binary import BYTEA, BYTEA_ARRAY, INT8, bytea_array, int8
 from headgate.plans.postgres.places import begin_of, place_of, read_place
 from headgate.stores.contract import Entry
@@ -64,8 +64,8 @@ with w as materialized (
 select encode(place, 'hex') from changed union all select encode(place, 'hex') from made
 """
 _LOCK: Final = "select 1 from {state} where place = any ($1) order by place for update"
-_TRIES: Final = 3
-"""After so many, a row that others write again and again is locked while it is read and written."""
+_TRIES: Final = 4
+"""At the last of so many, a row that others write again and again is locked while it is read and written."""
 
 
 Execute = Callable[[Statement], Any]
@@ -78,9 +78,9 @@ def scan(server: Server, key_prefix: str, name: str | None) -> Iterator[Entry]:
     after = begin_of(server.prefix, name)
     end = after + _AFTER
     while True:
-        clock = server.learnt.clock
-        now = None if clock is None else int8(clock())
-        statement = Statement(_text(_SCAN, server), (after, end, now), (BYTEA, BYTEA, INT8), has_binary_result=False)
+        statement = Statement(
+            _text(_SCAN, server), (after, end, _now(server)), (BYTEA, BYTEA, INT8), has_binary_result=False
+        )
         result = server.execute(statement)
         for row in range(result.ntuples):
             place, until_us, *values = (result.get_value(row, column) for column in range(8))
@@ -95,8 +95,7 @@ def scan(server: Server, key_prefix: str, name: str | None) -> Iterator[Entry]:
 def clear(server: Server, key_prefix: str, name: str | None) -> int:
     """As `ScannableStore.clear`."""
     count = 0
-    found = scan(server, key_prefix, name)
-    while page := list(islice(found, PAGE)):
+    for page in pages(scan(server, key_prefix, name), PAGE):
         places = sorted(place_of(server.prefix, entry.name, entry.code, entry.key) for entry in page)
         statement = Statement(_text(_CLEAR, server), (bytea_array(places),), (BYTEA_ARRAY,))
         count += server.execute(statement).command_tuples or 0
@@ -109,35 +108,26 @@ def restore(server: Server, entries: Iterable[Entry]) -> int:
     :raises ValueError: if a text is no state.
     """
     server.install()
-    count = 0
-    left = iter(entries)
-    while page := list(islice(left, PAGE)):
-        waiting, tries = page, 0
-        while waiting:
-            tries += 1
-            if tries <= _TRIES:
-                waiting, written = _merge(server, server.execute, waiting)
-            else:
-                with server.transaction() as execute:
-                    places = sorted({place_of(server.prefix, one.name, one.code, one.key) for one in waiting})
-                    execute(Statement(_text(_LOCK, server), (bytea_array(places),), (BYTEA_ARRAY,)))
-                    waiting, written = _merge(server, execute, waiting)
-            count += written
-    return count
+
+    def merge(entries: list[Entry], is_last: bool) -> tuple[list[Entry], int]:
+        by_place = {place_of(server.prefix, entry.name, entry.code, entry.key): entry for entry in entries}
+        if not is_last:
+            return _merge(server, server.execute, by_place)
+        with server.transaction() as execute:
+            execute(Statement(_text(_LOCK, server), (bytea_array(sorted(by_place)),), (BYTEA_ARRAY,)))
+            return _merge(server, execute, by_place)
+
+    return merging.restore(entries, merge, size=PAGE, tries=_TRIES)
 
 
-def _merge(server: Server, execute: Execute, entries: list[Entry]) -> tuple[list[Entry], int]:
-    """Merge each entry with what is in its place. Returns those for which something else was there when they were
-    written, and how many were written.
-    """
-    places = [place_of(server.prefix, entry.name, entry.code, entry.key) for entry in entries]
-    first = dict(reversed(list(zip(places, entries, strict=True))))
+def _merge(server: Server, execute: Execute, by_place: dict[bytes, Entry]) -> tuple[list[Entry], int]:
+    """As `merging.restore` wants it."""
     rows, wanted = [], set()
-    for place, now_us, seen, kept in _read(server, execute, sorted(first)):
-        entry = first[place]
+    for place, now_us, seen, kept in _read(server, execute, sorted(by_place)):
+        entry = by_place[place]
         if entry.until_us <= now_us:
             continue
-        told = to_keep(entry.code, entry.key, entry[3:], _kept(entry, kept) if kept[0] > now_us else None)
+        told = to_keep(entry.code, entry.key, entry[3:], kept)
         if told is not None:
             wanted.add(place)
             columns = columns_of(entry.code, entry.key, told[0])._asdict()
@@ -148,38 +138,33 @@ def _merge(server: Server, execute: Execute, entries: list[Entry]) -> tuple[list
         statement = Statement(_text(_RESTORE, server), (json.dumps(rows).encode(),), (_TEXT,), has_binary_result=False)
         result = execute(statement)
         done = {bytes.fromhex(result.get_value(row, 0).decode()) for row in range(result.ntuples)}
-    missed = wanted - done
-    later = [
-        entry for place, entry in zip(places, entries, strict=True) if place in missed or first[place] is not entry
-    ]
-    return later, len(done)
+    return [by_place[place] for place in wanted - done], len(done)
 
 
-_Kept = tuple[int, Columns]
-
-
-def _read(server: Server, execute: Execute, places: list[bytes]) -> Iterator[tuple[bytes, int, str | None, _Kept]]:
-    """By place: the time, the row's digest (None if there is none), until when it says something, and its columns."""
-    clock = server.learnt.clock
-    now = None if clock is None else int8(clock())
+def _read(
+    server: Server, execute: Execute, places: list[bytes]
+) -> Iterator[tuple[bytes, int, str | None, Told | None]]:
+    """By place: the time, the row's digest (None if there is none), and what it says (None if nothing any more)."""
     statement = Statement(
-        _text(_READ, server), (bytea_array(places), now), (BYTEA_ARRAY, INT8), has_binary_result=False
+        _text(_READ, server), (bytea_array(places), _now(server)), (BYTEA_ARRAY, INT8), has_binary_result=False
     )
     result = execute(statement)
     for row in range(result.ntuples):
-        now_us, place, seen, until_us, *values = (result.get_value(row, column) for column in range(10))
-        digest = None if seen is None else seen.decode()
-        yield bytes.fromhex(place.decode()), int(now_us), digest, (int(until_us or 0), _columns(values))
-
-
-def _kept(entry: Entry, kept: _Kept) -> tuple[str, int]:
-    """The text in an entry's place, and until when it says something."""
-    return text_of(entry.code, entry.key, kept[1]), kept[0]
+        now, place_in_hex, seen, until, *values = (result.get_value(row, column) for column in range(10))
+        place, now_us, until_us = bytes.fromhex(place_in_hex.decode()), int(now), int(until or 0)
+        _, code, key = read_place(place)
+        told = (text_of(code, key, _columns(values)), until_us) if until_us > now_us else None
+        yield place, now_us, None if seen is None else seen.decode(), told
 
 
 def _columns(values: Sequence[bytes | None]) -> Columns:
     integers = (None if value is None else int(value) for value in values[:3])
     return Columns._make((*integers, *map(_list, values[3:])))
+
+
+def _now(server: Server) -> bytes | None:
+    now_us = server.learnt.now_us()
+    return None if now_us is None else int8(now_us)
 
 
 def _text(statement: str, server: Server) -> bytes:

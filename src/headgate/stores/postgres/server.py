@@ -66,9 +66,7 @@ class Server(Endpoint):
 
     def plan(self, groups: Sequence[Group]) -> Plan[Query | Install, list[Answer]]:
         """The plan for a batch."""
-        clock = self.learnt.clock
-        now_us = None if clock is None else clock()
-        near_us = self.learnt.near_us() if now_us is None else now_us
+        near_us, now_us = self.learnt.near_us(), self.learnt.now_us()
         terms = CallTerms(self.prefix, self._lock_ms)
         return plans.decide(groups, terms, near_us=near_us, now_us=now_us, refused=self.refused)
 

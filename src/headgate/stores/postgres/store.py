@@ -107,9 +107,8 @@ class PostgresStore(RemoteStore):
             else:
                 connections = PoolConnections(pool)
                 self.serves_event_loops = False
-        name = describe(parameters)
         self._server: Final = Server(
-            name,
+            describe(parameters),
             terms,
             parameters=parameters,
             connections=connections,
@@ -127,7 +126,7 @@ class PostgresStore(RemoteStore):
                 **terms.options,
             }
         )
-        super().__init__(self._server, terms, name, made_from)
+        super().__init__(self._server, terms, made_from)
 
     def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
         """As `ScannableStore.scan`, a page at a time."""

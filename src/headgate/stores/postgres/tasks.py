@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from headgate.runtime.loops import start
+from headgate.runtime.loops import calls_here, start
 from headgate.stores.postgres.address import Parameters, conninfo, resolved
 from headgate.stores.postgres.connection import READ, WRITE, Connection, Steps, connecting
 
@@ -22,7 +20,7 @@ class LoopConnections:
 
     def __init__(self, parameters: Parameters, most: int, pool: Any = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
+        self._call_here = calls_here()
         self._parameters: Final = parameters
         self._pool: Final = pool
         self._free: Final = asyncio.Semaphore(most)
@@ -102,10 +100,8 @@ class LoopConnections:
             self._idle.pop().close()
 
     def retire_soon(self) -> None:
-        """As `retire`, from anywhere. In a forked process, where our event loop does not run, nothing happens."""
-        if self._pid == os.getpid():
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self.retire)
+        """As `retire`, from any thread."""
+        self._call_here(self.retire)
 
 
 def _wake(future: asyncio.Future[None]) -> None:

@@ -12,6 +12,7 @@ from headgate.errors import InvalidUse
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.stores.postgres.address import Parameters, conninfo
 from headgate.stores.postgres.connection import Connection, connecting, run_blocking
+from headgate.stores.remote.connections import take_last
 
 LOOK_AGAIN_S: Final = 0.005
 
@@ -77,7 +78,7 @@ class OwnConnections:
 
     def take(self, deadline: float) -> Connection:
         while True:
-            while (connection := _pop(self._idle)) is not None:
+            while (connection := take_last(self._idle)) is not None:
                 if connection.is_quiet():
                     return connection
                 connection.close()
@@ -108,7 +109,7 @@ class OwnConnections:
             self._freed.put(None)
 
     def close_idle(self) -> None:
-        while (connection := _pop(self._idle)) is not None:
+        while (connection := take_last(self._idle)) is not None:
             connection.close()
 
 
@@ -152,10 +153,3 @@ class NoConnections:
 
     def close_idle(self) -> None:
         """There are none."""
-
-
-def _pop(idle: deque[Connection]) -> Connection | None:
-    try:
-        return idle.pop()
-    except IndexError:  # there is none, or another thread took the last one
-        return None

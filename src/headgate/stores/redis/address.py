@@ -9,11 +9,10 @@ import re
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote, urlencode
 
-from headgate.errors import StoreURLError
 from headgate.plans.topology import Address
 from headgate.stores.registry import CLUSTER, CLUSTER_SCHEMES, SENTINEL, SENTINEL_SCHEMES
 from headgate.stores.registry import REDIS_SCHEMES as SCHEMES
-from headgate.stores.urls import shown, split_hosts
+from headgate.stores.remote.urls import not_understood, split_hosts, split_scheme
 
 DEFAULT_PORT: Final = 6379
 SENTINEL_PORT: Final = 26379
@@ -26,20 +25,14 @@ def translate(url: str) -> str:
 
     :raises StoreURLError: if it is not one of ours.
     """
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower()
-    if not separator or scheme not in SCHEMES:
-        known = ", ".join(f"{name}://" for name in (*SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES))
-        raise StoreURLError(f"store URL {shown(url)} is not understood: it starts with one of {known}")
+    scheme, rest = split_scheme(url, (*SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES))
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
     before = rest.partition("@")[0]
     if "@" in rest and "@" not in authority and "=" not in before and scheme != "unix":
-        raise StoreURLError(
-            f"store URL {shown(url)} is not understood: a '/', '?' or '#' in a password is written %2F, %3F or %23"
-        )
+        raise not_understood(url, "a '/', '?' or '#' in a password is written %2F, %3F or %23")
     path = rest[len(authority) :].split("?")[0].strip("/")
     if scheme != "unix" and not re.fullmatch("[0-9]*", path):
-        raise StoreURLError(f"store URL {shown(url)} is not understood: its path is the number of a database")
+        raise not_understood(url, "its path is the number of a database")
     return f"{SCHEMES[scheme]}://{rest}"
 
 
@@ -86,9 +79,10 @@ def split_sentinels(url: str, options: dict[str, Any]) -> SentinelsURL:
     authority, _, path = place.rpartition("@")[2].partition("/")
     service, _, db = path.partition("/")
     if not service or not re.fullmatch("[0-9]*", db):
-        raise StoreURLError(
-            f"store URL {shown(url)} is not understood: its path is the name of the service that the sentinels watch, "
-            "and perhaps the number of a database, as in redis+sentinel://host:26379,host:26379/service/0"
+        raise not_understood(
+            url,
+            "its path is the name of the service that the sentinels watch, and perhaps the number of a database, as in "
+            "redis+sentinel://host:26379,host:26379/service/0",
         )
     asked = dict(parse_qsl(query, keep_blank_values=True))
     own_options = _for_sentinels(options)

@@ -1,26 +1,21 @@
 """Clients of the user's own, of redis-py or valkey-py: which are accepted, where they connect to, and how.
 
 Neither library promises to keep the names by which its clients tell. Where one is not there, an error says what to do.
-valkey-py is not imported unless it is loaded: whoever has a client of it has done that. Connections are opened by
-redis-py all the same, with the client's options.
+valkey-py is not imported: the two call their classes alike, or nearly so. Connections are opened by redis-py all the
+same, with the client's options.
 """
 
 from __future__ import annotations
 
 import inspect
 import logging
-import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 import redis
 import redis.asyncio
-from redis.asyncio.client import Pipeline as AsyncPipeline
-from redis.asyncio.client import PubSub as AsyncPubSub
-from redis.asyncio.cluster import ClusterPipeline as AsyncClusterPipeline
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
-from redis.client import Pipeline, PubSub
-from redis.cluster import ClusterPipeline, RedisCluster
+from redis.cluster import RedisCluster
 
 from headgate.errors import InvalidUse
 from headgate.plans.topology import Address, Remap
@@ -61,58 +56,25 @@ _OURS: Final = {
 """Options of valkey-py's connections with which redis-py's can do nothing."""
 
 
-class _Library(NamedTuple):
-    """The classes of a client library."""
-
-    blocking: tuple[type, ...]
-    awaited: tuple[type, ...]
-    clusters: tuple[type, ...]
-    pipelines: tuple[type, ...]
-    """By inheritance, most of them are clients."""
-    others: tuple[type, ...]
-    """Parts of clients, which are none themselves."""
-    pools: tuple[type, ...]
-    sentinels: tuple[type, ...]
+_PIPELINES: Final = {"Pipeline", "ClusterPipeline"}
+"""Classes of both libraries that are clients by inheritance, most of them."""
+_CLIENTS: Final = {"Redis", "RedisCluster", "Valkey", "ValkeyCluster"}
+_CLUSTERS: Final = {"RedisCluster", "ValkeyCluster"}
+_REMEDIES: Final = {
+    "PubSub": ": give the client itself",
+    "Sentinel": ": give its client of a service, sentinel.master_for(...)",
+    "ConnectionPool": ": give a client of it, redis.Redis(connection_pool=...)",
+}
+"""Classes of both libraries that are no clients, and what is to be done instead."""
 
 
-def _libraries() -> list[_Library]:
-    found = [
-        _Library(
-            (redis.Redis, RedisCluster),
-            (redis.asyncio.Redis, AsyncRedisCluster),
-            (RedisCluster, AsyncRedisCluster),
-            (Pipeline, AsyncPipeline, ClusterPipeline, AsyncClusterPipeline),
-            (PubSub, AsyncPubSub),
-            (redis.ConnectionPool, redis.asyncio.ConnectionPool),
-            (redis.Sentinel, redis.asyncio.Sentinel),
-        )
-    ]
-    if "valkey" in sys.modules:
-        import valkey
-        import valkey.asyncio
-        import valkey.asyncio.client
-        import valkey.asyncio.cluster
-        import valkey.client
-        import valkey.cluster
+def _kinds(client: object) -> dict[str, str]:
+    """The classes of redis-py or valkey-py that something is of: their names, and their modules."""
+    return {kind.__name__: kind.__module__ for kind in type(client).__mro__ if _library_of(kind) in ("redis", "valkey")}
 
-        clusters = (valkey.cluster.ValkeyCluster, valkey.asyncio.cluster.ValkeyCluster)
-        found.append(
-            _Library(
-                (valkey.Valkey, clusters[0]),
-                (valkey.asyncio.Valkey, clusters[1]),
-                clusters,
-                (
-                    valkey.client.Pipeline,
-                    valkey.asyncio.client.Pipeline,
-                    valkey.cluster.ClusterPipeline,
-                    valkey.asyncio.cluster.ClusterPipeline,
-                ),
-                (valkey.client.PubSub, valkey.asyncio.client.PubSub),
-                (valkey.ConnectionPool, valkey.asyncio.ConnectionPool),
-                (valkey.Sentinel, valkey.asyncio.Sentinel),
-            )
-        )
-    return found
+
+def _library_of(kind: type) -> str:
+    return kind.__module__.partition(".")[0]
 
 
 def check_client(client: object) -> None:
@@ -120,18 +82,11 @@ def check_client(client: object) -> None:
 
     :raises InvalidUse: if it is none.
     """
-    kind = type(client).__name__
-    libraries = _libraries()
-    if any(isinstance(client, library.pipelines) for library in libraries):
+    kind, kinds = type(client).__name__, _kinds(client).keys()
+    if kinds & _PIPELINES:
         raise InvalidUse(f"client is a {kind}, which keeps what it is asked for later: give the client itself")
-    if not any(isinstance(client, library.blocking + library.awaited) for library in libraries):
-        remedy = ""
-        if any(isinstance(client, library.others) for library in libraries):
-            remedy = ": give the client itself"
-        elif any(isinstance(client, library.sentinels) for library in libraries):
-            remedy = ": give its client of a service, sentinel.master_for(...)"
-        elif any(isinstance(client, library.pools) for library in libraries):
-            remedy = ": give a client of it, redis.Redis(connection_pool=...)"
+    if not kinds & _CLIENTS:
+        remedy = next((remedy for name, remedy in _REMEDIES.items() if name in kinds), "")
         raise InvalidUse(
             "client must be a redis.Redis or a redis.cluster.RedisCluster, one of redis.asyncio, or one of valkey's, "
             f"not {kind}{remedy}"
@@ -142,12 +97,12 @@ def check_client(client: object) -> None:
 
 def is_blocking(client: object) -> bool:
     """Does a client block?"""
-    return any(isinstance(client, library.blocking) for library in _libraries())
+    return any(name in _CLIENTS and ".asyncio" not in module for name, module in _kinds(client).items())
 
 
 def is_cluster_client(client: object) -> bool:
     """Is it a client of a cluster?"""
-    return any(isinstance(client, library.clusters) for library in _libraries())
+    return not _CLUSTERS.isdisjoint(_kinds(client))
 
 
 def _pool(client: Any) -> Any:
@@ -226,12 +181,12 @@ def _without_sentinels(kind: type) -> type:
 
 
 def _is_of_valkey(kind: type) -> bool:
-    return any(one.__module__.partition(".")[0] == "valkey" for one in kind.__mro__)
+    return any(_library_of(one) == "valkey" for one in kind.__mro__)
 
 
 def _like_valkeys(kind: type, options: dict[str, Any], *, blocking: bool) -> tuple[type, dict[str, Any]]:
     """The class of redis-py's that makes connections like those of valkey-py, and its options."""
-    if kind.__module__.partition(".")[0] != "valkey":
+    if _library_of(kind) != "valkey":
         raise InvalidUse(
             f"client connects by a class of its own, {kind.__qualname__}, of which redis-py knows nothing: "
             "give the store a URL in place of a client"

@@ -16,8 +16,8 @@ from typing import Any
 import hiredis
 
 from headgate.errors import StoreOutage
-from headgate.stores.connections import PendingRequest
 from headgate.stores.redis import library
+from headgate.stores.remote.connections import PendingRequest
 
 _READ_BYTES = 65_536
 _LEAST_S = 0.001
@@ -99,7 +99,7 @@ class SocketConnection(PublicConnection):
         return replies
 
 
-class LoopConnection(asyncio.Protocol):
+class TransportConnection(asyncio.Protocol):
     """A connection of an event loop. A request that nobody waits for any more keeps its place, so that its reply is not
     taken for the next one's. An error that the server answers is a `hiredis.ReplyError`.
 

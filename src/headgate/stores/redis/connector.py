@@ -7,7 +7,6 @@ then on is ours.
 from __future__ import annotations
 
 import asyncio
-from copy import copy
 from functools import partial
 from typing import Any, Final, Self
 
@@ -19,31 +18,42 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable, StoreURLError
-from headgate.stores.connections import overdue
 from headgate.stores.redis import library, permissions, tls
 from headgate.stores.redis.address import describe, translate
 from headgate.stores.redis.clients import is_blocking, opener_like
-from headgate.stores.redis.connections import LoopConnection, PublicConnection, SocketConnection
+from headgate.stores.redis.connections import PublicConnection, SocketConnection, TransportConnection
 from headgate.stores.redis.library import Opener
-from headgate.stores.urls import shown, unsecret
+from headgate.stores.remote.connections import overdue
+from headgate.stores.remote.urls import shown, unsecret
 
 
 class Connector:
     """Opens connections, for threads and for event loops, each within the deadline. Holds no connection.
 
-    :raises StoreURLError: if redis-py does not understand the URL or an option.
+    :param blocking: opens those of threads, `awaited` those of event loops; None if nothing does.
     """
 
     name: str
     """Where the server is, without a password."""
 
-    def __init__(self, url: str, timeout_s: float, options: dict[str, Any]) -> None:
+    def __init__(self, blocking: Opener | None, awaited: Opener | None, timeout_s: float) -> None:
         self.timeout_s: Final = timeout_s
+        self._blocking: Final = blocking
+        self._awaited: Final = awaited
+        for opener in filter(None, (blocking, awaited)):
+            self.name = describe(opener.func.__name__, opener.keywords)
+
+    @classmethod
+    def by_url(cls, url: str, timeout_s: float, options: dict[str, Any]) -> Self:
+        """Make one for the server of a URL.
+
+        :raises StoreURLError: if redis-py does not understand the URL or an option.
+        """
         translated = translate(url)
         try:
             pools: tuple[Any, ...] = redis.ConnectionPool, redis.asyncio.ConnectionPool
             blocking, awaited = (opener_like(kind.from_url(translated, **options)) for kind in pools)
-            self._use(self._within(blocking, Retry), self._within(awaited, AsyncRetry))
+            return cls(_within(timeout_s, blocking, Retry), _within(timeout_s, awaited, AsyncRetry), timeout_s)
         except (ValueError, TypeError, exceptions.RedisError) as error:
             raise StoreURLError(f"store URL {shown(url)}: {unsecret(error, url)}") from None
 
@@ -52,39 +62,15 @@ class Connector:
         """Make one that opens connections like those of a client of somebody's: to the same place (in a cluster, to one
         of its nodes), with the same name and rights.
         """
-        connector = cls.__new__(cls)
-        connector.timeout_s = timeout_s  # type: ignore[misc]  # made without __init__: it is final from here on
-        opener = connector._within(opener_like(client), Retry if is_blocking(client) else AsyncRetry)
-        connector._use(*((opener, None) if is_blocking(client) else (None, opener)))
-        return connector
+        opener = _within(timeout_s, opener_like(client), Retry if is_blocking(client) else AsyncRetry)
+        return cls(opener, None, timeout_s) if is_blocking(client) else cls(None, opener, timeout_s)
 
     def at(self, host: str, port: int) -> Self:
         """Make one that opens connections to another place, with the same name and rights."""
-        connector = copy(self)
-        connector._use(
-            *(opener and partial(opener, host=host, port=port) for opener in (self._blocking, self._awaited))
+        blocking, awaited = (
+            opener and partial(opener, host=host, port=port) for opener in (self._blocking, self._awaited)
         )
-        return connector
-
-    def _use(self, *openers: Opener | None) -> None:
-        self._blocking, self._awaited = openers
-        for opener in filter(None, openers):
-            self.name = describe(opener.func.__name__, opener.keywords)
-
-    def _within(self, opener: Opener, retry: type[Retry | AsyncRetry]) -> Opener:
-        """The same, but it tries once, within the deadline."""
-        given = opener.keywords
-        opener = partial(
-            opener,
-            protocol=2,  # flat lists of integers are all we read; spares a round trip on connecting
-            socket_connect_timeout=min(given.get("socket_connect_timeout") or self.timeout_s, self.timeout_s),
-            socket_timeout=min(given.get("socket_timeout") or self.timeout_s, self.timeout_s),
-            retry=retry(NoBackoff(), 0),
-            retry_on_error=[],
-            health_check_interval=0,
-        )
-        opener()  # not connected: it refuses what it does not know
-        return opener
+        return type(self)(blocking, awaited, self.timeout_s)
 
     @property
     def serves_event_loops(self) -> bool:
@@ -108,7 +94,7 @@ class Connector:
         socket = library.socket_of(connection)
         return PublicConnection(connection) if socket is None else SocketConnection(connection, socket)
 
-    async def connect_async(self) -> LoopConnection:
+    async def connect_async(self) -> TransportConnection:
         """Open a connection of this event loop."""
         assert self._awaited is not None
         connection = self._awaited()
@@ -118,7 +104,7 @@ class Connector:
         except BaseException:  # redis-py does not hang up after each
             await connection.disconnect(nowait=True)
             raise
-        return LoopConnection(connection, self.outage)
+        return TransportConnection(connection, self.outage)
 
     def refused(self, text: str) -> StoreOutage:
         """The outage of a call that the server answered with an error."""
@@ -154,3 +140,19 @@ class Connector:
         problem = tls.problem_of(text, options, is_secure=opener is not None and "SSL" in opener.func.__name__)
         problem = problem or f"it cannot be reached: check the address, and that it runs ({text})"
         return StoreUnavailable(self.name, problem)
+
+
+def _within(timeout_s: float, opener: Opener, retry: type[Retry | AsyncRetry]) -> Opener:
+    """The same, but it tries once, within the deadline."""
+    given = opener.keywords
+    opener = partial(
+        opener,
+        protocol=2,  # flat lists of integers are all we read; spares a round trip on connecting
+        socket_connect_timeout=min(given.get("socket_connect_timeout") or timeout_s, timeout_s),
+        socket_timeout=min(given.get("socket_timeout") or timeout_s, timeout_s),
+        retry=retry(NoBackoff(), 0),
+        retry_on_error=[],
+        health_check_interval=0,
+    )
+    opener()  # not connected: it refuses what it does not know
+    return opener

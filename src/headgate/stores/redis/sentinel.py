@@ -9,19 +9,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from redis import exceptions
 
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.plans.sentinel import ASK_FOR_ROLE, Succession, is_primary
 from headgate.plans.topology import Address, Remap
-from headgate.stores.connections import PendingRequest
 from headgate.stores.redis.address import describe_sentinels
-from headgate.stores.redis.connections import LoopConnection, PublicConnection
+from headgate.stores.redis.connections import PublicConnection, TransportConnection
 from headgate.stores.redis.connector import Connector
 from headgate.stores.redis.server import Server
 from headgate.stores.remote import Primary, Terms
+from headgate.stores.remote.connections import PendingRequest
 
 
 class PrimaryConnector(Connector):
@@ -38,7 +38,7 @@ class PrimaryConnector(Connector):
             raise
         return connection
 
-    async def connect_async(self) -> LoopConnection:
+    async def connect_async(self) -> TransportConnection:
         connection = await super().connect_async()
         try:
             answered: asyncio.Future[list[Any] | StoreOutage] = asyncio.get_running_loop().create_future()
@@ -74,7 +74,7 @@ class PrimaryConnector(Connector):
 class SentinelConnector(Connector):
     """Opens connections to a sentinel."""
 
-    def at(self, host: str, port: int) -> SentinelConnector:
+    def at(self, host: str, port: int) -> Self:
         connector = super().at(host, port)
         connector.name = f"sentinel {Address(host, port)}"
         return connector
@@ -85,27 +85,7 @@ class SentinelConnector(Connector):
             return StoreUnavailable(self.name, problem)
         if "unknown command" in text:
             return StoreUnavailable(self.name, "it is no sentinel: check the port in the URL, which mostly is 26379")
-        outage = super().refused(text)
-        outage.is_of_server = "No such master" not in text
-        return outage
-
-
-class PrimaryServer(Server):
-    """A server that is the primary, or was."""
-
-    def __init__(self, connector: Connector, prefix: str, terms: Terms, primary: Primary, address: Address) -> None:
-        self.give_back = primary.decide  # by now, another server may have to be asked
-        self.give_back_soon = primary.give_back_soon
-        super().__init__(connector.at(*address), prefix, terms)
-
-
-class SentinelServer(Server):
-    """A sentinel."""
-
-    def refused(self, text: str) -> StoreOutage:
-        outage = super().refused(text)
-        outage.is_of_server = outage.is_of_server and "No such master" not in text
-        return outage
+        return super().refused(text)
 
 
 def sentinel_timeout_s(timeout_s: float) -> float:
@@ -127,17 +107,11 @@ def make_primary(
     :param sentinels: where they are, and what opens connections to them.
     """
     own_terms = Terms(timeout=sentinel_timeout_s(terms.timeout_s), breaker=terms.breaker)
-    advisers = {address: SentinelServer(one.at(*address), prefix, own_terms) for address, one in sentinels}
+    advisers = {address: Server(one.at(*address), prefix, own_terms) for address, one in sentinels}
     succession = Succession(advisers, service, remap)
 
-    def ask(address: Address, left_s: float) -> object:
-        return advisers[address].replies_to(succession.question, 2, left_s)
-
-    async def ask_async(address: Address) -> object:
-        return await advisers[address].replies_to_async(succession.question, 2)
-
-    def make_server(primary: Primary, address: Address) -> PrimaryServer:
-        return PrimaryServer(connector, prefix, terms, primary, address)
+    def make_server(primary: Primary, address: Address) -> Server:
+        return Server(connector.at(*address), prefix, terms, primary)
 
     name = describe_sentinels(list(advisers), service, connector.name)
-    return Primary(name, succession, terms.timeout_s, ask, ask_async, make_server, advisers.values())
+    return Primary(name, succession, terms.timeout_s, make_server, advisers)

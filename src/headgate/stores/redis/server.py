@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Final
 
 import hiredis
@@ -21,14 +20,15 @@ from headgate.hits import Group, SingleHit
 from headgate.plans import cluster as cluster_plans
 from headgate.plans import redis as plans
 from headgate.plans.redis import Script, ScriptMissing, singly
-from headgate.plans.topology import ASK_FOR_SLOTS, Address
-from headgate.stores.connections import ConnectionPool, LoopConnection, PendingRequest
+from headgate.plans.redis.resp import command
+from headgate.plans.topology import Address
 from headgate.stores.redis.connector import Connector
-from headgate.stores.remote import Cluster, Endpoint, Node, Terms
+from headgate.stores.remote import Cluster, Endpoint, Servers, Terms
+from headgate.stores.remote.connections import ConnectionPool, LoopConnection, PendingRequest
 
-_ASKING: Final = b"*1\r\n$6\r\nASKING\r\n"
-_OF_KEYS: Final = ("MOVED ", "ASK ", "TRYAGAIN", "CROSSSLOT", "NOPERM")
-"""How errors begin that may be about the keys of a script alone."""
+_ASKING: Final = command("ASKING")
+_OF_KEYS: Final = ("MOVED ", "ASK ", "TRYAGAIN", "CROSSSLOT", "NOPERM", "ERR No such master")
+"""How errors begin that may be about what is asked for alone: the keys of a script, or a sentinel's service."""
 
 
 class Server(Endpoint):
@@ -40,11 +40,11 @@ class Server(Endpoint):
     preface = b""
     """Sent before each script, and answered by itself."""
 
-    def __init__(self, connector: Connector, prefix: str, terms: Terms) -> None:
+    def __init__(self, connector: Connector, prefix: str, terms: Terms, whole: Servers | None = None) -> None:
         self.connector: Final = connector
         self._prefix = prefix
         self._pool = ConnectionPool(connector)
-        super().__init__(connector.name, terms)
+        super().__init__(connector.name, terms, whole)
 
     def plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
         """The plan for a batch. What it asks for in one list goes in one write."""
@@ -52,9 +52,7 @@ class Server(Endpoint):
 
     def in_one(self, groups: Sequence[Group]) -> Plan[Script, list[Answer]]:
         """The plan that judges groups in one script call."""
-        clock = self.learnt.clock
-        now_us = None if clock is None else clock()
-        near_us = self.learnt.near_us() if now_us is None else now_us
+        near_us, now_us = self.learnt.near_us(), self.learnt.now_us()
         return plans.decide(groups, prefix=self._prefix, near_us=near_us, now_us=now_us, refused=self.refused_one)
 
     def answer(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
@@ -138,40 +136,28 @@ class Server(Endpoint):
         return outage
 
     def replies_to(self, request: bytes, count: int, left_s: float) -> list[Any] | StoreOutage:
-        """Ask something else than scripts, blocking, within the deadline and so many seconds: the `count` replies, or
-        the outage that the first of them means. Of the others, an error is an outage among the replies.
-        """
-        inquire = partial(self._inquire, count=count, left_s=min(left_s, self.timeout_s))
         try:
-            replies: list[Any] = self.attempt(inquire, request, 0, self.admit())
+            return _unless_first(self.answers_to(request, count, min(left_s, self.timeout_s)))
         except StoreOutage as outage:
             return outage
-        return replies
 
-    def answers_to(self, request: bytes, count: int) -> list[Any]:
+    def answers_to(self, request: bytes, count: int, left_s: float | None = None) -> list[Any]:
         """Ask something else than scripts, blocking: the `count` replies, of which an error is an outage.
 
         :raises StoreOutage: if the server does not answer.
         """
-        answers: list[Any] = self.attempt(
-            lambda asked: [self.meaning(reply) for reply in self._ask(asked, count)], request, 0, self.admit()
-        )
+
+        def ask(request: bytes) -> list[Any]:
+            return [self.meaning(reply) for reply in self._ask(request, count, left_s)]
+
+        answers: list[Any] = self.attempt(ask, request, 0, self.admit())
         return answers
 
-    def _inquire(self, request: bytes, count: int, left_s: float) -> list[Any]:
-        replies = [self.meaning(reply) for reply in self._ask(request, count, left_s)]
-        if isinstance(replies[0], StoreOutage):
-            raise replies[0]
-        return replies
-
     async def replies_to_async(self, request: bytes, count: int) -> list[Any] | StoreOutage:
-        """As `replies_to`, within the deadline."""
-
         def begin(_: object, arrive: Arrive) -> Callable[[], None]:
             def replied(replies: list[Any] | StoreOutage) -> None:
                 if not isinstance(replies, StoreOutage):
-                    replies = [self.meaning(reply) for reply in replies]
-                    replies = replies[0] if isinstance(replies[0], StoreOutage) else replies
+                    replies = _unless_first([self.meaning(reply) for reply in replies])
                 arrive(replies if isinstance(replies, StoreOutage) else [replies])  # type: ignore[list-item]  # no group
 
             asked: PendingRequest = self.connection().ask(request, count, replied)
@@ -190,7 +176,7 @@ class Server(Endpoint):
         self._pool.close()
 
 
-class RedisNode(Server, Node):
+class RedisNode(Server):
     """A node: it is asked by slot, and may say that another serves a slot.
 
     :param is_asking: is each script to be prefaced with `ASKING`: the node takes part of a slot from another?
@@ -203,9 +189,7 @@ class RedisNode(Server, Node):
         self._slot_of = cluster.slot_of
         self._topology = cluster.topology
         self.preface = _ASKING if is_asking else b""
-        self.give_back = cluster.decide  # by now, another node may have to be asked
-        self.give_back_soon = cluster.give_back_soon
-        super().__init__(connector.at(*address), prefix, terms)
+        super().__init__(connector.at(*address), prefix, terms, cluster)
 
     def plan(self, groups: Sequence[Group]) -> Plan[list[Script], list[Answer]]:
         return cluster_plans.at_node(groups, self._slot_of, self.in_one)
@@ -219,12 +203,7 @@ class RedisNode(Server, Node):
             at = StoreUnavailable(self.name, f"it does not say where the slot is served: {text!r}")
         return at or super().refused(text)
 
-    def slots(self, left_s: float) -> object:
-        return _only(self.replies_to(ASK_FOR_SLOTS, 1, left_s))
 
-    async def slots_async(self) -> object:
-        return _only(await self.replies_to_async(ASK_FOR_SLOTS, 1))
-
-
-def _only(replies: list[Any] | StoreOutage) -> Any:
-    return replies if isinstance(replies, StoreOutage) else replies[0]
+def _unless_first(replies: list[Any]) -> list[Any] | StoreOutage:
+    """Some replies, or the outage that the first of them is."""
+    return replies[0] if isinstance(replies[0], StoreOutage) else replies

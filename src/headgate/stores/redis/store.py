@@ -49,7 +49,7 @@ from headgate.stores.redis.scanning import Scanning
 from headgate.stores.redis.sentinel import PrimaryConnector, SentinelConnector, make_primary, sentinel_timeout_s
 from headgate.stores.redis.server import RedisNode, Server
 from headgate.stores.remote import Cluster, FastPath, RemoteStore, Servers, Terms
-from headgate.stores.urls import split_hosts
+from headgate.stores.remote.urls import split_hosts
 
 
 class RedisStore(RemoteStore):
@@ -113,31 +113,31 @@ class RedisStore(RemoteStore):
         made_from = {"url": url, "prefix": prefix, "hash_tag": hash_tag, **terms.options, **options}
         self._prefix = check_prefix(prefix) if hash_tag is None else tagged_prefix(check_prefix(prefix), hash_tag)
         if client is None:
-            connector, servers, name = self._by_url(url or "redis://localhost:6379/0", terms, options)
+            connector, servers = self._by_url(url or "redis://localhost:6379/0", terms, options)
         else:
-            connector, servers, name = self._by_client(client, terms)
+            connector, servers = self._by_client(client, terms)
         self._connector = connector
-        self._scanning = Scanning(self._prefix, servers)
+        self._scanning = Scanning(self._prefix, servers, terms.learnt)
         self.serves_event_loops = connector.serves_event_loops
-        super().__init__(servers, terms, name, None if client is not None else made_from)
+        super().__init__(servers, terms, None if client is not None else made_from)
 
-    def _by_url(self, url: str, terms: Terms, options: dict[str, Any]) -> tuple[Connector, Servers, str]:
+    def _by_url(self, url: str, terms: Terms, options: dict[str, Any]) -> tuple[Connector, Servers]:
         timeout_s = terms.timeout_s
         if is_cluster(url):
             remap = options.pop("address_remap", None)
             first, seeds = split_hosts(url, DEFAULT_PORT)
-            return self._cluster(Connector(without_cluster(first), timeout_s, options), seeds, remap, terms)
+            return self._cluster(Connector.by_url(without_cluster(first), timeout_s, options), seeds, remap, terms)
         if is_sentinel(url):
             remap = options.pop("address_remap", None)
             told = split_sentinels(url, options)
-            primary = PrimaryConnector(told.url, timeout_s, told.options)
-            asks = SentinelConnector(told.sentinel_url, sentinel_timeout_s(timeout_s), told.sentinel_options)
+            primary = PrimaryConnector.by_url(told.url, timeout_s, told.options)
+            asks = SentinelConnector.by_url(told.sentinel_url, sentinel_timeout_s(timeout_s), told.sentinel_options)
             sentinels = [(address, asks) for address in told.sentinels]
             return self._primary(primary, sentinels, told.service, remap, terms)
-        connector = Connector(url, timeout_s, options)
-        return connector, Server(connector, self._prefix, terms), connector.name
+        connector = Connector.by_url(url, timeout_s, options)
+        return connector, Server(connector, self._prefix, terms)
 
-    def _by_client(self, client: object, terms: Terms) -> tuple[Connector, Servers, str]:
+    def _by_client(self, client: object, terms: Terms) -> tuple[Connector, Servers]:
         timeout_s = terms.timeout_s
         if is_cluster_client(client):
             return self._cluster(Connector.like(client, timeout_s), *known_nodes(client), terms)
@@ -150,14 +150,14 @@ class RedisStore(RemoteStore):
             remap = sentinel_remap(client)
             return self._primary(PrimaryConnector.like(client, timeout_s), sentinels, service, remap, terms)
         connector = Connector.like(client, timeout_s)
-        return connector, Server(connector, self._prefix, terms), connector.name
+        return connector, Server(connector, self._prefix, terms)
 
     def _cluster(
         self, connector: Connector, seeds: list[Address], remap: Remap | None, terms: Terms
-    ) -> tuple[Connector, Servers, str]:
+    ) -> tuple[Connector, Servers]:
         name = describe_cluster(seeds, is_secure=connector.name.startswith("rediss"))
         make_node = partial(RedisNode, connector, self._prefix, terms)
-        return connector, Cluster(name, Topology(seeds, remap), self._prefix, terms.timeout_s, make_node), name
+        return connector, Cluster(name, Topology(seeds, remap), self._prefix, terms.timeout_s, make_node)
 
     def _primary(
         self,
@@ -166,9 +166,8 @@ class RedisStore(RemoteStore):
         service: str,
         remap: Remap | None,
         terms: Terms,
-    ) -> tuple[Connector, Servers, str]:
-        primary = make_primary(connector, sentinels, service, self._prefix, terms, remap)
-        return connector, primary, primary.name
+    ) -> tuple[Connector, Servers]:
+        return connector, make_primary(connector, sentinels, service, self._prefix, terms, remap)
 
     def fast_path(self, limit: Limit, name: str) -> FastPath | None:
         if not limit.is_plain:
@@ -184,12 +183,12 @@ class RedisStore(RemoteStore):
         """As `ScannableStore.scan`. Where the value does not tell how long it says something, `until_us` is up to a
         millisecond later than it is.
         """
-        return self._scanning.scan(key_prefix, name, self._learnt.clock)
+        return self._scanning.scan(key_prefix, name)
 
     def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
         """As `ScannableStore.clear`."""
         self._learnt.clear()
-        return self._scanning.clear(key_prefix, name, self._learnt.clock)
+        return self._scanning.clear(key_prefix, name)
 
     def ask_each(self, *words: str) -> dict[str, Any]:
         """Ask each server that decides a command such as `INFO`, for operators, blocking: the replies, by the servers'
@@ -204,4 +203,4 @@ class RedisStore(RemoteStore):
 
         :raises ValueError: if a text is no state.
         """
-        return self._scanning.restore(entries, self._learnt.clock)
+        return self._scanning.restore(entries)

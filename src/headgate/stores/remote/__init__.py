@@ -10,7 +10,7 @@ This package must not know any server.
 
 from __future__ import annotations
 
-from headgate.stores.remote.cluster import Cluster, Node
+from headgate.stores.remote.cluster import Cluster
 from headgate.stores.remote.endpoint import Endpoint, LoopConnection
 from headgate.stores.remote.primary import Primary
 from headgate.stores.remote.store import FastPath, RemoteStore, Servers
@@ -22,7 +22,6 @@ __all__ = [
     "FastPath",
     "Learnt",
     "LoopConnection",
-    "Node",
     "Primary",
     "RemoteStore",
     "Servers",

@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from headgate.batching import decisions
 from headgate.decision import Answer, Decision
@@ -21,7 +20,7 @@ from headgate.hits import Group
 from headgate.keys import slot_finder
 from headgate.plans import cluster as plans
 from headgate.plans.topology import Address, Topology
-from headgate.runtime.loops import finish, start
+from headgate.runtime.loops import finish
 from headgate.stores.remote.deadline import Deadline
 from headgate.stores.remote.endpoint import Endpoint
 from headgate.stores.remote.learning import Learning
@@ -30,20 +29,8 @@ Place = tuple[Address, bool]
 """Where a node is, and whether it is to be asked by way of exception, since it takes part of a slot from another."""
 
 
-class Node(Endpoint):
-    """A server of a cluster. What it does not serve, it answers with a `Redirect`."""
-
-    def slots(self, left_s: float) -> object:
-        """Ask it who serves what, and wait for so long at most; an outage is an answer."""
-        raise NotImplementedError
-
-    async def slots_async(self) -> object:
-        """As `slots`, for as long as it takes."""
-        raise NotImplementedError
-
-
-MakeNode = Callable[["Cluster", Address, bool], Node]
-"""Of a `Place` in a cluster."""
+MakeNode = Callable[["Cluster", Address, bool], Endpoint]
+"""Makes what asks the node at a `Place` in a cluster. What it does not serve, it answers with a `Redirect`."""
 
 
 class Cluster:
@@ -57,13 +44,13 @@ class Cluster:
     """
 
     def __init__(self, name: str, topology: Topology, prefix: str, timeout_s: float, make_node: MakeNode) -> None:
-        self._name = name
+        self.name: Final = name
         self._timeout_s = timeout_s
         self.topology = topology
         self.slot_of = slot_finder(prefix)
         self._make_node = make_node
-        self._nodes: dict[Place, Node] = {}
-        self._learning = Learning(name, timeout_s, topology, self._slots, self._slots_async, self._hang_up)
+        self._nodes: dict[Place, Endpoint] = {}
+        self._learning = Learning(name, timeout_s, topology, self._owning, self._hang_up)
 
     def endpoints(self) -> Iterable[Endpoint]:
         return list(self._nodes.values())
@@ -74,7 +61,7 @@ class Cluster:
         if address is None:
             return None
         try:
-            return self._node((address, False)).call(key, request)
+            return self._owning(address).call(key, request)
         except plans.Redirect:
             return None
         except StoreOutage as outage:
@@ -93,7 +80,7 @@ class Cluster:
         if not addresses or None in addresses:
             self.topology.is_doubtful = True
             raise self._nobody()
-        return [self._node((address, False)) for address in addresses if address is not None]
+        return [self._owning(address) for address in addresses if address is not None]
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch, blocking, within one deadline. A group in several slots takes a round trip for each, and one
@@ -118,7 +105,7 @@ class Cluster:
     async def _decide_there(self, groups: Sequence[Group], address: Address) -> list[Decision]:
         deadline = Deadline(self._timeout_s)
         try:
-            return await self._node((address, False)).decide_async(groups)
+            return await self._owning(address).decide_async(groups)
         except plans.Redirect:
             return await self._decide_anywhere(groups, deadline)
         except StoreOutage as outage:
@@ -130,14 +117,6 @@ class Cluster:
             await self._learning.learn_async()
         plan = plans.decide(groups, self.slot_of, self.topology)
         return decisions(await drive_async(plan, partial(self._send_async, deadline)))
-
-    def give_back_soon(self, groups: Sequence[Group]) -> None:
-        """Give something back, in this event loop; nobody waits for it."""
-        start(self._give_back(groups))
-
-    async def _give_back(self, groups: Sequence[Group]) -> None:
-        with suppress(StoreOutage):  # then it lapses
-            await self._decide_anywhere(groups, Deadline(self._timeout_s))
 
     def _send(self, deadline: Deadline, routed: list[plans.RoutedGroup]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(routed)
@@ -210,7 +189,11 @@ class Cluster:
             self.topology.failed(address)
         return answer
 
-    def _node(self, place: Place) -> Node:
+    def _owning(self, address: Address) -> Endpoint:
+        """The node that is asked there for the slots that it serves."""
+        return self._node((address, False))
+
+    def _node(self, place: Place) -> Endpoint:
         node = self._nodes.get(place)
         if node is None:
             address, is_asking = place
@@ -219,13 +202,7 @@ class Cluster:
 
     def _nobody(self) -> StoreOutage:
         """Why there is nobody to ask."""
-        return self._learning.problem() or StoreUnavailable(self._name, "no node of the cluster serves this slot")
-
-    def _slots(self, address: Address, left_s: float) -> object:
-        return self._node((address, False)).slots(left_s)
-
-    async def _slots_async(self, address: Address) -> object:
-        return await self._node((address, False)).slots_async()
+        return self._learning.problem() or StoreUnavailable(self.name, "no node of the cluster serves this slot")
 
     def _hang_up(self) -> None:
         """Hang up on nodes that have left."""

@@ -13,7 +13,7 @@ from typing import Final
 from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage
 from headgate.hits import Group
-from headgate.stores.connections import overdue
+from headgate.stores.remote.connections import overdue
 from headgate.stores.remote.endpoint import Endpoint
 
 _GIVE_BACK_S: Final = 0.04

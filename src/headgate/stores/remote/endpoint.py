@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final, Protocol
 
-from headgate.batching import Arrive, AsyncCoalescer, GiveBack, ThreadCoalescer
+from headgate.batching import Arrive, AsyncCoalescer, ThreadCoalescer
 from headgate.breaker import Circuit, State
 from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, SingleHit
 from headgate.observer import BreakerState, attached, tell
-from headgate.runtime.loops import PerLoop, running_loop
-from headgate.stores.connections import overdue
+from headgate.runtime.loops import PerLoop, running_loop, start
+from headgate.stores.remote.connections import overdue
 from headgate.stores.remote.terms import Terms
 
 logger = logging.getLogger("headgate")
@@ -35,6 +36,16 @@ class LoopConnection(Protocol):
         """As `retire`, from any thread."""
 
 
+class Judging(Protocol):
+    """Judges batches: an endpoint, or several that are one store."""
+
+    def decide(self, groups: Sequence[Group]) -> list[Answer]:
+        """As `Endpoint.decide`."""
+
+    def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
+        """As `Endpoint.decide_async`."""
+
+
 class Endpoint:
     """One server: what is asked of it goes in batches, within the deadline, and not while its breaker is open. Making
     it does not connect. Safe to share between threads, event loops and forked processes.
@@ -43,13 +54,11 @@ class Endpoint:
     server; what is one group's fault alone is an outage among the answers, `is_of_server` False.
 
     :param name: names the server, without its password.
+    :param whole: the servers that it is one of: what was admitted for a caller that is gone is given back there, since
+        by then, another of them may have to be asked.
     """
 
-    give_back: GiveBack | None = None
-    give_back_soon: GiveBack | None = None
-    """How to give back what was admitted for a caller that is gone, blocking and in an event loop, if not here."""
-
-    def __init__(self, name: str, terms: Terms) -> None:
+    def __init__(self, name: str, terms: Terms, whole: Judging | None = None) -> None:
         self.name: Final = name
         timeout_s = terms.timeout_s
         self.timeout_s: Final = timeout_s
@@ -61,7 +70,11 @@ class Endpoint:
         self.circuit: Final = Circuit(terms.breaker, probe_us=int(timeout_s * 4_000_000), changed=self._circuit_changed)
         self._connections = PerLoop(self._open_in_loop)
         self._threads = ThreadCoalescer(
-            self._round_trip, self.overdue, timeout_s, give_back=self.give_back, stalled=self.circuit.failed
+            self._round_trip,
+            self.overdue,
+            timeout_s,
+            give_back=None if whole is None else whole.decide,
+            stalled=self.circuit.failed,
         )
         self._tasks = AsyncCoalescer(
             self._start,
@@ -69,7 +82,7 @@ class Endpoint:
             timeout_s,
             start_alike=self._start_alike,
             is_together=terms.coalesces,
-            give_back=self.give_back_soon,
+            give_back=None if whole is None else partial(_give_back_soon, whole),
             is_refusing=lambda: not self.circuit.state.is_closed,
         )
         self.submit, self.give_up = self._tasks.submit, self._tasks.give_up
@@ -107,6 +120,16 @@ class Endpoint:
 
         :raises StoreOutage: if the server does not answer.
         """
+        raise NotImplementedError
+
+    def replies_to(self, request: bytes, count: int, left_s: float) -> list[Any] | StoreOutage:
+        """Ask a server that knows of others about them, blocking, within the deadline and so many seconds: the `count`
+        replies, or the outage that the first of them means. Of the others, an error is an outage among the replies.
+        """
+        raise NotImplementedError
+
+    async def replies_to_async(self, request: bytes, count: int) -> list[Any] | StoreOutage:
+        """As `replies_to`, within the deadline."""
         raise NotImplementedError
 
     def open_in_loop(self) -> LoopConnection:
@@ -334,11 +357,17 @@ class Endpoint:
     def retire(self) -> None:
         """Close what is open as soon as nobody asks there, and what those open who still do."""
         self._is_retired = True
-        self.close_idle()
-        for loop in self._connections.loops():
-            connection = self._connections.pop(loop)
-            if connection is not None:
-                connection.retire_soon()
+        self.close()
+
+
+def _give_back_soon(whole: Judging, groups: Sequence[Group]) -> None:
+    """Give something back, in this event loop; nobody waits for it."""
+
+    async def give_back() -> None:
+        with suppress(StoreOutage):  # then it lapses
+            await whole.decide_async(groups)
+
+    start(give_back())
 
 
 def begin_task(answering: Coroutine[Any, Any, list[Answer]], arrive: Arrive) -> Callable[[], None]:

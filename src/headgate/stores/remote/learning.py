@@ -9,17 +9,18 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Final, Protocol
 
 from headgate.drive import Plan, drive, drive_async
-from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
-from headgate.plans.topology import Address, TimeIsUp
+from headgate.errors import StoreOutage
+from headgate.plans.topology import Address, Question, TimeIsUp
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.loops import PerLoop, running_loop
-from headgate.stores.connections import overdue
+from headgate.stores.remote.connections import anew, overdue
+from headgate.stores.remote.endpoint import Endpoint
 
 LEARN_EVERY_S: Final = 0.1
 """It is learnt again after this time at the earliest, however often servers fail."""
@@ -28,14 +29,18 @@ LEARN_EVERY_S: Final = 0.1
 class Knowledge(Protocol):
     """Who is to be asked, as far as is known."""
 
+    @property
+    def question(self) -> Question:
+        """What to ask those who know."""
+
     is_doubtful: bool
     """Should it be learnt (anew)?"""
     nodes: frozenset[Address]
     """The servers to be asked; empty if that is not known."""
 
     def learning(self, name: str, /) -> Plan[Address, None]:
-        """The plan that learns it. It asks for addresses, and receives what those who know reply to what they are
-        asked, an outage, or `TimeIsUp`.
+        """The plan that learns it. It asks for addresses, and receives what those who know reply to the question, an
+        outage, or `TimeIsUp`.
         """
         ...
 
@@ -46,7 +51,7 @@ class Learning:
 
     :param name: what outages call the whole, where no server is at fault.
     :param timeout_s: how long to ask, at most.
-    :param ask: asks who is at an address, and waits for so many seconds at most. `ask_async` asks in an event loop.
+    :param server_at: finds who is at an address.
     :param learnt: is called when something has been learnt.
     :param again_s: after so long it is asked for again, though nobody doubts; None for never.
     """
@@ -56,15 +61,14 @@ class Learning:
         name: str,
         timeout_s: float,
         knowledge: Knowledge,
-        ask: Callable[[Address, float], object],
-        ask_async: Callable[[Address], Awaitable[object]],
+        server_at: Callable[[Address], Endpoint],
         learnt: Callable[[], None],
         again_s: float | None = None,
     ) -> None:
         self._name = name
         self._timeout_s = timeout_s
         self._knowledge = knowledge
-        self._ask, self._ask_async = ask, ask_async
+        self._server_at = server_at
         self._learnt = learnt
         self._next_at_s = 0.0
         self._again_s = again_s
@@ -114,18 +118,13 @@ class Learning:
                     await drive_async(self._knowledge.learning(self._name), partial(self._in_time_async, until_s))
 
     def problem(self) -> StoreOutage | None:
-        """Why it could not be learnt; None if it could. A new one each time: what is raised keeps all that it went
-        through.
-        """
+        """Why it could not be learnt; None if it could."""
         outage = self._problem
-        if outage is None:
-            return None
-        kind = StoreTimeout if isinstance(outage, StoreTimeout) else StoreUnavailable
-        return kind(outage.store, outage.problem)
+        return None if outage is None else anew(outage)
 
     def _in_time(self, until_s: float, address: Address) -> object:
         left_s = until_s - time.monotonic()
-        return self._ask(address, left_s) if left_s > 0 else TimeIsUp()
+        return self._server_at(address).replies_to(*self._knowledge.question, left_s) if left_s > 0 else TimeIsUp()
 
     async def _in_time_async(self, until_s: float, address: Address) -> object:
         left_s = until_s - time.monotonic()
@@ -133,7 +132,7 @@ class Learning:
             return TimeIsUp()
         try:
             async with asyncio.timeout(left_s):
-                return await self._ask_async(address)
+                return await self._server_at(address).replies_to_async(*self._knowledge.question)
         except TimeoutError:
             return overdue(str(address), self._timeout_s)
 

@@ -6,8 +6,7 @@ not know who they are, nor how a server is reached.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from headgate.decision import Answer, Decision
@@ -15,7 +14,6 @@ from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
 from headgate.plans.sentinel import Succession
 from headgate.plans.topology import Address
-from headgate.runtime.loops import start
 from headgate.stores.remote.deadline import Deadline
 from headgate.stores.remote.endpoint import Endpoint
 from headgate.stores.remote.learning import Learning
@@ -35,10 +33,8 @@ class Primary:
     :param name: what outages call it where no server is at fault.
     :param succession: knows whom to ask for the primary.
     :param timeout_s: the deadline of a call, for learning who it is and asking it together.
-    :param ask: asks one of those, blocking, within so many seconds; an outage is an answer. `ask_async` does the same
-        in an event loop, which has its own way to stop it.
     :param make_server: makes what asks a server, without connecting.
-    :param advisers: the endpoints of those who know.
+    :param advisers: those who know.
     """
 
     def __init__(
@@ -46,21 +42,19 @@ class Primary:
         name: str,
         succession: Succession,
         timeout_s: float,
-        ask: Callable[[Address, float], object],
-        ask_async: Callable[[Address], Awaitable[object]],
         make_server: MakeServer,
-        advisers: Iterable[Endpoint],
+        advisers: Mapping[Address, Endpoint],
     ) -> None:
-        self.name = name
+        self.name: Final = name
         self._timeout_s = timeout_s
         self._succession = succession
         self._make_server = make_server
-        self._advisers = tuple(advisers)
+        self._advisers = advisers
         self._servers: dict[Address, Endpoint] = {}
-        self._learning = Learning(name, timeout_s, succession, ask, ask_async, self._hang_up, CONFIRM_EVERY_S)
+        self._learning = Learning(name, timeout_s, succession, advisers.__getitem__, self._hang_up, CONFIRM_EVERY_S)
 
     def endpoints(self) -> Iterable[Endpoint]:
-        return [*self._servers.values(), *self._advisers]
+        return [*self._servers.values(), *self._advisers.values()]
 
     def call(self, key: str, request: Any) -> Any:
         """As `Endpoint.call`; None, too, where the primary has to be learnt."""
@@ -113,14 +107,6 @@ class Primary:
         except StoreOutage as outage:
             self._heed(outage)
             raise
-
-    def give_back_soon(self, groups: Sequence[Group]) -> None:
-        """Give something back, in this event loop; nobody waits for it."""
-        start(self._give_back(groups))
-
-    async def _give_back(self, groups: Sequence[Group]) -> None:
-        with suppress(StoreOutage):  # then it lapses
-            await self.decide_async(groups)
 
     def _server(self) -> Endpoint:
         address = self._succession.primary()

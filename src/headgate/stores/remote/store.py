@@ -15,21 +15,19 @@ from headgate.hits import Group, SingleHit
 from headgate.keys import MAX_PLAIN
 from headgate.limits import Limit
 from headgate.stores.contract import GiveUp, Submit
-from headgate.stores.remote.endpoint import Endpoint
+from headgate.stores.remote.endpoint import Endpoint, Judging
 from headgate.stores.remote.terms import Terms
 
 MAX_COSTS: Final = 1024
 """For how many costs of one limit the single hit is kept."""
 
 
-class Servers(Protocol):
+class Servers(Judging, Protocol):
     """One `Endpoint`, or several, that answer the batches of a store."""
 
-    def decide(self, groups: Sequence[Group]) -> list[Answer]:
-        """As `Endpoint.decide`."""
-
-    def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
-        """As `Endpoint.decide_async`."""
+    @property
+    def name(self) -> str:
+        """Where they are, without a password."""
 
     def call(self, key: str, request: Any) -> Any:
         """As `Endpoint.call`, of whichever server has the key."""
@@ -57,17 +55,16 @@ class RemoteStore:
     """A store over a network. Safe to share between threads, tasks, event loops and forked processes.
 
     :param servers: answer the batches, on the same `terms`.
-    :param name: where the store is, without a password.
     :param made_from: what makes another store like this one; None if nothing does.
     """
 
     serves_event_loops = True
     """False if it was made from a client of the user's that cannot."""
 
-    def __init__(self, servers: Servers, terms: Terms, name: str, made_from: dict[str, Any] | None = None) -> None:
+    def __init__(self, servers: Servers, terms: Terms, made_from: dict[str, Any] | None = None) -> None:
         self.timeout = terms.timeout_s
-        self.name = name
-        self.place: object = None if made_from is None else (name, *[made_from.get(option) for option in _APART])
+        self.name = servers.name
+        self.place: object = None if made_from is None else (self.name, *[made_from.get(option) for option in _APART])
         """Where its state is: stores of one place have one state. None where only whoever made its client knows."""
         self._servers = servers
         self._learnt = terms.learnt

@@ -50,6 +50,10 @@ class Learnt:
         """A guess of the server's time. It finds calendar windows, and never decides."""
         return system_clock() + self._skew_us if self.clock is None else self.clock()
 
+    def now_us(self) -> int | None:
+        """The time, by the clock that decides in place of the server's; None if that decides itself."""
+        return None if self.clock is None else self.clock()
+
     def mark(self) -> tuple[int, int]:
         """When something is sent, as `DenialMemory.learn` wants to know it."""
         return (0, 0) if self.denials is None else (self.denials.clock(), self.denials.forgettings)

@@ -30,6 +30,7 @@ from headgate.hits import Group
 from headgate.runtime.daemons import Daemon
 from headgate.runtime.forks import begin_afresh_in_child, put_away_before_fork
 from headgate.stores.remote import Endpoint, Terms
+from headgate.stores.remote.connections import take_last
 from headgate.stores.sqlite.connection import Busy, Connection
 from headgate.stores.sqlite.turns import Spell, Turns
 
@@ -183,7 +184,7 @@ class File(Endpoint):
         self._closings += 1
         self._close_all(self._idle)
         self._close_all(self._patient)
-        while (turns := _pop(self._idle_turns)) is not None:
+        while (turns := take_last(self._idle_turns)) is not None:
             self._give_up_turns(turns)
 
     # Transactions
@@ -226,7 +227,7 @@ class File(Endpoint):
         own, now_ns = threading.get_ident(), perf_counter_ns()
         if now_ns - self._inside.get(own, -self._timeout_ns) < self._timeout_ns:  # or it was left behind by a signal
             raise StoreUnavailable(self.name, "it is in use by the call that was interrupted for this one")
-        turns = _pop(self._idle_turns) or self._make_turns()
+        turns = take_last(self._idle_turns) or self._make_turns()
         try:
             if not turns.try_take():
                 self._idle_turns.append(turns)
@@ -259,7 +260,7 @@ class File(Endpoint):
             if self._is_forking:
                 return None
             closings = self._closings
-            connection = _pop(idle) or self._make(busy_timeout_s)
+            connection = take_last(idle) or self._make(busy_timeout_s)
             try:
                 written = connection.written
                 answer = connection.work(transaction, now_ns)
@@ -294,7 +295,7 @@ class File(Endpoint):
         self._open.discard(connection)
 
     def _close_all(self, idle: deque[Connection]) -> None:
-        while (connection := _pop(idle)) is not None:
+        while (connection := take_last(idle)) is not None:
             self._close(connection)
 
     def _make_turns(self) -> Turns:
@@ -366,7 +367,7 @@ class File(Endpoint):
         self._inside[own] = perf_counter_ns()
         try:
             if not self._is_forking and closings == self._closings:
-                connection = _pop(self._patient) or self._make(self.timeout_s)
+                connection = take_last(self._patient) or self._make(self.timeout_s)
                 try:
                     connection.checkpoint()
                 except BaseException:
@@ -375,10 +376,3 @@ class File(Endpoint):
                 self._put_back(connection, self._patient, closings)
         finally:
             self._inside.pop(own, None)
-
-
-def _pop(idle: deque[T]) -> T | None:
-    try:
-        return idle.pop()
-    except IndexError:  # there is none, or another thread took the last one
-        return None

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Final, Literal
 
@@ -19,6 +18,7 @@ from headgate.errors import InvalidUse, StoreURLError
 from headgate.hits import Group, Hit
 from headgate.keys import MAX_PLAIN, check_prefix
 from headgate.limits import Limit
+from headgate.plans.merging import pages
 from headgate.stores.contract import Entry
 from headgate.stores.remote import FastPath, RemoteStore, Terms
 from headgate.stores.sqlite.connection import Connection
@@ -64,7 +64,7 @@ class SqliteStore(RemoteStore):
         self.path: Final = _path_of(path)
         self._file = File(self.path, f"{SCHEME}/{self.path}", check_prefix(prefix), terms)
         made_from = {"path": self.path, "prefix": prefix, **terms.options}
-        super().__init__(self._file, terms, self._file.name, made_from)
+        super().__init__(self._file, terms, made_from)
 
     def fast_path(self, limit: Limit, name: str) -> FastPath | None:
         """As `RemoteStore.fast_path`: without the queue of those who go together."""
@@ -78,55 +78,40 @@ class SqliteStore(RemoteStore):
 
     def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
         """As `ScannableStore.scan`."""
-        after: Entry | None = None
-        goes_on = True
-        while goes_on:
-            entries, goes_on = self._file.do(partial(_entries, after, key_prefix, name))
-            now_us = self._now_us()
-            for entry in entries:
-                if entry.until_us > now_us:
-                    yield entry
-            after = entries[-1] if entries else None
+        for page in self._pages(key_prefix, name):
+            yield from page
 
     def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
         """As `ScannableStore.clear`."""
         self._learnt.clear()
-        cleared = 0
+        return sum(len(page) for page in self._pages(key_prefix, name, removes=True))
+
+    def _pages(self, key_prefix: str, name: str | None, *, removes: bool = False) -> Iterator[list[Entry]]:
+        """List what is owed, page by page, or take it out."""
         after: Entry | None = None
         goes_on = True
         while goes_on:
 
-            def remove(connection: Connection, after: Entry | None = after) -> tuple[list[Entry], bool]:
+            def read(connection: Connection, after: Entry | None = after) -> tuple[list[Entry], bool]:
                 entries, goes_on = connection.entries(after, key_prefix, name)
-                connection.remove(entries)
+                if removes:
+                    connection.remove(entries)
                 return entries, goes_on
 
-            entries, goes_on = self._file.do(remove)
+            entries, goes_on = self._file.do(read)
             now_us = self._now_us()
-            cleared += sum(entry.until_us > now_us for entry in entries)
+            yield [entry for entry in entries if entry.until_us > now_us]
             after = entries[-1] if entries else None
-        return cleared
 
     def restore(self, entries: Iterable[Entry], /) -> int:
         """As `ScannableStore.restore`."""
-        waiting = iter(entries)
         written = 0
-        while bite := list(islice(waiting, _PER_BITE)):
-            written += self._file.do(partial(_restore, bite, self._now_us()))
+        for bite in pages(entries, _PER_BITE):
+            written += self._file.do(partial(Connection.restore, entries=bite, now_us=self._now_us()))
         return written
 
     def _now_us(self) -> int:
         return (self._learnt.clock or system_clock)()
-
-
-def _entries(
-    after: Entry | None, key_prefix: str, name: str | None, connection: Connection
-) -> tuple[list[Entry], bool]:
-    return connection.entries(after, key_prefix, name)
-
-
-def _restore(entries: list[Entry], now_us: int, connection: Connection) -> int:
-    return connection.restore(entries, now_us)
 
 
 def _as_it_is(reply: Decision, key: str, cost: int) -> Answer:

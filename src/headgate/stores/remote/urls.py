@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from headgate.errors import StoreURLError
 from headgate.plans.topology import Address
+
+
+def not_understood(url: str, why: str) -> StoreURLError:
+    """The error of a URL that is not understood."""
+    return StoreURLError(f"store URL {shown(url)} is not understood: {why}")
+
+
+def split_scheme(url: str, schemes: Collection[str]) -> tuple[str, str]:
+    """Split a URL into its scheme, which is one of these, and what is behind that.
+
+    :raises StoreURLError: if it is none.
+    """
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in schemes:
+        raise not_understood(url, f"it starts with one of {', '.join(f'{name}://' for name in schemes)}")
+    return scheme, rest
 
 
 def split_hosts(url: str, default_port: int) -> tuple[str, list[Address]]:
@@ -25,9 +43,7 @@ def split_hosts(url: str, default_port: int) -> tuple[str, list[Address]]:
         except ValueError:
             seeds.append(Address("", 0))
         if not all(seeds[-1]) or re.search(r"\s", node):
-            raise StoreURLError(
-                f"store URL {shown(url)} is not understood: several hosts are written host:port,host:port,..."
-            )
+            raise not_understood(url, "several hosts are written host:port,host:port,...")
     first = hosts.split(",")[0]
     return f"{scheme}://{user}{at}{first}{rest[len(authority) :]}", seeds
 

@@ -7,21 +7,30 @@ This module must not know what goes over them.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.runtime.forks import begin_afresh_in_child
+from headgate.runtime.loops import calls_here
+
+T = TypeVar("T")
 
 
 def overdue(name: str, timeout_s: float) -> StoreOutage:
     """The outage of a call that got no answer in time. `name` is the server's, without its password."""
     return StoreTimeout(name, f"no answer within {timeout_s:g} s: is the server up and near?")
+
+
+def anew(outage: StoreOutage) -> StoreOutage:
+    """The same outage, for somebody else: what is raised keeps all that it went through."""
+    kind = StoreTimeout if isinstance(outage, StoreTimeout) else StoreUnavailable
+    made = kind(outage.store, outage.problem)
+    made.is_of_server = outage.is_of_server
+    return made
 
 
 class BlockingConnection(Protocol):
@@ -100,7 +109,7 @@ class ConnectionPool:
         """Ask on a connection that nobody is using: see `BlockingConnection.ask`. What that raises comes through, and
         why none can be opened. If one has to be, the time is for both.
         """
-        while (connection := _pop(self._idle)) is not None and not connection.is_quiet():
+        while (connection := take_last(self._idle)) is not None and not connection.is_quiet():
             connection.close()
         if connection is None:
             began_s = time.monotonic()
@@ -126,7 +135,8 @@ class ConnectionPool:
         _close_all(self._idle)
 
 
-def _pop(idle: deque[BlockingConnection]) -> BlockingConnection | None:
+def take_last(idle: deque[T]) -> T | None:
+    """Take the last one, if there is one."""
     try:
         return idle.pop()
     except IndexError:  # there is none, or another thread took the last one
@@ -134,7 +144,7 @@ def _pop(idle: deque[BlockingConnection]) -> BlockingConnection | None:
 
 
 def _close_all(idle: deque[BlockingConnection]) -> None:
-    while (connection := _pop(idle)) is not None:
+    while (connection := take_last(idle)) is not None:
         connection.close()
 
 
@@ -171,8 +181,7 @@ class LoopConnection:
     _connection: AwaitedConnection | None = None
 
     def __init__(self, connector: Connector) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._pid = os.getpid()
+        self._call_here = calls_here()
         self._connector = connector
         self._waiting: list[PendingRequest] = []
         self._connecting: asyncio.Task[None] | None = None
@@ -215,18 +224,13 @@ class LoopConnection:
             self._connection.retire()
 
     def retire_soon(self) -> None:
-        """As `retire`, from anywhere. In a forked process, where our event loop does not run, nothing happens."""
-        self._from_anywhere(self.retire)
-
-    def _from_anywhere(self, close: Callable[[], None]) -> None:
-        if self._pid == os.getpid():
-            with suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(close)
+        """As `retire`, from any thread."""
+        self._call_here(self.retire)
 
     def __del__(self) -> None:
         connection = self._connection
         if connection is not None and connection.is_usable:
-            self._from_anywhere(connection.retire)
+            self._call_here(connection.retire)
 
     def close(self) -> None:
         """Close at once."""
