@@ -30,7 +30,7 @@ from headgate.hits import Group
 from headgate.runtime.daemons import Daemon
 from headgate.runtime.forks import begin_afresh_in_child, put_away_before_fork
 from headgate.stores.remote import Endpoint, Terms
-from headgate.stores.sqlite.connection import Busy, Connection
+from headgate.stores.sqlite.connection import Busy, Connection, Judging
 from headgate.stores.sqlite.turns import Spell, Turns
 
 T = TypeVar("T")
@@ -188,9 +188,8 @@ class File(Endpoint):
 
     # Transactions
 
-    def _judging(self, groups: Sequence[Group]) -> Callable[[Connection], list[Answer]]:
-        clock = self.learnt.clock or system_clock
-        return lambda connection: connection.decide(groups, clock)
+    def _judging(self, groups: Sequence[Group]) -> Judging:
+        return Judging(groups, self.learnt.clock or system_clock)
 
     def do(self, transaction: Callable[[Connection], T], until_s: float | None = None) -> T:
         """Do something in one transaction, within the deadline, or until an instant of `time.monotonic`; blocking.
