@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from headgate.clock import Clock
 from headgate.decision import Answer
@@ -68,11 +68,14 @@ class Busy(StoreUnavailable):
     """Another program has the file locked."""
 
 
-class Judging(NamedTuple):
+class Judging:
     """Groups that are to be judged, as a transaction."""
 
-    groups: Sequence[Group]
-    clock: Clock
+    __slots__ = ("clock", "groups")
+
+    def __init__(self, groups: Sequence[Group], clock: Clock) -> None:
+        self.groups = groups
+        self.clock = clock
 
     def __call__(self, connection: Connection) -> list[Answer]:
         """Judge them, as part of `work`."""
@@ -147,10 +150,10 @@ class Connection:
             execute = self._execute
             if database.in_transaction:  # one that was interrupted, and could not even be rolled back
                 execute("ROLLBACK")
-            if self._is_alone and transaction.__class__ is Judging:
-                replaced: Any = self._replace(*transaction)
+            if self._is_alone and isinstance(transaction, Judging):
+                replaced: Any = self._replace(transaction)
                 if replaced is not None:
-                    return replaced  # type: ignore[no-any-return]  # a list of answers, as of all Judging
+                    return replaced  # type: ignore[no-any-return]  # what `transaction` would return
             execute("BEGIN IMMEDIATE")
             try:
                 answer = transaction(self)
@@ -221,19 +224,19 @@ class Connection:
                     known[name, code, key] = text, until_us
         return decision
 
-    def _replace(self, groups: Sequence[Group], clock: Clock) -> list[Answer] | None:
+    def _replace(self, judging: Judging) -> list[Answer] | None:
         """Judge a single hit by what is known to have been written here last, and write what comes of it if that is
         still what is there, in one statement, which is a transaction by itself. None: nothing was done.
         """
-        if len(groups) != 1 or self.written + 1 >= self._sweep_at:
+        group = judging.groups[0]
+        if len(judging.groups) != 1 or self.written + 1 >= self._sweep_at:  # others are looked at by the way
             return None
-        group = groups[0]
         hit = group.hits[0]
         where = hit.name, hit.limit.code, hit.key
         known = self._known.get(where)
         if known is None or len(group.hits) != 1 or group.once is not None:  # it asks for other entries, too
             return None
-        decision, writes = judge_group(group, clock(), lambda *_: known)
+        decision, writes = judge_group(group, judging.clock(), lambda *_: known)
         if len(writes) != 1 or writes[0].text is None:  # for what is not to be changed, we have to look
             return None
         after = writes[0].text, writes[0].until_us
