@@ -28,6 +28,8 @@ SWEEP_ROWS: Final = 64
 """How many are looked at then: twice as many as may have been new."""
 LOOK_EVERY_NS: Final = 10_000_000
 """After so long, it is looked whether the file is still there: what is written to one that was deleted goes nowhere."""
+MAX_KNOWN: Final = 4096
+"""Of so many entries, a connection knows what it wrote last."""
 _PER_BITE: Final = 500
 """How many entries an operator's question reads or writes at a time."""
 
@@ -39,6 +41,8 @@ _CREATE: Final = """CREATE TABLE IF NOT EXISTS headgate_state_1 (
 _READ: Final = "SELECT text, until_us FROM headgate_state_1 WHERE prefix = ? AND name = ? AND code = ? AND key = ?"
 _WRITE: Final = """INSERT INTO headgate_state_1 VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET text = excluded.text, until_us = excluded.until_us"""
+_REPLACE: Final = """UPDATE headgate_state_1 SET text = ?, until_us = ?
+    WHERE prefix = ? AND name = ? AND code = ? AND key = ? AND text = ? AND until_us = ?"""
 _DELETE: Final = "DELETE FROM headgate_state_1 WHERE prefix = ? AND name = ? AND code = ? AND key = ?"
 _LOOK: Final = """SELECT prefix, name, code, key, until_us FROM headgate_state_1
     WHERE (prefix, name, code, key) > (?, ?, ?, ?) ORDER BY prefix, name, code, key LIMIT ?"""
@@ -64,6 +68,20 @@ class Busy(StoreUnavailable):
     """Another program has the file locked."""
 
 
+class Judging:
+    """Groups that are to be judged, as a transaction."""
+
+    __slots__ = ("clock", "groups")
+
+    def __init__(self, groups: Sequence[Group], clock: Clock) -> None:
+        self.groups = groups
+        self.clock = clock
+
+    def __call__(self, connection: Connection) -> list[Answer]:
+        """Judge them, as part of `work`."""
+        return connection.decide(self.groups, self.clock)
+
+
 class Connection:
     """A connection, which opens the file when it is first needed. For one thread at a time.
 
@@ -76,6 +94,10 @@ class Connection:
         self._prefix = prefix
         self.written = 0
         """How many entries were written here."""
+        self._known: dict[tuple[str, str, str], tuple[str, int]] = {}
+        """What single groups wrote here last. Others may have written since: see `_replace`."""
+        self._is_alone = True
+        """Was the last that was looked for there as it was known? If not, it takes less time to read first."""
         self._sweep_at = SWEEP_EVERY
         self._swept: tuple[Any, ...] = _START
         self._busy_timeout_s = busy_timeout_s
@@ -128,6 +150,10 @@ class Connection:
             execute = self._execute
             if database.in_transaction:  # one that was interrupted, and could not even be rolled back
                 execute("ROLLBACK")
+            if self._is_alone and isinstance(transaction, Judging):
+                replaced: Any = self._replace(transaction)
+                if replaced is not None:
+                    return replaced  # type: ignore[no-any-return]  # what `transaction` would return
             execute("BEGIN IMMEDIATE")
             try:
                 answer = transaction(self)
@@ -156,6 +182,8 @@ class Connection:
 
     def decide(self, groups: Sequence[Group], clock: Clock) -> list[Answer]:
         """Judge groups, as part of `work`."""
+        if len(groups) == 1:
+            return [self._decide_one(groups[0], clock())]
         now_us = clock()
         prefix, execute = self._prefix, self._execute
         fresh: dict[tuple[str, str, str], tuple[str | None, int]] = {}
@@ -176,6 +204,48 @@ class Connection:
         if fresh:
             self._write(fresh, now_us)
         return answers
+
+    def _decide_one(self, group: Group, now_us: int) -> Answer:
+        known = self._known
+
+        def load(*where: str) -> tuple[str, int] | None:
+            row: tuple[str, int] | None = self._execute(_READ, (self._prefix, *where)).fetchone()
+            if where in known:
+                self._is_alone = row == known[where]
+            return row
+
+        decision, writes = judge_group(group, now_us, load)
+        if writes:
+            self._write({write[:3]: write[3:] for write in writes}, now_us)
+            if len(known) >= MAX_KNOWN:
+                known.clear()
+            for name, code, key, text, until_us in writes:
+                if text is not None:
+                    known[name, code, key] = text, until_us
+        return decision
+
+    def _replace(self, judging: Judging) -> list[Answer] | None:
+        """Judge a single hit by what is known to have been written here last, and write what comes of it if that is
+        still what is there, in one statement, which is a transaction by itself. None: nothing was done.
+        """
+        group = judging.groups[0]
+        if len(judging.groups) != 1 or self.written + 1 >= self._sweep_at:  # others are looked at by the way
+            return None
+        hit = group.hits[0]
+        where = hit.name, hit.limit.code, hit.key
+        known = self._known.get(where)
+        if known is None or len(group.hits) != 1 or group.once is not None:  # it asks for other entries, too
+            return None
+        decision, writes = judge_group(group, judging.clock(), lambda *_: known)
+        if len(writes) != 1 or writes[0].text is None:  # for what is not to be changed, we have to look
+            return None
+        after = writes[0].text, writes[0].until_us
+        if self._execute(_REPLACE, (*after, self._prefix, *where, *known)).rowcount != 1:
+            self._is_alone = False
+            return None
+        self._known[where] = after
+        self.written += 1
+        return [decision]
 
     def _write(self, fresh: dict[tuple[str, str, str], tuple[str | None, int]], now_us: int) -> None:
         prefix = self._prefix
@@ -201,7 +271,10 @@ class Connection:
         """
         rows = self._execute(_LOOK, (*self._swept, SWEEP_ROWS)).fetchall()
         self._swept = rows[-1][:4] if len(rows) == SWEEP_ROWS else _START
-        self._executemany(_DELETE, [row[:4] for row in rows if row[4] <= now_us])
+        gone = [row[:4] for row in rows if row[4] <= now_us]
+        self._executemany(_DELETE, gone)
+        for entry in gone:
+            self._known.pop(entry[1:], None)
 
     def checkpoint(self) -> None:
         """Carry what was written from the log, which every reader has to go through, into the file. Takes a few
