@@ -1,0 +1,86 @@
+"""A vendor: a real server over HTTP that counts what reaches it, and answers as it is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, NamedTuple
+
+
+class Told(NamedTuple):
+    """What a vendor answers."""
+
+    status: int = 200
+    headers: Mapping[str, str] = {}
+    body: bytes = b"here you are"
+
+
+class Seen(NamedTuple):
+    """A request as it reached the vendor."""
+
+    method: str
+    path: str
+    body: bytes
+
+
+class Vendor:
+    """Answers each request with the next of `answers`, and when there is none left, with 200."""
+
+    def __init__(self) -> None:
+        self.answers: list[Told] = []
+        self.seen: list[Seen] = []
+        self.lock = threading.Lock()
+        self.on_request: Callable[[], None] = lambda: None
+        """Called while a request waits for its answer."""
+        vendor = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def answer(self) -> None:
+                size = int(self.headers.get("Content-Length") or 0)
+                with vendor.lock:
+                    vendor.seen.append(Seen(self.command, self.path, self.rfile.read(size)))
+                    told = vendor.answers.pop(0) if vendor.answers else Told()
+                vendor.on_request()
+                self.send_response(told.status)
+                for name, value in {"Content-Length": str(len(told.body)), **told.headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(told.body)
+
+            do_GET = do_POST = answer  # noqa: N815 - the names that http.server calls
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128
+            daemon_threads = True
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server.server_port}"
+
+    @property
+    def count(self) -> int:
+        """How many requests have reached it."""
+        return len(self.seen)
+
+
+@contextmanager
+def own_vendor() -> Iterator[Vendor]:
+    """A vendor of one test."""
+    vendor = Vendor()
+    thread = threading.Thread(target=vendor.server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield vendor
+    finally:
+        vendor.server.shutdown()
+        thread.join()
+        vendor.server.server_close()
