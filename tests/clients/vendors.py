@@ -31,9 +31,11 @@ class Vendor:
     def __init__(self) -> None:
         self.answers: list[Told] = []
         self.seen: list[Seen] = []
-        self.lock = threading.Lock()
-        self.on_request: Callable[[], None] = lambda: None
+        self.arrived = threading.Condition()
+        self.on_request: Callable[[], object] = lambda: None
         """Called while a request waits for its answer."""
+        self.hold_until = 0
+        """How many requests are to be here before the first is answered."""
         vendor = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -41,9 +43,16 @@ class Vendor:
 
             def answer(self) -> None:
                 size = int(self.headers.get("Content-Length") or 0)
-                with vendor.lock:
-                    vendor.seen.append(Seen(self.command, self.path, self.rfile.read(size)))
+                body = self.rfile.read(size)
+                if "Transfer-Encoding" in self.headers:
+                    while (line := self.rfile.readline()) != b"0\r\n":
+                        body += line
+                    self.rfile.readline()
+                with vendor.arrived:
                     told = vendor.answers.pop(0) if vendor.answers else Told()
+                    vendor.seen.append(Seen(self.command, self.path, body))
+                    vendor.arrived.notify_all()
+                    vendor.arrived.wait_for(lambda: vendor.count >= vendor.hold_until)
                 vendor.on_request()
                 self.send_response(told.status)
                 for name, value in {"Content-Length": str(len(told.body)), **told.headers}.items():

@@ -20,7 +20,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple, TypedDict
 
-from headgate.breaker import Breaker
 from headgate.clients.answers import Answer, Heed, pause_us
 from headgate.clock import system_clock
 from headgate.decision import Decision
@@ -31,7 +30,7 @@ from headgate.limiter.decorator import is_async
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limiter.naming import Limits
 from headgate.limiter.outage import OnOutage
-from headgate.limiter.policy import Costs, Keys, PenaltyLike, wait_bound_us
+from headgate.limiter.policy import Costs, Keys, wait_bound_us
 from headgate.limiter.port import Port, port_for
 from headgate.limits import Concurrency, TokenBucket
 from headgate.plans.commands import Call
@@ -61,12 +60,8 @@ class ClientOptions(TypedDict, total=False):
     longest_block: float
     store: str | Store | None
     name: str | None
-    penalty: PenaltyLike | None
     on_outage: OnOutage
     instances: int | None
-    store_timeout: float | None
-    prefix: str | None
-    breaker: Breaker | None
 
 
 class Library(NamedTuple):
@@ -88,7 +83,7 @@ class ClientLimits:
     """The limits of a client. Safe to share between threads, tasks and event loops.
 
     :param limit: as for `Limiter`: one, several, or a dict of limits with a key each; or a limiter of yours, in which
-        case `store`, `name` and what follows are said there.
+        case `store`, `on_outage` and `instances` are said there.
     :param key: whose share a request takes, or a function of the request that says so; for an asyncio client, it may be
         async. By default, the host. A request whose key is None is sent at once, and heeds nothing.
     :param cost: how many tokens a request takes, likewise.
@@ -101,8 +96,7 @@ class ClientLimits:
     :param longest_block: for how many seconds an answer can keep us away at most.
     :param store: where the state lives: a URL or a `Store`. In `memory://`, the default, it is this client's alone.
     :param name: the name in the store, of the limit and of what vendors say. Limits have their text by default.
-    :param store_timeout: the `timeout` of a store that is given as a URL, as for limiters; likewise `prefix` and
-        `breaker`; and `penalty`, `on_outage` and `instances`.
+    :param on_outage: as for `Limiter`; likewise `instances`. In an outage, a process heeds what it was told itself.
     :raises LimitError, StoreURLError, InvalidUse, MissingExtra: at once, as limiters do, or if something else does not
         fit.
     """
@@ -121,12 +115,8 @@ class ClientLimits:
         longest_block: float = 60.0,
         store: str | Store | None = None,
         name: str | None = None,
-        penalty: PenaltyLike | None = None,
         on_outage: OnOutage = "open",
         instances: int | None = None,
-        store_timeout: float | None = None,
-        prefix: str | None = None,
-        breaker: Breaker | None = None,
     ) -> None:
         for what, function in (("key", key), ("cost", cost), ("heed", heed)):
             if callable(function) and is_async(function) and (kind is Limiter or what == "heed"):
@@ -141,19 +131,16 @@ class ClientLimits:
         self._retries: Final = retries
         self._heed: Final = heed
         self._opened: Any = None
-        options: dict[str, Any] = {"penalty": penalty, "instances": instances, "timeout": store_timeout}
-        options |= {"prefix": prefix, "breaker": breaker}
         if isinstance(limit, (Limiter, AsyncLimiter)):
-            given = [called for called, value in {"store": store, **options}.items() if value is not None]
-            if given or on_outage != "open":
-                raise InvalidUse(f"{', '.join(given) or 'on_outage'} is said where the limiter is made, not here")
+            if store is not None or instances is not None or on_outage != "open":
+                raise InvalidUse("store, on_outage and instances are said where the limiter is made, not here")
             if not isinstance(limit, kind):
                 raise InvalidUse(f"this client asks by a {kind.__name__}, not by a {type(limit).__name__}")
             self.limiter: Any = limit
         else:
-            self.limiter = self._opened = kind(
-                limit, store=store or "memory://", name=name, on_outage=on_outage, **options
-            )
+            store = "memory://" if store is None else store
+            made = kind(limit, store=store, name=name, on_outage=on_outage, instances=instances)
+            self.limiter = self._opened = made
         if any(isinstance(one, Concurrency) for one in self.limiter.limits.values()):
             raise InvalidUse("slots are held for the time of a block: limits of clients are of tokens")
         longest_us = wait_bound_us(longest_block, "longest_block")
@@ -300,7 +287,7 @@ class _Wait:
 
     def __init__(self, most_us: int) -> None:
         self._most_us = most_us
-        self._started_ns = time.monotonic_ns()
+        self._started_ns = 0
         self._passed_us = 0
 
     def passed(self, duration_us: int) -> None:
@@ -308,7 +295,10 @@ class _Wait:
         self._passed_us += duration_us
 
     def left_us(self) -> int:
-        """How long it may still wait."""
+        """How long it may still wait: all of the time, when asked first."""
+        if not self._started_ns:
+            self._started_ns = time.monotonic_ns()
+            return self._most_us
         passed_us = max(self._passed_us, (time.monotonic_ns() - self._started_ns) // 1_000)
         return max(0, self._most_us - passed_us)
 
