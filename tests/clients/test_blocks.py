@@ -25,6 +25,7 @@ LIBRARY = Library(
     can_resend=lambda _: True,
     answer=lambda response: response,
     discard=lambda _: None,
+    when_closed=lambda *_: False,
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
@@ -34,6 +34,8 @@ class Vendor:
         self.arrived = threading.Condition()
         self.on_request: Callable[[], object] = lambda: None
         """Called while a request waits for its answer."""
+        self.at_once = self.most_at_once = 0
+        """How many requests are here, and how many were, of those that have no answer yet."""
         self.hold_until = 0
         """How many requests are to be here before the first is answered."""
         vendor = self
@@ -49,16 +51,21 @@ class Vendor:
                         body += line
                     self.rfile.readline()
                 with vendor.arrived:
+                    vendor.at_once += 1
+                    vendor.most_at_once = max(vendor.most_at_once, vendor.at_once)
                     told = vendor.answers.pop(0) if vendor.answers else Told()
                     vendor.seen.append(Seen(self.command, self.path, body))
                     vendor.arrived.notify_all()
                     vendor.arrived.wait_for(lambda: vendor.count >= vendor.hold_until)
                 vendor.on_request()
+                with vendor.arrived:
+                    vendor.at_once -= 1
                 self.send_response(told.status)
                 for name, value in {"Content-Length": str(len(told.body)), **told.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(told.body)
+                with suppress(ConnectionError):  # the client need not read it all
+                    self.wfile.write(told.body)
 
             do_GET = do_POST = answer  # noqa: N815 - the names that http.server calls
 

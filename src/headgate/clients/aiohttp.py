@@ -8,8 +8,10 @@ Redirects are requests of their own.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Final, Self, Unpack
+from typing import Any, Final, Self, Unpack
 
 try:
     import aiohttp
@@ -47,6 +49,7 @@ class RateLimitMiddleware:
 
     async def aclose(self) -> None:
         """Close what was opened for the limits: after the sessions."""
+        await asyncio.gather(*_of_this_loop(), return_exceptions=True)
         await self._limits.aclose()
 
     async def __aenter__(self) -> Self:
@@ -56,12 +59,37 @@ class RateLimitMiddleware:
         await self.aclose()
 
 
+_releasing: Final[set[asyncio.Task[Any]]] = set()
+"""Tasks that release slots: of a response, nobody awaits the end."""
+
+
+def _of_this_loop() -> list[asyncio.Task[Any]]:
+    loop = asyncio.get_running_loop()
+    return [task for task in _releasing if task.get_loop() is loop]
+
+
+def _when_closed(response: aiohttp.ClientResponse, closed: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+    connection = response.connection
+    if connection is None:  # the whole response has come
+        return False
+    loop = asyncio.get_running_loop()
+
+    def release() -> None:
+        task = loop.create_task(closed(), name="headgate-release")
+        _releasing.add(task)
+        task.add_done_callback(_releasing.discard)
+
+    connection.add_callback(release)
+    return True
+
+
 _LIBRARY: Final = Library(
     host=lambda request: request.url.host,
     is_unsent=lambda error: isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)),
     can_resend=lambda request: isinstance(request.body, (bytes, aiohttp.BytesPayload)),
     answer=lambda response: Answer(response.status, response.headers, response),
     discard=aiohttp.ClientResponse.close,
+    when_closed=_when_closed,
 )
 
 __all__ = ["RateLimitMiddleware"]

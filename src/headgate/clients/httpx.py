@@ -7,6 +7,7 @@ They wrap another transport, which sends. Redirects are requests of their own.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, Unpack
@@ -39,7 +40,7 @@ class RateLimitTransport(httpx.BaseTransport):
     def __init__(
         self, limit: Limits | Limiter, transport: httpx.BaseTransport | None = None, **options: Unpack[ClientOptions]
     ) -> None:
-        self._limits: Final = ClientLimits(Limiter, _library(httpx.Response.close), limit, **options)
+        self._limits: Final = ClientLimits(Limiter, _library(httpx.Response.close, _Stream), limit, **options)
         self._transport: Final = httpx.HTTPTransport() if transport is None else transport
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
@@ -87,7 +88,9 @@ class AsyncRateLimitTransport(httpx.AsyncBaseTransport):
         transport: httpx.AsyncBaseTransport | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        self._limits: Final = ClientLimits(AsyncLimiter, _library(httpx.Response.aclose), limit, **options)
+        self._limits: Final = ClientLimits(
+            AsyncLimiter, _library(httpx.Response.aclose, _AsyncStream), limit, **options
+        )
         self._transport: Final = httpx.AsyncHTTPTransport() if transport is None else transport
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -124,13 +127,55 @@ class AsyncRateLimitTransport(httpx.AsyncBaseTransport):
             await self._limits.aclose()
 
 
-def _library(discard: Any) -> Library:
+class _Stream(httpx.SyncByteStream):
+    """The body of a response, which tells when it is closed."""
+
+    def __init__(self, body: Any, closed: Callable[[], Any]) -> None:
+        self._body = body
+        self._closed = closed
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._body
+
+    def close(self) -> None:
+        try:
+            self._body.close()
+        finally:
+            self._closed()
+
+
+class _AsyncStream(httpx.AsyncByteStream):
+    """The same, of asyncio."""
+
+    def __init__(self, body: Any, closed: Callable[[], Any]) -> None:
+        self._body = body
+        self._closed = closed
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._body:
+            yield part
+
+    async def aclose(self) -> None:
+        try:
+            await self._body.aclose()
+        finally:
+            await self._closed()
+
+
+def _when_closed(response: httpx.Response, stream: type[_Stream | _AsyncStream], closed: Callable[[], Any]) -> bool:
+    if not response.is_closed:
+        response.stream = stream(response.stream, closed)
+    return not response.is_closed
+
+
+def _library(discard: Any, stream: type[_Stream | _AsyncStream]) -> Library:
     return Library(
         host=lambda request: request.url.host,
         is_unsent=lambda error: isinstance(error, _UNSENT),
         can_resend=lambda request: isinstance(request.stream, httpx.ByteStream),
         answer=lambda response: Answer(response.status_code, response.headers, response),
         discard=discard,
+        when_closed=lambda response, closed: _when_closed(response, stream, closed),
     )
 
 

@@ -16,6 +16,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, NamedTuple, TypedDict
@@ -27,6 +28,7 @@ from headgate.drive import Plan
 from headgate.errors import AcquireTimeout, HeadgateError, InvalidUse
 from headgate.keys import check_key
 from headgate.limiter.decorator import is_async
+from headgate.limiter.holds import Hold
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limiter.naming import Limits
 from headgate.limiter.outage import OnOutage
@@ -42,6 +44,7 @@ FIRST_RETRY_US: Final = 1_000_000
 """How long a request stays away before it is sent again, where its vendor does not say; it doubles with each."""
 MAX_WRITES: Final = 16
 """How often a block is written at most: each time, another worker has just written a longer one."""
+NOT_RELEASED: Final = "headgate: the slots of a request expire by themselves, since they cannot be released: %s"
 
 logger = logging.getLogger("headgate")
 
@@ -77,6 +80,10 @@ class Library(NamedTuple):
     """The part of a response that is about limits."""
     discard: Callable[[Any], Any]
     """Let go of a response that nobody is to see."""
+    when_closed: Callable[[Any, Callable[[], Any]], bool]
+    """Have a function called when a response is closed or has been read to its end, perhaps more than once. False if
+    that is so by now: it is not called then.
+    """
 
 
 class ClientLimits:
@@ -141,8 +148,7 @@ class ClientLimits:
             store = "memory://" if store is None else store
             made = kind(limit, store=store, name=name, on_outage=on_outage, instances=instances)
             self.limiter = self._opened = made
-        if any(isinstance(one, Concurrency) for one in self.limiter.limits.values()):
-            raise InvalidUse("slots are held for the time of a block: limits of clients are of tokens")
+        self._has_slots: Final = any(isinstance(one, Concurrency) for one in self.limiter.limits.values())
         longest_us = wait_bound_us(longest_block, "longest_block")
         if not longest_us:
             raise InvalidUse("longest_block is a number of seconds above 0; to heed nothing, give heed=False")
@@ -170,29 +176,49 @@ class ClientLimits:
         wait, block_key, retries = _Wait(self._timeout_us), _plain(key), 0
         while True:
             decision = yield from self._turn(key, cost, block_key, wait)
+            end = (yield from self._held(decision)) if self._has_slots else None
             try:
                 response = yield Call(send)
-            except Exception as error:
-                if self._library.is_unsent(error):
+            except GeneratorExit:  # dropped: nobody is there to do anything
+                raise
+            except BaseException as error:
+                if end is not None:
+                    yield Call(end)
+                if isinstance(error, Exception) and self._library.is_unsent(error):
                     yield from self._give_back(decision)
                 raise
             try:
                 answer = self._library.answer(response)
                 told_us = yield from self._heeded(answer, block_key)
-                if answer.status not in RETRIED or retries >= self._retries or not self._library.can_resend(request):
-                    return response
                 later_us = told_us or min(FIRST_RETRY_US << min(retries, 32), self._longest_us)
-                if later_us > wait.left_us():
+                is_last = answer.status not in RETRIED or retries >= self._retries
+                if is_last or later_us > wait.left_us() or not self._library.can_resend(request):
+                    if end is not None and not self._library.when_closed(response, end):
+                        yield Call(end)
                     return response
-            except GeneratorExit:  # dropped: nobody is there to close it
+            except GeneratorExit:
                 raise
             except BaseException:
-                yield Call(self._library.discard, (response,))
+                yield from self._dropped(response, end)
                 raise
-            yield Call(self._library.discard, (response,))
+            yield from self._dropped(response, end)
             retries += 1
             if not (told_us and self._heed):
                 yield from self._sleep(later_us, wait)
+
+    def _held(self, decision: Decision) -> Plan[Call, Callable[[], Any]]:
+        """Hold the slots of a decision, and return what releases them."""
+        block = self.limiter.holding(decision)
+        yield Call(block.__aenter__ if self._is_async else block.__enter__)
+        return partial(_release_async if self._is_async else _release, block)
+
+    def _dropped(self, response: Any, end: Callable[[], Any] | None) -> Plan[Call, None]:
+        """Let go of a response, and of the slots that were held for it."""
+        try:
+            yield Call(self._library.discard, (response,))
+        finally:
+            if end is not None:
+                yield Call(end)
 
     def _turn(self, key: Keys, cost: Costs, block_key: str, wait: _Wait) -> Plan[Call, Decision]:
         """Wait for a turn at which no vendor keeps us away."""
@@ -217,9 +243,7 @@ class ClientLimits:
             yield from self._sleep(unblocked.retry_after_us, wait)
 
     def _heeded(self, answer: Answer, block_key: str) -> Plan[Call, int]:
-        """Keep all away for as long as an answer says; returns that, in microseconds. It is a vendor's word: whatever
-        it is, and whatever fails here, the answer is the caller's to see.
-        """
+        """Keep all away for as long as an answer says; returns that, in microseconds."""
         if callable(self._heed):
             told = self._heed(answer)
             told_us = wait_bound_us(told, "what heed returns") if told is not None else 0
@@ -239,7 +263,9 @@ class ClientLimits:
         return told_us
 
     def _block(self, key: str, block_us: int) -> Plan[Call, None]:
-        """Keep all away from a key, for so long from now, unless they are kept away for longer already."""
+        """Keep all away from a key, for so long from now, unless they are kept away for longer already. Whatever the
+        store says, the answer is the caller's to see.
+        """
         blocked_us = 0
         for _ in range(MAX_WRITES):
             ask = partial(self._blocks.try_acquire, reserve=self._longest_us - block_us)
@@ -280,6 +306,20 @@ class ClientLimits:
         """Close the limiter of an asyncio client, if it was made here."""
         if self._opened is not None:
             await self._opened.aclose()
+
+
+def _release(block: AbstractContextManager[Hold]) -> None:
+    try:
+        block.__exit__(None, None, None)
+    except HeadgateError as error:
+        logger.warning(NOT_RELEASED, error)
+
+
+async def _release_async(block: AbstractAsyncContextManager[Hold]) -> None:
+    try:
+        await block.__aexit__(None, None, None)
+    except HeadgateError as error:
+        logger.warning(NOT_RELEASED, error)
 
 
 class _Wait:

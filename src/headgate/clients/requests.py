@@ -8,6 +8,7 @@ It wraps another adapter, which sends. Redirects are requests of their own; what
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Unpack
 from urllib.parse import urlsplit
@@ -47,6 +48,7 @@ class RateLimitAdapter(BaseAdapter):
             can_resend=lambda request: request.body is None or isinstance(request.body, (str, bytes)),
             answer=lambda response: Answer(response.status_code, response.headers, response),
             discard=requests.Response.close,
+            when_closed=_when_closed,
         )
         self._limits: Final = ClientLimits(Limiter, library, limit, **options)
 
@@ -75,6 +77,23 @@ class RateLimitAdapter(BaseAdapter):
             return True
         cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
         return isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError)
+
+
+def _when_closed(response: requests.Response, closed: Callable[[], object]) -> bool:
+    """The connection goes back to its pool when the response is closed, and when it has been read to its end."""
+    body: Any = response.raw
+    release: Callable[[], object] | None = getattr(body, "release_conn", None)
+    if release is None or getattr(response, "_content_consumed", False):
+        return False
+
+    def release_and_tell() -> None:
+        try:
+            release()
+        finally:
+            closed()
+
+    body.release_conn = release_and_tell
+    return True
 
 
 __all__ = ["RateLimitAdapter"]
