@@ -3,3 +3,9 @@
 Each library has a module of its own here: `httpx`, `requests`, `aiohttp`. They differ in how a request is sent, and in
 nothing else.
 """
+
+from __future__ import annotations
+
+from headgate.clients.answers import Answer, seconds_told
+
+__all__ = ["Answer", "seconds_told"]

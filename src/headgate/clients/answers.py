@@ -1,7 +1,7 @@
 """The rate limits in an answer over HTTP: for how long does it ask us to stay away?
 
 Vendors write these fields in many ways, and some write nonsense: what is not understood says nothing. Pure: this module
-must not know a client, a limiter or a clock.
+must not know a client, a limiter or a store.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple
+
+from headgate.clock import system_clock
 
 REFUSALS: Final = frozenset({403, 429, 503})
 """The statuses of answers whose `Retry-After` is about a limit. Some vendors say 403 where others say 429."""
@@ -37,6 +39,14 @@ class Answer(NamedTuple):
 
 Heed = Callable[[Answer], float | None]
 """Says for how many seconds an answer asks us to stay away; None for not at all."""
+
+
+def seconds_told(answer: Answer) -> float | None:
+    """The time for which an answer asks us to stay away, in seconds; None if it does not, or does not say how long. It
+    is how answers are heeded by default: see `pause_us`.
+    """
+    told_us = pause_us(answer, system_clock())
+    return told_us / 1_000_000 if told_us else None
 
 
 def pause_us(answer: Answer, now_us: int) -> int:
