@@ -66,6 +66,7 @@ LIBRARIES: dict[str, set[str]] = {
     "fastapi": {"web.fastapi"},
     "aiohttp": {"web.aiohttp", "web.aiohttp_exchange", "clients.aiohttp"},
     "httpx": {"clients.httpx"},
+    "httpx2": {"clients.httpx2"},
     "requests": {"clients.requests"},
     "urllib3": {"clients.requests"},
     "litestar": {"web.litestar"},

@@ -9,24 +9,32 @@ from typing import Any, Final
 
 import aiohttp
 import httpx
+import httpx2
 import requests
 
 from headgate import AsyncLimiter, Limiter
 from headgate.clients.aiohttp import RateLimitMiddleware
 from headgate.clients.httpx import AsyncRateLimitTransport, RateLimitTransport
+from headgate.clients.httpx2 import AsyncRateLimitTransport as AsyncRateLimitTransport2
+from headgate.clients.httpx2 import RateLimitTransport as RateLimitTransport2
 from headgate.clients.requests import RateLimitAdapter
 
-KINDS: Final = ("httpx", "httpx-async", "requests", "aiohttp")
-ASYNC: Final = ("httpx-async", "aiohttp")
+KINDS: Final = ("httpx", "httpx-async", "httpx2", "httpx2-async", "requests", "aiohttp")
+ASYNC: Final = ("httpx-async", "httpx2-async", "aiohttp")
 MAKERS: Final[dict[str, Callable[..., Any]]] = {
     "httpx": RateLimitTransport,
     "httpx-async": AsyncRateLimitTransport,
+    "httpx2": RateLimitTransport2,
+    "httpx2-async": AsyncRateLimitTransport2,
     "requests": RateLimitAdapter,
     "aiohttp": RateLimitMiddleware,
 }
-REFUSED: Final = (httpx.ConnectError, requests.ConnectionError, aiohttp.ClientConnectorError)
+REFUSED: Final = (httpx.ConnectError, httpx2.ConnectError, requests.ConnectionError, aiohttp.ClientConnectorError)
 """What the clients raise where nobody listens."""
-LOST: Final = (httpx.RemoteProtocolError, httpx.ReadError, requests.ConnectionError, aiohttp.ServerDisconnectedError)
+LOST: Final = (
+    *(httpx.RemoteProtocolError, httpx.ReadError, httpx2.RemoteProtocolError, httpx2.ReadError),
+    *(requests.ConnectionError, aiohttp.ServerDisconnectedError),
+)
 """What they raise where the vendor hangs up."""
 
 Calls = Callable[..., Any]
@@ -42,11 +50,13 @@ def limiter_kind(kind: str) -> type[Limiter | AsyncLimiter]:
 async def calling(kind: str, *limits: Any, **options: Any) -> AsyncIterator[Calls]:
     """A client of a kind behind limits."""
     made = MAKERS[kind](*limits, **options)
-    if kind == "httpx":
-        with httpx.Client(transport=made, follow_redirects=True, trust_env=False) as client:
+    library: Any = httpx2 if kind.startswith("httpx2") else httpx
+    if kind in ("httpx", "httpx2"):
+        with library.Client(transport=made, follow_redirects=True, trust_env=False) as client:
 
             def send(url: str, method: str = "GET", data: Any = None) -> int:
-                return client.request(method, url, content=data).status_code
+                status: int = client.request(method, url, content=data).status_code
+                return status
 
             yield lambda *given: asyncio.to_thread(send, *given)
     elif kind == "requests":
@@ -58,11 +68,13 @@ async def calling(kind: str, *limits: Any, **options: Any) -> AsyncIterator[Call
                 return session.request(method, url, data=data).status_code
 
             yield lambda *given: asyncio.to_thread(request, *given)
-    elif kind == "httpx-async":
-        async with httpx.AsyncClient(transport=made, follow_redirects=True, trust_env=False) as async_client:
+    elif kind in ("httpx-async", "httpx2-async"):
+        async with library.AsyncClient(transport=made, follow_redirects=True, trust_env=False) as async_client:
 
             async def send_async(url: str, method: str = "GET", data: Any = None) -> int:
-                return (await async_client.request(method, url, content=data)).status_code
+                response = await async_client.request(method, url, content=data)
+                status: int = response.status_code
+                return status
 
             yield send_async
     else:
