@@ -252,6 +252,11 @@ class AnyLimiter:
         return self
 
     @property
+    def store(self) -> Store:
+        """The store that it asks."""
+        return self._store
+
+    @property
     def is_tiered(self) -> bool:
         """Has each of the limits a key of its own?"""
         return self._policy.is_tiered
