@@ -75,7 +75,16 @@ def test_rules_are_as_they_are_written(whole: Config) -> None:
     assert whole.rules.exempt == ("/health", "/static/*")
     assert list(map(str, whole.rules.deny)) == ["203.0.113.0/24"]
     assert whole.web.store is whole.stores["local"]
-    assert whole.web.headers == ("legacy", "draft-11")
+    assert whole.web.told == {
+        "styles": ("legacy", "draft-11"),
+        "names": {"X-RateLimit-Limit": "X-Quota"},
+        "reset": "epoch",
+        "retry_after": "date",
+        "partition_secret": "a secret of sixteen bytes",
+        "body": "problem",
+    }
+    assert whole.web.on_denied is functions.answer
+    assert whole.web.is_enabled is True
     assert whole.web.name == "shop"
 
 

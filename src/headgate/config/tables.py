@@ -222,7 +222,16 @@ WEB: Final = Table(
         "headers": Key(
             Either((Flag(only=False), Word(STYLES), Several(Word(STYLES)))), "The headers that tell clients; or none."
         ),
+        "header_names": Key(
+            Named(Text("the name of a header", r"^[A-Za-z0-9-]+$"), "names of headers by their usual ones"),
+            "Other names for some of the headers.",
+        ),
+        "reset": Key(Word(("delta", "epoch")), "X-RateLimit-Reset: in seconds from now, or since 1970."),
+        "retry_after": Key(Word(("delta", "date")), "Retry-After: in seconds from now, or as a date."),
+        "partition_secret": Key(Text(is_secret=True), "Draft 11 tells keys apart, by hashes with it. Write ${NAME}."),
         "body": Key(Word(("problem", "text")), "The body of a refusal."),
+        "on_denied": Key(_FUNCTION, "Answers refused requests: a function of the request and the decision."),
+        "enabled": Key(Flag(), "Are the limits on? Without them, nothing is asked, and no header is sent."),
         "tiers_of": Key(Named(Text(), "tiers by the keys of callers", least=0), "The tiers of callers, by their keys."),
     },
     "the rules of a web app",

@@ -102,6 +102,7 @@ class WebLimiter(Generic[L]):
             store = self._share.store
         self.store: Final[Store] = store
         self._maker = Maker(kind, store, name)
+        self._is_enabled = True
         self.rules = rules
 
     @property
@@ -118,9 +119,19 @@ class WebLimiter(Generic[L]):
             self.check(rule)
         self._check_identity(rules.identity)
         self._parts = KnownParts(self._maker)
-        self.plain = PlainQuestions(rules, self._parts)
-        """The questions of most requests, the short way."""
         self._rules = rules
+        self.is_enabled = self._is_enabled
+
+    @property
+    def is_enabled(self) -> bool:
+        """Is anything asked? If not, each request goes, and meets no rule. It may be set at any time."""
+        return self._is_enabled
+
+    @is_enabled.setter
+    def is_enabled(self, is_enabled: bool) -> None:
+        self._is_enabled = is_enabled
+        self.plain = PlainQuestions(self._rules, self._parts, is_enabled=is_enabled)
+        """The questions of most requests, the short way; none, where nothing is asked."""
 
     def check(self, rule: Rule) -> None:
         """See whether a rule fits the framework.
@@ -165,6 +176,9 @@ class WebLimiter(Generic[L]):
             raised.
         """
         admission = known if known is not None else Admission(request)
+        if not self._is_enabled:
+            admission.is_exempt = True
+            return admission
         rules = self._rules
         met: Sequence[Rule] = own
         if known is None:
@@ -247,7 +261,7 @@ class WebLimiter(Generic[L]):
         admission = Admission(request)
         caller: list[str] = []
         verdicts = []
-        for part in self._parts_called(names, request.route):
+        for part in self._parts_called(names, request.route) if self._is_enabled else ():
             key, cost, limit = yield from question_of(part, request, self._rules.identity, caller)
             nothing = 0 if part.has_one_key else dict.fromkeys(cost, 0)
             decision = yield Call(partial(part.limiter.peek, key, nothing, limit=limit))
@@ -260,7 +274,7 @@ class WebLimiter(Generic[L]):
 
         :raises InvalidUse: if there is no rule of such a name.
         """
-        for part in self._parts_called(names, None):
+        for part in self._parts_called(names, None) if self._is_enabled else ():
             yield Call(part.limiter.reset, (key if part.has_one_key else dict.fromkeys(part.labels, key),))
 
     def finish(self, admission: Admission, response: WebResponse | None) -> Plan[Call, None]:

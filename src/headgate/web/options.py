@@ -51,12 +51,13 @@ class LimitsOptions(TypedDict, total=False):
     allow: Sequence[str]
     deny: Sequence[str]
     headers: HeaderStyle | Sequence[HeaderStyle] | Literal[False] | None
-    reset: Reset
-    retry_after: RetryAfter
+    reset: Reset | None
+    retry_after: RetryAfter | None
     header_names: Mapping[str, str] | None
     partition_secret: bytes | str | None
     body: Body | None
     on_denied: OnDenied | None
+    enabled: bool | None
     name: str | None
     timeout: float | None
     prefix: str | None

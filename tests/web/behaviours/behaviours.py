@@ -124,6 +124,19 @@ def _(server: Server) -> None:
     assert caller.statuses("/exempt-when", 3) == [200, 200, 429]
 
 
+@behaviour(
+    "Limits", "all limits are switched off by the environment: nothing denies, and no header is sent", place="off"
+)
+def _(server: Server) -> None:
+    caller = server.caller()
+    asked = [("/plain", {}), ("/two", {}), ("/cost", {"X_Cost": "11"}), ("/penalty", {}), ("/parallel", {})]
+    for path, headers in asked:
+        answers = [caller.ask(path, **headers) for _ in range(24)]
+        assert {answer.status for answer in answers} == {200}
+        assert not [name for answer in answers for name in answer.headers if "ratelimit" in name]
+    assert caller.statuses("/login", 8, "POST", X_Status="401") == [401] * 8
+
+
 @behaviour("Limits", "networks are refused with 403, or let through")
 def _(server: Server) -> None:
     caller = server.caller()
