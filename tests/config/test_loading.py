@@ -86,6 +86,7 @@ def test_rules_are_as_they_are_written(whole: Config) -> None:
     assert whole.web.on_denied is functions.answer
     assert whole.web.is_enabled is True
     assert whole.web.name == "shop"
+    assert str(whole.rules.penalty) == "penalty 50 denials/hour -> 1d"
 
 
 def test_responses_count_by_status_and_by_header(whole: Config) -> None:
@@ -207,6 +208,11 @@ def test_a_value_that_the_environment_has_not_is_missed_at_its_place() -> None:
         ({"rules": [{"limit": "5/s", "name": "x"}, {"limit": "6/s", "name": "x"}]}, "[[rules]] 2 (x): there is a rule"),
         ({"rules": [{"limit": "5/s", "charge_when": {"status": "6xx"}}]}, "[[rules]] 1, charge_when.status: is to be"),
         ({"web": {"allow": ["10.0.0.0/99"]}}, "[web], allow: a network is written as"),
+        ({"web": {"penalty": "9/minute"}}, "[web], penalty: expected '->'"),
+        (
+            {"web": {"penalty": "9/m -> 1h"}, "rules": [{"name": "penalty", "limit": "5/s"}]},
+            "[web], penalty: 'penalty'",
+        ),
         ({"web": {"headers": "draft-99"}}, "[web], headers: is to be"),
         (
             {"stores": {"a": {"url": "memory://"}, "b": {"url": "memory://"}}, "limiters": {"x": {"limit": "5/s"}}},

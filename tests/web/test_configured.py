@@ -327,3 +327,17 @@ def test_a_switch_that_says_neither_is_an_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("HEADGATE_ENABLED", "perhaps")
     with pytest.raises(InvalidUse, match="HEADGATE_ENABLED is true or false"):
         Limits("1/minute")
+
+
+def test_a_penalty_of_all_rules_is_that_of_code_or_else_that_of_the_file(file: Path) -> None:
+    file.write_text(FILE.replace("[web]", '[web]\npenalty = "1 denial/minute -> 1d"'), "utf-8")
+    assert str(Limits(config=file, watch=False).rules.penalty) == "penalty 1 denial/minute -> 1d"
+    limits = Limits(config=file, penalty="2 denials/minute -> 2d")
+    assert not check(limits)
+    file.write_text(FILE, "utf-8")
+    assert check(limits)
+    assert str(limits.rules.penalty) == "penalty 2 denials/minute -> 2d"
+    assert admitted(limits, "/api/x", 5) == 2
+    denied = run(limits.limiter.admit(Asked("/api/x"))).decision
+    assert denied is not None
+    assert denied.retry_after > 86400

@@ -134,4 +134,9 @@ def app_rules(said: Mapping[str, Any], rules: Sequence[Rule], place: Place, find
         except HeadgateError as error:
             place.at(key).say(str(error))
             networks[key] = ()
-    return Rules(rules, identity=who, **networks)
+    penalty = said.get("penalty") or None
+    try:
+        return Rules(rules, identity=who, penalty=penalty, **networks)
+    except HeadgateError as error:
+        is_shown = not isinstance(penalty, FromEnvironment)
+        return place.at("penalty").say(str(error) if is_shown else f"{penalty!r} is no penalty (it is not shown)")

@@ -219,6 +219,7 @@ WEB: Final = Table(
         "exempt": Key(_PATHS, "The paths that meet no rule."),
         "allow": Key(_NETWORKS, "The networks of callers who meet no rule."),
         "deny": Key(_NETWORKS, "The networks of callers who are refused."),
+        "penalty": Key(_LIMIT, "For how long a caller is blocked after how many denials, of any rule without its own."),
         "headers": Key(
             Either((Flag(only=False), Word(STYLES), Several(Word(STYLES)))), "The headers that tell clients; or none."
         ),

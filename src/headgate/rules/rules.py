@@ -9,9 +9,12 @@ from typing import Final
 
 from headgate.errors import InvalidUse
 from headgate.identity import Identity
+from headgate.limits.grammar import parse_penalty
 from headgate.rules.matching import compiled, readings
-from headgate.rules.rule import Rule
+from headgate.rules.rule import LimitLike, Rule
 
+PENALTY: Final = "penalty"
+"""The name of the penalty that rules have together."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -23,6 +26,9 @@ class Rules:
     :param exempt: patterns of paths that meet no rule, such as `/health`.
     :param allow: networks of callers who meet no rule.
     :param deny: networks of callers who are refused, with 403.
+    :param penalty: for how long a caller is blocked after so many denials, by whichever of the rules that have no
+        penalty of their own: `10 denials/minute -> 1h`. It blocks them from all of these.
+    :raises LimitError: if the penalty is not understood.
     :raises InvalidUse: if something does not fit, or two different rules have one name.
     """
 
@@ -34,14 +40,18 @@ class Rules:
         exempt: Sequence[str] = (),
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
+        penalty: LimitLike | None = None,
     ) -> None:
         self.all: Final = tuple(rules)
+        self.penalty: Final = None if penalty is None else parse_penalty(penalty)
         self.identity: Final = identity or Identity("ip")
         self.exempt: Final = tuple(exempt)
         self.allow: Final = _networks(allow)
         self.deny: Final = _networks(deny)
         known: dict[str, Rule] = {}
         for rule in self.all:
+            if rule.name == PENALTY and self.penalty is not None:
+                raise InvalidUse(f"{PENALTY!r} is what the penalty of all rules is called: give the rule another name")
             if known.setdefault(rule.title, rule) is not rule:
                 raise InvalidUse(f"two rules are called {rule.title!r}: make one of them, or give each a name")
         self._exempt = [compiled(pattern) for pattern in exempt]

@@ -17,6 +17,7 @@ from headgate.config.watching import Watch
 from headgate.errors import InvalidUse
 from headgate.identity import Identity
 from headgate.rules import Rule, Rules
+from headgate.rules.rule import LimitLike
 from headgate.stores.contract import Store
 
 logger = logging.getLogger("headgate")
@@ -30,10 +31,12 @@ class OwnRules(NamedTuple):
     exempt: Sequence[str]
     allow: Sequence[str]
     deny: Sequence[str]
+    penalty: LimitLike | None = None
 
     def rules(self) -> Rules:
         """These rules alone."""
-        return Rules(self.all, identity=self.identity, exempt=self.exempt, allow=self.allow, deny=self.deny)
+        said = self._asdict()
+        return Rules(said.pop("all"), **said)
 
     def with_those_of(self, config: Config) -> Rules:
         """These rules, and those of a configuration."""
@@ -44,6 +47,7 @@ class OwnRules(NamedTuple):
             exempt=[*self.exempt, *more.exempt],
             allow=[*self.allow, *map(str, more.allow)],
             deny=[*self.deny, *map(str, more.deny)],
+            penalty=more.penalty if self.penalty is None else self.penalty,
         )
 
 

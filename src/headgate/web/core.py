@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
@@ -22,6 +23,7 @@ from headgate.limiter.limiters import AsyncLimiter
 from headgate.limiter.making import AnyLimiter
 from headgate.plans.commands import Call
 from headgate.rules import Rule, Rules
+from headgate.rules.rules import PENALTY
 from headgate.stores.contract import Store
 from headgate.stores.registry import share_store
 from headgate.web.admission import Admission, Answer, Refusal, Verdict
@@ -118,7 +120,8 @@ class WebLimiter(Generic[L]):
         for rule in rules.all:
             self.check(rule)
         self._check_identity(rules.identity)
-        self._parts = KnownParts(self._maker)
+        penalty = None if rules.penalty is None else Rule(rules.penalty, name=PENALTY)
+        self._parts = KnownParts(replace(self._maker, penalty=penalty))
         self._rules = rules
         self.is_enabled = self._is_enabled
 

@@ -20,6 +20,7 @@ from headgate.identity import ApiKey, ClientIP, Identity, Source
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
 from headgate.rules import Rule, Rules
+from headgate.rules.rule import LimitLike
 from headgate.stores.contract import Store
 from headgate.web.configured import FromConfig, OwnRules
 from headgate.web.core import L, WebLimiter
@@ -69,6 +70,8 @@ class AppLimits(Generic[L]):
     :param exempt: patterns of paths that meet no rule.
     :param allow: networks of callers who meet no rule.
     :param deny: networks of callers who are refused.
+    :param penalty: for how long a caller is blocked after so many denials, by whichever of the rules that have no
+        penalty of their own: `10 denials/minute -> 1h`. It blocks them from all of these.
     :param headers: the generation of headers that clients are told by, or several that go together; None for none.
     :param reset: how `X-RateLimit-Reset` says a time: `delta`, in seconds from now, or `epoch`, since 1970.
     :param retry_after: how `Retry-After` says a time: `delta`, in seconds from now, or `date`, as a date of HTTP.
@@ -100,6 +103,7 @@ class AppLimits(Generic[L]):
         exempt: Sequence[str] = (),
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
+        penalty: LimitLike | None = None,
         headers: HeaderStyle | Sequence[HeaderStyle] | Literal[False] | None = False,
         reset: Reset | None = None,
         retry_after: RetryAfter | None = None,
@@ -121,7 +125,7 @@ class AppLimits(Generic[L]):
             sources: Any = identity  # one, or several
             is_one = isinstance(sources, (str, ApiKey, ClientIP)) or callable(sources)
             identity = Identity(sources) if is_one else Identity(*sources)
-        own = OwnRules(self._rules(rules), identity, exempt, allow, deny)
+        own = OwnRules(self._rules(rules), identity, exempt, allow, deny, penalty)
         self.configured: Final = None if config is None else FromConfig(config, own, watch=watch, on_sighup=on_sighup)
         """The part of the limits that is from a file, where there is one."""
         for_url = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials, "breaker": breaker}

@@ -50,6 +50,7 @@ class LimitsOptions(TypedDict, total=False):
     exempt: Sequence[str]
     allow: Sequence[str]
     deny: Sequence[str]
+    penalty: LimitLike | None
     headers: HeaderStyle | Sequence[HeaderStyle] | Literal[False] | None
     reset: Reset | None
     retry_after: RetryAfter | None

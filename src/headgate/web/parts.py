@@ -73,6 +73,8 @@ class Maker:
     store: Store
     name: str
     """The name of all that is stored for an app."""
+    penalty: Rule | None = None
+    """The penalty of all rules that have none of their own."""
 
     def parts(self, rules: Sequence[Rule], route: str | None) -> tuple[Part, ...]:
         """The parts of some rules, in the order in which they are asked: those that wait come last, since what they
@@ -90,7 +92,7 @@ class Maker:
     def _part(self, rules: Sequence[Rule], route: str | None) -> Part:
         limits: dict[str, Limit] = {}
         members = []
-        for rule in rules:
+        for rule in self._with_penalty(rules):
             named = [(part, limit, rule.limits_of_tiers(part)) for part, limit in rule.named_limits().items()]
             if rule.penalty is not None:  # it watches those before it
                 named.append(("penalty", parse_penalty(rule.penalty), {}))
@@ -131,6 +133,14 @@ class Maker:
             plain_cost=plain_cost or 0,
         )
 
+    def _with_penalty(self, rules: Sequence[Rule]) -> Sequence[Rule]:
+        """Rules that are asked together, with the app's penalty behind those that it watches, and before the others."""
+        first = rules[0]
+        watched = [rule for rule in rules if not _has_penalty(rule)]
+        if self.penalty is None or not watched or first.is_shadow or first.limiter is not None:
+            return rules
+        return [*watched, self.penalty, *[rule for rule in rules if rule not in watched]]
+
 
 class KnownParts:
     """The parts of rules, each made once. Safe to share between threads and tasks."""
@@ -154,6 +164,10 @@ class KnownParts:
                     known.clear()
                 parts = known[key] = self._maker.parts(rules, route)
         return parts
+
+
+def _has_penalty(rule: Rule) -> bool:
+    return rule.penalty is not None or any(isinstance(limit, Penalty) for limit in rule.named_limits().values())
 
 
 def _label(rule: Rule, part: str, limit: Limit, route: str | None) -> str:

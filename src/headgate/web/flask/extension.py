@@ -37,6 +37,7 @@ _NOT_OF_STORES: Final = frozenset(
         "exempt",
         "allow",
         "deny",
+        "penalty",
         "headers",
         "reset",
         "retry_after",
