@@ -194,10 +194,10 @@ class Policy:
     def once(self, group: Group, request_id: str, period_us: int) -> Group:
         """The same group, which is charged once among all of this id within the period.
 
-        :raises InvalidUse: if its limits have keys of their own, or slots, or the period is none.
+        :raises InvalidUse: if its limits have several keys, or slots, or the period is none.
         :raises InvalidKey: if the id is not usable.
         """
-        if self.is_tiered or self.has_slots:
+        if self.has_slots or len({hit.key for hit in group.hits}) > 1:
             raise InvalidUse("an id goes with limits of one key, and none of slots: ask for the others by themselves")
         if period_us <= 0:
             raise InvalidUse("a period is a number of seconds above 0")
