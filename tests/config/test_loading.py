@@ -63,7 +63,8 @@ def test_rules_are_as_they_are_written(whole: Config) -> None:
     assert login.named_limits() == {"per-minute": parse_limit("5/minute"), "per-hour": parse_limit("20/hour")}
     assert login.paths == ("/login",)
     assert login.methods == ("POST",)
-    assert login.on_outage == "closed"
+    assert login.on_outage == "local"
+    assert login.in_outage() == dict.fromkeys(("per-minute", "per-hour"), parse_limit("1/minute"))
     assert login.key == "ip"
     assert llm.wait == 0.5
     assert llm.tier == {"user:42": "pro"}
@@ -196,6 +197,18 @@ def test_a_value_that_the_environment_has_not_is_missed_at_its_place() -> None:
         ),
         ({"stores": {"a": {"url": "redis://h", "timing_margin_ms": 9}}}, "[stores.a], timing_margin_ms: leave it out"),
         ({"rules": [{"limit": "5/s"}, {"name": "x", "limit": "5//s"}]}, "[[rules]] 2 (x), limit: expected a unit of"),
+        (
+            {"limiters": {"api": {"limit": "5/s", "on_outage": "local", "outage_limit": "few"}}},
+            "[limiters.api], outage_limit: unknown",
+        ),
+        (
+            {"rules": [{"limits": {"a": "5/s"}, "on_outage": "local", "outage_limit": {"a": "few"}}]},
+            "[[rules]] 1, outage_limit.a: unknown",
+        ),
+        (
+            {"rules": [{"limit": "5/s", "outage_limit": "1/s"}]},
+            "[[rules]] 1: outage_limit of rule '5/second' goes with",
+        ),
         ({"rules": [{"limit": "5/s", "path": "/"}]}, "[[rules]] 1, path: write paths instead"),
         ({"rules": [{"limit": "5/s", "paths": ["login"]}]}, "[[rules]] 1, paths"),
         ({"rules": [{"limit": "5/s", "cost": 6}]}, "[[rules]] 1: a cost of 6 can never pass"),

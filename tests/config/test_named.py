@@ -139,7 +139,8 @@ async def test_a_limiter_of_a_name_decides_in_each_way(limits: Any, is_async: bo
 
     async def ask(way: str, *arguments: Any, **options: Any) -> Decision:
         found = getattr(api, f"{way}_async" if is_async else way)(*arguments, **options)
-        return await found if is_async else found
+        decision: Decision = await found if is_async else found
+        return decision
 
     room = 5 if "limits" in limits else 9
     assert await ask("try_acquire", "ann", 2, reserve=room - 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from typing import Any
 
 import pytest
@@ -462,7 +463,7 @@ async def test_a_rule_may_hold_requests_back(make_app: MakeApp) -> None:
 async def test_who_would_wait_too_long_is_denied_at_once(make_app: MakeApp, store: MemoryStore) -> None:
     app = make_app([Rule("1/hour; burst=1", wait="500ms", name="a"), Rule("9/hour", name="b")], store=store)
     assert await app.left() == 1
-    assert (await app.admit()).decision.retry_after == 3600.0
+    assert (await app.admit()).decision.retry_after == 3600.0  # type: ignore[union-attr]  # it was asked
     assert await make_app([Rule("9/hour", name="b")], store=store).left() == 8
 
 
@@ -482,6 +483,19 @@ async def test_each_rule_says_it_for_itself(make_app: MakeApp) -> None:
     app = make_app(rules, store=nobody_listens(), breaker=Breaker(failures=1, open_for=60))
     assert (await app.admit(Asked("/"))).is_admitted
     assert (await app.admit(Asked("/b"))).refusal == "outage"
+
+
+async def test_rules_have_other_limits_in_an_outage(make_app: MakeApp) -> None:
+    away: dict[str, Any] = {"on_outage": "local", "instances": 2}
+    rules = [
+        Rule("90/hour", name=secrets.token_hex(4), paths=["/one"], outage_limit="8/hour", **away),
+        Rule(["90/hour", "concurrency 80"], name=secrets.token_hex(4), paths=["/two"], outage_limit="6/hour", **away),
+        Rule({"a": "90/hour", "b": "80/hour"}, name=secrets.token_hex(4), outage_limit={"b": "20/hour"}, **away),
+    ]
+    app = make_app(rules, store=nobody_listens(), breaker=Breaker(failures=1, open_for=60))
+    assert await app.left(Asked("/one")) == 4
+    assert await app.left(Asked("/two")) == 3
+    assert await app.left(Asked("/three")) == 10 - 4 - 3
 
 
 # --- penalties ---
@@ -663,7 +677,7 @@ async def test_only_what_a_rule_says_counts(make_app: MakeApp) -> None:
     for _ in range(3):
         await app.finish(await app.admit(), 401)
     assert (await app.admit()).refusal == "limit"
-    assert (await app.admit()).binding.label == "login"
+    assert (await app.admit()).binding.label == "login"  # type: ignore[union-attr]  # it was asked
 
 
 async def test_guesses_side_by_side_never_pass(make_app: MakeApp) -> None:

@@ -57,6 +57,8 @@ def _rule(said: Mapping[str, Any], tiers_of: Mapping[str, str], place: Place, fi
             return place.at("tiers").say(
                 "nothing tells the tier of a caller: write tier = 'myapp:tier', or [web.tiers_of]"
             )
+    if "outage_limit" in options:
+        options["outage_limit"] = _all_limits(options["outage_limit"], place.at("outage_limit"))
     for key in _FUNCTIONS:
         if key in options:
             options[key] = _function(options[key], place.at(key), find)

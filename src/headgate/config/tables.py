@@ -33,6 +33,7 @@ _LIMIT: Final = LimitText()
 _DURATION: Final = Duration()
 _FUNCTION: Final = Function()
 _LIMITS: Final = Either((Several(_LIMIT, least=1), Named(_LIMIT, "limits by their names", NAME)))
+_OUTAGE: Final = Either((_LIMIT, Named(_LIMIT, "limits by their names", NAME)))
 _TIERS: Final = Named(
     Either((_LIMIT, Named(_LIMIT, "limits by their names", NAME))), "limits by the names of tiers", least=0
 )
@@ -96,6 +97,7 @@ LIMITER: Final = Table(
         "max_concurrent": Key(Number(1), "So many at the same time."),
         "on_outage": Key(Word(("open", "closed", "raise", "local")), "The answer when the store gives none."),
         "instances": Key(Number(1), "For on_outage = 'local': how many processes have a share of the limit."),
+        "outage_limit": Key(_OUTAGE, "For on_outage = 'local': a limit that is shared in place of the limiter's."),
         "timeout": Key(_DURATION, "For how long acquire waits; as long as it takes, by default."),
         "tiers": Key(_TIERS, "Other numbers for some callers, by the names of their tiers."),
         "lease": Key(Either((Flag(), LEASE)), "Are tokens of keys in demand drawn ahead of need?"),
@@ -174,6 +176,7 @@ RULE: Final = Table(
             Word(("open", "closed", "local")), "When the store gives no answer: let through, 503, or a share."
         ),
         "instances": Key(Number(1), "For on_outage = 'local': how many processes have a share of the limits."),
+        "outage_limit": Key(_OUTAGE, "For on_outage = 'local': a limit that is shared in place of the rule's."),
         "penalty": Key(_LIMIT, "For how long a key is blocked after how many denials."),
         "message": Key(Text(), "What the body of a 429 says, where this rule denies."),
         "near": Key(Number(0, 1, is_whole=False, is_above=True), "Below which share left observers are told."),

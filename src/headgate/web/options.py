@@ -37,6 +37,7 @@ class RuleOptions(TypedDict, total=False):
     is_shadow: bool
     on_outage: Literal["open", "closed", "local"]
     instances: int | None
+    outage_limit: LimitLike | Mapping[str, LimitLike] | None
     penalty: LimitLike | None
     message: str
     near: float | None

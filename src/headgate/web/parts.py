@@ -91,6 +91,7 @@ class Maker:
 
     def _part(self, rules: Sequence[Rule], route: str | None) -> Part:
         limits: dict[str, Limit] = {}
+        in_outage: dict[str, Limit] = {}
         members = []
         for rule in self._with_penalty(rules):
             named = [(part, limit, rule.limits_of_tiers(part)) for part, limit in rule.named_limits().items()]
@@ -101,6 +102,8 @@ class Maker:
                 while label in limits:  # two rules of one name, in one place
                     label += "+"
                 limits[label] = limit
+                if part in (shared := rule.in_outage()) and not isinstance(limit, Penalty):
+                    in_outage[label] = shared[part]
                 members.append(Member(rule, part, tiers, isinstance(limit, Penalty)))
         first = rules[0]
         (label, limit), *others = limits.items()
@@ -108,9 +111,9 @@ class Maker:
         if limiter is None:
             options = {"store": self.store, "on_outage": first.on_outage, "instances": first.instances}
             limiter = (
-                self.kind(limits, name=self.name, **options)
+                self.kind(limits, name=self.name, outage_limit=in_outage or None, **options)
                 if others
-                else self.kind(limit, name=joined(self.name, label), **options)
+                else self.kind(limit, name=joined(self.name, label), outage_limit=in_outage.get(label), **options)
             )
         if first.is_shadow and first.limiter is None:
             limiter = limiter.shadow()
