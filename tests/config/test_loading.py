@@ -73,6 +73,7 @@ def test_rules_are_as_they_are_written(whole: Config) -> None:
     assert reports.message == "No more reports for now."
     assert reports.is_shadow
     assert reports.is_per_route
+    assert reports.is_per_method
     assert whole.rules.exempt == ("/health", "/static/*")
     assert list(map(str, whole.rules.deny)) == ["203.0.113.0/24"]
     assert whole.web.store is whole.stores["local"]

@@ -30,6 +30,7 @@ from headgate.plans.commands import Call
 from headgate.rules import Rule, Rules
 from headgate.web.admission import Admission
 from headgate.web.core import WebLimiter, run_async
+from headgate.web.limits import rule_of_route
 from headgate.web.messages import WebResponse
 from tests.web.asking import App, Asked, MakeApp
 
@@ -498,6 +499,44 @@ async def test_rules_have_other_limits_in_an_outage(make_app: MakeApp) -> None:
     assert await app.left(Asked("/three")) == 10 - 4 - 3
 
 
+# --- methods ---
+
+
+async def test_a_rule_of_a_route_is_about_its_methods_and_the_default_about_the_others(make_app: MakeApp) -> None:
+    app = make_app([Rule("3/hour", name="default", is_default=True)])
+    own = Rule("1/hour", name="own", methods=["post"])
+    assert await app.left(Asked(method="POST", route="/x"), own) == 1
+    assert await app.left(Asked(method="GET", route="/x"), own) == 3
+    admission = await app.admit(Asked(method="GET", peer="203.0.113.9"))
+    assert (await app.admit(admission.request, own, known=admission)).is_admitted  # type: ignore[arg-type]  # it is asked
+    disguised = Asked(method="GET", route="/x", headers={"x-http-method-override": "POST"})
+    assert await binds(app, disguised, own) == "own"
+
+
+async def test_each_method_has_a_share_and_methods_that_are_made_up_have_none(make_app: MakeApp) -> None:
+    app = make_app([Rule("2/hour", name="each", is_per_method=True)])
+    assert await app.left(Asked(method="POST")) == 2
+    assert await app.left(Asked(method="HEAD")) == 2
+    assert await app.left(Asked(method="GET")) == 0
+    assert sum([(await app.admit(Asked(method=f"MADE-UP-{number}"))).is_admitted for number in range(9)]) == 2
+    assert await binds(app, Asked(method="POST")) == "each@POST"
+    standing = await app.run(app.limiter.peek(Asked(method="PUT")))
+    assert standing.decision.remaining == 2
+
+
+async def test_each_route_and_each_method_have_a_share(make_app: MakeApp) -> None:
+    app = make_app([])
+    own = Rule("1/hour", is_per_route=True, is_per_method=True)
+    for asked in [Asked(method=method, route=route) for method in ("GET", "POST") for route in ("/a", "/b")]:
+        assert await app.left(asked, own) == 1
+    assert await binds(app, Asked(method="POST", route="/a"), own) == "/a@POST:per-hour"
+
+
+def test_a_rule_of_a_route_has_no_paths() -> None:
+    with pytest.raises(InvalidUse, match="a rule of a route is about that route"):
+        rule_of_route("5/minute", {"paths": ["/x"]})
+
+
 # --- penalties ---
 
 
@@ -518,9 +557,9 @@ async def test_who_is_denied_too_often_is_blocked(make_app: MakeApp, clock: Manu
     assert await app.left() == 2
 
 
-async def binds(app: App, request: Asked) -> str:
+async def binds(app: App, request: Asked, *own: Rule) -> str:
     """The name of the limit that binds, for one request more."""
-    binding = (await app.admit(request)).binding
+    binding = (await app.admit(request, *own)).binding
     assert binding is not None
     return binding.label
 

@@ -13,7 +13,7 @@ from headgate.errors import HeadgateError
 from headgate.identity import Identity
 from headgate.rules import Rule, Rules
 
-_WORDS = {"shadow": "is_shadow", "default": "is_default", "per_route": "is_per_route"}
+_WORDS = {"shadow": "is_shadow", "default": "is_default", "per_route": "is_per_route", "per_method": "is_per_method"}
 _FUNCTIONS = ("tier", "limit_for", "exempt_when", "charge_when", "actual_cost", "cost", "key")
 _SOURCES = ("ip", "user", "api_key", "*")
 

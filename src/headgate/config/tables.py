@@ -181,6 +181,7 @@ RULE: Final = Table(
         "message": Key(Text(), "What the body of a 429 says, where this rule denies."),
         "near": Key(Number(0, 1, is_whole=False, is_above=True), "Below which share left observers are told."),
         "per_route": Key(Flag(), "Does each route have a share of its own?"),
+        "per_method": Key(Flag(), "Does each method have a share of its own?"),
         "default": Key(Flag(), "Is it for those routes only that have no rule of their own?"),
     },
     "a rule",
@@ -192,6 +193,7 @@ RULE: Final = Table(
         "is_shadow": "write shadow instead",
         "is_default": "write default instead",
         "is_per_route": "write per_route instead",
+        "is_per_method": "write per_method instead",
     },
 )
 API_KEY: Final = Table(

@@ -61,7 +61,7 @@ class Rule:
     paths: Sequence[str] = ()
     """The paths that it is about (see `matching.py`); none for all."""
     methods: Sequence[str] = ()
-    """The methods that it is about; none for all. `GET` goes for `HEAD`, too."""
+    """The methods that it is about, also of a route's own rule; none for all. `GET` goes for `HEAD`, too."""
     key: KeyOfRule | None = None
     """Whose share: `ip`, `user`, `api_key`, `*` (one share for everybody), a function of the framework's request, an
     `ApiKey`, a `ClientIP` or an `Identity`; None for that of the app."""
@@ -97,6 +97,8 @@ class Rule:
     """The time for which a key is blocked after so many denials: `10 denials/minute -> 1h`."""
     is_per_route: bool = False
     """Does each route have a share of its own, and not all of them one together?"""
+    is_per_method: bool = False
+    """Does each method have a share of its own? `HEAD` has that of `GET`, and all that are not common have one."""
     is_default: bool = False
     """Is it for those routes only that have no rule of their own?"""
     limiter: Limiter | AsyncLimiter | None = None
@@ -197,6 +199,11 @@ class Rule:
                 raise InvalidUse("a penalty beside a limiter of your own: give it to the limiter itself")
             if self.limiter.is_tiered:
                 raise InvalidUse("a limiter of tiers has keys of their own: give the rule its limits, by name, instead")
+
+    def meets(self, methods: Iterable[str]) -> bool:
+        """Is it about requests of one of these methods?"""
+        own = self.methods
+        return not own or any(method in own or (method == "HEAD" and "GET" in own) for method in methods)
 
     @property
     def title(self) -> str:

@@ -55,9 +55,7 @@ class Rules:
             if known.setdefault(rule.title, rule) is not rule:
                 raise InvalidUse(f"two rules are called {rule.title!r}: make one of them, or give each a name")
         self._exempt = [compiled(pattern) for pattern in exempt]
-        self._patterns = [
-            (rule, [compiled(pattern) for pattern in rule.paths], _methods(rule.methods)) for rule in self.all
-        ]
+        self._patterns = [(rule, [compiled(pattern) for pattern in rule.paths]) for rule in self.all]
         self.is_same_for_all: Final = not any(rule.paths or rule.methods for rule in self.all)
         """Does each request meet the same rules, whatever its path and method?"""
         self._others = tuple([rule for rule in self.all if not rule.is_default])
@@ -78,9 +76,9 @@ class Rules:
         return tuple(
             [
                 rule
-                for rule, patterns, allowed in self._patterns
+                for rule, patterns in self._patterns
                 if (not patterns or _matches(patterns, paths))
-                and (not allowed or any(method in allowed for method in methods))
+                and rule.meets(methods)
                 and not (has_own and rule.is_default)
             ]
         )
@@ -88,10 +86,6 @@ class Rules:
 
 def _matches(patterns: list[re.Pattern[str]], paths: Sequence[str]) -> bool:
     return any(pattern.fullmatch(path) for path in paths for pattern in patterns)
-
-
-def _methods(methods: Sequence[str]) -> frozenset[str]:
-    return frozenset(methods) | ({"HEAD"} if "GET" in methods else frozenset())
 
 
 def _networks(networks: Sequence[str]) -> tuple[Network, ...]:

@@ -183,6 +183,9 @@ class WebLimiter(Generic[L]):
             admission.is_exempt = True
             return admission
         rules = self._rules
+        if any(rule.methods for rule in own):
+            asked_as = methods_of(request)
+            own = [rule for rule in own if rule.meets(asked_as)]
         met: Sequence[Rule] = own
         if known is None:
             admission.is_exempt = (
@@ -201,7 +204,7 @@ class WebLimiter(Generic[L]):
         for rule in met:
             if rule.exempt_when is not None and (yield Call(rule.exempt_when, (request.native,))):
                 met = tuple([one for one in met if one is not rule])
-        parts = self._parts.of(tuple(met), request.route)
+        parts = self._parts.of(tuple(met), request.route, request.method)
         if len(parts) == 1 and parts[0].is_plain:  # nearly always, of one rule: no more than this is to be done
             part, earlier = parts[0], admission.verdicts
             key = rules.identity.at_once(request) or (yield from rules.identity.of(request))
@@ -264,7 +267,7 @@ class WebLimiter(Generic[L]):
         admission = Admission(request)
         caller: list[str] = []
         verdicts = []
-        for part in self._parts_called(names, request.route) if self._is_enabled else ():
+        for part in self._parts_called(names, request.route, request.method) if self._is_enabled else ():
             key, cost, limit = yield from question_of(part, request, self._rules.identity, caller)
             nothing = 0 if part.has_one_key else dict.fromkeys(cost, 0)
             decision = yield Call(partial(part.limiter.peek, key, nothing, limit=limit))
@@ -316,12 +319,12 @@ class WebLimiter(Generic[L]):
         if self._share is not None:
             await self._share.aclose()
 
-    def _parts_called(self, names: Sequence[str], route: str | None) -> tuple[Part, ...]:
+    def _parts_called(self, names: Sequence[str], route: str | None, method: str = "") -> tuple[Part, ...]:
         known = {rule.title: rule for rule in self._rules.all}
         for name in names:
             if name not in known:
                 raise InvalidUse(f"there is no rule {name!r}; there are {', '.join(known)}")
-        return self._parts.of(tuple([known[name] for name in names or known]), route)
+        return self._parts.of(tuple([known[name] for name in names or known]), route, method)
 
     def _look_at_network(self, admission: Admission, rules: Rules) -> None:
         text = rules.identity.address(admission.request)

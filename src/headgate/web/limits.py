@@ -214,6 +214,10 @@ def rule_of_route(limit: Any, options: dict[str, Any]) -> Rule:
     :raises LimitError, InvalidUse: as `Rule` does.
     """
     rule = _rule(limit, options)
+    if rule.paths:
+        raise InvalidUse(
+            f"paths of rule {rule.title!r}: a rule of a route is about that route; give it to RateLimits(...)"
+        )
     if not rule.name and rule.limiter is None:
         rule = dataclasses.replace(rule, is_per_route=True)
     return rule

@@ -25,6 +25,8 @@ class RuleOptions(TypedDict, total=False):
     """The options of a rule that a route has for itself: see `Rule`."""
 
     name: str
+    methods: Sequence[str]
+    is_per_method: bool
     key: KeyOfRule | None
     cost: CostLike | Mapping[str, CostLike]
     tiers: Mapping[str, LimitLike | Mapping[str, LimitLike]]

@@ -65,11 +65,16 @@ class PlainQuestions:
         rules, part = self._rules, None
         asked = own if has_own is None else (*rules.of("/", (), has_own=has_own), *own)
         is_same = has_own is None or (rules.is_same_for_all and not (rules.allow or rules.deny))
-        if self._is_enabled and is_same and asked and not any(rule.exempt_when for rule in asked):
-            parts = self._parts.of(asked, route)
+        if self._is_enabled and is_same and asked and not any(map(_depends, asked)):
+            parts = self._parts.of(asked, route, "")
             if len(parts) == 1 and parts[0].is_plain:
                 part = parts[0]
         if len(self._found) >= MAX_KNOWN:
             self._found = {}
         self._found[met] = part
         return part
+
+
+def _depends(rule: Rule) -> bool:
+    """Is there more to be known of a request, to say whether it meets the rule, and which share is its?"""
+    return rule.exempt_when is not None or bool(rule.methods) or rule.is_per_method

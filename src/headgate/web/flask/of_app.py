@@ -85,7 +85,8 @@ class FlaskLimits(wsgi.RateLimits):
             for method in methods_of(url_rule) or ("GET",):
                 own = self._route(app, url_rule.endpoint, method).own
                 is_exempt = own.is_exempt or self.rules.is_exempt(url_rule.rule)
-                met = (*self.rules.of(url_rule.rule, [method], has_own=bool(own.given)), *own.given)
+                given = [rule for rule in own.given if rule.meets((method,))]
+                met = (*self.rules.of(url_rule.rule, [method], has_own=bool(given)), *given)
                 by_rules.setdefault(((() if is_exempt else met), is_exempt), []).append(method)
             for (met, is_exempt), methods in by_rules.items():
                 yield RouteEntry(url_rule.rule, tuple(methods), url_rule.endpoint, met, is_exempt)
