@@ -27,3 +27,7 @@ class Costs:
 
 async def cost_async(request: Any) -> int:
     return 7
+
+
+def answer(request: Any, decision: Any) -> Any:
+    return None

@@ -63,7 +63,8 @@ def test_rules_are_as_they_are_written(whole: Config) -> None:
     assert login.named_limits() == {"per-minute": parse_limit("5/minute"), "per-hour": parse_limit("20/hour")}
     assert login.paths == ("/login",)
     assert login.methods == ("POST",)
-    assert login.on_outage == "closed"
+    assert login.on_outage == "local"
+    assert login.in_outage() == dict.fromkeys(("per-minute", "per-hour"), parse_limit("1/minute"))
     assert login.key == "ip"
     assert llm.wait == 0.5
     assert llm.tier == {"user:42": "pro"}
@@ -72,11 +73,22 @@ def test_rules_are_as_they_are_written(whole: Config) -> None:
     assert reports.message == "No more reports for now."
     assert reports.is_shadow
     assert reports.is_per_route
+    assert reports.is_per_method
     assert whole.rules.exempt == ("/health", "/static/*")
     assert list(map(str, whole.rules.deny)) == ["203.0.113.0/24"]
     assert whole.web.store is whole.stores["local"]
-    assert whole.web.headers == ("legacy", "draft-11")
+    assert whole.web.told == {
+        "styles": ("legacy", "draft-11"),
+        "names": {"X-RateLimit-Limit": "X-Quota"},
+        "reset": "epoch",
+        "retry_after": "date",
+        "partition_secret": "a secret of sixteen bytes",
+        "body": "problem",
+    }
+    assert whole.web.on_denied is functions.answer
+    assert whole.web.is_enabled is True
     assert whole.web.name == "shop"
+    assert str(whole.rules.penalty) == "penalty 50 denials/hour -> 1d"
 
 
 def test_responses_count_by_status_and_by_header(whole: Config) -> None:
@@ -186,6 +198,18 @@ def test_a_value_that_the_environment_has_not_is_missed_at_its_place() -> None:
         ),
         ({"stores": {"a": {"url": "redis://h", "timing_margin_ms": 9}}}, "[stores.a], timing_margin_ms: leave it out"),
         ({"rules": [{"limit": "5/s"}, {"name": "x", "limit": "5//s"}]}, "[[rules]] 2 (x), limit: expected a unit of"),
+        (
+            {"limiters": {"api": {"limit": "5/s", "on_outage": "local", "outage_limit": "few"}}},
+            "[limiters.api], outage_limit: unknown",
+        ),
+        (
+            {"rules": [{"limits": {"a": "5/s"}, "on_outage": "local", "outage_limit": {"a": "few"}}]},
+            "[[rules]] 1, outage_limit.a: unknown",
+        ),
+        (
+            {"rules": [{"limit": "5/s", "outage_limit": "1/s"}]},
+            "[[rules]] 1: outage_limit of rule '5/second' goes with",
+        ),
         ({"rules": [{"limit": "5/s", "path": "/"}]}, "[[rules]] 1, path: write paths instead"),
         ({"rules": [{"limit": "5/s", "paths": ["login"]}]}, "[[rules]] 1, paths"),
         ({"rules": [{"limit": "5/s", "cost": 6}]}, "[[rules]] 1: a cost of 6 can never pass"),
@@ -198,6 +222,11 @@ def test_a_value_that_the_environment_has_not_is_missed_at_its_place() -> None:
         ({"rules": [{"limit": "5/s", "name": "x"}, {"limit": "6/s", "name": "x"}]}, "[[rules]] 2 (x): there is a rule"),
         ({"rules": [{"limit": "5/s", "charge_when": {"status": "6xx"}}]}, "[[rules]] 1, charge_when.status: is to be"),
         ({"web": {"allow": ["10.0.0.0/99"]}}, "[web], allow: a network is written as"),
+        ({"web": {"penalty": "9/minute"}}, "[web], penalty: expected '->'"),
+        (
+            {"web": {"penalty": "9/m -> 1h"}, "rules": [{"name": "penalty", "limit": "5/s"}]},
+            "[web], penalty: 'penalty'",
+        ),
         ({"web": {"headers": "draft-99"}}, "[web], headers: is to be"),
         (
             {"stores": {"a": {"url": "memory://"}, "b": {"url": "memory://"}}, "limiters": {"x": {"limit": "5/s"}}},

@@ -16,6 +16,7 @@ from headgate import (
     AcquireTimeout,
     AsyncLimiter,
     ConfigError,
+    Decision,
     InvalidUse,
     Limiter,
     ManualClock,
@@ -125,6 +126,35 @@ def test_tiers_have_other_numbers() -> None:
     assert api.try_acquire("a", tier="pro").limit == 3
     assert api.try_acquire("b", tier="unknown").limit == 1
     assert api.try_acquire("c").limit == 1
+
+
+NAMED = {"requests": "5/hour", "tokens": "9/hour"}
+
+
+@pytest.mark.parametrize("limits", [{"limit": "9/hour"}, {"limits": NAMED}], ids=["one", "named"])
+@pytest.mark.parametrize("is_async", [False, True], ids=["blocking", "asyncio"])
+async def test_a_limiter_of_a_name_decides_in_each_way(limits: Any, is_async: bool) -> None:
+    configure_limiter("api", tiers={"pro": {"tokens": "20/hour"} if "limits" in limits else "20/hour"}, **limits)
+    api = get_limiter("api")
+
+    async def ask(way: str, *arguments: Any, **options: Any) -> Decision:
+        found = getattr(api, f"{way}_async" if is_async else way)(*arguments, **options)
+        decision: Decision = await found if is_async else found
+        return decision
+
+    room = 5 if "limits" in limits else 9
+    assert await ask("try_acquire", "ann", 2, reserve=room - 2)
+    assert not await ask("try_acquire", "ann", reserve=room - 2)
+    assert (await ask("try_acquire_up_to", "ann", 50)).cost == room - 2
+    assert not await ask("try_acquire", "ann")
+    for _ in range(3):
+        assert await ask("try_acquire_once", "bob", "payment-17", 3)
+    assert (await ask("try_acquire_up_to", "bob", 50)).cost == room - 3
+    if "limit" in limits:
+        assert (await ask("try_acquire_up_to", "pro", 50, tier="pro")).cost == 20
+        assert not await ask("try_acquire", "pro", reserve=1, tier="pro")
+        assert await ask("try_acquire_once", "another pro", "payment-17", 20, tier="pro", period=60)
+    assert api.metrics().denied == (3 if "limit" in limits else 2)
 
 
 async def test_what_happened_is_counted(clock: ManualClock) -> None:

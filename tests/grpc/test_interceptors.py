@@ -102,6 +102,13 @@ def test_metadata_tells_it_for_each_kind_of_call(serve: Serve, clock: ManualCloc
     assert served.call(method, b"hello").metadata["ratelimit"] == '"default";r=2;t=20'
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_limits_that_are_switched_off_ask_nothing(serve: Serve, method: str) -> None:
+    served = serve("1/minute", store="redis://127.0.0.1:1", enabled=False)
+    assert served.codes(3, method) == ["OK"] * 3
+    assert "ratelimit" not in served.call(method, b"hello").metadata
+
+
 def test_older_fields_and_none(serve: Serve) -> None:
     assert serve("3/minute", headers="legacy").call("One", b"").metadata["x-ratelimit-remaining"] == "2"
     assert "ratelimit" not in serve("3/minute", headers=None).call("One", b"").metadata

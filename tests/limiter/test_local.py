@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import copy
 import gc
 import logging
 import pickle
+import secrets
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import httpx
@@ -439,6 +441,106 @@ def test_instances_that_are_no_number_of_processes_are_refused(instances: Any) -
 def test_instances_go_with_local_alone() -> None:
     with pytest.raises(InvalidUse, match="instances goes with on_outage='local'"):
         Limiter("5/s", instances=4)
+
+
+# Other limits for as long as the store is away
+
+
+async def spent(limiter: Any, key: Any = "k", **options: Any) -> int:
+    """How many requests are admitted until one is denied."""
+    count = 0
+    while await ask(limiter.try_acquire(key, **options)):
+        count += 1
+        assert count < 1000
+    return count
+
+
+async def ask(answer: Any) -> Any:
+    return await answer if isinstance(answer, Awaitable) else answer
+
+
+def away(kind: type[Limiter] | type[AsyncLimiter], limit: Any, **options: Any) -> Any:
+    """A limiter whose store is away, and whose name nobody else has."""
+    store = Failing(ManualClock())
+    store.is_out = True
+    options.setdefault("name", secrets.token_hex(4))
+    return kind(limit, store=store, on_outage="local", **options)
+
+
+KINDS = pytest.mark.parametrize("kind", [Limiter, AsyncLimiter], ids=["blocking", "awaited"])
+
+
+@KINDS
+@pytest.mark.parametrize(
+    ("limit", "options", "admitted"),
+    [
+        ("100/hour", {"outage_limit": "10/hour"}, 10),
+        ("100/hour", {"outage_limit": "10/hour", "instances": 4}, 2),
+        ("100/hour", {"outage_limit": "fixed-window 10/day", "instances": 2}, 5),
+        ("sliding-log 5/hour", {"outage_limit": "100/hour"}, 100),
+        (["100/hour", "500/day"], {"outage_limit": "8/hour", "instances": 2}, 4),
+        ("100/hour", {"outage_limit": "8/hour", "penalty": "900 denials/hour -> 1d"}, 8),
+    ],
+)
+async def test_another_limit_is_shared_while_the_store_is_away(
+    kind: Any, limit: Any, options: Any, admitted: int
+) -> None:
+    limiter = away(kind, limit, **options)
+    assert await spent(limiter) == admitted
+    assert (await ask(limiter.try_acquire("k"))).source == "local"
+    with pytest.raises(StoreOutage):
+        await ask(limiter.reset("k"))
+    assert await spent(limiter) == admitted  # what is known here was forgotten
+
+
+@KINDS
+async def test_a_limit_of_a_call_is_replaced_too_and_counts_with_the_others(kind: Any) -> None:
+    limiter = away(kind, "fixed-window 5/minute", outage_limit="6/hour")
+    assert [bool(await ask(limiter.try_acquire("k", limit="fixed-window 900/hour"))) for _ in range(4)] == [True] * 4
+    assert await spent(limiter) == 2
+
+
+@KINDS
+async def test_tiers_have_other_limits_by_name_and_slots_keep_theirs(kind: Any) -> None:
+    limits = {"user": "100/hour", "ip": "50/hour", "slots": "concurrency 9"}
+    keys = {"user": "u", "ip": "i", "slots": "s"}
+    assert await spent(away(kind, limits, outage_limit={"user": "3/hour"}), keys) == 3
+    assert await spent(away(kind, limits, outage_limit={"ip": "90/hour"}), keys) == 9
+    assert await spent(away(kind, limits, outage_limit="7/hour"), keys) == 7
+
+
+@KINDS
+async def test_what_was_taken_of_another_limit_goes_back_there(kind: Any) -> None:
+    limiter = away(kind, "100/hour", outage_limit="10/hour")
+    decision = await ask(limiter.try_acquire("k", 10))
+    assert decision
+    await ask(limiter.refund(decision))
+    assert (await ask(limiter.try_acquire("k", 10))).limit == 10
+    assert not await ask(limiter.try_acquire("j", 11))  # never, by this limit
+
+
+async def test_the_store_that_is_there_asks_for_the_limit_itself() -> None:
+    limiter = Limiter("5/hour", on_outage="local", outage_limit="2/hour")
+    assert await spent(limiter) == 5
+    assert await spent(copy.copy(limiter), "j") == 5
+    assert pickle.loads(pickle.dumps(Limiter("5/hour", store="redis://h", on_outage="local", outage_limit="2/hour")))
+
+
+@pytest.mark.parametrize(
+    ("limit", "options", "message"),
+    [
+        ("5/s", {"outage_limit": "1/s"}, "outage_limit goes with on_outage='local'"),
+        ("5/s", {"outage_limit": "concurrency 5", "on_outage": "local"}, "is one of tokens"),
+        ("concurrency 5", {"outage_limit": "5/s", "on_outage": "local"}, "is one of tokens"),
+        ({"a": "5/s"}, {"outage_limit": {"b": "5/s"}, "on_outage": "local"}, "no limit 'b' of tokens; there are a"),
+        ({"a": "5/s"}, {"outage_limit": {}, "on_outage": "local"}, "is one of tokens"),
+    ],
+)
+def test_another_limit_that_does_not_fit_is_refused(limit: Any, options: Any, message: str) -> None:
+    with pytest.raises(InvalidUse, match=message):
+        Limiter(limit, **options)
+    with pytest.raises(LimitOutOfBounds, match="the share of 1/30d among 1000 instances: "):
+        Limiter("5/s", on_outage="local", instances=1_000, outage_limit="1/30d")
 
 
 # On a real server

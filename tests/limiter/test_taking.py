@@ -169,7 +169,7 @@ def test_a_reserve_holds_beside_a_lease(valkey_url: str, prefix: str) -> None:
 
 def test_an_id_goes_with_limits_of_one_key_and_a_period() -> None:
     with pytest.raises(InvalidUse, match="one key"):
-        limiter_of({"user": "5/hour"}).try_acquire_once({"user": "a"}, "id")
+        limiter_of({"user": "5/hour", "ip": "9/hour"}).try_acquire_once({"user": "a", "ip": "b"}, "id")
     with pytest.raises(InvalidUse, match="slots"):
         limiter_of("concurrency 5").try_acquire_once("key", "id")
     for period in (0, -1, "1"):
@@ -178,6 +178,18 @@ def test_an_id_goes_with_limits_of_one_key_and_a_period() -> None:
     for request_id in ("", "a\0b", 7):
         with pytest.raises(InvalidKey):
             limiter_of("5/hour").try_acquire_once("key", request_id)  # type: ignore[arg-type]
+
+
+def test_an_id_is_charged_once_by_tiers_of_one_key(valkey_url: str, prefix: str) -> None:
+    for store in (MemoryStore(), valkey_url):
+        limiter = Limiter({"requests": "5/hour", "tokens": "90/hour"}, store=store, name=f"{prefix}tiers")
+        keys = {"requests": "ann", "tokens": "ann"}
+        for _ in range(3):
+            decision = limiter.try_acquire_once(keys, "id", {"requests": 1, "tokens": 60})
+            assert decision
+        assert [standing.remaining for standing in decision.standings(("requests", "tokens"))] == [4, 30]
+        assert not limiter.try_acquire_once(keys, "another", {"requests": 1, "tokens": 60})
+        limiter.close()
 
 
 def test_what_is_refunded_is_not_charged_again() -> None:

@@ -113,6 +113,13 @@ async def test_a_refusal_says_when_to_come_back_and_which_limit_it_was(library: 
         assert shared["ran"] == ["search", "embed"]
 
 
+async def test_limits_that_are_switched_off_ask_nothing(library: str) -> None:
+    async with served(library, "1/minute", tools={"search": "1/hour"}, enabled=False) as (client, limits, shared):
+        assert [await called(client, "search") for _ in range(3)] == [None] * 3
+        assert shared["ran"] == ["search"] * 3
+        assert not limits.limiter.is_enabled
+
+
 async def test_a_long_wait_is_told_in_plain_seconds(library: str) -> None:
     async with served(library, "fixed-window 1/30d", store=MemoryStore(clock=ManualClock(0))) as (client, _, _):
         assert await called(client, "search") is None

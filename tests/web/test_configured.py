@@ -14,9 +14,11 @@ import pytest
 from headgate import AsyncLimiter, ConfigError, InvalidUse, Limiter, ManualClock, MemoryStore
 from headgate.config.watching import Watch
 from headgate.rules import Rule
+from headgate.web.asking import admit
 from headgate.web.core import run
 from headgate.web.limits import AppLimits
 from headgate.web.messages import WebResponse
+from tests.config import functions
 from tests.web.asking import Asked
 
 FILE = """
@@ -210,3 +212,132 @@ def test_a_cost_of_the_response_replaces_what_was_reserved_if_it_is_told(told: d
     binding = run(limits.limiter.admit(Asked(headers={"x-cost": "1"}))).binding
     assert binding is not None
     assert binding.decision.remaining == left - 1
+
+
+TOLD = """
+[web]
+headers = ["legacy"]
+header_names = { X-RateLimit-Limit = "X-Quota" }
+reset = "epoch"
+retry_after = "date"
+body = "text"
+on_denied = "tests.config.functions:answer"
+
+[[rules]]
+name = "api"
+limit = "1/minute"
+"""
+
+
+def test_a_file_says_how_clients_are_told(file: Path) -> None:
+    file.write_text(TOLD, "utf-8")
+    limits = Limits(config=file, watch=False, store=MemoryStore(ManualClock(1_700_000_000_000_000)))
+    run(limits.limiter.admit(Asked()))
+    status, headers, body = limits.limiter.refuse(run(limits.limiter.admit(Asked())))
+    found = dict(headers)
+    assert status == 429
+    assert found["X-Quota"] == "1"
+    assert found["X-RateLimit-Reset"] == "1700000060"
+    assert found["Retry-After"].endswith("GMT")
+    assert body.startswith(b"Too many requests")
+    assert limits.on_denied is functions.answer
+
+
+def test_code_goes_before_the_file_in_how_clients_are_told(file: Path) -> None:
+    file.write_text(TOLD, "utf-8")
+    names = {"X-RateLimit-Remaining": "X-Left"}
+    limits = Limits(config=file, watch=False, reset="delta", header_names=names, on_denied=print)
+    found = dict(limits.limiter.fields(run(limits.limiter.admit(Asked()))))
+    assert set(found) == {"X-RateLimit-Limit", "X-Left", "X-RateLimit-Reset"}
+    assert int(found["X-RateLimit-Reset"]) <= 60
+    assert limits.on_denied is print
+    assert Limits(config=file, watch=False, headers=None).headers == ()  # and nothing is left to be named
+
+
+def test_names_of_headers_that_are_not_sent_are_an_error(file: Path) -> None:
+    file.write_text(TOLD.replace('["legacy"]', '"draft-11"'), "utf-8")
+    with pytest.raises(ConfigError, match=r"\[web\], header_names: 'X-RateLimit-Limit' is not written here"):
+        Limits(config=file, watch=False)
+    file.write_text(TOLD.replace("reset =", 'partition_secret = "short"\nreset ='), "utf-8")
+    with pytest.raises(ConfigError, match=r"\[web\], partition_secret: a secret has at least 16 bytes"):
+        Limits(config=file, watch=False)
+
+
+def off(text: str) -> str:
+    return text.replace("[web]", "[web]\nenabled = false")
+
+
+def test_a_file_switches_the_limits_off_and_on_again(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    limits = Limits(config=file)
+    assert admitted(limits, "/api/x", 5) == 2
+    file.write_text(off(FILE), "utf-8")
+    assert check(limits)
+    assert admitted(limits, "/api/x", 5) == 5
+    assert "the limits of 'shop' are off" in caplog.text
+    assert "restart" not in caplog.text
+    file.write_text(FILE, "utf-8")
+    assert check(limits)
+    assert "are on again" in caplog.text
+    assert admitted(limits, "/api/x", 5) == 0  # the state has stayed
+
+
+def test_limits_that_are_off_ask_nothing_and_say_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    rules = Rule("1/minute", name="closed", on_outage="closed"), Rule("1/minute", name="cost", cost=cost_of_nobody)
+    limits = Limits(*rules, store="redis://127.0.0.1:1", deny=["0.0.0.0/0"], enabled=False)
+    assert caplog.text.count("the limits of 'web' are off") == 1
+    for asked in (Asked(), Asked(method="OPTIONS"), Asked(route="/x")):
+        admission = run(limits.limiter.admit(asked, (Rule("1/day"),)))
+        assert admission.is_admitted
+        assert admission.decision is None
+        assert limits.limiter.fields(admission) == []
+        run(limits.limiter.admit(asked, (Rule("1/day"),), known=admission))
+        assert admission.decision is None
+        assert admit(limits.limiter, asked, (Rule("1/day"),)).decision is None
+    assert run(limits.limiter.peek(Asked())).decision is None
+    run(limits.limiter.reset("ip:203.0.113.7"))
+
+
+def cost_of_nobody(request: object) -> int:
+    raise AssertionError("nobody is to be asked")
+
+
+def test_the_short_way_is_taken_again_when_limits_are_on_again() -> None:
+    limits = Limits("1/minute")
+    limits.limiter.is_enabled = False
+    assert [admit(limits.limiter, Asked()).is_admitted for _ in range(3)] == [True] * 3
+    limits.rules = limits.rules  # new rules leave the switch as it is
+    assert not limits.limiter.is_enabled
+    limits.limiter.is_enabled = True
+    assert [admit(limits.limiter, Asked()).is_admitted for _ in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize(("word", "is_on"), [("false", False), (" OFF ", False), ("0", False), ("1", True), ("", True)])
+def test_the_environment_switches_limits_off(word: str, is_on: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADGATE_ENABLED", word)
+    assert Limits("1/minute").limiter.is_enabled is is_on
+    assert Limits("1/minute", enabled=True).limiter.is_enabled  # code goes before it
+    assert Limits("1/minute", config={"web": {"enabled": True}}).limiter.is_enabled  # and so does a file
+    assert not Limits("1/minute", enabled=False, config={"web": {"enabled": True}}).limiter.is_enabled
+
+
+def test_a_switch_that_says_neither_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    neither: Any = "false"
+    with pytest.raises(InvalidUse, match="enabled is True or False, not 'false'"):
+        Limits("1/minute", enabled=neither)
+    monkeypatch.setenv("HEADGATE_ENABLED", "perhaps")
+    with pytest.raises(InvalidUse, match="HEADGATE_ENABLED is true or false"):
+        Limits("1/minute")
+
+
+def test_a_penalty_of_all_rules_is_that_of_code_or_else_that_of_the_file(file: Path) -> None:
+    file.write_text(FILE.replace("[web]", '[web]\npenalty = "1 denial/minute -> 1d"'), "utf-8")
+    assert str(Limits(config=file, watch=False).rules.penalty) == "penalty 1 denial/minute -> 1d"
+    limits = Limits(config=file, penalty="2 denials/minute -> 2d")
+    assert not check(limits)
+    file.write_text(FILE, "utf-8")
+    assert check(limits)
+    assert str(limits.rules.penalty) == "penalty 2 denials/minute -> 2d"
+    assert admitted(limits, "/api/x", 5) == 2
+    denied = run(limits.limiter.admit(Asked("/api/x"))).decision
+    assert denied is not None
+    assert denied.retry_after > 86400

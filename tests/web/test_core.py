@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from headgate import (
     InvalidUse,
     Limit,
     Limiter,
+    LimitError,
     LimitSyntaxError,
     ManualClock,
     MemoryStore,
@@ -28,6 +30,7 @@ from headgate.plans.commands import Call
 from headgate.rules import Rule, Rules
 from headgate.web.admission import Admission
 from headgate.web.core import WebLimiter, run_async
+from headgate.web.limits import rule_of_route
 from headgate.web.messages import WebResponse
 from tests.web.asking import App, Asked, MakeApp
 
@@ -291,7 +294,7 @@ async def test_requests_and_tokens_are_one_rule(make_app: MakeApp) -> None:
     assert refused.binding is not None
     assert refused.binding.label == "llm:tokens"
     assert await app.left(Asked("/1")) == 4
-    assert (await app.admit(Asked("/1"))).binding.label == "llm:requests"  # type: ignore[union-attr]  # it was asked
+    assert await binds(app, Asked("/1")) == "llm:requests"
 
 
 async def test_a_cost_that_is_none_takes_nothing(make_app: MakeApp) -> None:
@@ -483,6 +486,57 @@ async def test_each_rule_says_it_for_itself(make_app: MakeApp) -> None:
     assert (await app.admit(Asked("/b"))).refusal == "outage"
 
 
+async def test_rules_have_other_limits_in_an_outage(make_app: MakeApp) -> None:
+    away: dict[str, Any] = {"on_outage": "local", "instances": 2}
+    rules = [
+        Rule("90/hour", name=secrets.token_hex(4), paths=["/one"], outage_limit="8/hour", **away),
+        Rule(["90/hour", "concurrency 80"], name=secrets.token_hex(4), paths=["/two"], outage_limit="6/hour", **away),
+        Rule({"a": "90/hour", "b": "80/hour"}, name=secrets.token_hex(4), outage_limit={"b": "20/hour"}, **away),
+    ]
+    app = make_app(rules, store=nobody_listens(), breaker=Breaker(failures=1, open_for=60))
+    assert await app.left(Asked("/one")) == 4
+    assert await app.left(Asked("/two")) == 3
+    assert await app.left(Asked("/three")) == 10 - 4 - 3
+
+
+# --- methods ---
+
+
+async def test_a_rule_of_a_route_is_about_its_methods_and_the_default_about_the_others(make_app: MakeApp) -> None:
+    app = make_app([Rule("3/hour", name="default", is_default=True)])
+    own = Rule("1/hour", name="own", methods=["post"])
+    assert await app.left(Asked(method="POST", route="/x"), own) == 1
+    assert await app.left(Asked(method="GET", route="/x"), own) == 3
+    admission = await app.admit(Asked(method="GET", peer="203.0.113.9"))
+    assert (await app.admit(admission.request, own, known=admission)).is_admitted  # type: ignore[arg-type]  # it is asked
+    disguised = Asked(method="GET", route="/x", headers={"x-http-method-override": "POST"})
+    assert await binds(app, disguised, own) == "own"
+
+
+async def test_each_method_has_a_share_and_methods_that_are_made_up_have_none(make_app: MakeApp) -> None:
+    app = make_app([Rule("2/hour", name="each", is_per_method=True)])
+    assert await app.left(Asked(method="POST")) == 2
+    assert await app.left(Asked(method="HEAD")) == 2
+    assert await app.left(Asked(method="GET")) == 0
+    assert sum([(await app.admit(Asked(method=f"MADE-UP-{number}"))).is_admitted for number in range(9)]) == 2
+    assert await binds(app, Asked(method="POST")) == "each@POST"
+    standing = await app.run(app.limiter.peek(Asked(method="PUT")))
+    assert standing.decision.remaining == 2
+
+
+async def test_each_route_and_each_method_have_a_share(make_app: MakeApp) -> None:
+    app = make_app([])
+    own = Rule("1/hour", is_per_route=True, is_per_method=True)
+    for asked in [Asked(method=method, route=route) for method in ("GET", "POST") for route in ("/a", "/b")]:
+        assert await app.left(asked, own) == 1
+    assert await binds(app, Asked(method="POST", route="/a"), own) == "/a@POST:per-hour"
+
+
+def test_a_rule_of_a_route_has_no_paths() -> None:
+    with pytest.raises(InvalidUse, match="a rule of a route is about that route"):
+        rule_of_route("5/minute", {"paths": ["/x"]})
+
+
 # --- penalties ---
 
 
@@ -501,6 +555,99 @@ async def test_who_is_denied_too_often_is_blocked(make_app: MakeApp, clock: Manu
     assert (await app.admit(other)).is_admitted
     clock.advance(seconds=2)
     assert await app.left() == 2
+
+
+async def binds(app: App, request: Asked, *own: Rule) -> str:
+    """The name of the limit that binds, for one request more."""
+    binding = (await app.admit(request, *own)).binding
+    assert binding is not None
+    return binding.label
+
+
+def together(*rules: Rule, **options: Any) -> Rules:
+    return Rules(rules, penalty="3 denials/minute -> 2h", **options)
+
+
+LOGIN, SEARCH = Rule("1/hour", name="login", paths=["/login"]), Rule("1/hour", name="search", paths=["/search"])
+
+
+async def test_denials_of_all_rules_together_block_from_all(
+    make_app: MakeApp, clock: ManualClock, store: MemoryStore
+) -> None:
+    app = make_app(together(LOGIN, SEARCH, Rule("9/hour", name="rest", paths=["/rest"])), store=store)
+    assert await app.left(Asked("/login")) == 1  # and one denial
+    assert await app.left(Asked("/search")) == 1  # and another one
+    assert (await app.admit(Asked("/rest"))).is_admitted
+    denied = await app.admit(Asked("/login"))
+    assert json.loads(app.limiter.refuse(denied).body)["violated-policies"] == ["login", "penalty"]
+    assert denied.decision is not None
+    assert denied.decision.retry_after == 7200  # the third denial begins the block, and says so
+    for path in ("/login", "/search", "/rest"):
+        assert await binds(app, Asked(path)) == "penalty"
+    assert (await app.admit(Asked("/login", peer="203.0.113.8"))).is_admitted
+    clock.advance(seconds=7201)
+    assert (await app.admit(Asked("/rest"))).is_admitted
+
+
+async def test_denials_together_are_of_the_caller_whatever_the_rules_count(make_app: MakeApp) -> None:
+    app = make_app(together(Rule("1/hour", name="all", key="*"), Rule("9/hour", name="by", key="ip")))
+    ada, bob = Asked(), Asked(peer="203.0.113.8")
+    assert (await app.admit(ada)).is_admitted
+    assert [await binds(app, ada) for _ in range(4)] == ["all", "all", "penalty", "penalty"]
+    assert await binds(app, bob) == "all"
+
+
+async def test_denials_are_counted_together_by_rules_that_differ_in_outages_and_waits(make_app: MakeApp) -> None:
+    closed = Rule("1/hour", name="closed", paths=["/closed"], on_outage="closed")
+    patient = Rule("1/hour", name="patient", paths=["/patient"], wait=0.001)
+    app = make_app(together(LOGIN, closed, patient))
+    assert await app.left(Asked("/login")) == 1
+    assert await app.left(Asked("/closed")) == 1
+    assert await app.left(Asked("/patient")) == 1
+    for path in ("/login", "/closed", "/patient"):
+        assert await binds(app, Asked(path)) == "penalty"
+
+
+async def test_a_rule_with_a_penalty_of_its_own_and_a_shadow_are_apart(make_app: MakeApp) -> None:
+    own = Rule("1/hour", name="own", paths=["/own", "/both"], penalty="2 denials/minute -> 3h")
+    listed = Rule(["9/hour", "penalty 9 denials/minute -> 2h"], name="listed", paths=["/own"])
+    shadow = Rule("1/hour", name="shadow", paths=["/shadow"], is_shadow=True)
+    both = Rule("9/hour", name="both", paths=["/both"])
+    app = make_app(together(own, listed, shadow, LOGIN, both))
+    assert await app.left(Asked("/own")) == 1
+    for _ in range(5):
+        assert (await app.admit(Asked("/shadow"))).is_admitted
+    assert await binds(app, Asked("/own")) == "own:penalty"
+    assert await app.left(Asked("/login")) == 1
+    assert [await binds(app, Asked("/login")) for _ in range(2)] == ["login", "penalty"]
+    bob = "203.0.113.8"
+    for _ in range(4):
+        await app.admit(Asked("/login", peer=bob))
+    assert await binds(app, Asked("/both", peer=bob)) == "penalty"
+    assert (await app.admit(Asked("/own", peer=bob))).is_admitted
+
+
+async def test_a_penalty_of_all_rules_is_lifted_with_a_reset_and_holds_for_rules_of_routes(make_app: MakeApp) -> None:
+    app = make_app(together(LOGIN))
+    of_route = Rule("1/hour", is_per_route=True)
+    for _ in range(5):
+        await app.admit(Asked("/x", route="/x"), of_route)
+    assert await binds(app, Asked("/login")) == "penalty"
+    await app.run(app.limiter.reset("ip:203.0.113.7"))
+    assert (await app.admit(Asked("/login"))).is_admitted
+
+
+async def test_one_round_trip_counts_a_denial_of_all_rules(make_app: MakeApp, store: MemoryStore) -> None:
+    app = make_app(together(Rule("1/hour", name="a"), Rule("5/hour", name="b")), store=store)
+    (part,) = app.limiter._parts.of(app.limiter.rules.all, None)
+    assert part.labels == ("a", "b", "penalty")
+
+
+def test_the_penalty_of_all_rules_has_its_name_for_itself() -> None:
+    with pytest.raises(InvalidUse, match="'penalty' is what the penalty of all rules is called"):
+        together(Rule("1/hour", name="penalty"))
+    with pytest.raises(LimitError):
+        Rules((), penalty="5/minute")
 
 
 async def test_a_penalty_takes_no_tokens_and_is_not_settled(make_app: MakeApp) -> None:

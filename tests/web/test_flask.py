@@ -873,6 +873,13 @@ def test_the_routes_are_listed_with_what_they_meet() -> None:
         audit(app, strict=True)
 
 
+def test_an_audit_tells_what_each_method_meets() -> None:
+    app, limits = make("9/minute")
+    app.route("/form", methods=["GET", "POST"])(limits.limit("1/minute", methods=["POST"])(index))
+    found = {route.methods: [rule.title for rule in route.rules] for route in audit(app).routes}
+    assert found == {("GET",): ["default"], ("POST",): ["1/minute"]}
+
+
 def test_routes_without_a_limit_are_logged_at_the_first_request(caplog: pytest.LogCaptureFixture) -> None:
     app, _ = make()
     app.get("/")(index)

@@ -136,8 +136,10 @@ def _rule(rule: Rule) -> tuple[str, ...]:
         "actual_cost": _named(rule.actual_cost),
         "exempt_when": _named(rule.exempt_when),
         "on_outage": rule.on_outage if rule.on_outage != "open" else None,
+        "outage_limit": None if rule.outage_limit is None else _limits(rule.outage_limit),
     }
     words = ["shadow"] * rule.is_shadow + ["default"] * rule.is_default + ["per route"] * rule.is_per_route
+    words += ["per method"] * rule.is_per_method
     words += [f"{name} {value}" for name, value in options.items() if value is not None]
     return (
         rule.title,

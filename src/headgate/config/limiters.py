@@ -59,12 +59,15 @@ def limiter_settings(name: str, said: Mapping[str, Any], stores: Mapping[str, St
         return WRONG
     tiers = {tier: _tier(one, limits, place.at("tiers", tier)) for tier, one in said.get("tiers", {}).items()}
     options = {key: said[key] for key in ("on_outage", "instances", "lease", "penalty") if key in said}
+    if "outage_limit" in said:
+        own, at = said["outage_limit"], place.at("outage_limit")
+        options["outage_limit"] = limits_of(own, at) if isinstance(own, Mapping) else limit_of(own, at)
     if isinstance(options.get("lease"), Mapping):
         try:
             options["lease"] = Lease(**options["lease"])
         except HeadgateError as error:
             return place.at("lease").say(str(error))
-    if WRONG in tiers.values():
+    if WRONG in tiers.values() or WRONG in options.values():
         return WRONG
     if isinstance(limits, Mapping) and not tiers and not isinstance(said.get("limits"), Mapping):
         limits = tuple(

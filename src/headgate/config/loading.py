@@ -98,9 +98,9 @@ def understood(document: Mapping[str, Any], source: str, *, imports: bool = True
     from headgate.config.limiters import limiter_settings
     from headgate.config.places import WRONG, Place
     from headgate.config.rules import app_rules, finder, rules_of
-    from headgate.config.settings import WebSettings
     from headgate.config.stores import store_of, store_settings
     from headgate.config.tables import DOCUMENT
+    from headgate.config.web import web_settings
 
     place = Place()
     read = DOCUMENT.read(expanded(document, os.environ, place), place)
@@ -117,9 +117,6 @@ def understood(document: Mapping[str, Any], source: str, *, imports: bool = True
     store = None
     if "store" in web or len(known) <= 1 or read.get("rules"):
         store = store_of(web.get("store"), known, place.at("web"))
+    settings = web_settings(web, store, place.at("web"), find) if store else None
     place.end(source)
-    headers = web.get("headers")
-    if headers is not None:
-        headers = () if headers is False else (headers,) if isinstance(headers, str) else tuple(headers)
-    settings = None if store is None else WebSettings(store, web.get("name", "web"), headers, web.get("body"))
     return Config(source, stores, limiters, settings, rules)

@@ -109,21 +109,58 @@ class ConfiguredLimiter:
         every = limits.values() if isinstance(limits, Mapping) else (limits,) if isinstance(limits, Limit) else limits
         return any(isinstance(limit, Concurrency) for limit in every)
 
-    def try_acquire(self, key: str = EVERYBODY, cost: int = 1, *, tier: str | None = None) -> Decision:
+    def try_acquire(
+        self, key: str = EVERYBODY, cost: int = 1, *, tier: str | None = None, reserve: int | None = None
+    ) -> Decision:
         """Ask whether a request may go now, and spend its cost if so: as `Limiter.try_acquire`, blocking.
 
         :param tier: the caller's tier; one without limits of its own has those of everybody.
+        :param reserve: how many tokens are to be left behind it, for more critical requests, which ask without.
         :raises InvalidKey, InvalidCost, StoreOutage: as that does.
         """
         now = self.now(Limiter, key, tier)
-        decision = now.limiter.try_acquire(now.keys, cost, limit=now.limit)
-        self.counts.decided(decision)
-        return decision
+        return self._counted(now.limiter.try_acquire(now.keys, cost, limit=now.limit, reserve=reserve))
 
-    async def try_acquire_async(self, key: str = EVERYBODY, cost: int = 1, *, tier: str | None = None) -> Decision:
+    async def try_acquire_async(
+        self, key: str = EVERYBODY, cost: int = 1, *, tier: str | None = None, reserve: int | None = None
+    ) -> Decision:
         """As `try_acquire`, in an event loop."""
         now = self.now(AsyncLimiter, key, tier)
-        decision = await now.limiter.try_acquire(now.keys, cost, limit=now.limit)
+        return self._counted(await now.limiter.try_acquire(now.keys, cost, limit=now.limit, reserve=reserve))
+
+    def try_acquire_up_to(self, key: str, most: int, *, tier: str | None = None) -> Decision:
+        """Spend as many tokens as there are now, up to `most`: as `Limiter.try_acquire_up_to`, blocking.
+
+        :raises InvalidUse, InvalidKey, InvalidCost, StoreOutage: as that does.
+        """
+        now = self.now(Limiter, key, tier)
+        return self._counted(now.limiter.try_acquire_up_to(now.keys, most, limit=now.limit))
+
+    async def try_acquire_up_to_async(self, key: str, most: int, *, tier: str | None = None) -> Decision:
+        """As `try_acquire_up_to`, in an event loop."""
+        now = self.now(AsyncLimiter, key, tier)
+        return self._counted(await now.limiter.try_acquire_up_to(now.keys, most, limit=now.limit))
+
+    def try_acquire_once(
+        self, key: str, request_id: str, cost: int = 1, *, period: float = 86_400.0, tier: str | None = None
+    ) -> Decision:
+        """Ask for a request that may come again, and is charged once: as `Limiter.try_acquire_once`, blocking.
+
+        :raises InvalidUse, InvalidKey, InvalidCost, StoreOutage: as that does.
+        """
+        now = self.now(Limiter, key, tier)
+        return self._counted(now.limiter.try_acquire_once(now.keys, request_id, cost, period=period, limit=now.limit))
+
+    async def try_acquire_once_async(
+        self, key: str, request_id: str, cost: int = 1, *, period: float = 86_400.0, tier: str | None = None
+    ) -> Decision:
+        """As `try_acquire_once`, in an event loop."""
+        now = self.now(AsyncLimiter, key, tier)
+        return self._counted(
+            await now.limiter.try_acquire_once(now.keys, request_id, cost, period=period, limit=now.limit)
+        )
+
+    def _counted(self, decision: Decision) -> Decision:
         self.counts.decided(decision)
         return decision
 

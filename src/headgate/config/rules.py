@@ -13,7 +13,7 @@ from headgate.errors import HeadgateError
 from headgate.identity import Identity
 from headgate.rules import Rule, Rules
 
-_WORDS = {"shadow": "is_shadow", "default": "is_default", "per_route": "is_per_route"}
+_WORDS = {"shadow": "is_shadow", "default": "is_default", "per_route": "is_per_route", "per_method": "is_per_method"}
 _FUNCTIONS = ("tier", "limit_for", "exempt_when", "charge_when", "actual_cost", "cost", "key")
 _SOURCES = ("ip", "user", "api_key", "*")
 
@@ -57,6 +57,8 @@ def _rule(said: Mapping[str, Any], tiers_of: Mapping[str, str], place: Place, fi
             return place.at("tiers").say(
                 "nothing tells the tier of a caller: write tier = 'myapp:tier', or [web.tiers_of]"
             )
+    if "outage_limit" in options:
+        options["outage_limit"] = _all_limits(options["outage_limit"], place.at("outage_limit"))
     for key in _FUNCTIONS:
         if key in options:
             options[key] = _function(options[key], place.at(key), find)
@@ -134,4 +136,9 @@ def app_rules(said: Mapping[str, Any], rules: Sequence[Rule], place: Place, find
         except HeadgateError as error:
             place.at(key).say(str(error))
             networks[key] = ()
-    return Rules(rules, identity=who, **networks)
+    penalty = said.get("penalty") or None
+    try:
+        return Rules(rules, identity=who, penalty=penalty, **networks)
+    except HeadgateError as error:
+        is_shown = not isinstance(penalty, FromEnvironment)
+        return place.at("penalty").say(str(error) if is_shown else f"{penalty!r} is no penalty (it is not shown)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +46,9 @@ class WebSettings:
 
     store: StoreSettings
     name: str = "web"
-    headers: tuple[str, ...] | None = None
-    """The headers that tell clients; None where the file does not say."""
-    body: str | None = None
+    told: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """How clients are told, as far as it is said, in the words of `Responses`. One of them may be secret."""
+    on_denied: Callable[[Any, Any], Any] | None = None
+    """Answers a refused request in the user's own way."""
+    is_enabled: bool | None = None
+    """Are the limits on? None where the file does not say."""

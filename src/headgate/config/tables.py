@@ -33,6 +33,7 @@ _LIMIT: Final = LimitText()
 _DURATION: Final = Duration()
 _FUNCTION: Final = Function()
 _LIMITS: Final = Either((Several(_LIMIT, least=1), Named(_LIMIT, "limits by their names", NAME)))
+_OUTAGE: Final = Either((_LIMIT, Named(_LIMIT, "limits by their names", NAME)))
 _TIERS: Final = Named(
     Either((_LIMIT, Named(_LIMIT, "limits by their names", NAME))), "limits by the names of tiers", least=0
 )
@@ -96,6 +97,7 @@ LIMITER: Final = Table(
         "max_concurrent": Key(Number(1), "So many at the same time."),
         "on_outage": Key(Word(("open", "closed", "raise", "local")), "The answer when the store gives none."),
         "instances": Key(Number(1), "For on_outage = 'local': how many processes have a share of the limit."),
+        "outage_limit": Key(_OUTAGE, "For on_outage = 'local': a limit that is shared in place of the limiter's."),
         "timeout": Key(_DURATION, "For how long acquire waits; as long as it takes, by default."),
         "tiers": Key(_TIERS, "Other numbers for some callers, by the names of their tiers."),
         "lease": Key(Either((Flag(), LEASE)), "Are tokens of keys in demand drawn ahead of need?"),
@@ -174,10 +176,12 @@ RULE: Final = Table(
             Word(("open", "closed", "local")), "When the store gives no answer: let through, 503, or a share."
         ),
         "instances": Key(Number(1), "For on_outage = 'local': how many processes have a share of the limits."),
+        "outage_limit": Key(_OUTAGE, "For on_outage = 'local': a limit that is shared in place of the rule's."),
         "penalty": Key(_LIMIT, "For how long a key is blocked after how many denials."),
         "message": Key(Text(), "What the body of a 429 says, where this rule denies."),
         "near": Key(Number(0, 1, is_whole=False, is_above=True), "Below which share left observers are told."),
         "per_route": Key(Flag(), "Does each route have a share of its own?"),
+        "per_method": Key(Flag(), "Does each method have a share of its own?"),
         "default": Key(Flag(), "Is it for those routes only that have no rule of their own?"),
     },
     "a rule",
@@ -189,6 +193,7 @@ RULE: Final = Table(
         "is_shadow": "write shadow instead",
         "is_default": "write default instead",
         "is_per_route": "write per_route instead",
+        "is_per_method": "write per_method instead",
     },
 )
 API_KEY: Final = Table(
@@ -219,10 +224,20 @@ WEB: Final = Table(
         "exempt": Key(_PATHS, "The paths that meet no rule."),
         "allow": Key(_NETWORKS, "The networks of callers who meet no rule."),
         "deny": Key(_NETWORKS, "The networks of callers who are refused."),
+        "penalty": Key(_LIMIT, "For how long a caller is blocked after how many denials, of any rule without its own."),
         "headers": Key(
             Either((Flag(only=False), Word(STYLES), Several(Word(STYLES)))), "The headers that tell clients; or none."
         ),
+        "header_names": Key(
+            Named(Text("the name of a header", r"^[A-Za-z0-9-]+$"), "names of headers by their usual ones"),
+            "Other names for some of the headers.",
+        ),
+        "reset": Key(Word(("delta", "epoch")), "X-RateLimit-Reset: in seconds from now, or since 1970."),
+        "retry_after": Key(Word(("delta", "date")), "Retry-After: in seconds from now, or as a date."),
+        "partition_secret": Key(Text(is_secret=True), "Draft 11 tells keys apart, by hashes with it. Write ${NAME}."),
         "body": Key(Word(("problem", "text")), "The body of a refusal."),
+        "on_denied": Key(_FUNCTION, "Answers refused requests: a function of the request and the decision."),
+        "enabled": Key(Flag(), "Are the limits on? Without them, nothing is asked, and no header is sent."),
         "tiers_of": Key(Named(Text(), "tiers by the keys of callers", least=0), "The tiers of callers, by their keys."),
     },
     "the rules of a web app",

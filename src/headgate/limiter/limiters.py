@@ -97,7 +97,7 @@ class Limiter(AnyLimiter):
         :param request_id: tells a request from all others of its key, such as an `Idempotency-Key`. The store keeps a
             hash of it.
         :param period: how long the store knows the id, in seconds, from the charge on.
-        :raises InvalidUse: if the limiter has tiers or slots, or the period is none.
+        :raises InvalidUse: if the limiter has slots, or tiers whose keys differ, or the period is none.
         :raises InvalidKey, InvalidCost, StoreOutage: as `try_acquire` does.
         """
         return self._drive(self._once(key, request_id, cost, period, limit))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import secrets
 import weakref
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache
 from typing import Final
@@ -76,13 +76,21 @@ class LocalShare:
 
     :param instances: how many processes have a share.
     :param clock: for a memory of its own, in which none but this limiter counts.
+    :param in_place: other limits that are shared in place of the limiter's own, with their names: by tier, or by name
+        where there are no tiers.
     :raises InvalidUse: if that is no number of processes.
     """
 
-    def __init__(self, instances: int = 1, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        instances: int = 1,
+        clock: Clock | None = None,
+        in_place: Mapping[str, tuple[Limit, str]] | None = None,
+    ) -> None:
         if type(instances) is not int or not 1 <= instances <= MAX_INSTANCES:
             raise InvalidUse(f"instances is a number of processes from 1 to {MAX_INSTANCES:,}, not {instances!r}")
         self.instances: Final = instances
+        self._in_place: Final = dict(in_place or {})
         self._memory = None if clock is None else _Memory(clock)
 
     def count_with(self, store: Store) -> None:
@@ -100,7 +108,7 @@ class LocalShare:
 
         :raises LimitOutOfBounds: if a share of one would take too long to fill.
         """
-        for limit in limits:
+        for limit in (*limits, *[limit for limit, _ in self._in_place.values()]):
             try:
                 share_of(limit, self.instances)
             except LimitOutOfBounds as error:
@@ -117,20 +125,23 @@ class LocalShare:
         return _decided(self._counted, shared)
 
     def _hit(self, hit: Hit) -> Hit:
-        name = f"{_SIGN}{self._counted.mark}{hit.name}"
+        limit, name = self._shared(hit)
         return hit._replace(
-            limit=share_of(hit.limit, self.instances),
-            name=name,
+            limit=share_of(limit, self.instances),
+            name=f"{_SIGN}{self._counted.mark}{name}",
             tier=hit.tier or hit.name,
             receipt=None,
             spare=-(-hit.spare // self.instances),
         )
 
+    def _shared(self, hit: Hit) -> tuple[Limit, str]:
+        """The limit that is shared, and its name. Slots and penalties are what they are, whatever the call says."""
+        is_spent = not isinstance(hit.limit, (Concurrency, Penalty))
+        return self._in_place.get(hit.tier or hit.name, (hit.limit, hit.name)) if is_spent else (hit.limit, hit.name)
+
     def forget(self, group: Group) -> None:
         """Forget what is known here of the keys of a group."""
-        self._counted.store.decide(
-            [Group((hit._replace(name=f"{_SIGN}{self._counted.mark}{hit.name}"),), 0, "forget") for hit in group.hits]
-        )
+        self._counted.store.decide([Group((self._hit(hit),), 0, "forget") for hit in group.hits])
 
 
 def _decided(memory: _Memory, group: Group) -> Decision:

@@ -93,6 +93,7 @@ class AnyLimiter:
         penalty: PenaltyLike | None = None,
         on_outage: OnOutage = "open",
         instances: int | None = None,
+        outage_limit: CallLimit = None,
         on_decision: OnDecision | None = None,
         timeout: float | None = None,
         prefix: str | None = None,
@@ -115,6 +116,8 @@ class AnyLimiter:
         :param on_outage: what to answer when the store does not: `open` admits, `closed` denies, `raise` raises
             `StoreOutage`, `local` decides in memory by a share of the limit.
         :param instances: for `local`: among how many processes the limit is shared; 1 by default, for one that has all.
+        :param outage_limit: for `local`: a limit that is shared then in place of each of the limiter's, slots and
+            penalties aside; for tiers, optionally by tier.
         :param on_decision: called with each decision about a request. What it raises is logged, and changes
             nothing. For all limiters at once, and more than decisions, see `headgate.observer`.
         :param timeout: the deadline of each call, in seconds, for a store that is given as the URL of a server; 0.25 by
@@ -141,7 +144,7 @@ class AnyLimiter:
         for_url = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials, "breaker": breaker}
         given = {option: value for option, value in for_url.items() if value is not None}
         policy = Policy(limit, name, penalty=penalty, on_outage=on_outage)
-        outage_rule = OutageRule(on_outage, policy.name, connect_all, instances)
+        outage_rule = OutageRule(on_outage, policy.name, connect_all, instances, policy.in_outage(outage_limit))
         if outage_rule.local is not None:
             outage_rule.local.check(list(policy.limits.values()))
         share = None
@@ -159,7 +162,7 @@ class AnyLimiter:
         if outage_rule.local is not None:
             outage_rule.local.count_with(found)
         options: dict[str, Any] = {"name": name, "on_outage": on_outage, "on_decision": on_decision, "lease": lease}
-        options |= {"penalty": penalty, "instances": instances}
+        options |= {"penalty": penalty, "instances": instances, "outage_limit": outage_limit}
         # A limiter like this one counts in the same memory.
         options |= {"store": found} if isinstance(found, MemoryStore) else {"store": store, **for_url}
         leases = None

@@ -6,7 +6,7 @@ This module must not know any store: it is told of a `StoreOutage`, and of the e
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, get_args
 
 from headgate import observer
@@ -14,6 +14,7 @@ from headgate.decision import Decision
 from headgate.errors import InvalidUse, StoreOutage
 from headgate.hits import JUDGING, Group
 from headgate.limiter.local import LocalShare
+from headgate.limits import Limit
 from headgate.runtime.locks import lock
 
 OnOutage = Literal["open", "closed", "raise", "local"]
@@ -34,6 +35,7 @@ class OutageRule:
 
     :param changed: called with the rule after each change of `is_out`.
     :param instances: for the mode `local`: how many processes have a share.
+    :param in_place: likewise: the limits that are shared in place of the limiter's own, as for `LocalShare`.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class OutageRule:
         limiter: str,
         changed: Callable[[OutageRule], None] = _nothing,
         instances: int | None = None,
+        in_place: Mapping[str, tuple[Limit, str]] | None = None,
     ) -> None:
         if mode not in MODES:
             raise InvalidUse(f"on_outage is one of {', '.join(MODES)}, not {mode!r}")
@@ -49,7 +52,9 @@ class OutageRule:
             raise InvalidUse(
                 "instances goes with on_outage='local': it says how many processes have a share of a limit"
             )
-        self.local = LocalShare(1 if instances is None else instances) if mode == "local" else None
+        if in_place and mode != "local":
+            raise InvalidUse("outage_limit goes with on_outage='local': it is a limit for as long as the store is away")
+        self.local = LocalShare(1 if instances is None else instances, None, in_place) if mode == "local" else None
         """Decides in an outage, if that is the rule."""
         self.mode: Final = mode
         self.is_out = False

@@ -194,10 +194,10 @@ class Policy:
     def once(self, group: Group, request_id: str, period_us: int) -> Group:
         """The same group, which is charged once among all of this id within the period.
 
-        :raises InvalidUse: if its limits have keys of their own, or slots, or the period is none.
+        :raises InvalidUse: if its limits have several keys, or slots, or the period is none.
         :raises InvalidKey: if the id is not usable.
         """
-        if self.is_tiered or self.has_slots:
+        if self.has_slots or len({hit.key for hit in group.hits}) > 1:
             raise InvalidUse("an id goes with limits of one key, and none of slots: ask for the others by themselves")
         if period_us <= 0:
             raise InvalidUse("a period is a number of seconds above 0")
@@ -221,6 +221,32 @@ class Policy:
         return [
             group._replace(hits=tuple([hit._replace(cost=cost) for hit in group.hits])) for cost in costs_up_to(wanted)
         ]
+
+    def in_outage(self, given: CallLimit) -> dict[str, tuple[Limit, str]]:
+        """The limits in place of the limiter's own while the store is away, with their names: by tier, or by name where
+        there are no tiers. One for all is in place of each.
+
+        :raises LimitError: if one is not understood.
+        :raises InvalidUse: if one does not fit.
+        """
+        if given is None:
+            return {}
+        names = dict(zip(self._tiers or self._names, self._names, strict=True))
+        of_tokens = [
+            tier
+            for tier, limit in zip(names, self._limits, strict=True)
+            if not isinstance(limit, (Concurrency, Penalty))
+        ]
+        said = given if isinstance(given, Mapping) else dict.fromkeys(of_tokens, given)
+        found = {tier: (parse_limit(limit), names.get(tier, "")) for tier, limit in said.items()}
+        if not found or any(isinstance(limit, (Concurrency, Penalty)) for limit, _ in found.values()):
+            raise InvalidUse("outage_limit is one of tokens, in place of others: slots and penalties have their own")
+        for tier in found:
+            if tier not in of_tokens:
+                raise InvalidUse(
+                    f"outage_limit: there is no limit {tier!r} of tokens; there are {', '.join(of_tokens)}"
+                )
+        return found
 
     def single(self, make: Callable[[Limit, str], T]) -> T | None:
         """Call `make` with the limit and its name, where there is just one, and one without slots; else None."""

@@ -87,6 +87,8 @@ class McpLimits(AppLimits[AsyncLimiter]):
         token, or else the address; over other transports than HTTP, all callers together.
     :param exempt: patterns of paths that meet no rule, such as `/tools/ping`.
     :param allow: networks of callers who meet no rule; `deny`, of callers who are refused.
+    :param penalty: for how long a client is blocked after so many denials, of whichever tool: as for web apps.
+    :param enabled: are they on? If not, each call goes: as for web apps.
     :param name: the server's name in the store: servers of one name share their limits.
     :param timeout: of a store that is given as the URL of a server, as for limiters; likewise `prefix`,
         `remember_denials` and `breaker`.
@@ -109,6 +111,8 @@ class McpLimits(AppLimits[AsyncLimiter]):
         exempt: Sequence[str] = (),
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
+        penalty: LimitLike | None = None,
+        enabled: bool | None = None,
         name: str | None = "mcp",
         timeout: float | None = None,
         prefix: str | None = None,
@@ -128,7 +132,9 @@ class McpLimits(AppLimits[AsyncLimiter]):
             exempt=exempt,
             allow=allow,
             deny=deny,
+            penalty=penalty,
             headers=None,
+            enabled=enabled,
             name=name,
             timeout=timeout,
             prefix=prefix,

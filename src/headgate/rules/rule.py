@@ -61,7 +61,7 @@ class Rule:
     paths: Sequence[str] = ()
     """The paths that it is about (see `matching.py`); none for all."""
     methods: Sequence[str] = ()
-    """The methods that it is about; none for all. `GET` goes for `HEAD`, too."""
+    """The methods that it is about, also of a route's own rule; none for all. `GET` goes for `HEAD`, too."""
     key: KeyOfRule | None = None
     """Whose share: `ip`, `user`, `api_key`, `*` (one share for everybody), a function of the framework's request, an
     `ApiKey`, a `ClientIP` or an `Identity`; None for that of the app."""
@@ -90,10 +90,15 @@ class Rule:
     limits."""
     instances: int | None = None
     """For `local`: how many processes have a share."""
+    outage_limit: LimitLike | Mapping[str, LimitLike] | None = None
+    """For `local`: a limit that is shared then in place of each of the rule's, slots and penalties aside; for limits
+    with names, optionally by name."""
     penalty: LimitLike | None = None
     """The time for which a key is blocked after so many denials: `10 denials/minute -> 1h`."""
     is_per_route: bool = False
     """Does each route have a share of its own, and not all of them one together?"""
+    is_per_method: bool = False
+    """Does each method have a share of its own? `HEAD` has that of `GET`, and all that are not common have one."""
     is_default: bool = False
     """Is it for those routes only that have no rule of their own?"""
     limiter: Limiter | AsyncLimiter | None = None
@@ -144,6 +149,9 @@ class Rule:
         for part, cost in costs.items():
             if not callable(cost):
                 check_cost(cost, parts[part], self.title)
+        for part, limit in self.in_outage().items():
+            if isinstance(limit, _OF_A_KIND) or isinstance(parts.get(part), _OF_A_KIND):
+                raise InvalidUse(f"outage_limit of rule {self.title!r} is of tokens, in place of one of tokens")
         for tier, limits in self.tiers.items():
             if isinstance(limits, Mapping):
                 self._know(parts, limits)
@@ -178,6 +186,8 @@ class Rule:
             raise InvalidUse(f"on_outage of rule {self.title!r} is 'open', 'closed' or 'local', not {self.on_outage!r}")
         if self.instances is not None and self.on_outage != "local":
             raise InvalidUse(f"instances of rule {self.title!r} goes with on_outage='local'")
+        if self.outage_limit is not None and self.on_outage != "local":
+            raise InvalidUse(f"outage_limit of rule {self.title!r} goes with on_outage='local'")
         if self.near is not None and not 0 < self.near <= 1:
             raise InvalidUse(f"near of rule {self.title!r} is a share between 0 and 1, such as 0.1, not {self.near!r}")
         if not isinstance(self.message, str):
@@ -189,6 +199,11 @@ class Rule:
                 raise InvalidUse("a penalty beside a limiter of your own: give it to the limiter itself")
             if self.limiter.is_tiered:
                 raise InvalidUse("a limiter of tiers has keys of their own: give the rule its limits, by name, instead")
+
+    def meets(self, methods: Iterable[str]) -> bool:
+        """Is it about requests of one of these methods?"""
+        own = self.methods
+        return not own or any(method in own or (method == "HEAD" and "GET" in own) for method in methods)
 
     @property
     def title(self) -> str:
@@ -239,6 +254,17 @@ class Rule:
             if limit.code != own.code and (isinstance(limit, _OF_A_KIND) or isinstance(own, _OF_A_KIND)):
                 raise InvalidUse(f"limit_for of rule {self.title!r} says '{limit}', and its limit is '{own}'")
         return found
+
+    def in_outage(self) -> dict[str, Limit]:
+        """The limits that are shared while the store is away, in place of others, by the names of these."""
+        given = self.outage_limit
+        if given is None:
+            return {}
+        parts = self.named_limits()
+        if isinstance(given, Mapping):
+            self._know(parts, given)
+            return {part: parse_limit(limit) for part, limit in given.items()}
+        return {part: parse_limit(given) for part, limit in parts.items() if not isinstance(limit, _OF_A_KIND)}
 
     def limits_of_tiers(self, part: str) -> dict[str, Limit]:
         """The limits of one of its parts, by the tiers that have their own."""

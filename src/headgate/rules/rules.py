@@ -9,9 +9,12 @@ from typing import Final
 
 from headgate.errors import InvalidUse
 from headgate.identity import Identity
+from headgate.limits.grammar import parse_penalty
 from headgate.rules.matching import compiled, readings
-from headgate.rules.rule import Rule
+from headgate.rules.rule import LimitLike, Rule
 
+PENALTY: Final = "penalty"
+"""The name of the penalty that rules have together."""
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
@@ -23,6 +26,9 @@ class Rules:
     :param exempt: patterns of paths that meet no rule, such as `/health`.
     :param allow: networks of callers who meet no rule.
     :param deny: networks of callers who are refused, with 403.
+    :param penalty: for how long a caller is blocked after so many denials, by whichever of the rules that have no
+        penalty of their own: `10 denials/minute -> 1h`. It blocks them from all of these.
+    :raises LimitError: if the penalty is not understood.
     :raises InvalidUse: if something does not fit, or two different rules have one name.
     """
 
@@ -34,20 +40,22 @@ class Rules:
         exempt: Sequence[str] = (),
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
+        penalty: LimitLike | None = None,
     ) -> None:
         self.all: Final = tuple(rules)
+        self.penalty: Final = None if penalty is None else parse_penalty(penalty)
         self.identity: Final = identity or Identity("ip")
         self.exempt: Final = tuple(exempt)
         self.allow: Final = _networks(allow)
         self.deny: Final = _networks(deny)
         known: dict[str, Rule] = {}
         for rule in self.all:
+            if rule.name == PENALTY and self.penalty is not None:
+                raise InvalidUse(f"{PENALTY!r} is what the penalty of all rules is called: give the rule another name")
             if known.setdefault(rule.title, rule) is not rule:
                 raise InvalidUse(f"two rules are called {rule.title!r}: make one of them, or give each a name")
         self._exempt = [compiled(pattern) for pattern in exempt]
-        self._patterns = [
-            (rule, [compiled(pattern) for pattern in rule.paths], _methods(rule.methods)) for rule in self.all
-        ]
+        self._patterns = [(rule, [compiled(pattern) for pattern in rule.paths]) for rule in self.all]
         self.is_same_for_all: Final = not any(rule.paths or rule.methods for rule in self.all)
         """Does each request meet the same rules, whatever its path and method?"""
         self._others = tuple([rule for rule in self.all if not rule.is_default])
@@ -68,9 +76,9 @@ class Rules:
         return tuple(
             [
                 rule
-                for rule, patterns, allowed in self._patterns
+                for rule, patterns in self._patterns
                 if (not patterns or _matches(patterns, paths))
-                and (not allowed or any(method in allowed for method in methods))
+                and rule.meets(methods)
                 and not (has_own and rule.is_default)
             ]
         )
@@ -78,10 +86,6 @@ class Rules:
 
 def _matches(patterns: list[re.Pattern[str]], paths: Sequence[str]) -> bool:
     return any(pattern.fullmatch(path) for path in paths for pattern in patterns)
-
-
-def _methods(methods: Sequence[str]) -> frozenset[str]:
-    return frozenset(methods) | ({"HEAD"} if "GET" in methods else frozenset())
 
 
 def _networks(networks: Sequence[str]) -> tuple[Network, ...]:

@@ -155,7 +155,7 @@ class RateLimits(AppLimits[AsyncLimiter]):
             methods = tuple(sorted(known - {"HEAD"} if "GET" in known else known))
             met: dict[Rule, None] = {}
             for method in methods or ("GET",):
-                own = [rule for rule, _ in self._own_rules(handler, method)]
+                own = [rule for rule, _ in self._own_rules(handler, method) if rule.meets((method,))]
                 met.update(dict.fromkeys(self.rules.of(path, [method], has_own=bool(own))))
                 met.update(dict.fromkeys(own))
             is_exempt = self._is_exempt(handler, methods[0] if methods else "GET") or self.rules.is_exempt(path)

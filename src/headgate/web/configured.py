@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import weakref
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from headgate.config.loading import Config, Source, load
@@ -16,6 +17,8 @@ from headgate.config.watching import Watch
 from headgate.errors import InvalidUse
 from headgate.identity import Identity
 from headgate.rules import Rule, Rules
+from headgate.rules.rule import LimitLike
+from headgate.stores.contract import Store
 
 logger = logging.getLogger("headgate")
 
@@ -28,10 +31,12 @@ class OwnRules(NamedTuple):
     exempt: Sequence[str]
     allow: Sequence[str]
     deny: Sequence[str]
+    penalty: LimitLike | None = None
 
     def rules(self) -> Rules:
         """These rules alone."""
-        return Rules(self.all, identity=self.identity, exempt=self.exempt, allow=self.allow, deny=self.deny)
+        said = self._asdict()
+        return Rules(said.pop("all"), **said)
 
     def with_those_of(self, config: Config) -> Rules:
         """These rules, and those of a configuration."""
@@ -42,6 +47,7 @@ class OwnRules(NamedTuple):
             exempt=[*self.exempt, *more.exempt],
             allow=[*self.allow, *map(str, more.allow)],
             deny=[*self.deny, *map(str, more.deny)],
+            penalty=more.penalty if self.penalty is None else self.penalty,
         )
 
 
@@ -66,20 +72,14 @@ class FromConfig:
         """All rules, as they are at first."""
         if config.web is None:
             raise InvalidUse(f"{config.source}: there are several stores: say in [web] which one rules count in")
-        self._web: Final[WebSettings] = config.web
+        self.web: Final[WebSettings] = config.web
+        """All that goes for the rules, as it is at first."""
 
-    def options(self, store: Any, name: Any, headers: Any, body: Any) -> tuple[Any, dict[str, Any], Any, Any, Any]:
-        """The store, the options of its URL, the name, the headers and the body of refusals: those of code, or else
-        those of the configuration.
-        """
-        web = self._web
-        if headers is False and web.headers is not None:
-            headers = web.headers
-        named = web.name if name is None else name
-        body = body or web.body
-        if store is not None:
-            return store, {}, named, headers, body
-        return web.store.given or web.store.url, dict(web.store.options), named, headers, body
+    @property
+    def store(self) -> tuple[str | Store, dict[str, Any]]:
+        """The store, and the options of its URL."""
+        store = self.web.store
+        return store.given or store.url, dict(store.options)
 
     def start(self, limits: Any) -> None:
         """Let changes of the file take effect on an app's limits, for as long as those live."""
@@ -93,5 +93,8 @@ class FromConfig:
         if limits is None:
             return
         limits.rules = self._own.with_those_of(config)
-        if config.web != self._web:
+        web = config.web
+        if web is not None:
+            limits.switch(web.is_enabled)
+        if web is None or replace(web, is_enabled=self.web.is_enabled) != self.web:
             logger.warning("headgate: %s: a new store, name or style of headers takes a restart", config.source)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final, Generic, TypeVar
 
@@ -22,6 +23,7 @@ from headgate.limiter.limiters import AsyncLimiter
 from headgate.limiter.making import AnyLimiter
 from headgate.plans.commands import Call
 from headgate.rules import Rule, Rules
+from headgate.rules.rules import PENALTY
 from headgate.stores.contract import Store
 from headgate.stores.registry import share_store
 from headgate.web.admission import Admission, Answer, Refusal, Verdict
@@ -102,6 +104,7 @@ class WebLimiter(Generic[L]):
             store = self._share.store
         self.store: Final[Store] = store
         self._maker = Maker(kind, store, name)
+        self._is_enabled = True
         self.rules = rules
 
     @property
@@ -117,10 +120,21 @@ class WebLimiter(Generic[L]):
         for rule in rules.all:
             self.check(rule)
         self._check_identity(rules.identity)
-        self._parts = KnownParts(self._maker)
-        self.plain = PlainQuestions(rules, self._parts)
-        """The questions of most requests, the short way."""
+        penalty = None if rules.penalty is None else Rule(rules.penalty, name=PENALTY)
+        self._parts = KnownParts(replace(self._maker, penalty=penalty))
         self._rules = rules
+        self.is_enabled = self._is_enabled
+
+    @property
+    def is_enabled(self) -> bool:
+        """Is anything asked? If not, each request goes, and meets no rule. It may be set at any time."""
+        return self._is_enabled
+
+    @is_enabled.setter
+    def is_enabled(self, is_enabled: bool) -> None:
+        self._is_enabled = is_enabled
+        self.plain = PlainQuestions(self._rules, self._parts, is_enabled=is_enabled)
+        """The questions of most requests, the short way; none, where nothing is asked."""
 
     def check(self, rule: Rule) -> None:
         """See whether a rule fits the framework.
@@ -165,7 +179,13 @@ class WebLimiter(Generic[L]):
             raised.
         """
         admission = known if known is not None else Admission(request)
+        if not self._is_enabled:
+            admission.is_exempt = True
+            return admission
         rules = self._rules
+        if any(rule.methods for rule in own):
+            asked_as = methods_of(request)
+            own = [rule for rule in own if rule.meets(asked_as)]
         met: Sequence[Rule] = own
         if known is None:
             admission.is_exempt = (
@@ -184,7 +204,7 @@ class WebLimiter(Generic[L]):
         for rule in met:
             if rule.exempt_when is not None and (yield Call(rule.exempt_when, (request.native,))):
                 met = tuple([one for one in met if one is not rule])
-        parts = self._parts.of(tuple(met), request.route)
+        parts = self._parts.of(tuple(met), request.route, request.method)
         if len(parts) == 1 and parts[0].is_plain:  # nearly always, of one rule: no more than this is to be done
             part, earlier = parts[0], admission.verdicts
             rule = part.members[0].rule
@@ -248,7 +268,7 @@ class WebLimiter(Generic[L]):
         admission = Admission(request)
         caller: list[str] = []
         verdicts = []
-        for part in self._parts_called(names, request.route):
+        for part in self._parts_called(names, request.route, request.method) if self._is_enabled else ():
             key, cost, limit = yield from question_of(part, request, self._rules.identity, caller)
             nothing = 0 if part.has_one_key else dict.fromkeys(cost, 0)
             decision = yield Call(partial(part.limiter.peek, key, nothing, limit=limit))
@@ -261,7 +281,7 @@ class WebLimiter(Generic[L]):
 
         :raises InvalidUse: if there is no rule of such a name.
         """
-        for part in self._parts_called(names, None):
+        for part in self._parts_called(names, None) if self._is_enabled else ():
             yield Call(part.limiter.reset, (key if part.has_one_key else dict.fromkeys(part.labels, key),))
 
     def finish(self, admission: Admission, response: WebResponse | None) -> Plan[Call, None]:
@@ -300,12 +320,12 @@ class WebLimiter(Generic[L]):
         if self._share is not None:
             await self._share.aclose()
 
-    def _parts_called(self, names: Sequence[str], route: str | None) -> tuple[Part, ...]:
+    def _parts_called(self, names: Sequence[str], route: str | None, method: str = "") -> tuple[Part, ...]:
         known = {rule.title: rule for rule in self._rules.all}
         for name in names:
             if name not in known:
                 raise InvalidUse(f"there is no rule {name!r}; there are {', '.join(known)}")
-        return self._parts.of(tuple([known[name] for name in names or known]), route)
+        return self._parts.of(tuple([known[name] for name in names or known]), route, method)
 
     def _look_at_network(self, admission: Admission, rules: Rules) -> None:
         text = rules.identity.address(admission.request)

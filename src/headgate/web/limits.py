@@ -7,6 +7,7 @@ module must not know a framework.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Generic, Literal, NamedTuple
@@ -19,11 +20,15 @@ from headgate.identity import ApiKey, ClientIP, Identity, Source
 from headgate.limiter.limiters import AsyncLimiter, Limiter
 from headgate.limits import Limit
 from headgate.rules import Rule, Rules
+from headgate.rules.rule import LimitLike
 from headgate.stores.contract import Store
 from headgate.web.configured import FromConfig, OwnRules
 from headgate.web.core import L, WebLimiter
 from headgate.web.headers import HeaderStyle, Reset, RetryAfter
 from headgate.web.responses import Body, Responses
+from headgate.web.switch import is_on
+
+logger = logging.getLogger("headgate")
 
 OnDenied = Callable[[Any, Any], Any]
 """Answers a refused request in the user's own way: by the framework's request and the decision that denied, a response
@@ -65,6 +70,8 @@ class AppLimits(Generic[L]):
     :param exempt: patterns of paths that meet no rule.
     :param allow: networks of callers who meet no rule.
     :param deny: networks of callers who are refused.
+    :param penalty: for how long a caller is blocked after so many denials, by whichever of the rules that have no
+        penalty of their own: `10 denials/minute -> 1h`. It blocks them from all of these.
     :param headers: the generation of headers that clients are told by, or several that go together; None for none.
     :param reset: how `X-RateLimit-Reset` says a time: `delta`, in seconds from now, or `epoch`, since 1970.
     :param retry_after: how `Retry-After` says a time: `delta`, in seconds from now, or `date`, as a date of HTTP.
@@ -72,6 +79,8 @@ class AppLimits(Generic[L]):
     :param partition_secret: of at least 16 bytes: headers of draft 11 tell keys apart, by hashes that it makes.
     :param body: of a refusal: `problem` (RFC 9457) or `text`.
     :param on_denied: answers a refused request: a function of the framework's request and the decision.
+    :param enabled: are they on? If not, nothing is asked, nobody is refused and no header is sent, as though they were
+        not installed. By default, what the configuration says, or else the environment's `HEADGATE_ENABLED`.
     :param name: the app's name in the store.
     :param timeout: of a store that is given as the URL of a server, as for limiters; likewise `prefix`,
         `remember_denials` and `breaker`.
@@ -94,13 +103,15 @@ class AppLimits(Generic[L]):
         exempt: Sequence[str] = (),
         allow: Sequence[str] = (),
         deny: Sequence[str] = (),
+        penalty: LimitLike | None = None,
         headers: HeaderStyle | Sequence[HeaderStyle] | Literal[False] | None = False,
-        reset: Reset = "delta",
-        retry_after: RetryAfter = "delta",
+        reset: Reset | None = None,
+        retry_after: RetryAfter | None = None,
         header_names: Mapping[str, str] | None = None,
         partition_secret: bytes | str | None = None,
         body: Body | None = None,
         on_denied: OnDenied | None = None,
+        enabled: bool | None = None,
         name: str | None = None,
         timeout: float | None = None,
         prefix: str | None = None,
@@ -114,24 +125,35 @@ class AppLimits(Generic[L]):
             sources: Any = identity  # one, or several
             is_one = isinstance(sources, (str, ApiKey, ClientIP)) or callable(sources)
             identity = Identity(sources) if is_one else Identity(*sources)
-        own = OwnRules(self._rules(rules), identity, exempt, allow, deny)
+        own = OwnRules(self._rules(rules), identity, exempt, allow, deny, penalty)
         self.configured: Final = None if config is None else FromConfig(config, own, watch=watch, on_sighup=on_sighup)
         """The part of the limits that is from a file, where there is one."""
         for_url = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials, "breaker": breaker}
         options: dict[str, Any] = {option: value for option, value in for_url.items() if value is not None}
+        for_clients = {
+            "body": body,
+            "reset": reset,
+            "retry_after": retry_after,
+            "names": header_names,
+            "partition_secret": partition_secret,
+        }
+        told: dict[str, Any] = {option: value for option, value in for_clients.items() if value is not None}
+        if headers is not False:
+            told["styles"] = headers
+        web = None
         if self.configured is not None:
-            store, said, name, headers, body = self.configured.options(store, name, headers, body)
-            options = said | options
-        responses = Responses(
-            "draft-11" if headers is False else headers,
-            body=body or "problem",
-            reset=reset,
-            retry_after=retry_after,
-            names=header_names,
-            partition_secret=partition_secret,
-        )
+            web = self.configured.web
+            names = {} if headers is None else web.told  # without headers, there are none to be named
+            told = {**web.told, "names": names.get("names"), **told}
+            if store is None:
+                store, said = self.configured.store
+                options = said | options
+            name = web.name if name is None else name
+            on_denied = on_denied or web.on_denied
+        responses = Responses(**told)
         self.headers: Final = responses.styles
         self.on_denied: Final = on_denied
+        self._enabled: Final = enabled
         self.limiter: Final[WebLimiter[L]] = WebLimiter(
             self.kind,
             own.rules() if self.configured is None else self.configured.rules,
@@ -140,8 +162,20 @@ class AppLimits(Generic[L]):
             responses=responses,
             **options,
         )
+        self.switch(None if web is None else web.is_enabled)
         if self.configured is not None:
             self.configured.start(self)
+
+    def switch(self, by_config: bool | None) -> None:
+        """Be on or off from the next request on, by what a configuration says and code does not. A change is logged.
+
+        :raises InvalidUse: if it is not known which.
+        """
+        limiter = self.limiter
+        was_on, limiter.is_enabled = limiter.is_enabled, is_on(self._enabled, by_config)
+        if was_on != limiter.is_enabled:
+            state = "on again" if limiter.is_enabled else "off: nothing is asked, and nobody is refused"
+            logger.warning("headgate: the limits of %r are %s", limiter.name, state)
 
     @property
     def rules(self) -> Rules:
@@ -180,6 +214,10 @@ def rule_of_route(limit: Any, options: dict[str, Any]) -> Rule:
     :raises LimitError, InvalidUse: as `Rule` does.
     """
     rule = _rule(limit, options)
+    if rule.paths:
+        raise InvalidUse(
+            f"paths of rule {rule.title!r}: a rule of a route is about that route; give it to RateLimits(...)"
+        )
     if not rule.name and rule.limiter is None:
         rule = dataclasses.replace(rule, is_per_route=True)
     return rule

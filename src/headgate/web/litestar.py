@@ -186,8 +186,9 @@ class RateLimits(asgi.RateLimits, InitPlugin):
                 is_exempt = is_exempt or self.rules.is_exempt(route.path_format)
                 met: dict[Rule, None] = {}
                 for method in methods or ("GET",):
-                    met.update(dict.fromkeys(self.rules.of(route.path_format, [method], has_own=bool(rules))))
-                met.update(dict.fromkeys(rules))
+                    own = [rule for rule in rules if rule.meets((method,))]
+                    met.update(dict.fromkeys(self.rules.of(route.path_format, [method], has_own=bool(own))))
+                    met.update(dict.fromkeys(own))
                 is_mount = getattr(handler, "is_mount", False)
                 path = f"{route.path_format.rstrip('/')}/*" if is_mount else route.path_format
                 yield RouteEntry(path, methods, handler.handler_name, () if is_exempt else tuple(met), is_exempt)

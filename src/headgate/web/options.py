@@ -25,6 +25,8 @@ class RuleOptions(TypedDict, total=False):
     """The options of a rule that a route has for itself: see `Rule`."""
 
     name: str
+    methods: Sequence[str]
+    is_per_method: bool
     key: KeyOfRule | None
     cost: CostLike | Mapping[str, CostLike]
     tiers: Mapping[str, LimitLike | Mapping[str, LimitLike]]
@@ -37,6 +39,7 @@ class RuleOptions(TypedDict, total=False):
     is_shadow: bool
     on_outage: Literal["open", "closed", "local"]
     instances: int | None
+    outage_limit: LimitLike | Mapping[str, LimitLike] | None
     penalty: LimitLike | None
     message: str
     near: float | None
@@ -50,13 +53,15 @@ class LimitsOptions(TypedDict, total=False):
     exempt: Sequence[str]
     allow: Sequence[str]
     deny: Sequence[str]
+    penalty: LimitLike | None
     headers: HeaderStyle | Sequence[HeaderStyle] | Literal[False] | None
-    reset: Reset
-    retry_after: RetryAfter
+    reset: Reset | None
+    retry_after: RetryAfter | None
     header_names: Mapping[str, str] | None
     partition_secret: bytes | str | None
     body: Body | None
     on_denied: OnDenied | None
+    enabled: bool | None
     name: str | None
     timeout: float | None
     prefix: str | None

@@ -21,6 +21,10 @@ from headgate.web.headers import Policy
 
 MAX_KNOWN: Final = 1024
 """For how many sets of rules the parts are kept."""
+_METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""The methods that have a share each, where each has one."""
+_OTHER: Final = "OTHER"
+"""All others: who makes up names of methods makes up no shares."""
 
 
 class Member(NamedTuple):
@@ -73,8 +77,10 @@ class Maker:
     store: Store
     name: str
     """The name of all that is stored for an app."""
+    penalty: Rule | None = None
+    """The penalty of all rules that have none of their own."""
 
-    def parts(self, rules: Sequence[Rule], route: str | None) -> tuple[Part, ...]:
+    def parts(self, rules: Sequence[Rule], route: str | None, method: str = "") -> tuple[Part, ...]:
         """The parts of some rules, in the order in which they are asked: those that wait come last, since what they
         wait for would be for nothing if another denied.
         """
@@ -84,21 +90,24 @@ class Maker:
             together.setdefault(
                 rule if is_alone else (seconds_of(rule.wait), rule.on_outage, rule.instances), []
             ).append(rule)
-        parts = [self._part(alike, route) for alike in together.values()]
+        parts = [self._part(alike, route, method) for alike in together.values()]
         return tuple(sorted(parts, key=lambda part: (part.is_shadow, part.wait)))
 
-    def _part(self, rules: Sequence[Rule], route: str | None) -> Part:
+    def _part(self, rules: Sequence[Rule], route: str | None, method: str) -> Part:
         limits: dict[str, Limit] = {}
+        in_outage: dict[str, Limit] = {}
         members = []
-        for rule in rules:
+        for rule in self._with_penalty(rules):
             named = [(part, limit, rule.limits_of_tiers(part)) for part, limit in rule.named_limits().items()]
             if rule.penalty is not None:  # it watches those before it
                 named.append(("penalty", parse_penalty(rule.penalty), {}))
             for part, limit, tiers in named:
-                label = _label(rule, part, limit, route)
+                label = _label(rule, part, limit, route, method)
                 while label in limits:  # two rules of one name, in one place
                     label += "+"
                 limits[label] = limit
+                if part in (shared := rule.in_outage()) and not isinstance(limit, Penalty):
+                    in_outage[label] = shared[part]
                 members.append(Member(rule, part, tiers, isinstance(limit, Penalty)))
         first = rules[0]
         (label, limit), *others = limits.items()
@@ -106,9 +115,9 @@ class Maker:
         if limiter is None:
             options = {"store": self.store, "on_outage": first.on_outage, "instances": first.instances}
             limiter = (
-                self.kind(limits, name=self.name, **options)
+                self.kind(limits, name=self.name, outage_limit=in_outage or None, **options)
                 if others
-                else self.kind(limit, name=joined(self.name, label), **options)
+                else self.kind(limit, name=joined(self.name, label), outage_limit=in_outage.get(label), **options)
             )
         if first.is_shadow and first.limiter is None:
             limiter = limiter.shadow()
@@ -131,39 +140,61 @@ class Maker:
             plain_cost=plain_cost or 0,
         )
 
+    def _with_penalty(self, rules: Sequence[Rule]) -> Sequence[Rule]:
+        """Rules that are asked together, with the app's penalty behind those that it watches, and before the others."""
+        first = rules[0]
+        watched = [rule for rule in rules if not _has_penalty(rule)]
+        if self.penalty is None or not watched or first.is_shadow or first.limiter is not None:
+            return rules
+        return [*watched, self.penalty, *[rule for rule in rules if rule not in watched]]
+
 
 class KnownParts:
     """The parts of rules, each made once. Safe to share between threads and tasks."""
 
     def __init__(self, maker: Maker) -> None:
         self._maker = maker
-        self._known: dict[tuple[tuple[Rule, ...], str | None], tuple[Part, ...]] = {}
+        self._known: dict[tuple[tuple[Rule, ...], tuple[str, str] | None], tuple[Part, ...]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def of(self, rules: tuple[Rule, ...], route: str | None) -> tuple[Part, ...]:
-        """The parts of some rules on a route."""
+    def of(self, rules: tuple[Rule, ...], route: str | None, method: str = "") -> tuple[Part, ...]:
+        """The parts of some rules on a route, for requests of a method."""
         known = self._known
         parts = known.get((rules, None))
         if parts is None:
-            key = rules, (route or "") if any(rule.is_per_route for rule in rules) else None
+            on = route or "" if any(rule.is_per_route for rule in rules) else ""
+            by = _share_of(method) if any(rule.is_per_method for rule in rules) else ""
+            key = rules, (on, by) if on or by else None
             parts = known.get(key)
             if parts is None:
                 if len(known) >= MAX_KNOWN:
                     known.clear()
-                parts = known[key] = self._maker.parts(rules, route)
+                parts = known[key] = self._maker.parts(rules, on, by)
         return parts
 
 
-def _label(rule: Rule, part: str, limit: Limit, route: str | None) -> str:
-    """The name of a limit for clients: the rule's, its part's, and its route's where each has a share of its own."""
+def _has_penalty(rule: Rule) -> bool:
+    return rule.penalty is not None or any(isinstance(limit, Penalty) for limit in rule.named_limits().values())
+
+
+def _share_of(method: str) -> str:
+    return method if method in _METHODS else "GET" if method == "HEAD" else _OTHER
+
+
+def _label(rule: Rule, part: str, limit: Limit, route: str | None, method: str) -> str:
+    """The name of a limit for clients: the rule's, its part's, and its route's and its method's where each of them has
+    a share of its own.
+    """
     if not rule.is_per_route:
         base = rule.title
     elif rule.name:
         base = f"{rule.name}@{route or '?'}"
     else:
         base, part = route or "?", part or limit.label
+    if rule.is_per_method:
+        base = f"{base}@{method}"
     return f"{base}:{part}" if part else base
 
 

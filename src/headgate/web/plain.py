@@ -22,12 +22,14 @@ class PlainQuestions:
     """The plain questions that some rules have for requests. Safe to share between threads and tasks.
 
     :param parts: the parts of rules.
+    :param is_enabled: is anything asked at all?
     """
 
-    def __init__(self, rules: Rules, parts: KnownParts) -> None:
+    def __init__(self, rules: Rules, parts: KnownParts, *, is_enabled: bool = True) -> None:
         self._rules: Final = rules
         self._parts: Final = parts
-        self.asks_by_route: Final = any(rule.is_per_route for rule in rules.all)
+        self._is_enabled: Final = is_enabled
+        self.asks_by_route: Final = is_enabled and any(rule.is_per_route for rule in rules.all)
         """Do some of the app's rules give each route a share of its own, so that the route has to be known?"""
         self._found: dict[_Met | None, Part | None] = {}
         """By what is met; by None, what most requests meet."""
@@ -64,11 +66,16 @@ class PlainQuestions:
         rules, part = self._rules, None
         asked = own if has_own is None else (*rules.of("/", (), has_own=has_own), *own)
         is_same = has_own is None or (rules.is_same_for_all and not (rules.allow or rules.deny))
-        if is_same and asked and not any(rule.exempt_when for rule in asked):
-            parts = self._parts.of(asked, route)
+        if self._is_enabled and is_same and asked and not any(map(_depends, asked)):
+            parts = self._parts.of(asked, route, "")
             if len(parts) == 1 and parts[0].is_plain:
                 part = parts[0]
         if len(self._found) >= MAX_KNOWN:
             self._found = {}
         self._found[met] = part
         return part
+
+
+def _depends(rule: Rule) -> bool:
+    """Is there more to be known of a request, to say whether it meets the rule, and which share is its?"""
+    return rule.exempt_when is not None or bool(rule.methods) or rule.is_per_method

@@ -117,7 +117,8 @@ class StarletteLimits(asgi.RateLimits):
         if found is None:
             return None
         method = scope.get("method", "GET")
-        return FoundRoute(found.name, any(self.own_rules(found, method)), self._is_exempt(found, method))
+        has_own = any(rule.meets((method,)) for rule in self.own_rules(found, method))
+        return FoundRoute(found.name, has_own, self._is_exempt(found, method))
 
     def own_rules(self, route: Route, method: str) -> Iterator[Rule]:
         """The rules that a route has for itself."""
@@ -137,7 +138,7 @@ class StarletteLimits(asgi.RateLimits):
             own: dict[Rule, None] = {}
             of_app: dict[Rule, None] = {}
             for method in methods or ("GET",):
-                mine = list(self.own_rules(route, method))
+                mine = [rule for rule in self.own_rules(route, method) if rule.meets((method,))]
                 own.update(dict.fromkeys(mine))
                 of_app.update(dict.fromkeys(self.rules.of(route.path, [method], has_own=bool(mine))))
             is_exempt = self._is_exempt(route, "GET") or self.rules.is_exempt(route.path)

@@ -108,6 +108,23 @@ def _(server: Server) -> None:
     assert other.ask("/api/by-method", "POST").status == 200
 
 
+@behaviour("Limits", "a limit of a route is for the methods that it names, and the default for all others")
+def _(server: Server) -> None:
+    assert server.caller().statuses("/default-unless-post", 4, "POST") == [200] * 2 + [429] * 2
+    caller = server.caller()
+    assert caller.statuses("/default-unless-post", 7) == [200] * 6 + [429]
+    assert caller.ask("/default-unless-post", "HEAD").status == 429
+
+
+@behaviour("Limits", "each method may have a share of its own, of which HEAD has that of GET")
+def _(server: Server) -> None:
+    caller = server.caller()
+    assert caller.statuses("/per-method", 3, "POST") == [200] * 2 + [429]
+    assert caller.statuses("/per-method", 1) == [200]
+    assert caller.statuses("/per-method", 2, "HEAD") == [200, 429]
+    assert caller.ask("/per-method").status == 429
+
+
 @behaviour("Limits", "a shadow decides, and never denies")
 def _(server: Server) -> None:
     assert server.caller().statuses("/shadow", 5) == [200] * 5
@@ -122,6 +139,19 @@ def _(server: Server) -> None:
         assert not any("ratelimit" in answer.headers for answer in answers)
     assert caller.statuses("/exempt-when", 4, X_Internal="yes") == [200] * 4
     assert caller.statuses("/exempt-when", 3) == [200, 200, 429]
+
+
+@behaviour(
+    "Limits", "all limits are switched off by the environment: nothing denies, and no header is sent", place="off"
+)
+def _(server: Server) -> None:
+    caller = server.caller()
+    asked = [("/plain", {}), ("/two", {}), ("/cost", {"X_Cost": "11"}), ("/penalty", {}), ("/parallel", {})]
+    for path, headers in asked:
+        answers = [caller.ask(path, **headers) for _ in range(24)]
+        assert {answer.status for answer in answers} == {200}
+        assert not [name for answer in answers for name in answer.headers if "ratelimit" in name]
+    assert caller.statuses("/login", 8, "POST", X_Status="401") == [401] * 8
 
 
 @behaviour("Limits", "networks are refused with 403, or let through")

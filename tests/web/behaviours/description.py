@@ -148,6 +148,12 @@ def routes(header: ReadHeader) -> list[Route]:
         Route("/default-one"),
         Route("/default-two"),
         Route("/post", (Rule("3/hour", name="post"),), methods=("POST",)),
+        Route(
+            "/default-unless-post",
+            (Rule("2/hour", name="only-post", methods=["POST"]),),
+            methods=("GET", "HEAD", "POST"),
+        ),
+        Route("/per-method", (Rule("2/hour", name="per-method", is_per_method=True),), methods=("GET", "HEAD", "POST")),
         Route("/options", (Rule("3/hour", name="options"),), methods=("GET", "HEAD", "OPTIONS")),
         Route(
             "/login", (Rule("5/hour", name="login", charge_when=is_failure),), "status", methods=("POST",), takes_s=0.02

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from headgate.web.switch import VARIABLE as SWITCH
 from tests.servers import PATIENCE, OwnValkey, eventually, free_port, own_valkey
 from tests.web.behaviours.description import HEADERS, STORE
 
@@ -48,9 +49,9 @@ FRAMEWORKS: Final[dict[str, tuple[str, str]]] = {
 }
 """The command that serves each framework, and its app."""
 
-Place = Literal["memory", "shared", "draft-7", "outage"]
+Place = Literal["memory", "shared", "draft-7", "off", "outage"]
 """Which server a behaviour needs: one with its state in memory; one of two workers that share theirs on a server; one
-with headers of another style; or one whose store is gone."""
+with headers of another style; one whose limits are switched off; or one whose store is gone."""
 
 _names = itertools.count(1)
 
@@ -171,6 +172,7 @@ def served(framework: str, place: Place) -> Iterator[Server]:
         environment = {**os.environ, HEADERS: {"draft-7": "draft-7", "shared": "draft-6"}.get(place, "draft-11,legacy")}
         environment.pop("DJANGO_SETTINGS_MODULE", None)
         environment.pop(STORE, None)
+        environment[SWITCH] = "false" if place == "off" else "true"
         if valkey is not None:
             environment[STORE] = valkey.url
         port = free_port()

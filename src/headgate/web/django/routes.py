@@ -59,8 +59,8 @@ def _entries(rules: Rules, path: str, view: Any) -> Iterator[RouteEntry]:
         own = own_of(view, method)
         is_exempt = own.is_exempt or is_exempt_here
         handler_rules = _later(view, method) if own.has_later else ()
-        mine = (*own.rules, *handler_rules, *throttled)
-        met = () if is_exempt else (*rules.of(plain, [method], has_own=bool(own.rules) or own.has_later), *mine)
+        given = [rule for rule in (*own.rules, *handler_rules) if rule.meets((method,))]
+        met = () if is_exempt else (*rules.of(plain, [method], has_own=bool(given)), *given, *throttled)
         found.setdefault((met, is_exempt, name_of(_answering(view, method))), []).append(method)
     for (met, is_exempt, name), methods in found.items():
         named = () if len(found) == 1 and not _is_class(view) else tuple(methods)

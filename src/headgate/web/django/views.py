@@ -47,7 +47,7 @@ def own_of(view: Any, method: str) -> Own:
     of_handler = tuple([rule_of_method(rule, getattr(handler, "__name__", name)) for rule in given])
     is_exempt = is_exempt or getattr(kind, EXEMPT, False) or getattr(handler, EXEMPT, False)
     if hasattr(kind, "check_throttles"):
-        return Own(rules, is_exempt, has_later=bool(of_handler))
+        return Own(rules, is_exempt, has_later=any(rule.meets((method,)) for rule in of_handler))
     return Own((*rules, *[rule for rule in of_handler if rule not in rules]), is_exempt)
 
 

@@ -37,6 +37,7 @@ _NOT_OF_STORES: Final = frozenset(
         "exempt",
         "allow",
         "deny",
+        "penalty",
         "headers",
         "reset",
         "retry_after",
@@ -71,7 +72,7 @@ class RateLimits:
             if name not in OPTIONS:
                 raise InvalidUse(f"there is no option {name!r}{nearest(name, OPTIONS)}")
         looked_at = {name: value for name, value in self._options.items() if name in _NOT_OF_STORES}
-        self._sample: Final = FlaskLimits(self, *rules, **looked_at)
+        self._sample: Final = FlaskLimits(self, *rules, enabled=True, **looked_at)
         """Mistakes are found here and now, and not only when there is an app."""
         if app is not None:
             self.init_app(app)

@@ -67,11 +67,10 @@ _NO_ROUTE: Final = Route(None, None, Own())
 class FlaskLimits(wsgi.RateLimits):
     """The rate limits of one app of Flask, in `app.extensions["headgate"]`: see `AppLimits`."""
 
-    def __init__(self, extension: object, *rules: Any, is_enabled: bool = True, **options: Any) -> None:
+    def __init__(self, extension: object, *rules: Any, **options: Any) -> None:
         super().__init__(*rules, **options)
         self.extension: Final = extension
         """The limits by which views and blueprints have their rules."""
-        self.is_enabled: Final = is_enabled
         self.has_started = False
         """Has there been a request?"""
         self._ends_bare = False
@@ -86,7 +85,8 @@ class FlaskLimits(wsgi.RateLimits):
             for method in methods_of(url_rule) or ("GET",):
                 own = self._route(app, url_rule.endpoint, method).own
                 is_exempt = own.is_exempt or self.rules.is_exempt(url_rule.rule)
-                met = (*self.rules.of(url_rule.rule, [method], has_own=bool(own.given)), *own.given)
+                given = [rule for rule in own.given if rule.meets((method,))]
+                met = (*self.rules.of(url_rule.rule, [method], has_own=bool(given)), *given)
                 by_rules.setdefault(((() if is_exempt else met), is_exempt), []).append(method)
             for (met, is_exempt), methods in by_rules.items():
                 yield RouteEntry(url_rule.rule, tuple(methods), url_rule.endpoint, met, is_exempt)
@@ -96,7 +96,7 @@ class FlaskLimits(wsgi.RateLimits):
 
         :raises HTTPException: if it is refused, and the user has no answer.
         """
-        if not self.is_enabled:
+        if not self.limiter.is_enabled:
             flask.g.headgate = None
             return None
         native, exchange = self._exchange(app)
@@ -118,7 +118,7 @@ class FlaskLimits(wsgi.RateLimits):
         :param method: the method of a class-based view whose rule it is; empty for other functions.
         :raises HTTPException: as `decide`.
         """
-        if not self.is_enabled:
+        if not self.limiter.is_enabled:
             return None
         _, exchange = self._exchange(app)
         if rule in exchange.asked:

@@ -40,11 +40,11 @@ def configured(
         elif name == "enabled":
             if not isinstance(value, bool):
                 raise InvalidUse(f"{setting} is True or False, not {value!r}")
-            made["is_enabled"] = value
+            made["enabled"] = value
         elif name in OPTIONS:
             made[name] = value
         else:
-            known = [PREFIX + one.upper() for one in (*OPTIONS, "limits", "enabled")]
+            known = [PREFIX + one.upper() for one in (*OPTIONS, "limits")]
             raise InvalidUse(f"there is no setting {setting}{nearest(setting, known)}")
     return rules, made
 
