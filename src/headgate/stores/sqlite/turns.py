@@ -23,6 +23,7 @@ from time import perf_counter_ns
 from typing import Final
 
 from headgate.errors import StoreUnavailable
+from headgate.stores.remote.connections import take_last
 
 MAX_HELD_NS: Final = 1_000_000
 """Whoever has had its turn for so long in all lets those go first who wait."""
@@ -151,8 +152,9 @@ class Places:
 
         :raises StoreUnavailable: if the files cannot be made.
         """
-        with suppress(IndexError):  # there is none, or another thread took the last one
-            return self._idle.pop()
+        turns = take_last(self._idle)
+        if turns is not None:
+            return turns
         try:
             turns = Turns(self._path, self._spell)
         except OSError as error:
