@@ -287,7 +287,7 @@ WRITTEN = (".py", ".lua", ".sql")
 """The files that we write."""
 
 RETIRED = re.compile(
-    r"\b(riders?|fares?|lone(?! surrogate)|errands?|dialler\w*|dialling|twins?|aboard|travel\w*)\b"
+    r"\b(riders?|fares?|lone(?! surrogate)|errands?|dialler\w*|dialling|twins?|aboard|elsewhere|travel\w*)\b"
     r"|(?<!round )(?<!round_)\btrips?\b",
     re.IGNORECASE,
 )

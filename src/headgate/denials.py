@@ -2,7 +2,7 @@
 
 It is exact: what is denied here, the store would have denied. A denial counts from the moment at which the request
 was *sent*, so that it ends here no later than at the store, and each hit of a group is remembered by itself. It cannot
-know what others give back or reset meanwhile, nor that a limit was raised elsewhere; so it ends after a second at the
+know what others give back or reset meanwhile, nor that others raised a limit; so it ends after a second at the
 latest. What is given back or reset through this store is forgotten at once. Slots are never remembered: nobody knows
 when one is released. Nor is the denial of a limit that a penalty watches, which would not be counted: of a group with
 penalties, what is remembered is that a key is blocked.

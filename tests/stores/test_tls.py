@@ -16,12 +16,13 @@ import trustme
 
 from headgate import AsyncLimiter, Limiter, StoreUnavailable
 from headgate.stores.redis import RedisStore
-from headgate.stores.redis.tls import problem_of
+from headgate.stores.remote.tls import Names, problem_of
 from tests.clusters import own_cluster
 from tests.parts import program
 from tests.sentinels import SERVICE, own_sentinels
 from tests.servers import OwnValkey, free_port, own_valkey
 
+NAMES = Names("ssl_", "redis", "rediss")
 PATIENT = 20.0
 """A deadline for tests that are not about deadlines."""
 LONG_AGO = dt.datetime(2019, 1, 1)  # noqa: DTZ001  # trustme takes it without a time zone
@@ -184,8 +185,8 @@ async def test_who_speaks_plainly_to_a_server_that_speaks_tls_is_told_so(strict:
 
 def test_a_server_that_speaks_something_else_is_told_apart() -> None:
     said = "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"
-    assert "it does not speak TLS: write redis://" in str(problem_of(said, {}, is_secure=True))
-    assert problem_of("Name or service not known", {}, is_secure=True) is None
+    assert "it does not speak TLS: write redis://" in str(problem_of(said, NAMES, {}, is_secure=True))
+    assert problem_of("Name or service not known", NAMES, {}, is_secure=True) is None
 
 
 async def test_a_cluster_is_asked_over_tls_node_by_node(certificates: Certificates) -> None:

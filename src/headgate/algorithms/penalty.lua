@@ -1,6 +1,6 @@
 -- The penalty: see penalty.py, whose steps these are. Stored as a list: the instant of each denial, oldest first; or
--- "=ends" alone. It is never emptied before something is added: a key that is gone is made anew elsewhere, where its slot
--- of a cluster is being moved.
+-- "=ends" alone. It is never emptied before something is added: a key that is gone is made anew at another node, where
+-- its slot of a cluster is being moved.
 local penalty = {}
 
 local function arguments(key)

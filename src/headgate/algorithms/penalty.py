@@ -88,7 +88,7 @@ def give_back(state: State | None, now: int, arguments: Arguments, receipt: Rece
 
 
 def take(state: State | None, now: int, arguments: Arguments) -> Written[State]:
-    """Count a denial of hits that were judged elsewhere."""
+    """Count a denial of hits that were judged by themselves."""
     return write(count(judge(state, now, arguments, 0)[1]))
 
 

@@ -1,6 +1,6 @@
 """The consoles that the commands print on.
 
-On a terminal there are colours and drawings in place; elsewhere plain text, wide enough for tables.
+On a terminal there are colours and drawings in place; otherwise plain text, wide enough for tables.
 """
 
 from __future__ import annotations

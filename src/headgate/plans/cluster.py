@@ -3,7 +3,7 @@
 A script may touch the keys of one slot only. So a caller's groups are asked for at the nodes that serve them
 (`decide`), and what goes to one node is sent as one script call for each slot, one behind the other (`at_node`). A
 group whose keys lie in several slots is taken part by part, the narrowest limit first, and given back when a later
-part denies: never over the limit, at worst briefly under. A penalty that lies elsewhere than what it watches counts a
+part denies: never over the limit, at worst briefly under. A penalty that does not lie with what it watches counts a
 denial together with what is given back.
 
 A node that does not serve a key says so, and has done nothing: the group goes on to where it points.
@@ -45,7 +45,7 @@ class Redirect(StoreUnavailable):
     is_of_server = False
 
     def __init__(self, store: str, address: Address | None, *, is_asking: bool = False) -> None:
-        super().__init__(store, "the slot is served elsewhere")
+        super().__init__(store, "another node serves the slot")
         self.address = address
         """Who serves it; None if the slot is being moved, and some of the keys are here and some there."""
         self.is_asking = is_asking

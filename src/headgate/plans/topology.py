@@ -26,7 +26,7 @@ class Address(NamedTuple):
 
 
 Question = tuple[bytes, int]
-"""What to ask a node about others, packed, and how many replies there are to that."""
+"""A question to a node about others, packed, and how many replies there are to it."""
 
 
 class TimeIsUp:

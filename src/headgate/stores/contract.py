@@ -77,7 +77,7 @@ class Entry(NamedTuple):
 
 @runtime_checkable
 class ScannableStore(Store, Protocol):
-    """A store whose state can be listed, cleared and carried elsewhere. For operators: blocking, in many small steps
+    """A store whose state can be listed, cleared and carried to another. For operators: blocking, in many small steps
     that hold up nobody, and never on the way of a decision. Each method raises `StoreOutage` where the store does not
     answer.
     """

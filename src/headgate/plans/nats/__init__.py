@@ -2,7 +2,7 @@
 written it since it was read.
 
 `judging.py` judges a batch of groups by what is known of the entries, and writes what comes of it; `restoring.py` keeps
-entries that come from elsewhere; `places.py` says where an entry lies; `kept.py` is what is known of one, and how it is
+entries of another store; `places.py` says where an entry lies; `kept.py` is what is known of one, and how it is
 written.
 """
 

@@ -1,7 +1,7 @@
 """Values as Redis keeps them, and entries as every store reads them: one from the other, in both directions.
 
 What each algorithm's script stores is told at its head, in Lua. Until when it says something is exact where the value
-tells it, and elsewhere at most a millisecond later than it is: that is how the server keeps it.
+tells it, and otherwise at most a millisecond later than it is: that is how the server keeps it.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ given up by whoever asked for it.
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -19,8 +20,10 @@ from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable
 from headgate.runtime.loops import PerLoop, running_loop, start
 from headgate.stores.nats.library import Client
 from headgate.stores.nats.link import Link
+from headgate.stores.remote import tls
 from headgate.stores.remote.connections import overdue
 
+_TLS: Final = tls.Names("tls_", "nats", "tls")
 _TAKEN: Final = frozenset(
     {"user", "password", "token", "user_credentials", "nkeys_seed", "nkeys_seed_str", "signature_cb", "user_jwt_cb"}
     | {"tls", "tls_hostname", "tls_handshake_first", "name", "inbox_prefix", "ping_interval", "max_outstanding_pings"}
@@ -119,7 +122,9 @@ class Connector:
         if "authorization" in text.lower() or "authentication" in text.lower():
             text = f"it refuses our credentials ({text.strip()}): check user, password, token or credentials"
         elif isinstance(error, OSError):
-            text = f"it cannot be reached ({text}): is the server up, and the address right?"
+            is_secure = "tls" in self._options or isinstance(error, ssl.SSLError)
+            problem = tls.problem_of(text, _TLS, {}, is_secure=is_secure)
+            text = problem or f"it cannot be reached ({text}): is the server up, and the address right?"
         return StoreUnavailable(self.name, text)
 
 

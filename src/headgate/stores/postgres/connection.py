@@ -92,8 +92,8 @@ class Connection:
             last = result
         if last is None:
             raise OperationalError("the server closed the connection")
-        is_elsewhere = last.error_field(pq.DiagnosticField.SQLSTATE) == _READ_ONLY
-        self.is_usable = pgconn.status == pq.ConnStatus.OK and not is_elsewhere
+        is_standby = last.error_field(pq.DiagnosticField.SQLSTATE) == _READ_ONLY
+        self.is_usable = pgconn.status == pq.ConnStatus.OK and not is_standby
         return last
 
     def close(self) -> None:

@@ -18,13 +18,16 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable, StoreURLError
-from headgate.stores.redis import library, permissions, tls
+from headgate.stores.redis import library, permissions
 from headgate.stores.redis.address import describe, translate
 from headgate.stores.redis.clients import is_blocking, opener_like
 from headgate.stores.redis.connections import PublicConnection, SocketConnection, TransportConnection
 from headgate.stores.redis.library import Opener
+from headgate.stores.remote import tls
 from headgate.stores.remote.connections import overdue
 from headgate.stores.remote.urls import shown, unsecret
+
+_TLS: Final = tls.Names("ssl_", "redis", "rediss")
 
 
 class Connector:
@@ -137,7 +140,8 @@ class Connector:
             return self.refused(text)
         opener = self._blocking or self._awaited
         options = {} if opener is None else opener.keywords
-        problem = tls.problem_of(text, options, is_secure=opener is not None and "SSL" in opener.func.__name__)
+        is_secure = opener is not None and "SSL" in opener.func.__name__
+        problem = tls.problem_of(text, _TLS, options, is_secure=is_secure)
         problem = problem or f"it cannot be reached: check the address, and that it runs ({text})"
         return StoreUnavailable(self.name, problem)
 

@@ -47,7 +47,7 @@ def is_from_replica(reply: Any) -> bool:
 
 
 def socket_of(connection: Any) -> socket.socket | None:
-    """Find the socket of a blocking connection; None where redis-py keeps it elsewhere."""
+    """Find the socket of a blocking connection; None where redis-py has another name for it."""
     found: socket.socket | None = getattr(connection, "_sock", None)
     return found
 

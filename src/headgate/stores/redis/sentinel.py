@@ -99,7 +99,7 @@ def make_primary(
     service: str,
     prefix: str,
     terms: Terms,
-    remap: Remap | None = None,
+    remap: Remap | None,
 ) -> Primary:
     """Make what asks the primary of a service.
 

@@ -133,7 +133,7 @@ class RedisStore(RemoteStore):
             primary = PrimaryConnector.by_url(told.url, timeout_s, told.options)
             asks = SentinelConnector.by_url(told.sentinel_url, sentinel_timeout_s(timeout_s), told.sentinel_options)
             sentinels = [(address, asks) for address in told.sentinels]
-            return self._primary(primary, sentinels, told.service, remap, terms)
+            return primary, make_primary(primary, sentinels, told.service, self._prefix, terms, remap)
         connector = Connector.by_url(url, timeout_s, options)
         return connector, Server(connector, self._prefix, terms)
 
@@ -147,8 +147,8 @@ class RedisStore(RemoteStore):
                 (place_of(sentinel), SentinelConnector.like(sentinel, sentinel_timeout_s(timeout_s)))
                 for sentinel in sentinels_of(client)
             ]
-            remap = sentinel_remap(client)
-            return self._primary(PrimaryConnector.like(client, timeout_s), sentinels, service, remap, terms)
+            primary = PrimaryConnector.like(client, timeout_s)
+            return primary, make_primary(primary, sentinels, service, self._prefix, terms, sentinel_remap(client))
         connector = Connector.like(client, timeout_s)
         return connector, Server(connector, self._prefix, terms)
 
@@ -158,16 +158,6 @@ class RedisStore(RemoteStore):
         name = describe_cluster(seeds, is_secure=connector.name.startswith("rediss"))
         make_node = partial(RedisNode, connector, self._prefix, terms)
         return connector, Cluster(name, Topology(seeds, remap), self._prefix, terms.timeout_s, make_node)
-
-    def _primary(
-        self,
-        connector: Connector,
-        sentinels: list[tuple[Address, SentinelConnector]],
-        service: str,
-        remap: Remap | None,
-        terms: Terms,
-    ) -> tuple[Connector, Servers]:
-        return connector, make_primary(connector, sentinels, service, self._prefix, terms, remap)
 
     def fast_path(self, limit: Limit, name: str) -> FastPath | None:
         if not limit.is_plain:

@@ -31,7 +31,7 @@ class Knowledge(Protocol):
 
     @property
     def question(self) -> Question:
-        """What to ask those who know."""
+        """The question to those who know."""
 
     is_doubtful: bool
     """Should it be learnt (anew)?"""

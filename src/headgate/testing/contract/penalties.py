@@ -132,7 +132,7 @@ class Penalties(Asking):
         ask(*[spend(hit(_LIMIT, user, cost=3)) for user in ("ann", "bob")])
         groups = [_watched(hit(_LIMIT, user), key="address") for user in ("ann", "bob")]
         assert [decision.binding for decision in ask(*groups, *groups)] == ["name", "name", "penalty", "penalty"]
-        assert ask(_watched(hit(_LIMIT, "eve"), key="elsewhere"))[0]
+        assert ask(_watched(hit(_LIMIT, "eve"), key="another"))[0]
 
     def test_what_is_forgotten_is_not_blocked_any_more(self, ask: Ask) -> None:
         one = hit(_LIMIT)
@@ -140,7 +140,7 @@ class Penalties(Asking):
         assert ask(do("forget", hit(_PENALTY, name="penalty")))[0].remaining == 3
         assert ask(do("forget", one), _watched(one))[1]
 
-    def test_a_denial_that_was_found_elsewhere_can_be_counted(self, ask: Ask) -> None:
+    def test_a_denial_that_was_found_by_itself_can_be_counted(self, ask: Ask) -> None:
         one = do("take", hit(_PENALTY, name="penalty"))
         assert [decision.facts[0][1] for decision in ask(one, one)] == [1, 2]
         third = ask(one)[0]

@@ -1,4 +1,4 @@
-"""The promises of a store that can be listed, cleared, and carried elsewhere."""
+"""The promises of a store that can be listed, cleared, and carried to another."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class Scanning(Asking):
         assert store.decide([spend(hit(limit, cost=3))])[0]
 
     @all_kinds
-    def test_what_is_carried_elsewhere_decides_alike(
+    def test_what_is_carried_to_another_store_decides_alike(
         self, store: ScannableStore, memory: MemoryStore, clock: ManualClock, limit: Limit
     ) -> None:
         """From the store to another, and from that to this."""
@@ -215,7 +215,7 @@ class Scanning(Asking):
             asked = group()
             assert told(store, asked) == told(memory, asked)
 
-    def test_a_queue_and_its_gaps_are_carried_elsewhere(
+    def test_a_queue_and_its_gaps_are_carried_to_another_store(
         self, store: ScannableStore, memory: MemoryStore, clock: ManualClock
     ) -> None:
         limit = LIMITS["token-bucket"]
@@ -227,7 +227,9 @@ class Scanning(Asking):
                 asked = spend(hit(limit, key, cost=cost), max_wait_us=2**45)
                 assert told(source, asked) == told(target, asked)
 
-    def test_a_block_is_carried_elsewhere(self, store: ScannableStore, memory: MemoryStore, clock: ManualClock) -> None:
+    def test_a_block_is_carried_to_another_store(
+        self, store: ScannableStore, memory: MemoryStore, clock: ManualClock
+    ) -> None:
         limit, penalty = LIMITS["token-bucket"], Penalty(2, HOUR, block=HOUR)
         asked = [spend(hit(limit, cost=3), hit(penalty, name="penalty"))]
         for count in (2, 4):  # one denial counts, and two block
@@ -238,7 +240,9 @@ class Scanning(Asking):
             for _ in range(3):
                 assert told(store, *asked) == told(memory, *asked)
 
-    def test_a_mark_is_carried_elsewhere(self, store: ScannableStore, memory: MemoryStore, clock: ManualClock) -> None:
+    def test_a_mark_is_carried_to_another_store(
+        self, store: ScannableStore, memory: MemoryStore, clock: ManualClock
+    ) -> None:
         """It is not the key's entry, and begins likewise."""
         limit = LIMITS["token-bucket"]
         first, _ = store.decide([spend(hit(limit)), spend(hit(limit))])
@@ -326,6 +330,6 @@ class Scanning(Asking):
 
 
 class ScannableStoreContract(Scanning):
-    """The promises of a store that can be listed, cleared and carried elsewhere. A subclass provides the fixture
+    """The promises of a store that can be listed, cleared and carried to another. A subclass provides the fixture
     `store`, as one of `StoreContract` does.
     """
