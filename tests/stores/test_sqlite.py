@@ -6,6 +6,7 @@ import asyncio
 import fcntl
 import os
 import pickle
+import random
 import signal
 import sqlite3
 import subprocess
@@ -14,24 +15,29 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from headgate import AsyncLimiter, Limiter, ManualClock, StoreOutage, StoreTimeout, StoreUnavailable
+from headgate import AsyncLimiter, Decision, Limiter, ManualClock, StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.errors import InvalidUse, StoreURLError
-from headgate.stores import Entry, Group, Hit, ScannableStore
+from headgate.stores import Entry, Group, Hit, ScannableStore, Store
 from headgate.stores.registry import open_store
 from headgate.stores.sqlite import SqliteStore
+from headgate.stores.sqlite import connection as sqlite_connection
 from headgate.stores.sqlite.connection import SWEEP_ROWS
 from headgate.stores.sqlite.file import CHECKPOINT_EVERY
-from headgate.stores.sqlite.turns import Turns
+from headgate.stores.sqlite.turns import Places, Turns
+from headgate.stores.sqlite.waiting import Request
 from headgate.testing import use_clock
 from tests import parts
+from tests.profiles import TIMES
 from tests.servers import PATIENCE, eventually, free_port
+from tests.stores.side_by_side import compare
 
 
 @pytest.fixture
@@ -173,6 +179,91 @@ async def test_event_loops_and_threads_share_a_store(store: SqliteStore) -> None
     assert sum(admitted) == 100
 
 
+class Two:
+    """Two stores that share a file, one of which is asked at a time. They remember no denial, which the other may have
+    made untrue.
+    """
+
+    def __init__(self, path: Path, clock: ManualClock, draw: random.Random) -> None:
+        self.stores = [use_clock(SqliteStore(path, timeout=PATIENCE, remember_denials=0), clock) for _ in range(2)]
+        self.draw = draw
+
+    def decide(self, groups: Sequence[Group], /) -> list[Decision]:
+        return self.draw.choice(self.stores).decide(groups)
+
+    async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
+        return await self.draw.choice(self.stores).decide_async(groups)
+
+    def close(self) -> None:
+        for store in self.stores:
+            store.close()
+
+    async def aclose(self) -> None:
+        for store in self.stores:
+            await store.aclose()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_stores_that_write_by_turns_decide_as_the_reference_does(seed: int, path: Path) -> None:
+    def two(clock: ManualClock) -> Store:
+        return cast("Store", Two(path, clock, random.Random(seed)))
+
+    assert compare({"two": two}, 1_000 * TIMES, seed) >= 1_000 * TIMES
+
+
+def statements(store: SqliteStore, ask: Callable[[], object]) -> list[str]:
+    """The first words of what SQLite is told, while something is asked."""
+    told: list[str] = []
+    (connection,) = store._file._idle
+    database = connection._database
+    assert database is not None
+    database.set_trace_callback(lambda statement: told.append(statement.split()[0]))
+    ask()
+    database.set_trace_callback(None)
+    return told
+
+
+def test_a_hit_is_one_statement_while_nobody_else_writes_what_it_changes(path: Path) -> None:
+    one, other = SqliteStore(path), SqliteStore(path)
+    first, second = limiter_of(one), limiter_of(other)
+    assert first.try_acquire("k").remaining == 99
+    assert statements(one, lambda: first.try_acquire("k")) == ["UPDATE"]
+    assert second.try_acquire("k").remaining == 97
+    read_first = ["BEGIN", "SELECT", "INSERT", "COMMIT"]
+    assert statements(one, lambda: first.try_acquire("k")) == ["UPDATE", *read_first]  # it was changed meanwhile
+    assert statements(one, lambda: first.try_acquire("k")) == read_first  # until nobody else has
+    assert statements(one, lambda: first.try_acquire("k")) == ["UPDATE"]
+    assert statements(one, lambda: first.peek("k")) == ["BEGIN", "SELECT", "COMMIT"]
+    assert first.peek("k").remaining == second.peek("k").remaining == 94
+    for store in (one, other):
+        store.close()
+
+
+def test_what_was_cleared_or_restored_meanwhile_is_seen(path: Path) -> None:
+    one, other = SqliteStore(path), SqliteStore(path)
+    limiter = limiter_of(one)
+    assert limiter.try_acquire("k", 40).remaining == 60
+    kept = list(other.scan())
+    assert other.clear() == 1
+    assert limiter.try_acquire("k", 10).remaining == 90
+    other.restore(kept)
+    assert limiter.try_acquire("k", 10).remaining == 50
+    for store in (one, other):
+        store.close()
+
+
+def test_a_connection_knows_of_so_many_entries_and_no_more(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite_connection, "MAX_KNOWN", 4)
+    store = SqliteStore(path)
+    limiter = limiter_of(store)
+    for _ in range(2):
+        for number in range(9):
+            limiter.try_acquire(f"k{number}")
+            assert len(store._file._idle[0]._known) <= 4
+    assert [limiter.peek(f"k{number}").remaining for number in range(9)] == [98] * 9
+    store.close()
+
+
 # Whose turn it is
 
 
@@ -246,6 +337,72 @@ async def test_while_another_program_has_it_locked_the_event_loop_goes_on(path: 
         assert not asking.done()
     assert (await asking).remaining == 98
     await store.aclose()
+
+
+def test_a_caller_that_waited_for_its_turn_decides_when_it_comes(path: Path) -> None:
+    store = SqliteStore(path, timeout=PATIENCE)
+    limiter = limiter_of(store)
+    limiter.try_acquire("k")
+    turns = Turns(path)
+    turns.take()
+    with ThreadPoolExecutor(1) as threads:
+        asked = threads.submit(limiter.try_acquire, "k")
+        eventually(lambda: _is_waited_for(path), "it waits")
+        assert not asked.done()
+        turns.end()
+        assert asked.result(PATIENCE).remaining == 98
+    assert limiter.try_acquire("k").remaining == 97
+    assert turns.try_take()  # it has ended its turn
+    turns.end()
+    turns.close()
+    store.close()
+
+
+def test_a_call_in_the_midst_of_a_call_that_waits_for_its_turn_is_answered_and_so_is_that(path: Path) -> None:
+    store = SqliteStore(path, timeout=PATIENCE, coalesce=False)
+    limiter = limiter_of(store)
+    limiter.try_acquire("k")
+    turns = Turns(path)
+    turns.take()
+    inner: list[int] = []
+
+    def handle(*_: object) -> None:
+        releasing.start()
+        inner.append(limiter.try_acquire("k", 10).remaining)
+
+    def strike() -> None:
+        eventually(lambda: _is_waited_for(path), "it waits")
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    striking, releasing = threading.Thread(target=strike), threading.Timer(0.02, turns.end)
+    former = signal.signal(signal.SIGUSR1, handle)
+    try:
+        striking.start()
+        limiter.try_acquire("k")
+    finally:
+        striking.join()
+        signal.signal(signal.SIGUSR1, former)
+    assert len(inner) == 1
+    assert limiter.peek("k").remaining == 88
+    turns.close()
+    store.close()
+
+
+def test_a_turn_that_is_brought_too_late_is_not_kept(path: Path) -> None:
+    places = Places(path, "store")
+    turns = places.get()
+    turns.take()
+    request = Request()
+    assert request.brought() == []  # nobody wants it any more
+    assert not request.is_wanted
+    assert not request.bring([turns])
+    assert request.brought() == []
+    turns.end()
+    early = Request()
+    assert early.bring([turns])
+    assert early.wait(0)
+    assert early.brought() == [turns]
+    places.give_up(early.brought())
 
 
 HOLDER = """

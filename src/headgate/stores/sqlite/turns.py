@@ -25,7 +25,7 @@ from typing import Final
 from headgate.errors import StoreUnavailable
 from headgate.stores.remote.connections import take_last
 
-MAX_HELD_NS: Final = 1_000_000
+MAX_HELD_NS: Final = 300_000
 """Whoever has had its turn for so long in all lets those go first who wait."""
 
 if sys.platform == "win32":  # pragma: no cover - the suite has no Windows
