@@ -62,9 +62,9 @@ def pause_us(answer: Answer, now_us: int) -> int:
         dates are by the vendor's clock.
     """
     headers: dict[str, str] = {}
-    for name, value in answer.headers.items():  # aiohttp's have a field as often as it was sent
-        name, value = name.lower(), value.strip()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    for called, value in answer.headers.items():  # aiohttp's have a field as often as it was sent
+        name = called.lower()
+        headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
     is_refusal = answer.status in REFUSALS
     now_us = _date_us(headers.get("date", "")) or now_us
     if is_refusal:
