@@ -114,11 +114,12 @@ docs: $(DOCS) ## Make the site of the documentation (ten seconds); a warning is 
 docs-check: docs ## Open each page of the site in Chromium, follow its links and search (a minute or two)
 	@$(DOCS_VENV)/bin/python -m tests.docs.browse $(SITE) --search "token bucket" --finds docs/algorithms.html
 
-bench: $(BENCH) ## Measure headgate beside its peers (a few minutes; make bench ARGS=--quick)
+bench: $(BENCH) ## Measure headgate beside its peers, in frameworks and on every store (20 min; ARGS=--quick: 3)
 	$(BENCH_VENV)/bin/python -m benchmarks $(ARGS)
 	$(if $(filter-out --quick,$(ARGS)),,$(BENCH_VENV)/bin/python -m benchmarks.web $(ARGS))
+	$(if $(filter-out --quick,$(ARGS)),,$(BENCH_VENV)/bin/python -m benchmarks.stores $(ARGS))
 
-bench-web: $(BENCH) ## Measure what limits add to a request of FastAPI, Flask and Django REST framework (75 s)
+bench-web: $(BENCH) ## Measure what limits add to a request of each framework, beside its usual limiter (4 min)
 	$(BENCH_VENV)/bin/python -m benchmarks.web $(ARGS)
 
 bench-stores: $(BENCH) ## Measure each store, beside a transaction by hand (ten minutes; ARGS="--only SQLite")

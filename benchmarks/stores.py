@@ -275,12 +275,14 @@ def tables(found: dict[Row, list[tuple[float, float, float]]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Decisions a second on every store.")
-    parser.add_argument("--seconds", type=float, default=2.0, help="of each run (2)")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is run (3)")
-    parser.add_argument("--only", default=",".join(CONTENDERS), help=f"some of {', '.join(CONTENDERS)}")
-    parser.add_argument("--write", action="store_true", help="write the page in docs/benchmarks")
+    parser.add_argument("--quick", action="store_true", help="each once, for a third of a second; writes nothing")
+    parser.add_argument("--seconds", type=float, help="of each run (2)")
+    parser.add_argument("--rounds", type=int, help="how often each is run (3)")
+    parser.add_argument("--only", help=f"some of {', '.join(CONTENDERS)}; writes nothing")
     arguments = parser.parse_args()
-    stores = [name for name in CONTENDERS if name in arguments.only.split(",")]
+    seconds = arguments.seconds or (0.3 if arguments.quick else 2.0)
+    rounds = arguments.rounds or (1 if arguments.quick else 3)
+    stores = [name for name in CONTENDERS if arguments.only is None or name in arguments.only.split(",")]
     rows = [
         Row(store, number, processes, keys)
         for store in stores
@@ -290,17 +292,17 @@ def main() -> None:
         if keys in each.keys
     ]
     found: dict[Row, list[tuple[float, float, float]]] = {row: [] for row in rows}
-    for at in range(arguments.rounds):
+    for at in range(rounds):
         for done, row in enumerate(random.sample(rows, len(rows))):
             if sys.stderr.isatty():
-                told = f"round {at + 1} of {arguments.rounds}: {done + 1} of {len(rows)}"
+                told = f"round {at + 1} of {rounds}: {done + 1} of {len(rows)}"
                 print(f"\r{told} ", end="", file=sys.stderr, flush=True)
-            found[row].append(measure(row, arguments.seconds))
+            found[row].append(measure(row, seconds))
     if sys.stderr.isatty():
         print("\r" + " " * 40, end="\r", file=sys.stderr)
     page = tables(found)
     print(page)
-    if arguments.write:
+    if not arguments.quick and arguments.only is None:
         about = "; ".join(f"{what}: {told}" for what, told in machine().items())
         PAGE.write_text(f"{HEAD}\n{about}.\n\n{page.rstrip()}\n")
         print(f"written: {PAGE}")
@@ -309,7 +311,7 @@ def main() -> None:
 HEAD: Final = """# Every store
 
 Decisions a second of headgate on each store that processes share, beside a transaction by hand, which is the least that
-the store can do for one decision, and pyrate-limiter's bucket, where it has one. `make bench-stores ARGS=--write`
+the store can do for one decision, and pyrate-limiter's bucket, where it has one. `make bench-stores`
 measures it and writes this page. Calls of 16 threads and of tasks go together in batches; the latency is a caller's.
 """
 

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from multiprocessing.synchronize import Barrier
 from typing import Any
 
@@ -30,6 +30,7 @@ from tests.faults.processes import run_in_processes
 from tests.faults.test_hammering import LIMIT, check_bound_in_every_interval, check_that_no_token_was_withheld
 from tests.faults.workers import hammer_with_tasks, hammer_with_threads
 from tests.interrupting import Interruption, interrupted_when
+from tests.proxy import proxy_to
 from tests.servers import OwnValkey, eventually, fake_server, greetings_only, own_valkey, soon
 
 PATIENT = 20.0
@@ -905,3 +906,40 @@ async def test_a_cluster_that_is_gone_is_an_outage_in_time() -> None:
         with pytest.raises(StoreUnavailable, match="cannot be reached"):
             await fresh.ask("k")
     await store.aclose()
+
+
+@pytest.mark.parametrize("kind", ["blocking", "awaited"])
+async def test_who_asks_several_nodes_waits_no_longer_than_one_deadline(cluster: OwnCluster, kind: str) -> None:
+    """Each node is in time by itself; all of them, one after the other, are not. What the first two took goes back."""
+    keys = {f"tier {number}": cluster.key_at(node) for number, node in enumerate(cluster.primaries)}
+    tiers = dict.fromkeys(keys, "2/day")
+    with ExitStack() as stack:
+        proxies = {node.port: stack.enter_context(proxy_to(node.port)) for node in cluster.primaries}
+
+        def remap(at: tuple[str, int]) -> tuple[str, int]:
+            return "127.0.0.1", proxies[at[1]].port
+
+        options: Any = {"prefix": next(_prefixes), "breaker": False}
+        async with on(cluster, address_remap=remap, timeout=1.2, **options) as store, on(cluster, **options) as direct:
+            blocking = Limiter(tiers, store=store, on_outage="raise")
+            awaited = AsyncLimiter(tiers, store=store, on_outage="raise")
+
+            async def ask() -> Decision:
+                if kind == "awaited":
+                    return await awaited.try_acquire(keys)
+                return await asyncio.to_thread(blocking.try_acquire, keys)
+
+            assert await ask()
+            for proxy in proxies.values():
+                proxy.delay(0.5)
+            with pytest.raises(StoreTimeout, match=r"no answer within 1\.2 s"):
+                await ask()
+            for proxy in proxies.values():
+                proxy.recover()
+            unhindered = AsyncLimiter(tiers, store=direct)
+
+            async def is_given_back() -> bool:
+                left = [one.remaining for one in (await unhindered.peek(keys)).standings(tuple(tiers))]
+                return left.count(1) >= 2
+
+            await soon(is_given_back, "the first two took nothing")

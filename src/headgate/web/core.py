@@ -28,7 +28,7 @@ from headgate.web.admission import Admission, Answer, Refusal, Verdict
 from headgate.web.messages import WebRequest, WebResponse
 from headgate.web.parts import KnownParts, Maker, Part
 from headgate.web.plain import PlainQuestions
-from headgate.web.questions import is_preflight, methods_of, question_of
+from headgate.web.questions import is_preflight, key_at_once, key_of, methods_of, question_of
 from headgate.web.responses import Responses
 
 L = TypeVar("L", bound=AnyLimiter)
@@ -187,7 +187,8 @@ class WebLimiter(Generic[L]):
         parts = self._parts.of(tuple(met), request.route)
         if len(parts) == 1 and parts[0].is_plain:  # nearly always, of one rule: no more than this is to be done
             part, earlier = parts[0], admission.verdicts
-            key = rules.identity.at_once(request) or (yield from rules.identity.of(request))
+            rule = part.members[0].rule
+            key = key_at_once(rule, request, rules.identity) or (yield from key_of(rule, request, rules.identity, []))
             decision = yield Call(part.limiter.try_acquire, (key, part.plain_cost))
             if decision.allowed:
                 admission.verdicts = (*earlier, Verdict(part, decision))

@@ -58,10 +58,10 @@ class Part:
     """Does a rule say afterwards what counts?"""
     is_watched: bool
     """Are observers to be told that a key is near its limit?"""
+    is_plain: bool
+    """Is it one limit that is asked for one key at one cost, and is nothing else done with it?"""
     plain_cost: int
     """The cost of each request then."""
-    is_plain: bool
-    """Is it one limit that is asked for the caller's key at one cost, and is nothing else done with it?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,5 +173,5 @@ def _policy(limit: Limit, label: str) -> Policy | None:
 
 
 def _plain_cost(rule: Rule) -> int | None:
-    is_plain = rule.key is None and rule.tier is None and rule.limit_for is None
+    is_plain = rule.tier is None and rule.limit_for is None
     return rule.cost if is_plain and isinstance(rule.cost, int) else None

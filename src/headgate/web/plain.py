@@ -12,6 +12,7 @@ from headgate.rules import Rule, Rules
 from headgate.web.admission import Admission
 from headgate.web.messages import WebRequest
 from headgate.web.parts import MAX_KNOWN, KnownParts, Part
+from headgate.web.questions import key_at_once
 
 _Met = tuple[tuple[Rule, ...], bool | None, str | None]
 """The rules of a route; has it rules of its own, now or later (None: the app's are not asked)? And the route."""
@@ -55,7 +56,7 @@ class PlainQuestions:
         rules = self._rules
         if known is None and rules.exempt and rules.is_exempt(request.path):
             return None
-        key = rules.identity.at_once(request)
+        key = key_at_once(part.members[0].rule, request, rules.identity)
         return None if key is None else (part, key)
 
     def _find(self, met: _Met | None) -> Part | None:

@@ -32,7 +32,7 @@ def question_of(
     for (rule, name, tiers, is_penalty), label in zip(part.members, part.labels, strict=True):
         known = of_rule.get(rule)
         if known is None:
-            key = yield from _key(rule, request, identity, caller)
+            key = yield from key_of(rule, request, identity, caller)
             tier = yield from _tier(rule, request, key)
             cost = 1 if isinstance(rule.cost, Mapping) else (yield from _cost(rule.cost, request))
             known = of_rule[rule] = key, tier, cost, (yield from _limits_said(rule, request))
@@ -76,7 +76,18 @@ def _cost(cost: CostLike, request: WebRequest) -> Plan[Call, int]:
     return found
 
 
-def _key(rule: Rule, request: WebRequest, identity: Identity, caller: list[str]) -> Plan[Call, str]:
+def key_at_once(rule: Rule, request: WebRequest, identity: Identity) -> str | None:
+    """The key of a request for a rule, where nobody has to be asked for it; None otherwise."""
+    key = rule.key
+    if key is None:
+        return identity.at_once(request)
+    if key == "*":
+        return "*"
+    return (key if isinstance(key, Identity) else identity.by(key)).at_once(request)
+
+
+def key_of(rule: Rule, request: WebRequest, identity: Identity, caller: list[str]) -> Plan[Call, str]:
+    """The same, whoever has to be asked. `caller` is as for `question_of`."""
     key = rule.key
     if key == "*":
         return "*"

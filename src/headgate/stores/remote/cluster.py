@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from headgate.batching import decisions
@@ -21,6 +22,7 @@ from headgate.keys import slot_finder
 from headgate.plans import cluster as plans
 from headgate.plans.topology import Address, Topology
 from headgate.runtime.loops import finish, start
+from headgate.stores.remote.deadline import Deadline
 from headgate.stores.remote.endpoint import Endpoint
 from headgate.stores.remote.learning import Learning
 
@@ -50,12 +52,13 @@ class Cluster:
     :param name: what outages call it where no node is at fault.
     :param topology: knows the first nodes.
     :param prefix: the first part of every key.
-    :param timeout_s: how long to ask who serves what, at most.
+    :param timeout_s: the deadline of a call, for learning who serves what and asking all whom it takes.
     :param make_node: makes what asks a node, without connecting.
     """
 
     def __init__(self, name: str, topology: Topology, prefix: str, timeout_s: float, make_node: MakeNode) -> None:
         self._name = name
+        self._timeout_s = timeout_s
         self.topology = topology
         self.slot_of = slot_finder(prefix)
         self._make_node = make_node
@@ -93,12 +96,13 @@ class Cluster:
         return [self._node((address, False)) for address in addresses if address is not None]
 
     def decide(self, groups: Sequence[Group]) -> list[Answer]:
-        """Judge a batch, blocking. A group in several slots takes a round trip for each, and one to give
-        back.
+        """Judge a batch, blocking, within one deadline. A group in several slots takes a round trip for each, and one
+        to give back.
         """
+        deadline = Deadline(self._timeout_s)
         if self._learning.is_due():
             self._learning.learn()
-        return drive(plans.decide(groups, self.slot_of, self.topology), self._send)
+        return drive(plans.decide(groups, self.slot_of, self.topology), partial(self._send, deadline))
 
     def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
         """As `decide`.
@@ -109,22 +113,23 @@ class Cluster:
             first, *others = groups[0].hits
             if all(hit.key == first.key for hit in others) and (address := self._owner(first.key)) is not None:
                 return self._decide_there(groups, address)
-        return self._decide_anywhere(groups)
+        return self._decide_anywhere(groups, Deadline(self._timeout_s))
 
     async def _decide_there(self, groups: Sequence[Group], address: Address) -> list[Decision]:
+        deadline = Deadline(self._timeout_s)
         try:
             return await self._node((address, False)).decide_async(groups)
         except plans.Redirect:
-            return await self._decide_anywhere(groups)
+            return await self._decide_anywhere(groups, deadline)
         except StoreOutage as outage:
             self._heed(outage, address)
             raise
 
-    async def _decide_anywhere(self, groups: Sequence[Group]) -> list[Decision]:
+    async def _decide_anywhere(self, groups: Sequence[Group], deadline: Deadline) -> list[Decision]:
         if self._learning.is_due():
             await self._learning.learn_async()
         plan = plans.decide(groups, self.slot_of, self.topology)
-        return decisions(await drive_async(plan, self._send_async))
+        return decisions(await drive_async(plan, partial(self._send_async, deadline)))
 
     def give_back_soon(self, groups: Sequence[Group]) -> None:
         """Give something back, in this event loop; nobody waits for it."""
@@ -132,9 +137,9 @@ class Cluster:
 
     async def _give_back(self, groups: Sequence[Group]) -> None:
         with suppress(StoreOutage):  # then it lapses
-            await self._decide_anywhere(groups)
+            await self._decide_anywhere(groups, Deadline(self._timeout_s))
 
-    def _send(self, routed: list[plans.RoutedGroup]) -> list[Answer]:
+    def _send(self, deadline: Deadline, routed: list[plans.RoutedGroup]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(routed)
         try:
             if pause_ms := max((one.pause_ms for one in routed), default=0):
@@ -142,24 +147,24 @@ class Cluster:
             for place, indices in self._by_place(routed).items():
                 told: list[Answer]
                 try:
-                    told = self._node(place).decide([routed[index].group for index in indices])
+                    told = deadline.decide(self._node(place), [routed[index].group for index in indices])
                 except StoreOutage as outage:
                     told = [outage] * len(indices)
                 for index, answer in zip(indices, told, strict=True):
                     answers[index] = self._heed(answer, place[0])
             return self._complete(answers)
         except BaseException:  # a signal's: nobody gets to see what the other nodes answered
-            drive(plans.give_back(answers, self.slot_of, self.topology), self._send)
+            drive(plans.give_back(answers, self.slot_of, self.topology), partial(self._send, deadline))
             raise
 
-    async def _send_async(self, routed: list[plans.RoutedGroup]) -> list[Answer]:
+    async def _send_async(self, deadline: Deadline, routed: list[plans.RoutedGroup]) -> list[Answer]:
         answers: list[Answer | None] = [None] * len(routed)
 
         async def do(index: int, one: plans.RoutedGroup) -> None:
             if one.group.action == "give_back":  # whoever is cancelled would not see where it has to go on to
-                answers[index] = await drive_async(plans.follow(one, self.topology), self._ask)
+                answers[index] = await drive_async(plans.follow(one, self.topology), partial(self._ask, deadline))
             else:
-                (answers[index],) = await self._ask([one])
+                (answers[index],) = await self._ask(deadline, [one])
 
         work = [do(index, one) for index, one in enumerate(routed)]
         done: Awaitable[object] = work[0] if len(work) == 1 else asyncio.gather(*work)
@@ -168,18 +173,20 @@ class Cluster:
         try:
             await done
         except BaseException:  # nobody gets to see what the other nodes answered
-            await drive_async(plans.give_back(answers, self.slot_of, self.topology), self._send_async)
+            await drive_async(
+                plans.give_back(answers, self.slot_of, self.topology), partial(self._send_async, deadline)
+            )
             raise
         return self._complete(answers)
 
-    async def _ask(self, routed: list[plans.RoutedGroup]) -> list[Answer]:
+    async def _ask(self, deadline: Deadline, routed: list[plans.RoutedGroup]) -> list[Answer]:
         """Ask for one group, at one node."""
         (one,) = routed
         if one.pause_ms:
             await asyncio.sleep(one.pause_ms / 1_000)
         for place in self._by_place(routed):
             try:
-                return [*await self._node(place).decide_async((one.group,))]
+                return [*await deadline.decide_async(self._node(place), (one.group,))]
             except StoreOutage as outage:
                 return [self._heed(outage, place[0])]
         return [self._nobody()]

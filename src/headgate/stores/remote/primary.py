@@ -6,8 +6,6 @@ not know who they are, nor how a server is reached.
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -18,7 +16,7 @@ from headgate.hits import Group
 from headgate.plans.sentinel import Succession
 from headgate.plans.topology import Address
 from headgate.runtime.loops import start
-from headgate.stores.connections import overdue
+from headgate.stores.remote.deadline import Deadline
 from headgate.stores.remote.endpoint import Endpoint
 from headgate.stores.remote.learning import Learning
 
@@ -86,16 +84,13 @@ class Primary:
 
         :raises StoreOutage: if there is no answer.
         """
-        left_s = None
+        deadline = None
         if self._learning.is_due():
-            until_s = time.monotonic() + self._timeout_s
+            deadline = Deadline(self._timeout_s)
             self._learning.learn()
-            left_s = until_s - time.monotonic()
         server = self._server()
-        if left_s is not None and left_s <= 0:
-            raise overdue(self.name, self._timeout_s)
         try:
-            answers = server.decide(groups, left_s)
+            answers = server.decide(groups) if deadline is None else deadline.decide(server, groups)
         except StoreOutage as outage:
             self._heed(outage)
             raise
@@ -108,29 +103,16 @@ class Primary:
 
         :raises StoreOutage: if there is one for any of the groups.
         """
-        left_s = None
+        deadline = None
         if self._learning.is_due():
-            until_s = time.monotonic() + self._timeout_s
+            deadline = Deadline(self._timeout_s)
             await self._learning.learn_async()
-            left_s = until_s - time.monotonic()
         server = self._server()
         try:
-            if left_s is None:
-                return await server.decide_async(groups)
-            return await self._decide_within(left_s, server, groups)
+            return await (server.decide_async(groups) if deadline is None else deadline.decide_async(server, groups))
         except StoreOutage as outage:
             self._heed(outage)
             raise
-
-    async def _decide_within(self, left_s: float, server: Endpoint, groups: Sequence[Group]) -> list[Decision]:
-        """Judge a batch in what is left of the deadline. What is counted after that is given back."""
-        try:
-            async with asyncio.timeout(left_s):
-                return await server.decide_async(groups)
-        except StoreOutage:
-            raise
-        except TimeoutError:
-            raise overdue(server.name, self._timeout_s) from None
 
     def give_back_soon(self, groups: Sequence[Group]) -> None:
         """Give something back, in this event loop; nobody waits for it."""

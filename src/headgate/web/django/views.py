@@ -99,7 +99,14 @@ def route_of(match: ResolverMatch, path: str) -> str:
     """
     if not operations_of(match.func):
         return match.view_name
-    return match.route.removeprefix(f"{get_language_from_path(path)}/")
+    language = path[1:].partition("/")[0]
+    return match.route.removeprefix(f"{language}/") if _is_language(language) else match.route
+
+
+@functools.lru_cache(maxsize=1024)
+def _is_language(text: str) -> bool:
+    """Is this the language of a path that begins with it? Django itself remembers only those that are."""
+    return get_language_from_path(f"/{text}/") == text
 
 
 def name_of(view: Any) -> str:
