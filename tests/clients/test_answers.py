@@ -8,6 +8,7 @@ from email.utils import formatdate
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
 from headgate import Limiter, ManualClock, MemoryStore
 from headgate.clients.answers import Answer, pause_us
@@ -98,6 +99,11 @@ def test_a_refusal_need_not_say_what_remains() -> None:
     assert pause(429, X_RateLimit_Reset="30") == 30
     assert pause(200, X_RateLimit_Reset="30") == 0
     assert pause(429, X_RateLimit_Remaining="5", X_RateLimit_Reset="30") == 0  # another limit has refused it
+
+
+def test_a_field_that_was_sent_twice_is_one() -> None:
+    fields = CIMultiDict([("RateLimit", '"a";r=0;t=5'), ("ratelimit", '"b";r=0;t=30'), ("RateLimit", '"c";r=0;t=7')])
+    assert pause_us(Answer(200, fields, None), NOW_US) == 30_000_000
 
 
 def test_the_more_exact_field_counts() -> None:

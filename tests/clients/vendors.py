@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -75,6 +76,10 @@ class Vendor:
         class Server(ThreadingHTTPServer):
             request_queue_size = 128
             daemon_threads = True
+
+            def handle_error(self, *given: Any) -> None:
+                if not isinstance(sys.exception(), ConnectionError):  # a client need not read to the end
+                    super().handle_error(*given)
 
         self.server = Server(("127.0.0.1", 0), Handler)
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Annotated, assert_type
 from wsgiref.types import WSGIApplication
 
+import aiohttp
+import httpx
+import requests
 from fastapi import Depends, FastAPI, Request
 from flask import Blueprint, Flask
 from starlette.applications import Starlette
@@ -12,6 +15,9 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import PlainTextResponse
 
 from headgate import AsyncLimiter, Decision, Limiter
+from headgate.clients import aiohttp as clients_aiohttp
+from headgate.clients import httpx as clients_httpx
+from headgate.clients import requests as clients_requests
 from headgate.rules import Rule
 from headgate.web import fastapi, flask, starlette, wsgi
 
@@ -74,3 +80,15 @@ def of_wsgi(app: WSGIApplication) -> None:
     limited: WSGIApplication = limits.middleware(app)
     wsgi.RateLimitMiddleware(limited, "5/minute", store="memory://")
     wsgi.RateLimitMiddleware(app, AsyncLimiter("5/minute"))  # type: ignore[arg-type]  # pyrefly: ignore
+
+
+def of_clients() -> None:
+    httpx.Client(transport=clients_httpx.RateLimitTransport("5/second", httpx.HTTPTransport(), key="all", retries=2))
+    httpx.Client(transport=clients_httpx.RateLimitTransport(Limiter("5/second"), cost=lambda _: 2))
+    httpx.AsyncClient(transport=clients_httpx.AsyncRateLimitTransport(AsyncLimiter("5/second")))
+    clients_httpx.RateLimitTransport(AsyncLimiter("5/second"))  # type: ignore[arg-type]  # pyrefly: ignore
+    clients_httpx.RateLimitTransport("5/second", tries=2)  # type: ignore[call-arg]  # pyrefly: ignore
+    clients_httpx.RateLimitTransport("5/second", heed="yes")  # type: ignore[arg-type]  # pyrefly: ignore
+    requests.Session().mount("https://", clients_requests.RateLimitAdapter(["5/second", "50/hour"], timeout=5))
+    limits = clients_aiohttp.RateLimitMiddleware({"host": "5/second"}, heed=lambda _: 5.0)
+    aiohttp.ClientSession(middlewares=(limits,))

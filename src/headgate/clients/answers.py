@@ -61,7 +61,10 @@ def pause_us(answer: Answer, now_us: int) -> int:
     :param now_us: the time in microseconds since the epoch. Where the answer has a `Date`, that counts: the vendor's
         dates are by the vendor's clock.
     """
-    headers = {name.lower(): value.strip() for name, value in answer.headers.items()}
+    headers: dict[str, str] = {}
+    for called, value in answer.headers.items():  # aiohttp's have a field as often as it was sent
+        name = called.lower()
+        headers[name] = f"{headers[name]}, {value.strip()}" if name in headers else value.strip()
     is_refusal = answer.status in REFUSALS
     now_us = _date_us(headers.get("date", "")) or now_us
     if is_refusal:

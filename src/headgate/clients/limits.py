@@ -209,16 +209,27 @@ class ClientLimits:
     def _held(self, decision: Decision) -> Plan[Call, Callable[[], Any]]:
         """Hold the slots of a decision, and return what releases them."""
         block = self.limiter.holding(decision)
-        yield Call(block.__aenter__ if self._is_async else block.__enter__)
+        try:
+            yield Call(block.__aenter__ if self._is_async else block.__enter__)
+        except GeneratorExit:
+            raise
+        except BaseException:
+            yield from self._give_back(decision)
+            raise
         return partial(_release_async if self._is_async else _release, block)
 
     def _dropped(self, response: Any, end: Callable[[], Any] | None) -> Plan[Call, None]:
         """Let go of a response, and of the slots that were held for it."""
         try:
             yield Call(self._library.discard, (response,))
-        finally:
+        except GeneratorExit:
+            raise
+        except BaseException:
             if end is not None:
                 yield Call(end)
+            raise
+        if end is not None:
+            yield Call(end)
 
     def _turn(self, key: Keys, cost: Costs, block_key: str, wait: _Wait) -> Plan[Call, Decision]:
         """Wait for a turn at which no vendor keeps us away."""
