@@ -31,3 +31,7 @@ async def cost_async(request: Any) -> int:
 
 def answer(request: Any, decision: Any) -> Any:
     return None
+
+
+def spare(request: Any) -> int:
+    return 1

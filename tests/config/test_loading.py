@@ -57,8 +57,10 @@ def test_a_store_is_as_it_is_written(whole: Config) -> None:
 def test_rules_are_as_they_are_written(whole: Config) -> None:
     assert whole.rules is not None
     assert whole.web is not None
-    default, login, llm, reports = whole.rules.all
+    default, login, llm, batches, reports = whole.rules.all
     assert default.is_default
+    assert batches.reserve == {"tokens": 20_000}
+    assert reports.reserve is functions.spare
     assert default.near == 0.1
     assert login.named_limits() == {"per-minute": parse_limit("5/minute"), "per-hour": parse_limit("20/hour")}
     assert login.paths == ("/login",)
@@ -93,7 +95,7 @@ def test_rules_are_as_they_are_written(whole: Config) -> None:
 
 def test_responses_count_by_status_and_by_header(whole: Config) -> None:
     assert whole.rules is not None
-    _, login, _, reports = whole.rules.all
+    _, login, _, _, reports = whole.rules.all
     assert login.charge_when is not None
     assert reports.charge_when is not None
     assert [status for status in (200, 401, 403, 500, 503) if login.charge_when(WebResponse(status, {}, None))] == [

@@ -43,6 +43,8 @@ def test_one_text_is_one_path() -> None:
         ({"limits": "5/s", "wait": "a while"}, "wait of rule '5/second': a duration"),
         ({"limits": "5/s", "wait": 3601}, "at most 3600 s"),
         ({"limits": "5/s", "on_outage": "raise"}, "'open', 'closed' or 'local'"),
+        ({"limits": "5/s", "reserve": 2, "wait": 1}, "has a reserve, and so lets nobody wait"),
+        ({"limits": {"a": "5/s"}, "reserve": {"b": 2}}, "has no limit called 'b'"),
         ({"limits": "5/s", "outage_limit": "1/s"}, "outage_limit of rule '5/second' goes with on_outage='local'"),
         ({"limits": {"a": "5/s"}, "outage_limit": {"b": "1/s"}, "on_outage": "local"}, "has no limit called 'b'"),
         ({"limits": "concurrency 5", "outage_limit": {"": "1/s"}, "on_outage": "local"}, "in place of one of tokens"),

@@ -499,6 +499,43 @@ async def test_rules_have_other_limits_in_an_outage(make_app: MakeApp) -> None:
     assert await app.left(Asked("/three")) == 10 - 4 - 3
 
 
+# --- a reserve ---
+
+
+def spare(request: Asked) -> int:
+    return 0 if request.path == "/critical" else 4
+
+
+async def test_a_share_is_kept_for_critical_requests(make_app: MakeApp) -> None:
+    app = make_app([Rule("10/hour", name="api", reserve=spare)])
+    assert await app.left() == 6
+    assert (await app.admit()).refusal == "limit"
+    assert await app.left(Asked("/critical")) == 4
+
+
+async def test_a_reserve_goes_by_limit_and_beside_other_rules(make_app: MakeApp) -> None:
+    rules = [
+        Rule({"requests": "9/hour", "tokens": "100/hour"}, name="llm", cost={"tokens": 10}, reserve={"tokens": 50}),
+        Rule(["20/hour", "concurrency 15"], name="all", reserve=13, penalty="90 denials/minute -> 1h"),
+    ]
+    app = make_app(rules)
+    assert await app.left() == 5
+    assert await binds(app, Asked()) == "llm:tokens"
+    await app.run(app.limiter.reset("ip:203.0.113.7", "llm"))
+    assert await app.left() == 2
+    assert await binds(app, Asked()) == "all:per-hour"
+
+
+async def test_a_reserve_may_be_found_out_in_an_event_loop() -> None:
+    async def later(request: Asked) -> int:
+        return spare(request)
+
+    app = App(AsyncLimiter, [Rule("10/hour", name="api", reserve=later)])
+    assert await app.left() == 6
+    with pytest.raises(InvalidUse, match="reserve of rule 'api' is async"):
+        App(Limiter, [Rule("10/hour", name="api", reserve=later)])
+
+
 # --- methods ---
 
 

@@ -128,6 +128,7 @@ def sections(config: Config) -> list[str]:
 def _rule(rule: Rule) -> tuple[str, ...]:
     options = {
         "cost": None if rule.cost == 1 else _named(rule.cost),
+        "reserve": None if rule.reserve == 0 else _named(rule.reserve),
         "tiers": _limits(rule.tiers, ": ") or None,
         "wait": f"{rule.wait:g} s" if rule.wait else None,
         "penalty": rule.penalty,

@@ -14,7 +14,7 @@ from headgate.identity import Identity
 from headgate.rules import Rule, Rules
 
 _WORDS = {"shadow": "is_shadow", "default": "is_default", "per_route": "is_per_route", "per_method": "is_per_method"}
-_FUNCTIONS = ("tier", "limit_for", "exempt_when", "charge_when", "actual_cost", "cost", "key")
+_FUNCTIONS = ("tier", "limit_for", "exempt_when", "charge_when", "actual_cost", "cost", "reserve", "key")
 _SOURCES = ("ip", "user", "api_key", "*")
 
 Find = Callable[[str, Place], Any]

@@ -148,6 +148,7 @@ RESPONSES: Final = Table(
 )
 _COST: Final = Either((Number(0), _FUNCTION))
 _COST_BY_NAME: Final = Named(Either((Number(0), _FUNCTION, OF_HEADER)), "costs by the names of limits", NAME)
+_RESERVE_BY_NAME: Final = Named(_COST, "tokens by the names of limits", NAME)
 _ACTUAL_BY_NAME: Final = Named(Either((_FUNCTION, OF_HEADER)), "costs by the names of limits", NAME)
 _KEY: Final = Text(
     "'ip', 'user', 'api_key', '*' (one share for everybody), or a function by its path",
@@ -164,6 +165,9 @@ RULE: Final = Table(
         "methods": Key(_STRINGS, "The methods that it is about; all, by default."),
         "key": Key(Either((_KEY, _FUNCTION)), "Whose share a request takes."),
         "cost": Key(Either((*_COST.kinds, OF_HEADER, _COST_BY_NAME)), "The tokens that a request takes."),
+        "reserve": Key(
+            Either((*_COST.kinds, _RESERVE_BY_NAME)), "The tokens that it leaves behind it, for critical requests."
+        ),
         "tiers": Key(_TIERS, "Other numbers for some callers, by the names of their tiers."),
         "tier": Key(_FUNCTION, "The tier of a caller; without it, [web.tiers_of] says it."),
         "limit_for": Key(_FUNCTION, "The limit of a request, where only the request knows it."),

@@ -81,6 +81,9 @@ class Rule:
     """Which responses count after all. The place is reserved before, and given back after."""
     actual_cost: ActualCost | Mapping[str, ActualCost] | None = None
     """The tokens that a request took after all, for all limits or by name; what was reserved is settled."""
+    reserve: CostLike | Mapping[str, CostLike] = 0
+    """The tokens that a request leaves behind it, for more critical ones, of which a function of the request says 0;
+    for limits with names, optionally by name. Of slots, nothing is kept back."""
     wait: float | str | timedelta = 0.0
     """For how long a request may be held back until its turn, rather than be denied: in seconds, or as `500ms`."""
     is_shadow: bool = False
@@ -142,13 +145,21 @@ class Rule:
             for part in parts:
                 if not _NAME.fullmatch(part):
                     raise InvalidUse(f"a limit's name is of letters, digits, '_', '-' and '/', not {part!r}")
-        for what in ("cost", "actual_cost"):
+        for what in ("cost", "actual_cost", "reserve"):
             given = getattr(self, what)
             self._know(parts, given if isinstance(given, Mapping) else ())
         costs = self.cost if isinstance(self.cost, Mapping) else dict.fromkeys(parts, self.cost)
         for part, cost in costs.items():
             if not callable(cost):
                 check_cost(cost, parts[part], self.title)
+        reserves = self.reserve if isinstance(self.reserve, Mapping) else dict.fromkeys(parts, self.reserve)
+        for part, reserve in reserves.items():
+            if not callable(reserve) and not isinstance(parts[part], _OF_A_KIND):
+                cost = costs.get(part, 1)
+                check_cost(reserve, parts[part], f"reserve of {self.title}")
+                check_cost(reserve + (1 if callable(cost) else cost), parts[part], self.title)
+        if self.reserve != 0 and self.wait:
+            raise InvalidUse(f"rule {self.title!r} has a reserve, and so lets nobody wait: give it wait=0")
         for part, limit in self.in_outage().items():
             if isinstance(limit, _OF_A_KIND) or isinstance(parts.get(part), _OF_A_KIND):
                 raise InvalidUse(f"outage_limit of rule {self.title!r} is of tokens, in place of one of tokens")

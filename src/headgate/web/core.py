@@ -30,13 +30,14 @@ from headgate.web.admission import Admission, Answer, Refusal, Verdict
 from headgate.web.messages import WebRequest, WebResponse
 from headgate.web.parts import KnownParts, Maker, Part
 from headgate.web.plain import PlainQuestions
-from headgate.web.questions import is_preflight, key_at_once, key_of, methods_of, question_of
+from headgate.web.questions import Question, is_preflight, key_at_once, key_of, methods_of, question_of
 from headgate.web.responses import Responses
+from headgate.web.settling import actual_costs
 
 L = TypeVar("L", bound=AnyLimiter)
 R = TypeVar("R")
 
-_FUNCTIONS: Final = ("key", "cost", "tier", "limit_for", "exempt_when", "charge_when", "actual_cost")
+_FUNCTIONS: Final = ("key", "cost", "tier", "limit_for", "exempt_when", "charge_when", "actual_cost", "reserve")
 """The parts of a rule that may be functions of the user's."""
 
 
@@ -223,8 +224,8 @@ class WebLimiter(Generic[L]):
         earlier, verdicts = admission.verdicts, []
         refusal: Refusal | None = None
         try:
-            for part, (key, cost, limit) in asked:
-                decision, why = yield from _decide(part, key, cost, limit)
+            for part, question in asked:
+                decision, why = yield from _decide(part, question)
                 if part.is_shadow:
                     continue
                 refusal = why
@@ -269,7 +270,7 @@ class WebLimiter(Generic[L]):
         caller: list[str] = []
         verdicts = []
         for part in self._parts_called(names, request.route, request.method) if self._is_enabled else ():
-            key, cost, limit = yield from question_of(part, request, self._rules.identity, caller)
+            key, cost, limit, _ = yield from question_of(part, request, self._rules.identity, caller)
             nothing = 0 if part.has_one_key else dict.fromkeys(cost, 0)
             decision = yield Call(partial(part.limiter.peek, key, nothing, limit=limit))
             verdicts.append(Verdict(part, decision))
@@ -297,7 +298,7 @@ class WebLimiter(Generic[L]):
             return
         for part, decision in admission.verdicts:
             if part.is_settled:
-                costs = yield from _actual_costs(part, decision, response)
+                costs = yield from actual_costs(part, decision, response)
                 if costs is not None:
                     actual = costs[0] if part.has_one_key else dict(zip(part.labels, costs, strict=True))
                     yield Call(part.limiter.settle, (decision, actual))
@@ -343,15 +344,16 @@ class WebLimiter(Generic[L]):
             yield Call(block.__aexit__ if self.kind is AsyncLimiter else block.__exit__, (None, None, None))
 
 
-def _decide(part: Part, key: Any, cost: Any, limit: Any) -> Plan[Call, tuple[Decision, Refusal | None]]:
+def _decide(part: Part, question: Question) -> Plan[Call, tuple[Decision, Refusal | None]]:
+    key, cost, limit, reserve = question
     decision: Decision
     try:
         if part.wait:
             decision = yield Call(partial(part.limiter.acquire, key, cost, timeout=part.wait, limit=limit))
-        elif limit is None:
+        elif limit is None and reserve is None:
             decision = yield Call(part.limiter.try_acquire, (key, cost))
         else:
-            decision = yield Call(partial(part.limiter.try_acquire, key, cost, limit=limit))
+            decision = yield Call(partial(part.limiter.try_acquire, key, cost, limit=limit, reserve=reserve))
     except AcquireTimeout as timeout:
         decision = timeout.decision
     except CostExceedsCapacity:
@@ -368,25 +370,6 @@ def _why(denial: Decision) -> Refusal:
 def _give_back(verdicts: Sequence[Verdict]) -> Plan[Call, None]:
     for part, decision in verdicts:
         yield Call(part.limiter.refund, (decision,))
-
-
-def _actual_costs(part: Part, decision: Decision, response: WebResponse) -> Plan[Call, list[int] | None]:
-    """The cost of each hit now that its response is known; None if nothing changes."""
-    hits = decision.group.hits
-    costs = []
-    for (rule, name, _, is_penalty), hit in zip(part.members, hits, strict=True):
-        cost = hit.cost
-        if is_penalty:
-            costs.append(cost)
-            continue
-        actual = rule.actual_cost.get(name) if isinstance(rule.actual_cost, Mapping) else rule.actual_cost
-        if rule.charge_when is not None and not (yield Call(rule.charge_when, (response,))):
-            cost = 0
-        elif actual is not None:
-            told = yield Call(actual, (response,))
-            cost = hit.cost if told is None else told
-        costs.append(cost)
-    return costs if costs != [hit.cost for hit in hits] else None
 
 
 def _tell_near(name: str, verdict: Verdict) -> None:

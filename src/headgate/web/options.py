@@ -35,6 +35,7 @@ class RuleOptions(TypedDict, total=False):
     exempt_when: Callable[[Any], bool | Awaitable[bool]] | None
     charge_when: Callable[[WebResponse], bool | Awaitable[bool]] | None
     actual_cost: ActualCost | Mapping[str, ActualCost] | None
+    reserve: CostLike | Mapping[str, CostLike]
     wait: float | str | timedelta
     is_shadow: bool
     on_outage: Literal["open", "closed", "local"]

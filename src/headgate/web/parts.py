@@ -204,5 +204,5 @@ def _policy(limit: Limit, label: str) -> Policy | None:
 
 
 def _plain_cost(rule: Rule) -> int | None:
-    is_plain = rule.tier is None and rule.limit_for is None
+    is_plain = rule.tier is None and rule.limit_for is None and rule.reserve == 0
     return rule.cost if is_plain and isinstance(rule.cost, int) else None

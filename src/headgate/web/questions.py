@@ -6,7 +6,7 @@ This module must not know how it is asked, nor what comes of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from headgate.drive import Plan
 from headgate.identity import Identity
@@ -21,26 +21,41 @@ _OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-overri
 """Headers by which a request asks to be taken for one of another method."""
 
 
-def question_of(
-    part: Part, request: WebRequest, identity: Identity, caller: list[str]
-) -> Plan[Call, tuple[Any, Any, Any]]:
-    """The key, the cost and the limits of a request for one part. `caller` keeps who it is, once that is known."""
+class Question(NamedTuple):
+    """The question for one part. For several limits, all of it is by their labels."""
+
+    key: Any
+    cost: Any
+    limit: Any
+    """The limits of this request; None for those of the part."""
+    reserve: Any
+    """The tokens that are to be left; None for none."""
+
+
+def question_of(part: Part, request: WebRequest, identity: Identity, caller: list[str]) -> Plan[Call, Question]:
+    """The question of a request for one part. `caller` keeps who it is, once that is known."""
     keys: list[str] = []
     costs: list[int] = []
     limits: dict[str, Any] = {}
-    of_rule: dict[Rule, tuple[str, str | None, int, dict[str, Limit]]] = {}
+    reserves: dict[str, int] = {}
+    of_rule: dict[Rule, tuple[str, str | None, int, int, dict[str, Limit]]] = {}
     for (rule, name, tiers, is_penalty), label in zip(part.members, part.labels, strict=True):
         known = of_rule.get(rule)
         if known is None:
             key = yield from key_of(rule, request, identity, caller)
             tier = yield from _tier(rule, request, key)
             cost = 1 if isinstance(rule.cost, Mapping) else (yield from _cost(rule.cost, request))
-            known = of_rule[rule] = key, tier, cost, (yield from _limits_said(rule, request))
-        key, tier, cost, said = known
+            reserve = 0 if isinstance(rule.reserve, Mapping) else (yield from _cost(rule.reserve, request))
+            known = of_rule[rule] = key, tier, cost, reserve, (yield from _limits_said(rule, request))
+        key, tier, cost, reserve, said = known
         if is_penalty:
-            cost = 1
+            cost, reserve = 1, 0
         elif isinstance(rule.cost, Mapping):
             cost = yield from _cost(rule.cost.get(name, 1), request)
+        if isinstance(rule.reserve, Mapping):
+            reserve = yield from _cost(rule.reserve.get(name, 0), request)
+        if reserve:
+            reserves[label] = reserve
         keys.append(key)
         costs.append(cost)
         if name in said and not is_penalty:
@@ -48,9 +63,10 @@ def question_of(
         elif tier is not None and tier in tiers:
             limits[label] = tiers[tier]
     if part.has_one_key:
-        return keys[0], costs[0], limits.get(part.labels[0])
+        return Question(keys[0], costs[0], limits.get(part.labels[0]), reserves.get(part.labels[0]))
     labels = part.labels
-    return dict(zip(labels, keys, strict=True)), dict(zip(labels, costs, strict=True)), limits or None
+    by_label = dict(zip(labels, keys, strict=True)), dict(zip(labels, costs, strict=True))
+    return Question(*by_label, limits or None, reserves or None)
 
 
 def _tier(rule: Rule, request: WebRequest, key: str) -> Plan[Call, str | None]:

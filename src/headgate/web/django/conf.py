@@ -30,7 +30,7 @@ KEYS: Final = (
     *(name for name, one in inspect.signature(AppLimits).parameters.items() if one.kind is one.KEYWORD_ONLY),
 )
 """The keys of the setting: those of the limits of any app, in code."""
-FUNCTIONS: Final = ("key", "cost", "tier", "limit_for", "exempt_when", "charge_when", "actual_cost")
+FUNCTIONS: Final = ("key", "cost", "tier", "limit_for", "exempt_when", "charge_when", "actual_cost", "reserve")
 """The parts of a rule that may be functions, or, in the setting, dotted paths of functions."""
 
 T = TypeVar("T")
