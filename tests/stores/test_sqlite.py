@@ -31,8 +31,7 @@ from headgate.stores.sqlite import SqliteStore
 from headgate.stores.sqlite import connection as sqlite_connection
 from headgate.stores.sqlite.connection import SWEEP_ROWS
 from headgate.stores.sqlite.file import CHECKPOINT_EVERY
-from headgate.stores.sqlite.turns import Places, Turns
-from headgate.stores.sqlite.waiting import Request
+from headgate.stores.sqlite.turns import Turns
 from headgate.testing import use_clock
 from tests import parts
 from tests.profiles import TIMES
@@ -390,23 +389,6 @@ def test_a_call_in_the_midst_of_a_call_that_waits_for_its_turn_is_answered_and_s
     assert limiter.peek("k").remaining == 88
     turns.close()
     store.close()
-
-
-def test_a_turn_that_is_brought_too_late_is_not_kept(path: Path) -> None:
-    places = Places(path, "store")
-    turns = places.get()
-    turns.take()
-    request = Request()
-    assert request.brought() == []  # nobody wants it any more
-    assert not request.is_wanted
-    assert not request.bring([turns])
-    assert request.brought() == []
-    turns.end()
-    early = Request()
-    assert early.bring([turns])
-    assert early.wait(0)
-    assert early.brought() == [turns]
-    places.give_up(early.brought())
 
 
 HOLDER = """
