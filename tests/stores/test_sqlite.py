@@ -31,13 +31,12 @@ from headgate.stores.sqlite import SqliteStore
 from headgate.stores.sqlite import connection as sqlite_connection
 from headgate.stores.sqlite.connection import SWEEP_ROWS
 from headgate.stores.sqlite.file import CHECKPOINT_EVERY
-from headgate.stores.sqlite.turns import Places, Turns
-from headgate.stores.sqlite.waiting import Request
+from headgate.stores.sqlite.turns import Turns
 from headgate.testing import use_clock
 from tests import parts
 from tests.profiles import TIMES
 from tests.servers import PATIENCE, eventually, free_port
-from tests.stores.side_by_side import compare
+from tests.stores import side_by_side
 
 
 @pytest.fixture
@@ -204,11 +203,15 @@ class Two:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_stores_that_write_by_turns_decide_as_the_reference_does(seed: int, path: Path) -> None:
+def test_stores_that_write_by_turns_decide_as_the_reference_does(
+    seed: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(side_by_side, "KEYS", ["k"])  # so that each finds again and again what the other wrote
+
     def two(clock: ManualClock) -> Store:
         return cast("Store", Two(path, clock, random.Random(seed)))
 
-    assert compare({"two": two}, 1_000 * TIMES, seed) >= 1_000 * TIMES
+    assert side_by_side.compare({"two": two}, 1_000 * TIMES, seed) >= 1_000 * TIMES
 
 
 def statements(store: SqliteStore, ask: Callable[[], object]) -> list[str]:
@@ -245,7 +248,7 @@ def test_what_was_cleared_or_restored_meanwhile_is_seen(path: Path) -> None:
     assert limiter.try_acquire("k", 40).remaining == 60
     kept = list(other.scan())
     assert other.clear() == 1
-    assert limiter.try_acquire("k", 10).remaining == 90
+    assert [limiter.try_acquire("k", 5).remaining for _ in range(3)] == [95, 90, 85]
     other.restore(kept)
     assert limiter.try_acquire("k", 10).remaining == 50
     for store in (one, other):
@@ -386,23 +389,6 @@ def test_a_call_in_the_midst_of_a_call_that_waits_for_its_turn_is_answered_and_s
     assert limiter.peek("k").remaining == 88
     turns.close()
     store.close()
-
-
-def test_a_turn_that_is_brought_too_late_is_not_kept(path: Path) -> None:
-    places = Places(path, "store")
-    turns = places.get()
-    turns.take()
-    request = Request()
-    assert request.brought() == []  # nobody wants it any more
-    assert not request.is_wanted
-    assert not request.bring([turns])
-    assert request.brought() == []
-    turns.end()
-    early = Request()
-    assert early.bring([turns])
-    assert early.wait(0)
-    assert early.brought() == [turns]
-    places.give_up(early.brought())
 
 
 HOLDER = """

@@ -20,19 +20,19 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from headgate.batching import Arrive
 from headgate.clock import system_clock
 from headgate.decision import Answer
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group
+from headgate.runtime.daemons import Daemon
 from headgate.runtime.forks import begin_afresh_in_child, put_away_before_fork
 from headgate.stores.remote import Endpoint, Terms
 from headgate.stores.remote.connections import take_last
 from headgate.stores.sqlite.connection import Busy, Connection, Judging
-from headgate.stores.sqlite.turns import Places, Turns
-from headgate.stores.sqlite.waiting import Pending, Request, Worker
+from headgate.stores.sqlite.turns import Spell, Turns
 
 T = TypeVar("T")
 
@@ -40,9 +40,27 @@ MAX_GROUPS: Final = 32
 """How many groups are judged in one turn: more than as many hold up the others for too long."""
 CHECKPOINT_EVERY: Final = 2000
 """After so many entries were written, what is in the log is carried into the file."""
+_IDLE_S: Final = 3600.0
 _FORK_WITHIN_NS: Final = 1_000_000_000
 """How long a fork waits for those who are in the midst of a transaction, at most."""
 _POLL_S: Final = 0.0002
+
+
+class _Pending(Generic[T]):
+    """Something that waits for its turn."""
+
+    def __init__(
+        self, transaction: Callable[[Connection], T], done: Callable[[T | Exception], None], closings: int
+    ) -> None:
+        self.transaction = transaction
+        self.done = done
+        self.closings = closings
+        """How often the store had been closed when it came."""
+        self.is_wanted = True
+
+    def give_up(self) -> None:
+        """Nobody waits for it any more: if it has not begun, it is not done."""
+        self.is_wanted = False
 
 
 class File(Endpoint):
@@ -50,7 +68,6 @@ class File(Endpoint):
 
     def __init__(self, path: Path, name: str, prefix: str, terms: Terms) -> None:
         self.path = path
-        self._name = name
         self._prefix = prefix
         self._timeout_ns = int(terms.timeout_s * 1e9)
         self._set_up()
@@ -61,17 +78,22 @@ class File(Endpoint):
     def _set_up(self) -> None:
         self._idle: deque[Connection] = deque()
         """The connections that nobody is using."""
+        self._idle_turns: deque[Turns] = deque()
+        """The places in the order of turns that nobody is using."""
         self._patient: deque[Connection] = deque()
         """The worker's connection, while it is not used; it waits for programs that have the file locked."""
         self._open: set[Connection] = set()
         """All connections, those included that are in use."""
-        self._places = Places(self.path, self._name)
+        self._spell = Spell()
+        self._turns: set[Turns] = set()
+        """All places, those included that are in use."""
         self._inside: dict[int, int] = {}
         """Since when threads have been in the midst of a transaction, by `perf_counter_ns`."""
         self._is_forking = False
-        self._requests: dict[int, Request] = {}
-        """The threads that wait to be brought a turn."""
-        self._worker = Worker(self._places, self._do_in_turn, self.close_idle)
+        self._pending: deque[_Pending[Any]] = deque()
+        self._worker = Daemon("headgate-sqlite", self._work)
+        self._starting: dict[str, object] = {}
+        """Not empty while a thread starts the worker. Taken in one step: there must be no two."""
         self._written = 0
         self._closings = 0
         """How often the store was closed."""
@@ -97,7 +119,8 @@ class File(Endpoint):
         self._is_forking = False
 
     def _leave_parent(self) -> None:
-        self._places.close()
+        for turns in self._turns:
+            turns.close()
         left = [*self._open]  # in the midst of which we were forked: SQLite is of no use here any more
         self._set_up()
         self._open.update(left)
@@ -122,7 +145,7 @@ class File(Endpoint):
         """As `Endpoint.begin`. What can be done at once has arrived when this returns."""
         loop = asyncio.get_running_loop()
         answers: list[Answer] = []
-        pending: Pending[list[Answer]] | None = None
+        pending: _Pending[list[Answer]] | None = None
 
         def go_on() -> None:
             nonlocal pending
@@ -130,14 +153,11 @@ class File(Endpoint):
                 judging = self._judging(groups[len(answers) : len(answers) + MAX_GROUPS])
                 try:
                     found = self._try(judging)
-                except Busy:  # the worker can wait for that
-                    found = None
                 except StoreOutage as outage:
                     arrive(outage)
                     return
                 if found is None:
-                    pending = Pending(judging, done, self._closings)
-                    self._worker.enqueue(pending)
+                    pending = self._enqueue(judging, done)
                     return
                 answers.extend(found)
             arrive(answers)
@@ -164,7 +184,8 @@ class File(Endpoint):
         self._closings += 1
         self._close_all(self._idle)
         self._close_all(self._patient)
-        self._places.close_idle()
+        while (turns := _pop(self._idle_turns)) is not None:
+            self._give_up_turns(turns)
 
     # Transactions
 
@@ -176,17 +197,9 @@ class File(Endpoint):
 
         :raises StoreOutage: if the file cannot be used, or it takes too long until it is our turn.
         """
-        try:
-            found = self._try(transaction)
-            if found is None:
-                until_s = time.monotonic() + self.timeout_s if until_s is None else until_s
-                found = self._wait_and_do(transaction, until_s)
-        except Busy:  # the worker can wait for that
-            found = None
-        return self._leave_to_worker(transaction, until_s) if found is None else found
-
-    def _leave_to_worker(self, transaction: Callable[[Connection], T], until_s: float | None) -> T:
-        """Have the worker do something, and wait for it."""
+        found = self._try(transaction)
+        if found is not None:
+            return found
         answers: list[T | Exception] = []
         is_done = threading.Lock()
         is_done.acquire()
@@ -195,8 +208,7 @@ class File(Endpoint):
             answers.append(answer)
             is_done.release()
 
-        pending = Pending(transaction, done, self._closings)
-        self._worker.enqueue(pending)
+        pending = self._enqueue(transaction, done)
         left_s = self.timeout_s if until_s is None else max(0.0, until_s - time.monotonic())
         if not is_done.acquire(timeout=left_s):
             pending.give_up()
@@ -206,26 +218,6 @@ class File(Endpoint):
             raise answer
         return answer
 
-    def _wait_and_do(self, transaction: Callable[[Connection], T], until_s: float) -> T | None:
-        """Do something when the worker brings the turn for it. None: it was not done, and has to be left to it."""
-        own, request = threading.get_ident(), Request()
-        self._requests[own] = request
-        try:
-            self._worker.enqueue(request)
-            is_awake = request.wait(max(0.0, until_s - time.monotonic()))
-            self._requests.pop(own, None)
-            if taken := request.brought():
-                return self._in_turn(taken, transaction)
-            if request.outage is not None:
-                raise request.outage
-            if not is_awake:
-                raise self.overdue()
-        except BaseException:  # if we were interrupted, perhaps nobody knows how it stands
-            self._requests.pop(own, None)
-            self._places.give_up(request.brought())
-            raise
-        return None
-
     def _try(self, transaction: Callable[[Connection], T]) -> T | None:
         """Do something at once, if nobody else is writing.
 
@@ -234,36 +226,27 @@ class File(Endpoint):
         own, now_ns = threading.get_ident(), perf_counter_ns()
         if now_ns - self._inside.get(own, -self._timeout_ns) < self._timeout_ns:  # or it was left behind by a signal
             raise StoreUnavailable(self.name, "it is in use by the call that was interrupted for this one")
-        if self._requests and own in self._requests:  # it cannot use its turn before we are done
-            request = self._requests.pop(own)
-            self._places.end(request.brought())
-            request.wake()
-        turns = self._places.get()
-        taken = [turns]
+        turns = _pop(self._idle_turns) or self._make_turns()
         try:
-            if turns.try_take():
-                return self._in_turn(taken, transaction)
-        except BaseException:  # if we were interrupted, perhaps nobody knows how it stands
-            self._places.give_up(taken)
-            raise
-        self._places.put_back(turns)
-        return None
-
-    def _in_turn(self, taken: list[Turns], transaction: Callable[[Connection], T]) -> T | None:
-        """Do something in the turn that was taken for it, and end that: then, `taken` is empty. None: it was not done,
-        since this process is about to fork.
-
-        :raises Busy: if another program has the file locked.
-        """
-        try:
-            answer = self._inside_of(self._idle, 0, transaction, taken[0].began_ns)
+            if not turns.try_take():
+                self._idle_turns.append(turns)
+                return None
+            try:
+                answer = self._inside_of(self._idle, 0, transaction, turns.began_ns)
+            finally:
+                turns.end()
+        except Busy:  # the worker can wait for that
+            answer = None
         except StoreOutage:
-            self._places.end(taken)
+            self._idle_turns.append(turns)
             raise
-        self._places.end(taken)
+        except BaseException:  # we were interrupted, perhaps where nobody knows how it stands
+            self._give_up_turns(turns)
+            raise
+        self._idle_turns.append(turns)
         if self._written >= CHECKPOINT_EVERY:
             self._written = 0
-            self._worker.enqueue(Pending(Connection.checkpoint, lambda _: None, self._closings))
+            self._enqueue(Connection.checkpoint, lambda _: None)
         return answer
 
     def _inside_of(
@@ -314,9 +297,51 @@ class File(Endpoint):
         while (connection := take_last(idle)) is not None:
             self._close(connection)
 
-    # The worker's
+    def _make_turns(self) -> Turns:
+        try:
+            turns = Turns(self.path, self._spell)
+        except OSError as error:
+            raise StoreUnavailable(self.name, f"check its folder, and the rights ({error})") from error
+        self._turns.add(turns)
+        return turns
 
-    def _do_in_turn(self, turns: Turns, pending: Pending[Any]) -> Any:
+    def _give_up_turns(self, turns: Turns) -> None:
+        turns.close()
+        self._turns.discard(turns)
+
+    # The worker
+
+    def _enqueue(self, transaction: Callable[[Connection], T], done: Callable[[T | Exception], None]) -> _Pending[T]:
+        pending = _Pending(transaction, done, self._closings)
+        self._pending.append(pending)
+        if not self._worker.is_alive:
+            own = object()
+            try:
+                if self._starting.setdefault("own", own) is own and not self._worker.is_alive:
+                    self._worker.start()
+            finally:
+                if self._starting.get("own") is own:
+                    self._starting.clear()
+        self._worker.ring()
+        return pending
+
+    def _work(self) -> None:
+        turns: Turns | None = None
+        while self._worker.sleep(_IDLE_S):
+            while self._pending:
+                pending = self._pending.popleft()
+                if not pending.is_wanted:
+                    continue
+                try:
+                    turns = turns or self._make_turns()
+                    answer = self._in_turn(turns, pending)
+                except Exception as error:
+                    answer = error
+                if pending.is_wanted:
+                    pending.done(answer)
+        self.close_idle()
+
+    def _in_turn(self, turns: Turns, pending: _Pending[Any]) -> Any:
         """Do something when it is our turn, however long that takes; nothing, if nobody waits for it any more."""
         transaction = pending.transaction
         if transaction is Connection.checkpoint:  # nearly all of it, which holds up nobody; but the log goes on growing

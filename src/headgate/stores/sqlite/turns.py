@@ -15,15 +15,10 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections import deque
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import perf_counter_ns
 from typing import Final
-
-from headgate.errors import StoreUnavailable
-from headgate.stores.remote.connections import take_last
 
 MAX_HELD_NS: Final = 300_000
 """Whoever has had its turn for so long in all lets those go first who wait."""
@@ -132,60 +127,3 @@ class Turns:
                     os.close(file)
 
     __del__ = close  # if its thread was interrupted while it had the turn
-
-
-class Places:
-    """The places in the order of turns that a process has, each for one thread at a time: as many as it needs.
-
-    :param name: what outages call the store.
-    """
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._path = path
-        self._name = name
-        self._spell = Spell()
-        self._all: set[Turns] = set()
-        self._idle: deque[Turns] = deque()
-
-    def get(self) -> Turns:
-        """A place that nobody is using.
-
-        :raises StoreUnavailable: if the files cannot be made.
-        """
-        turns = take_last(self._idle)
-        if turns is not None:
-            return turns
-        try:
-            turns = Turns(self._path, self._spell)
-        except OSError as error:
-            raise StoreUnavailable(self._name, f"check its folder, and the rights ({error})") from error
-        self._all.add(turns)
-        return turns
-
-    def put_back(self, turns: Turns) -> None:
-        """Keep a place for later; it is nobody's turn there."""
-        self._idle.append(turns)
-
-    def end(self, taken: list[Turns]) -> None:
-        """End the turn that was taken, if one was, and keep the place for later: then, `taken` is empty."""
-        while taken:
-            turns = taken[0]
-            turns.end()
-            taken.clear()
-            self._idle.append(turns)
-
-    def give_up(self, some: Iterable[Turns]) -> None:
-        """Close places, whoever has its turn there."""
-        for turns in some:
-            turns.close()
-            self._all.discard(turns)
-
-    def close_idle(self) -> None:
-        """Close the places that nobody is using."""
-        while self._idle:
-            with suppress(IndexError):
-                self.give_up([self._idle.pop()])
-
-    def close(self) -> None:
-        """Close all."""
-        self.give_up(list(self._all))
