@@ -184,7 +184,7 @@ class File(Endpoint):
         self._closings += 1
         self._close_all(self._idle)
         self._close_all(self._patient)
-        while (turns := _pop(self._idle_turns)) is not None:
+        while (turns := take_last(self._idle_turns)) is not None:
             self._give_up_turns(turns)
 
     # Transactions
@@ -226,7 +226,7 @@ class File(Endpoint):
         own, now_ns = threading.get_ident(), perf_counter_ns()
         if now_ns - self._inside.get(own, -self._timeout_ns) < self._timeout_ns:  # or it was left behind by a signal
             raise StoreUnavailable(self.name, "it is in use by the call that was interrupted for this one")
-        turns = _pop(self._idle_turns) or self._make_turns()
+        turns = take_last(self._idle_turns) or self._make_turns()
         try:
             if not turns.try_take():
                 self._idle_turns.append(turns)
