@@ -222,7 +222,7 @@ def test_a_handler_that_spends_from_the_same_bucket_admits_exactly_what_there_is
 
 
 def test_a_finalizer_may_ask() -> None:
-    limiter = Limiter("100_000/day")
+    limiter = Limiter("100_000/day", store=MemoryStore(clock=ManualClock()))  # by day, a token comes back each second
     asked = []
 
     class Finalized:

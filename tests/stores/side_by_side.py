@@ -223,7 +223,7 @@ def every_store() -> Iterator[dict[str, Make]]:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
         valkey = opened.enter_context(own_valkey())
         cluster = opened.enter_context(own_cluster())
-        sentinels = opened.enter_context(own_sentinels())
+        sentinels = opened.enter_context(own_sentinels(down_after_ms=60_000))  # nobody is to be replaced
         postgres = opened.enter_context(own_postgres(16))
         nats = opened.enter_context(own_nats())
         yield {

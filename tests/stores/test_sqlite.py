@@ -318,7 +318,8 @@ def test_a_file_that_another_program_locks_is_an_outage_at_the_deadline(path: Pa
         limiter.try_acquire("k")
     assert isinstance(caught.value, StoreTimeout) or "another program has it locked" in str(caught.value)
     eventually(lambda: _works(limiter), "the file can be written again")
-    assert limiter.peek("k").remaining == 98
+    # Whoever was told that the file is locked did not write. Of a call without an answer, nobody knows.
+    assert limiter.peek("k").remaining in ((98, 99) if isinstance(caught.value, StoreTimeout) else (99,))
     store.close()
 
 

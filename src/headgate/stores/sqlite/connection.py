@@ -95,7 +95,7 @@ class Connection:
         self.written = 0
         """How many entries were written here."""
         self._known: dict[tuple[str, str, str], tuple[str, int]] = {}
-        """What single groups wrote here last. Others may have written since: see `_replace`."""
+        """The entries as single groups wrote them here last. Others may have written since: see `_replace`."""
         self._is_alone = True
         """Was the last that was looked for there as it was known? If not, it takes less time to read first."""
         self._sweep_at = SWEEP_EVERY
