@@ -93,7 +93,7 @@ format: $(DEV) ## Format the code, and repair what the linter can
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-side-by-side: $(DEV) ## Ask all stores the same, a million times, and compare (a quarter of an hour; ARGS="1000 SEED")
+side-by-side: $(DEV) ## Ask all stores the same, a million times, and compare (half an hour; ARGS="1000 SEED")
 	@$(VENV)/bin/python -m tests.stores.side_by_side $(ARGS)
 
 faults: $(DEV) ## Let each fault happen once to each store, in mid-traffic, and print what was seen (two minutes)

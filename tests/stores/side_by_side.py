@@ -10,15 +10,19 @@ limit, and a little more or less. A difference is printed with all that led to i
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import random
 import sys
 import tempfile
 import time
+import traceback
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, Final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from headgate import ManualClock, MemoryStore
 from headgate.decision import Decision
@@ -212,46 +216,81 @@ def compare(
     return done
 
 
+STORES: Final = ("memory", "SQLite", "Valkey", "NATS", "Cluster", "Sentinel", "PostgreSQL")
+
+
+@contextmanager
+def served(name: str) -> Iterator[Make]:
+    """A store, on a server of its own."""
+    options = {"hash_tag": "all"} if name == "Cluster" else {}
+    with ExitStack() as opened:
+        if name == "memory":
+            yield MemoryStore
+            return
+        if name == "SQLite":
+            url = f"sqlite:///{opened.enter_context(tempfile.TemporaryDirectory())}/limits.db"
+        elif name == "Valkey":
+            url = opened.enter_context(own_valkey()).url
+        elif name == "NATS":
+            url = opened.enter_context(own_nats()).url
+        elif name == "Cluster":
+            url = opened.enter_context(own_cluster()).url
+        elif name == "Sentinel":  # where nobody is to be replaced, be the machine as busy as it may
+            url = opened.enter_context(own_sentinels(down_after_ms=60_000)).url
+        else:
+            url = opened.enter_context(own_postgres(16)).url
+        yield lambda clock: store_at(url, clock, prefix=f"side-by-side-{uuid.uuid4().hex}", **options)
+
+
 @contextmanager
 def every_store() -> Iterator[dict[str, Make]]:
     """All stores that there are, on servers of their own."""
-
-    def prefix() -> str:
-        return f"side-by-side-{uuid.uuid4().hex}"
-
     with ExitStack() as opened:
-        folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
-        valkey = opened.enter_context(own_valkey())
-        cluster = opened.enter_context(own_cluster())
-        sentinels = opened.enter_context(own_sentinels(down_after_ms=60_000))  # nobody is to be replaced
-        postgres = opened.enter_context(own_postgres(16))
-        nats = opened.enter_context(own_nats())
-        yield {
-            "memory": MemoryStore,
-            "SQLite": lambda clock: store_at(f"sqlite:///{folder}/limits.db", clock, prefix=prefix()),
-            "Valkey": lambda clock: store_at(valkey.url, clock, prefix=prefix()),
-            "NATS": lambda clock: store_at(nats.url, clock, prefix=prefix()),
-            "Cluster": lambda clock: store_at(cluster.url, clock, prefix=prefix(), hash_tag="all"),
-            "Sentinel": lambda clock: store_at(sentinels.url, clock, prefix=prefix()),
-            "PostgreSQL": lambda clock: store_at(postgres.url, clock, prefix=prefix()),
-        }
+        yield {name: opened.enter_context(served(name)) for name in STORES}
 
 
-def main() -> None:
+def _compare_one(name: str, operations: int, seed: int, told: Any) -> None:
+    """Compare one store with the reference, and tell how far it is, and what was wrong."""
+    try:
+        with served(name) as make:
+            done = compare({name: make}, operations, seed, lambda done: told.put((name, done, None)))
+        told.put((name, done, ""))
+    except BaseException as error:
+        told.put((name, 0, str(error) if isinstance(error, Difference) else traceback.format_exc()))
+
+
+def main() -> int:
     operations = int(sys.argv[1].replace(",", "").replace("_", "")) if len(sys.argv) > 1 else 1_000_000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(2**32)
     began = time.monotonic()
-
-    def told(done: int) -> None:
-        rate = done / (time.monotonic() - began)
-        if sys.stderr.isatty():
-            print(f"\r{done:,} of {operations:,} operations, {rate:,.0f}/s ", end="", file=sys.stderr, flush=True)
-
-    with every_store() as stores:
-        print(f"{', '.join(stores)} beside the reference, seed {seed}", flush=True)
-        done = compare(stores, operations, seed, told)
-    print(f"{done:,} operations, each on {len(stores)} stores: no difference ({time.monotonic() - began:.0f} s)")
+    console = Console(highlight=False)
+    console.print(f"{operations:,} operations, seed {seed}; each store beside the reference, in a process of its own")
+    context = multiprocessing.get_context("spawn")
+    told = context.Queue()
+    work = [context.Process(target=_compare_one, args=(name, operations, seed, told)) for name in STORES]
+    wrong, left = [], set(STORES)
+    columns = (TextColumn("{task.description:10}"), BarColumn(), TextColumn("{task.completed:,}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bars = {name: progress.add_task(name, total=operations) for name in STORES}
+        for each in work:
+            each.start()
+        while left:
+            name, done, problem = told.get()
+            progress.update(bars[name], completed=done)
+            if problem is None:
+                continue
+            left.discard(name)
+            progress.stop_task(bars[name])
+            seconds = time.monotonic() - began
+            console.print(
+                f"{name}: " + (problem or f"{done:,} operations, no difference ({seconds:.0f} s)"), markup=False
+            )
+            if problem:
+                wrong.append(name)
+    for each in work:
+        each.join()
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
