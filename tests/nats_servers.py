@@ -52,6 +52,11 @@ class OwnNats:
             self._process = subprocess.Popen([nats_program(), "-c", str(self.folder / "server.conf")], stderr=log)
         eventually(self.answers, "it answers")
 
+    @property
+    def is_running(self) -> bool:
+        """Has it been started, and not been killed since?"""
+        return self._process is not None
+
     def answers(self) -> bool:
         """Does it greet whoever connects? It does so when it is ready."""
         with suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1) as connection:
@@ -123,6 +128,8 @@ class OwnNatsCluster:
 
         def is_led() -> bool:
             for node in self.nodes:
+                if not node.is_running:
+                    continue
                 with suppress(Exception):
                     info = request(node.url, f"STREAM.INFO.KV_{bucket}", connect_timeout=1, allow_reconnect=False)
                     found.append(self.nodes[int(info["cluster"]["leader"][1:])])

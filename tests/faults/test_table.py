@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.table import FAULTS, Fault, befall
+from tests.faults.catalogue import FAULTS, Fault
+from tests.faults.table import befall
 
 QUICK = ["a process hangs in its turn", "script flush", "connections killed", "backends terminated"]
 

@@ -26,14 +26,16 @@ class FakeBucket:
         self.rounds: list[list[Any]] = []
         self._revision = 0
         self.is_time_left = True
+        self.is_stalled = False
+        """Does an earlier write still wait for the other servers? Then all others are refused."""
 
     def plan(self, known: Known, *groups: Group) -> Plan[list[Command], list[Answer]]:
         """The plan of a process, which remembers this."""
         terms = Terms(judge_group, known, self.is_atomic, self.contention)
         return decide(groups, self.clock(), terms)
 
-    def contention(self) -> StoreOutage:
-        return StoreUnavailable("fake", "contention")
+    def contention(self, is_stalled: bool) -> StoreOutage:
+        return StoreUnavailable("fake", "stalled" if is_stalled else "contention")
 
     def send(self, commands: Sequence[Any]) -> list[Any]:
         """Carry out some commands."""
@@ -47,7 +49,9 @@ class FakeBucket:
         if isinstance(command, Commit):
             assert self.is_atomic or len(command.puts) == 1, "entries are written one by one here"
             assert len({put.place for put in command.puts}) == len(command.puts), "entries that repeat are folded"
-            if any(self.entries.get(put.place, NOTHING).revision != put.revision for put in command.puts):
+            if self.is_stalled or any(
+                self.entries.get(put.place, NOTHING).revision != put.revision for put in command.puts
+            ):
                 return Moved()
             for put in command.puts:
                 self._revision += 1

@@ -20,8 +20,8 @@ from headgate.errors import StoreOutage, StoreTimeout
 from headgate.hits import Group, Hit, Once
 from headgate.limits import Concurrency, Limit, Penalty, SlidingLog, TokenBucket
 from headgate.plans.groups import give_back_groups
-from headgate.plans.nats import Commit, Kept, Known, Place, Places, Read, Restored, restore
-from headgate.plans.nats.judging import MAX_PUTS, MAX_TRIES
+from headgate.plans.nats import Commit, Kept, Known, Pause, Place, Places, Read, Restored, restore
+from headgate.plans.nats.judging import LAST_STALLED_PAUSE_US, MAX_PUTS, MAX_TRIES
 from headgate.plans.nats.kept import written
 from headgate.plans.nats.places import text_of, token_of
 from headgate.stores.memory import MemoryStore
@@ -406,6 +406,19 @@ def test_whoever_is_beaten_stops_when_there_is_no_time_left() -> None:
     (outage,) = drive(bucket.plan(Known(), spend(hit())), always_beaten(bucket))
     assert isinstance(outage, StoreOutage)
     assert commits(bucket) < 5
+
+
+def test_an_earlier_write_that_is_not_agreed_on_is_waited_for_and_told_as_such() -> None:
+    bucket, known = FakeBucket(), Known()
+    ask(bucket, known, spend(hit()))
+    bucket.is_stalled = True
+    (outage,) = ask(bucket, known, spend(hit()))
+    assert isinstance(outage, StoreOutage)
+    assert "stalled" in str(outage)
+    pauses = [command.longest_us for commands in bucket.rounds for command in commands if isinstance(command, Pause)]
+    assert max(pauses) == LAST_STALLED_PAUSE_US
+    bucket.is_stalled = False
+    assert verdicts(ask(bucket, known, spend(hit()))) == [True]
 
 
 def test_whoever_lost_a_race_lets_others_go_first_for_a_while() -> None:

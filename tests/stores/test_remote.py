@@ -299,7 +299,7 @@ async def test_while_the_breaker_is_open_nobody_asks_and_nobody_waits(ask: Ask) 
     clock.advance(seconds=0.25)
     for _ in range(50):
         outage = await outage_of(ask(store))
-        assert str(outage) == "store far://away: its breaker is open, and it is not asked for another 0.750 s"
+        assert str(outage) == "store far://away: its breaker is open, and it is not asked for another 0.250 s"
     assert len(store.server.batches) == asked
 
 
@@ -473,7 +473,7 @@ async def test_changes_are_logged_and_observed_once_each(ask: Ask, caplog: pytes
     told = [(one.levelname, one.getMessage()) for one in caplog.records if one.module == "endpoint"]
     half_open = ("DEBUG", "headgate: store far://away: its breaker is half-open")
     assert told == [
-        ("WARNING", "headgate: store far://away: its breaker opens (Breaker(failures=5, open_for=1.0))"),
+        ("WARNING", "headgate: store far://away: its breaker opens (Breaker(failures=5, open_for=0.5))"),
         half_open,
         ("DEBUG", "headgate: store far://away: its breaker is open"),
         half_open,

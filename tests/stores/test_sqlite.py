@@ -33,7 +33,7 @@ from headgate.stores.sqlite.connection import SWEEP_ROWS
 from headgate.stores.sqlite.file import CHECKPOINT_EVERY
 from headgate.stores.sqlite.turns import Turns
 from headgate.testing import use_clock
-from tests import parts
+from tests.disks import fill, small_disk
 from tests.profiles import TIMES
 from tests.servers import PATIENCE, eventually, free_port
 from tests.stores import side_by_side
@@ -528,31 +528,13 @@ def test_a_file_that_was_cut_is_an_outage_until_it_is_removed(path: Path) -> Non
     store.close()
 
 
-@contextmanager
-def small_disk(folder: Path) -> Iterator[None]:
-    """A disk of its own on which there is little room."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode != 0:
-        parts.lacks("the right to mount a small disk", "run the suite as root")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_full_disk_is_an_outage_until_there_is_room(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk"):
-        path = tmp_path / "disk" / "limits.db"
+    with small_disk(tmp_path / "disk") as disk:
+        path = disk / "limits.db"
         store = SqliteStore(path, breaker=False)
         limiter = limiter_of(store)
         assert limiter.try_acquire("k")
-        rubbish = tmp_path / "disk" / "rubbish"
-        with suppress(OSError), rubbish.open("wb", buffering=0) as file:
-            while file.write(b"x" * 4096):
-                pass
+        make_room = fill(disk)
 
         def ask_until_it_fails() -> None:
             for number in range(1000):
@@ -560,7 +542,7 @@ def test_a_full_disk_is_an_outage_until_there_is_room(tmp_path: Path) -> None:
 
         with pytest.raises(StoreUnavailable, match="the disk is full: make room"):
             ask_until_it_fails()
-        rubbish.unlink()
+        make_room()
         assert limiter.try_acquire("k")
         store.close()
 

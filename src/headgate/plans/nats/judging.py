@@ -34,6 +34,9 @@ FIRST_PAUSE_US: Final = 250
 LAST_PAUSE_US: Final = 1_000
 """Whoever lost a race reads and tries again at once; after the next, it waits for a random time up to the first of
 these, and then twice as long each time, up to the last."""
+LAST_STALLED_PAUSE_US: Final = 16_000
+"""Where a write was refused and nobody has written since, an earlier one is still on its way to the other servers. It
+waits for that, mostly a part of a millisecond; for good, if most of them are gone."""
 GONE_AFTER_US: Final = 1_000_000
 """So long after its end an entry has been removed, since lives are whole seconds."""
 YIELD_US: Final = 2_000
@@ -98,8 +101,9 @@ class Terms(NamedTuple):
     """Recent knowledge of the entries; the plan keeps it up to date."""
     is_atomic: bool
     """Can several entries be written all or none?"""
-    contention: Callable[[], StoreOutage]
-    """Makes the outage of a group whose entries others write all the time."""
+    contention: Callable[[bool], StoreOutage]
+    """Makes the outage of a group whose entries others write all the time; or, if told so, whose entries wait for an
+    earlier write that the servers have not agreed on."""
     margin_us: int = 0
     """How far the time that is told may be from the server's: an entry is kept for so much longer."""
 
@@ -179,7 +183,7 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
     remembered = [_still_there(known.get(place), now_us) for place in places]
     entries = {place: kept or NOTHING for place, kept in zip(places, remembered, strict=True)}
     doubtful = [place for place, kept in zip(places, remembered, strict=True) if kept is None or known.is_shared(place)]
-    is_read = False
+    is_read = is_stalled = False
     pause_us = 0
     yielding = [place for place in places if known.is_to_yield(place)]  # each is counted
     if yielding:
@@ -222,7 +226,8 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
             if not is_time_left:
                 break
         if is_read:
-            pause_us = min(LAST_PAUSE_US, pause_us * 2 or FIRST_PAUSE_US)
+            longest_us = LAST_STALLED_PAUSE_US if is_stalled else LAST_PAUSE_US
+            pause_us = min(longest_us, pause_us * 2 or FIRST_PAUSE_US)
         if reads and doubtful == places and _explain(reads, [entries[place] for place in places]):
             entries = dict(zip(places, reads, strict=True))
             (now_us,) = yield [Now()]
@@ -231,7 +236,8 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
             if outage is not None:
                 return [outage] * len(groups)
         is_read = True
-    return [terms.contention()] * len(groups)
+        is_stalled = all(entries[put.place].revision == put.revision for put in puts)
+    return [terms.contention(is_stalled)] * len(groups)
 
 
 def _still_there(kept: Kept | None, now_us: int) -> Kept | None:
@@ -320,7 +326,7 @@ def _judge_once_apart(group: Group, now_us: int, terms: Terms) -> Commands[list[
             if isinstance(answers[0], Decision) and not answers[0].allowed:  # what was denied leaves no mark
                 yield [Commit((Put(marked, reply[0], None, 0, 1),))]
             return answers
-    return [terms.contention()]
+    return [terms.contention(False)]
 
 
 def _judge_routed(routed: Sequence[RoutedGroup], terms: Terms) -> Commands[list[Answer]]:

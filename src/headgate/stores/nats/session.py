@@ -135,7 +135,11 @@ class Session:
         """How much longer than it says an entry is to be kept: by a test's clock, which may stand still, an hour."""
         return self._clock.margin_us() if self._given() is None else KEPT_IN_TESTS_US
 
-    def _contention(self) -> StoreOutage:
+    def _contention(self, is_stalled: bool) -> StoreOutage:
+        if is_stalled:
+            return StoreUnavailable(
+                self.name, "an earlier write waits for most of the bucket's servers to agree: are enough of them up?"
+            )
         outage = StoreUnavailable(
             self.name,
             "contention: other processes wrote this key each time before we could. Spread it over several keys, lease "

@@ -100,7 +100,7 @@ class Terms:
             raise InvalidUse(f"timeout is a number of seconds above 0, not {timeout!r}")
         if not isinstance(breaker, Breaker) and breaker is not False:
             raise InvalidUse(
-                f"breaker is a Breaker, such as Breaker(failures=5, open_for=1.0), or False, not {breaker!r}"
+                f"breaker is a Breaker, such as Breaker(failures=5, open_for=0.5), or False, not {breaker!r}"
             )
         self.timeout_s: Final = timeout
         self.coalesces: Final = coalesce
