@@ -14,7 +14,8 @@ from tests.docs.markdown import ROOT
 APPS = sorted((ROOT / "examples").glob("*_app.py"))
 """Web apps serve for ever: `test_web_examples.py` calls them over HTTP."""
 EXAMPLES = [path for path in sorted((ROOT / "examples").glob("*.py")) if path not in APPS]
-PATIENCE = 30
+RUNNER = Path(__file__).with_name("run_patiently.py")
+PATIENCE = 90
 
 
 def test_there_are_examples() -> None:
@@ -30,7 +31,7 @@ def test_an_example_runs(example: Path, store: str, request: pytest.FixtureReque
         if "POSTGRES_URL" in example.read_text(encoding="utf-8"):
             environment["POSTGRES_URL"] = request.getfixturevalue("postgres_url")
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(example)],
+        [sys.executable, "-W", "error", str(RUNNER), str(example)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
