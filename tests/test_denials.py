@@ -108,6 +108,30 @@ def test_what_is_denied_from_memory_the_store_would_have_denied(
             remembering[who].decide([Group((one,), 0, action)])
 
 
+@settings(max_examples=quickly(60))
+@given(
+    which=st.lists(st.integers(0, len(LIMITS) - 1), min_size=1, max_size=4, unique=True),
+    full=st.sets(st.integers(0, len(LIMITS) - 1), min_size=1),
+    later_us=st.lists(st.sampled_from([0, 1, 1_000, 250_000, 400_000]), min_size=1, max_size=3),
+)
+def test_a_denial_from_memory_says_when_to_come_back_as_the_store_does(
+    stores: list[RedisStore], clock: ManualClock, which: list[int], full: set[int], later_us: list[int]
+) -> None:
+    remembering, *_, truth = stores
+    hits = tuple(Hit(LIMITS[index], "k", f"n{index}", 1) for index in which)
+    truth.decide([Group((hit,), 0, "forget") for hit in hits])
+    assert remembering._learnt.denials is not None
+    remembering._learnt.denials.clear()
+    truth.decide([Group((hit._replace(cost=hit.limit.capacity),)) for hit in hits if int(hit.name[1:]) in full])
+    (first,) = remembering.decide([Group(hits)])
+    assert not full & set(which) or not first.allowed
+    for passed_us in later_us if not first.allowed else []:
+        clock.advance(microseconds=passed_us)
+        (again,) = remembering.decide([Group(hits)])
+        (told,) = truth.decide([Group(hits, 0, "peek")])
+        assert (again.retry_after_us, again.binding) == (told.retry_after_us, told.binding)
+
+
 def _serve(pipe: Any, url: str, prefix: str) -> None:
     """A process that asks what it is told to ask, at the time that it is told."""
     clock = ManualClock()

@@ -106,7 +106,9 @@ class DenialMemory:
         return recall
 
     def recall(self, group: Group) -> Decision | None:
-        """The denial of a group of which one hit is known to be denied; None if there is none."""
+        """The denial of a group of which a hit is known to be denied: of several, that which takes longest to go by. None
+        if there is none.
+        """
         if group.action != "spend" or group.once is not None:  # one that was charged before is not denied now
             return None
         hits: Sequence[Hit] = penalties_of(group)
@@ -115,6 +117,7 @@ class DenialMemory:
                 return None
             hits = group.hits
         at_ns = self._time_ns()
+        found, longest_us = None, -1
         for hit in hits:
             table = self._tables.get((hit.name, hit.limit.code))
             if table is None:
@@ -127,8 +130,11 @@ class DenialMemory:
                 continue
             now_us = at_ns // 1_000 + offset_us
             facts = hit.limit.age_denial(denied, now_us - denied_us, least, hit.needed)
-            return Decision(Group((hit,)), now_us, False, (facts,), "memory_of_denial")
-        return None
+            wait_us = hit.limit.retry_after_us(facts, now_us, hit.needed)
+            if wait_us > longest_us:
+                longest_us = wait_us
+                found = Decision(Group((hit,)), now_us, False, (facts,), "memory_of_denial")
+        return found
 
     def learn(self, decision: Decision, sent_us: int, forgettings: int) -> None:
         """Remember what a decision denied. It was asked for at `sent_us`, after so many `forgettings`."""
