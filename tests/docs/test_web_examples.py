@@ -96,7 +96,13 @@ SERVED: dict[str, Served] = {
         ),
     ),
     "aiohttp_app": Served(
-        (*GUNICORN, "--worker-class", "aiohttp.GunicornWebWorker", "aiohttp_app:make_app"),
+        (
+            *(
+                "-W",
+                "ignore:There is no current event loop:DeprecationWarning",
+            ),  # aiohttp's worker, from Python 3.12 on
+            *(*GUNICORN, "--worker-class", "aiohttp.GunicornWebWorker", "aiohttp_app:make_app"),
+        ),
         (
             ("GET", "/", 200),
             ("POST", "/login", 200),

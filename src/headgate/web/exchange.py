@@ -183,4 +183,4 @@ class Denial:
             raw.append((b"content-length", str(len(body)).encode("ascii")))
         body = b"" if scope.get("method") == "HEAD" else body
         await send({"type": f"{prefix}http.response.start", "status": status, "headers": raw})
-        await send({"type": f"{prefix}http.response.body", "body": body})
+        await send({"type": f"{prefix}http.response.body", "body": body, "more_body": False})
