@@ -29,7 +29,7 @@ def test_who_is_not_there_is_named_under_the_table_with_the_reason() -> None:
     assert "## away\n\nNot here:\n\n- *two*: is away" in page
 
 
-def test_lone_callers_of_eight_processes_stand_beside_the_transaction_by_hand() -> None:
+def test_single_callers_of_eight_processes_stand_beside_the_transaction_by_hand() -> None:
     eight = {each.name: each.keys for each in CONTENDERS["PostgreSQL"] if 8 in each.processes}
     assert eight == {"one caller": (1, 1000), stores.BY_HAND: (1, 1000)}
 
