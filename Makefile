@@ -80,7 +80,7 @@ test: $(DEV) ## Check format, lint and types, and run all tests, those of Redis 
 	$(VENV)/bin/pytest $(SIDE_BY_SIDE)
 	@$(MAKE) --no-print-directory redis-versions
 
-servers: ## Install what tests use and no wheel has, by apt-get: Redis, PgBouncer, PostgreSQL, Chromium
+servers: ## Install what tests and benchmarks use and no wheel has, by apt-get: Redis, PgBouncer, PostgreSQL, ...
 	@tests/install_servers.sh
 
 redis-versions: $(REDIS_RUNS) ## Run the tests of the Redis store with the oldest redis-py, and the newest 6, 7 and 8
@@ -122,7 +122,7 @@ bench: $(BENCH) ## Measure headgate beside its peers, in frameworks and on every
 bench-web: $(BENCH) ## Measure what limits add to a request of each framework, beside its usual limiter (4 min)
 	$(BENCH_VENV)/bin/python -m benchmarks.web $(ARGS)
 
-bench-stores: $(BENCH) ## Measure each store, beside a transaction by hand (ten minutes; ARGS="--only SQLite")
+bench-stores: $(BENCH) ## Measure each store, beside a transaction by hand (a quarter of an hour; ARGS="--only SQLite")
 	$(BENCH_VENV)/bin/python -m benchmarks.stores $(ARGS)
 
 exactness: $(BENCH) ## Ask headgate and its peers the same, and count what they admit (two minutes)

@@ -7,11 +7,12 @@ import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import redis
 
-from benchmarks.speed import Bench
+if TYPE_CHECKING:
+    from benchmarks.speed import Bench  # and with it all peers
 
 LIBRARIES: Final = (
     "headgate",
@@ -23,6 +24,7 @@ LIBRARIES: Final = (
     "redis-rate-limiters",
     "self-limiters",
     "asyncio-redis-rate-limit",
+    "rate-sync",
     "redis",
     "hiredis",
 )

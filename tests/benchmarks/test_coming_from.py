@@ -94,3 +94,10 @@ def test_the_table_names_the_difference() -> None:
     assert "- [limits](limits.md) (5.8.0)" in table
     assert "| limits | a | 3, yes | 2 | one more. |" in table
     assert "0 of 1 admit the same" in table
+
+
+def test_a_page_that_is_not_run_is_named_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coming_from, "NOT_RUN", {"rate-sync": "needs Python 3.12"})
+    page = in_markdown([], {})
+    assert "- [rate-sync](rate-sync.md) (not run here)" in page
+    assert "The blocks of rate-sync are not run: it needs Python 3.12. Ours beside them are." in page
