@@ -28,17 +28,18 @@ from headgate.plans.topology import Address, Topology
 MAX_NODES: Final = 5
 """How many nodes are asked for a group, one after the other. A slot that is being moved takes three."""
 
-RETURN_PAUSES_MS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+RETURN_PAUSES_MS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 128, 128, 128, 128)
 """After those, the nodes are asked on for what is given back, with these pauses: a spend that is refused leaves its
-caller as it was, but what is not given back is lost. Together, they are as long as the usual deadline: whoever carries
-them out has to see to it that no call is longer than its own, and may go on after it (see `GoesOn`)."""
+caller as it was, but what is not given back is lost. Whoever carries them out sees to it that no call is longer than
+its deadline: it may go on after the call (see `GoesOn`).
+"""
 
 SlotOf = Callable[[str], int]
 """From a key to its slot."""
 
 
 _PAUSES_MS: Final = (0,) * MAX_NODES
-_RETURN_PAUSES_MS: Final = _PAUSES_MS + RETURN_PAUSES_MS
+_RETURN_PAUSES_MS: Final = (*_PAUSES_MS, *RETURN_PAUSES_MS, 0)  # where the last one points to is asked, too
 
 
 class Redirect(StoreUnavailable):
@@ -180,8 +181,7 @@ def follow(routed: RoutedGroup, topology: Topology) -> Plan[list[RoutedGroup], A
     """Ask for a group wherever its slot has gone."""
     store = ""
     for pause_ms in _RETURN_PAUSES_MS if routed.group.action == "give_back" else _PAUSES_MS:
-        if pause_ms:  # a redirection may be out of date by then
-            routed = routed._replace(at=None, pause_ms=pause_ms)
+        routed = routed._replace(at=None if pause_ms else routed.at, pause_ms=pause_ms)  # it may be out of date by then
         answer: Answer
         (answer,) = yield [routed]
         if not isinstance(answer, Redirect):

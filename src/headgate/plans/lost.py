@@ -1,4 +1,4 @@
-"""What is given back, and does not arrive: where nobody is told by an outage, a line goes to the log.
+"""Give-backs that do not arrive: where nobody is told by an outage, a line goes to the log.
 
 This module must not know who gives it back, nor how.
 """
@@ -14,7 +14,7 @@ logger = logging.getLogger("headgate")
 
 
 class GoesOn(StoreTimeout):
-    """What is to be given back was not within the call, and goes on being given back after it. Whoever does that sees
+    """A give-back that was not done within the call, and goes on after it. Whoever does that sees
     to what becomes of it.
     """
 

@@ -43,14 +43,27 @@ class Cluster:
     :param prefix: the first part of every key.
     :param timeout_s: the deadline of a call, for learning who serves what and asking all whom it takes.
     :param make_node: makes what asks a node, without connecting.
+    :param clock_s: tells the time of deadlines to threads, and `sleep` is how they pause.
     """
 
-    def __init__(self, name: str, topology: Topology, prefix: str, timeout_s: float, make_node: MakeNode) -> None:
+    def __init__(
+        self,
+        name: str,
+        topology: Topology,
+        prefix: str,
+        timeout_s: float,
+        make_node: MakeNode,
+        *,
+        clock_s: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
         self.name: Final = name
         self._timeout_s = timeout_s
         self.topology = topology
         self.slot_of = slot_finder(prefix)
         self._make_node = make_node
+        self._clock_s = clock_s
+        self._sleep = sleep
         self._nodes: dict[Place, Endpoint] = {}
         self._learning = Learning(name, timeout_s, topology, self._owning, self._hang_up)
         self._returns = Returns(self._give_back)
@@ -89,7 +102,7 @@ class Cluster:
         """Judge a batch, blocking, within one deadline, or what is left of it. A group in several slots takes a round
         trip for each, and one to give back; what cannot be given back in time is after the call.
         """
-        deadline = Deadline(self._timeout_s if left_s is None else left_s)
+        deadline = Deadline(self._timeout_s if left_s is None else left_s, self._clock_s)
         if self._learning.is_due():
             self._learning.learn(deadline.left_s())
         return drive(plans.decide(groups, self.slot_of, self.topology), partial(self._send, deadline))
@@ -135,7 +148,7 @@ class Cluster:
             late = [index for index, one in enumerate(routed) if is_late(one)]
             in_time = [index for index in range(len(routed)) if index not in late]
             if pause_ms := max((routed[index].pause_ms for index in in_time), default=0):
-                time.sleep(pause_ms / 1_000)
+                self._sleep(pause_ms / 1_000)
             for place, indices in self._by_place(routed, in_time).items():
                 late += (later := [index for index in indices if is_late(routed[index])])
                 asked = [index for index in indices if index not in later]
@@ -159,7 +172,7 @@ class Cluster:
 
     def _give_back(self, groups: Sequence[Group], seconds: float) -> list[Answer]:
         """Give groups back, of one slot each, blocking, in so many seconds."""
-        send = partial(self._send, Deadline(seconds), is_call=False)
+        send = partial(self._send, Deadline(seconds, self._clock_s), is_call=False)
         return drive(plans.follow_all(groups, self.slot_of, self.topology), send)
 
     async def _send_async(self, deadline: Deadline, routed: list[plans.RoutedGroup]) -> list[Answer]:
@@ -211,7 +224,7 @@ class Cluster:
         return returning.result() if returning.done() else GoesOn(self.name, deadline.timeout_s)
 
     def _see_to(self, returning: asyncio.Future[Answer]) -> None:
-        """What no call waits for any more has been given back, or not."""
+        """See to a give-back for which no call waits any more."""
         if returning.cancelled():
             tell_lost([StoreUnavailable(self.name, "the event loop ended before it was given back")])
         elif returning.exception() is None:  # or it is a fault of ours, which asyncio tells

@@ -1,4 +1,4 @@
-"""What a call has to give back, and cannot within its deadline: a thread goes on with it when the call has returned.
+"""Give-backs for which a call has no time: a thread goes on with them when it has returned.
 
 In an event loop, a task does: see `Cluster`. This module must not know how a server is asked.
 """
@@ -18,7 +18,7 @@ from headgate.plans.lost import tell_lost
 from headgate.runtime.daemons import Daemon
 from headgate.runtime.forks import begin_afresh_in_child
 
-GIVE_BACK_S: Final = 0.04
+GIVE_BACK_S: Final = 0.03
 """For so long, a call waits beyond its deadline for what it gives back, in all. And with less time than that, no server
 is asked to take something back within the call.
 """
