@@ -255,7 +255,9 @@ def test_groups_that_come_meanwhile_go_on_together() -> None:
     assert returns.add([Group((hit("b"),))], 0) is None
     assert returns.add([Group((hit("c"),))], 0) is None
     gate.set()
-    (answer,) = returns.add([Group((hit("d"),))], PATIENT) or [None]
+    answers = returns.add([Group((hit("d"),))], PATIENT)
+    assert answers is not None
+    (answer,) = answers
     assert isinstance(answer, StoreOutage)
     assert answer.problem == "d"
     eventually(lambda: [*itertools.chain(*asked)] == ["a", "b", "c", "d"], "all are asked for, once")
@@ -272,7 +274,9 @@ def test_where_there_can_be_no_thread_a_call_gives_back_itself_for_as_long_as_it
         raise StoreUnavailable("node", "gone")
 
     monkeypatch.setattr(daemons, "_ending", ["the interpreter"])
-    (answer,) = Returns(give_back).add([Group((hit("a"),))], 0.02) or [None]
+    answers = Returns(give_back).add([Group((hit("a"),))], 0.02)
+    assert answers is not None
+    (answer,) = answers
     assert isinstance(answer, StoreUnavailable)
     assert asked == [(threading.get_ident(), 0.02)]
 
