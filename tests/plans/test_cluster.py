@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -19,9 +20,11 @@ from headgate.plans import cluster as plans
 from headgate.plans import redis
 from headgate.plans.cluster import MAX_NODES, RETURN_PAUSES_MS, Redirect, Removed, RoutedGroup
 from headgate.plans.groups import give_back_groups
+from headgate.plans.lost import GoesOn
 from headgate.plans.redis import Script
 from headgate.plans.topology import Address, Topology
 from headgate.stores.memory import MemoryStore
+from headgate.stores.remote.returning import RETURNING_S
 from tests.interrupting import Interruption
 from tests.plans.exploring import Choose, explore
 from tests.plans.fake_cluster import NODES, FakeCluster, Place, outage, slot_of
@@ -455,7 +458,9 @@ def test_an_outage_of_a_later_part_gives_back_the_earlier_ones_once(cluster: Fak
     assert asked(cluster)[-1][0] == "give_back" if failing else not cluster.asked
 
 
-def test_an_outage_while_giving_back_is_not_asked_again_and_the_denial_stands(cluster: FakeCluster) -> None:
+def test_an_outage_while_giving_back_is_not_asked_again_and_the_denial_stands(
+    cluster: FakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
     hits = [hit("tb", "a"), hit("tb", "b"), hit("tb", "c")]
     cluster.fill(hits[1])
 
@@ -467,6 +472,30 @@ def test_an_outage_while_giving_back_is_not_asked_again_and_the_denial_stands(cl
     assert not answer
     assert (answer.binding, answer.key, len(answer.facts)) == ("tb", "b", 3)
     assert remaining(cluster, *hits) == [2, 0, 3]
+    assert [record.getMessage() for record in caplog.records] == [
+        "headgate: could not give back what was taken for nobody: store node: gone"
+    ]
+
+
+@pytest.mark.parametrize("how", ["outage", "interruption"])
+def test_whatever_makes_it_be_given_back_that_it_is_lost_is_logged_unless_somebody_goes_on_with_it(
+    cluster: FakeCluster, how: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for told, lines in ((outage(), 2), (GoesOn("node", 0.25), 0)):
+        caplog.clear()
+
+        def send(routed_groups: list[RoutedGroup], told: StoreOutage = told) -> list[Answer]:
+            if routed_groups[0].group.action == "spend" and routed_groups[0].slot == 2:
+                if how == "outage":
+                    return [outage()]
+                raise Interruption
+            return [told if routed.group.action == "give_back" else cluster.answer(routed) for routed in routed_groups]
+
+        holders = f"{how} {lines}"
+        asked_for = group(*(hit("tb", key, holder=holders) for key in "abc"))
+        with suppress(Interruption):
+            ask(cluster, asked_for, send=send)
+        assert len(caplog.records) == lines
 
 
 def test_a_denial_stands_though_the_limits_after_it_cannot_be_asked(cluster: FakeCluster) -> None:
@@ -714,7 +743,7 @@ def test_what_is_given_back_lapses_where_nodes_point_to_each_other_without_end(c
     (answer,) = ask(cluster, group(hit("tb", "a"), action="give_back"), send=send)
     assert isinstance(answer, StoreOutage)
     assert not isinstance(answer, Redirect)
-    assert sum(routed.pause_ms for routed in sent) < 300
+    assert sum(routed.pause_ms for routed in sent) < RETURNING_S * 1_000
 
 
 def test_a_key_that_was_removed_while_its_slot_is_moved_is_asked_for_where_that_goes(cluster: FakeCluster) -> None:

@@ -23,6 +23,7 @@ from redis.cluster import LoadBalancingStrategy, RedisCluster
 from headgate import AsyncLimiter, Decision, Lease, Limiter, StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.hits import Group, Hit
 from headgate.plans.groups import give_back_groups
+from headgate.plans.lost import GoesOn
 from headgate.stores.redis import RedisStore
 from headgate.stores.remote import Cluster
 from tests.clusters import OwnCluster, own_cluster, slot_of
@@ -682,6 +683,30 @@ async def test_what_cancelled_tasks_took_is_given_back_wherever_its_slot_has_gon
 
             await soon(is_back, "all is given back")
             assert admitted.total() > 0
+
+
+@pytest.mark.parametrize("kind", ["blocking", "awaited"])
+async def test_what_no_node_takes_back_within_the_call_is_given_back_after_it(kind: str) -> None:
+    """A slot has left its node, and has not arrived: each points to the other."""
+    with own_cluster() as cluster:
+        source, target, _ = cluster.primaries
+        key = cluster.key_at(source)
+        async with on(cluster, timeout=0.1) as store:
+            limiter = AsyncLimiter("10/day", store=store, on_outage="raise")
+            decided = store.decide_async if kind == "awaited" else _awaited(store.decide)
+            hit = Hit(limiter.limits["10/day"], key, "10/day", 5)
+            (spent,) = await store.decide_async([Group((hit,))])
+            with cluster.moving(key, target, source=source) as move_keys:
+                move_keys()
+                with source.admin() as admin:
+                    admin.execute_command("CLUSTER", "SETSLOT", slot_of(key), "NODE", cluster.identity(target))
+                with pytest.raises(GoesOn):
+                    await decided(give_back_groups(spent))
+
+            async def is_back() -> bool:
+                return (await limiter.peek(key)).remaining == 10
+
+            await soon(is_back, "it is given back")
 
 
 async def test_what_a_task_cancelled_twice_took_is_given_back_wherever_its_slot_has_gone() -> None:

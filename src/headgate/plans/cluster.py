@@ -21,22 +21,25 @@ from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Action, Group, Hit
 from headgate.limits import Penalty
 from headgate.plans.groups import give_back_groups, returns_of, takes
+from headgate.plans.lost import tell_lost
 from headgate.plans.redis import Script, singly
 from headgate.plans.topology import Address, Topology
 
 MAX_NODES: Final = 5
 """How many nodes are asked for a group, one after the other. A slot that is being moved takes three."""
 
-RETURN_PAUSES_MS: Final = (1, 2, 4, 8, 16, 32, 64, 128)
+RETURN_PAUSES_MS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 128, 128, 128, 128)
 """After those, the nodes are asked on for what is given back, with these pauses: a spend that is refused leaves its
-caller as it was, but what is not given back is lost. Together, they are as long as the usual deadline."""
+caller as it was, but what is not given back is lost. Whoever carries them out sees to it that no call is longer than
+its deadline: it may go on after the call (see `GoesOn`).
+"""
 
 SlotOf = Callable[[str], int]
 """From a key to its slot."""
 
 
 _PAUSES_MS: Final = (0,) * MAX_NODES
-_RETURN_PAUSES_MS: Final = _PAUSES_MS + RETURN_PAUSES_MS
+_RETURN_PAUSES_MS: Final = (*_PAUSES_MS, *RETURN_PAUSES_MS, 0)  # where the last one points to is asked, too
 
 
 class Redirect(StoreUnavailable):
@@ -97,7 +100,9 @@ def give_back(
     answers: Sequence[Answer | None], slot_of: SlotOf, topology: Topology
 ) -> Plan[list[RoutedGroup], list[Answer]]:
     """Give back all that was taken, where nobody gets to see the answers."""
-    return _follow_all(returns_of(answers), slot_of, topology)
+    answered = yield from follow_all(returns_of(answers), slot_of, topology)
+    tell_lost(answered)
+    return answered
 
 
 def at_node(
@@ -176,8 +181,7 @@ def follow(routed: RoutedGroup, topology: Topology) -> Plan[list[RoutedGroup], A
     """Ask for a group wherever its slot has gone."""
     store = ""
     for pause_ms in _RETURN_PAUSES_MS if routed.group.action == "give_back" else _PAUSES_MS:
-        if pause_ms:  # a redirection may be out of date by then
-            routed = routed._replace(at=None, pause_ms=pause_ms)
+        routed = routed._replace(at=None if pause_ms else routed.at, pause_ms=pause_ms)  # it may be out of date by then
         answer: Answer
         (answer,) = yield [routed]
         if not isinstance(answer, Redirect):
@@ -193,7 +197,8 @@ def follow(routed: RoutedGroup, topology: Topology) -> Plan[list[RoutedGroup], A
     return StoreUnavailable(store, "the nodes of its cluster point to each other: the slot is being moved")
 
 
-def _follow_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[RoutedGroup], list[Answer]]:
+def follow_all(groups: Sequence[Group], slot_of: SlotOf, topology: Topology) -> Plan[list[RoutedGroup], list[Answer]]:
+    """Ask for groups, each of one slot, side by side."""
     return together([follow(RoutedGroup(group, slot_of(group.hits[0].key)), topology) for group in groups])
 
 
@@ -204,7 +209,7 @@ def _follow_wherever(group: Group, slot_of: SlotOf, topology: Topology) -> Plan[
     try:
         return (yield from follow(RoutedGroup(group, slot_of(group.hits[0].key)), topology))
     except _KeysApart:
-        answers = yield from _follow_all([group._replace(hits=(hit,)) for hit in group.hits], slot_of, topology)
+        answers = yield from follow_all([group._replace(hits=(hit,)) for hit in group.hits], slot_of, topology)
     known = _Known(group)
     for index, answer in enumerate(answers):
         if isinstance(answer, StoreOutage):
@@ -220,7 +225,7 @@ def _judge_apart(
     hits = group.hits
 
     def ask(groups: Sequence[Group]) -> Plan[list[RoutedGroup], list[Answer]]:
-        return _follow_all(groups, slot_of, topology)
+        return follow_all(groups, slot_of, topology)
 
     def part(indices: list[int], action: Action | None = None) -> Group:
         return group._replace(hits=tuple(hits[index] for index in indices), action=action or group.action)
@@ -244,7 +249,7 @@ def _judge_apart(
             (answer,) = yield from ask([part(indices)])
             if isinstance(answer, StoreOutage):
                 backs, taken = taken, []  # interrupted from here on, it is not to happen twice
-                yield from ask([back for _, back in backs])
+                tell_lost((yield from ask([back for _, back in backs])))
                 return answer
             known.add(indices, answer)
             if not answer.allowed:
@@ -256,7 +261,7 @@ def _judge_apart(
     except GeneratorExit:  # dropped: nobody is there to send what we would ask
         raise
     except BaseException:
-        yield from ask([back for _, back in taken])
+        tell_lost((yield from ask([back for _, back in taken])))
         raise
     # What is left of those that were taken, what those say that were not asked, and what penalties count.
     counts = penalties.counts(indices, answer)
@@ -266,6 +271,7 @@ def _judge_apart(
         *(([index], part([index], "take")) for index in counts),
     ]
     answers = yield from together([_follow_wherever(asked, slot_of, topology) for _, asked in follow_ups])
+    tell_lost(answers[: len(taken)])
     for (indices, _), answer in zip(follow_ups, answers, strict=True):
         if isinstance(answer, Decision):
             known.add(indices, answer)

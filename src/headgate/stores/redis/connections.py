@@ -20,6 +20,8 @@ from headgate.stores.redis import library
 from headgate.stores.remote.connections import PendingRequest
 
 _READ_BYTES = 65_536
+_AT_ONCE_BYTES = 16_384
+"""So much goes out without waiting for the server to read it."""
 _LEAST_S = 0.001
 _NEARLY_S = 0.002
 
@@ -78,6 +80,9 @@ class SocketConnection(PublicConnection):
         else:
             self._socket.settimeout(max(_LEAST_S, left_s))
         self._socket.sendall(packed)
+        if len(packed) > _AT_ONCE_BYTES:  # sending may have waited: what comes has what is left
+            self._socket.settimeout(max(_LEAST_S, began_s + left_s - time.monotonic()))
+            is_usual = False
         reader, receive = self._reader, self._socket.recv
         replies: list[Any] = []
         while len(replies) < count:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from headgate.decision import Answer, Decision
@@ -15,9 +15,8 @@ from headgate.errors import StoreOutage
 from headgate.hits import Group
 from headgate.stores.remote.connections import overdue
 from headgate.stores.remote.endpoint import Endpoint
+from headgate.stores.remote.returning import GIVE_BACK_S
 
-_GIVE_BACK_S: Final = 0.04
-"""For so long at least, a server is asked to take something back: what is not given back is lost to its key."""
 _WHOLE: Final = 0.98
 """From this share of it on, a deadline is as good as whole."""
 
@@ -26,22 +25,32 @@ class Deadline:
     """Until when a call is answered. Begins when it is made. Used by one thread or task, and those it starts.
 
     :param timeout_s: how long it lasts, in seconds.
+    :param clock_s: tells the time.
     """
 
-    __slots__ = ("_timeout_s", "_until_s")
+    __slots__ = ("_clock_s", "_until_s", "timeout_s")
 
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s: Final = timeout_s
-        self._until_s: Final = time.monotonic() + timeout_s
+    def __init__(self, timeout_s: float, clock_s: Callable[[], float] = time.monotonic) -> None:
+        self.timeout_s: Final = timeout_s
+        self._clock_s: Final = clock_s
+        self._until_s: Final = clock_s() + timeout_s
+
+    def left_s(self) -> float:
+        """The seconds that are left; below 0, it is over."""
+        return self._until_s - self._clock_s()
+
+    def grace_s(self) -> float:
+        """For how long the call may still wait for what it gives back."""
+        return max(0.0, self.left_s() + GIVE_BACK_S)
 
     def decide(self, server: Endpoint, groups: Sequence[Group]) -> list[Answer]:
         """Judge a batch at a server, blocking, in what is left.
 
         :raises StoreOutage: if there is no answer.
         """
-        left_s = self._left_s(groups)
+        left_s = self._left_for(server, groups)
         if left_s is not None and left_s <= 0:
-            outage = overdue(server.name, self._timeout_s)
+            outage = overdue(server.name, self.timeout_s)
             outage.is_of_server = False  # nobody has asked it
             raise outage
         return server.decide(groups, left_s)
@@ -51,7 +60,7 @@ class Deadline:
 
         :raises StoreOutage: if there is one for any of the groups.
         """
-        left_s = self._left_s(groups)
+        left_s = self._left_for(server, groups)
         if left_s is None:
             return await server.decide_async(groups)
         try:
@@ -60,11 +69,13 @@ class Deadline:
         except StoreOutage:
             raise
         except TimeoutError:
-            raise overdue(server.name, self._timeout_s) from None
+            raise overdue(server.name, self.timeout_s) from None
 
-    def _left_s(self, groups: Sequence[Group]) -> float | None:
-        """The seconds that are left; None if they are as good as all, and the server's own deadline does."""
-        left_s = self._until_s - time.monotonic()
-        if left_s > self._timeout_s * _WHOLE:
+    def _left_for(self, server: Endpoint, groups: Sequence[Group]) -> float | None:
+        """The seconds that are left to ask a server; None if its own deadline does."""
+        left_s = self.left_s()
+        if left_s > server.timeout_s * _WHOLE:
             return None
-        return max(left_s, _GIVE_BACK_S) if any(group.action == "give_back" for group in groups) else left_s
+        if any(group.action == "give_back" for group in groups):
+            return min(max(left_s, GIVE_BACK_S), left_s + GIVE_BACK_S)
+        return left_s

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from time import perf_counter_ns
 from typing import Any, Final, Protocol
@@ -16,8 +15,10 @@ from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.hits import Group, SingleHit
 from headgate.observer import BreakerState, attached, tell
+from headgate.plans.lost import tell_lost
 from headgate.runtime.loops import PerLoop, running_loop, start
 from headgate.stores.remote.connections import overdue
+from headgate.stores.remote.returning import GIVE_BACK_S, Returns
 from headgate.stores.remote.terms import Terms
 
 logger = logging.getLogger("headgate")
@@ -39,7 +40,7 @@ class LoopConnection(Protocol):
 class Judging(Protocol):
     """Judges batches: an endpoint, or several that are one store."""
 
-    def decide(self, groups: Sequence[Group]) -> list[Answer]:
+    def decide(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
         """As `Endpoint.decide`."""
 
     def decide_async(self, groups: Sequence[Group]) -> Coroutine[Any, Any, list[Decision]]:
@@ -69,11 +70,13 @@ class Endpoint:
         # Connecting has a deadline of its own, and a script may have to be sent again.
         self.circuit: Final = Circuit(terms.breaker, probe_us=int(timeout_s * 4_000_000), changed=self._circuit_changed)
         self._connections = PerLoop(self._open_in_loop)
+        # By a thread of its own: whoever finds that somebody is gone has a deadline.
+        self._returns = Returns(self.decide if whole is None else whole.decide)
         self._threads = ThreadCoalescer(
             self._round_trip,
             self.overdue,
             timeout_s,
-            give_back=None if whole is None else whole.decide,
+            give_back=self._give_back_late,
             stalled=self.circuit.failed,
         )
         self._tasks = AsyncCoalescer(
@@ -251,6 +254,10 @@ class Endpoint:
         self.learnt.learn(groups, answers, mark)
         return answers
 
+    def _give_back_late(self, groups: Sequence[Group]) -> None:
+        if groups:
+            tell_lost(self._returns.add(groups, GIVE_BACK_S) or ())
+
     def _start(self, groups: Sequence[Group], arrive: Arrive) -> Callable[[], None]:
         return self._begin(self.begin, groups, None, groups, arrive)
 
@@ -364,8 +371,10 @@ def _give_back_soon(whole: Judging, groups: Sequence[Group]) -> None:
     """Give something back, in this event loop; nobody waits for it."""
 
     async def give_back() -> None:
-        with suppress(StoreOutage):  # then it lapses
+        try:
             await whole.decide_async(groups)
+        except StoreOutage as outage:
+            tell_lost([outage])
 
     start(give_back())
 

@@ -101,21 +101,37 @@ class Learning:
         self._again_at_s = time.monotonic() + self._again_s
         return True
 
-    def learn(self) -> None:
-        """Learn it, blocking, if it is to be. Whom nobody tells goes on with what is known."""
+    def learn(self, left_s: float | None = None) -> None:
+        """Learn it, blocking, if it is to be, in what is left to the call. Whom nobody tells goes on with what is
+        known.
+        """
+        until_s = time.monotonic() + (self._timeout_s if left_s is None else left_s)
         is_routine = self._claims_routine()
-        with self._lock:
+        if not self._lock.acquire(timeout=max(0.0, until_s - time.monotonic())):
+            return
+        try:
             if is_routine or self.is_due():  # still, though somebody else has just tried
-                with self._under_way() as until_s:
+                with self._under_way(until_s):
                     drive(self._knowledge.learning(self._name), partial(self._in_time, until_s))
+        finally:
+            self._lock.release()
 
-    async def learn_async(self) -> None:
+    async def learn_async(self, left_s: float) -> None:
         """As `learn`."""
+        until_s = time.monotonic() + left_s
         is_routine = self._claims_routine()
-        async with self._locks.get(running_loop()):
+        lock = self._locks.get(running_loop())
+        try:
+            async with asyncio.timeout(left_s):
+                await lock.acquire()
+        except TimeoutError:
+            return
+        try:
             if is_routine or self.is_due():
-                with self._under_way() as until_s:
+                with self._under_way(until_s):
                     await drive_async(self._knowledge.learning(self._name), partial(self._in_time_async, until_s))
+        finally:
+            lock.release()
 
     def problem(self) -> StoreOutage | None:
         """Why it could not be learnt; None if it could."""
@@ -137,13 +153,12 @@ class Learning:
             return overdue(str(address), self._timeout_s)
 
     @contextmanager
-    def _under_way(self) -> Iterator[float]:
-        """Until when to ask."""
-        until_s = time.monotonic() + self._timeout_s
+    def _under_way(self, until_s: float) -> Iterator[None]:
+        """It is asked until then."""
         if self._problem is not None:
             self._next_at_s = until_s  # whoever comes meanwhile is told so, and does not wait
         try:
-            yield until_s
+            yield
             self._problem = None
             self._learnt()
         except StoreOutage as outage:

@@ -73,15 +73,15 @@ class Primary:
             self._learning.learn()
         return [self._server()]
 
-    def decide(self, groups: Sequence[Group]) -> list[Answer]:
-        """Judge a batch, blocking.
+    def decide(self, groups: Sequence[Group], left_s: float | None = None) -> list[Answer]:
+        """Judge a batch, blocking, within the deadline or what is left of it.
 
         :raises StoreOutage: if there is no answer.
         """
-        deadline = None
+        deadline = None if left_s is None else Deadline(left_s)
         if self._learning.is_due():
-            deadline = Deadline(self._timeout_s)
-            self._learning.learn()
+            deadline = deadline or Deadline(self._timeout_s)
+            self._learning.learn(deadline.left_s())
         server = self._server()
         try:
             answers = server.decide(groups) if deadline is None else deadline.decide(server, groups)
@@ -100,7 +100,7 @@ class Primary:
         deadline = None
         if self._learning.is_due():
             deadline = Deadline(self._timeout_s)
-            await self._learning.learn_async()
+            await self._learning.learn_async(deadline.left_s())
         server = self._server()
         try:
             return await (server.decide_async(groups) if deadline is None else deadline.decide_async(server, groups))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
+from time import monotonic
 from typing import Any, Final, Protocol, Self
 
 from headgate.batching import decisions
@@ -18,6 +19,8 @@ from headgate.stores.contract import GiveUp, Submit
 from headgate.stores.remote.endpoint import Endpoint, Judging
 from headgate.stores.remote.terms import Terms
 
+NOTICEABLE_S: Final = 0.005
+"""Whoever has asked for so long in vain has no new deadline when it asks again."""
 MAX_COSTS: Final = 1024
 """For how many costs of one limit the single hit is kept."""
 
@@ -136,6 +139,7 @@ class RemoteStore:
             return recall
         pack, read = path
         capacity, learnt, denials, call = limit.capacity, self._learnt, self._learnt.denials, self._servers.call
+        timeout_s = self.timeout
 
         def decide(key: Any, cost: Any) -> Decision | None:
             if type(key) is not str or type(cost) is not int or not 0 <= cost <= capacity:
@@ -145,10 +149,14 @@ class RemoteStore:
             request = pack(key, cost) if learnt.clock is None else None
             if request is None:
                 return None
-            sent = learnt.mark()
+            sent, began_s = learnt.mark(), monotonic()
             reply = call(key, request)
-            if reply is None:
-                return None  # the general way waits, sends the script, or finds the node
+            if reply is None:  # the general way waits, sends the script, or finds the node
+                took_s = monotonic() - began_s
+                if took_s < NOTICEABLE_S:
+                    return None
+                group = self.single_hit(limit, name, cost).group(key)
+                return decisions(self._servers.decide([group], max(0.0, timeout_s - took_s)))[0]
             answer = read(reply, key, cost)
             if isinstance(answer, StoreOutage):
                 raise answer
