@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, ParamSpec, TypeVar, cast
 try:
     from celery import Task, current_task
     from celery.exceptions import Reject, Retry
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("celery", "celery") from error

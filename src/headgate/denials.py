@@ -106,8 +106,8 @@ class DenialMemory:
         return recall
 
     def recall(self, group: Group) -> Decision | None:
-        """The denial of a group of which a hit is known to be denied: of several, that which takes longest to go by. None
-        if there is none.
+        """The denial of a group of which a hit is known to be denied: of several, that of the one which is denied for
+        longest. None if there is none.
         """
         if group.action != "spend" or group.once is not None:  # one that was charged before is not denied now
             return None

@@ -11,7 +11,7 @@ from typing import Any
 try:
     from fastmcp.server.dependencies import get_http_request
     from fastmcp.server.middleware import CallNext, Middleware, MiddlewareContext
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("fastmcp (4.0 or later)", "fastmcp") from error

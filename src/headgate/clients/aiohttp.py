@@ -16,7 +16,7 @@ from typing import Any, Final, Self, Unpack
 try:
     import aiohttp
     from aiohttp import ClientHandlerType
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("aiohttp (3.12 or later)", "aiohttp-client") from error

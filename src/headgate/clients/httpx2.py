@@ -11,7 +11,7 @@ from typing import Final, Unpack
 
 try:
     import httpx2
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("httpx2", "httpx2") from error

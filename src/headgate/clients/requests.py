@@ -17,7 +17,7 @@ try:
     import requests
     from requests.adapters import BaseAdapter, HTTPAdapter
     from urllib3.exceptions import MaxRetryError, NewConnectionError
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("requests", "requests") from error

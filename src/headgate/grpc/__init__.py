@@ -11,7 +11,7 @@ from __future__ import annotations
 try:
     import google.rpc.status_pb2  # noqa: F401 - the modules of this package may then import both as they are
     import grpc  # noqa: F401
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("grpcio or googleapis-common-protos", "grpc") from error

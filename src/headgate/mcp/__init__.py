@@ -13,7 +13,7 @@ from typing import Any
 
 try:
     from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("mcp (2.0 or later)", "mcp") from error

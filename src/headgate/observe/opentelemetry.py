@@ -23,7 +23,7 @@ from headgate.observer import BreakerState, Observer
 try:
     from opentelemetry import metrics, trace
     from opentelemetry.metrics import MeterProvider
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise MissingExtra("opentelemetry-api", "otel") from error
 
 _NAME: Final = "headgate"

@@ -27,7 +27,7 @@ from headgate.runtime.locks import lock
 
 try:
     from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
-except ImportError as error:
+except ModuleNotFoundError as error:
     raise MissingExtra("prometheus-client", "prometheus") from error
 
 MAX_NAMES: Final = 1000

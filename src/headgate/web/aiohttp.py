@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar, Unpack
 
 try:
     from aiohttp import web
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("aiohttp", "aiohttp") from error

@@ -15,7 +15,7 @@ try:
     import fastapi
     from starlette.requests import HTTPConnection
     from starlette.responses import Response
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("fastapi", "fastapi") from error

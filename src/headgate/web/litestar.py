@@ -24,7 +24,7 @@ try:
     from litestar.connection import ASGIConnection
     from litestar.handlers import BaseRouteHandler
     from litestar.plugins import InitPlugin
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("litestar", "litestar") from error

@@ -21,7 +21,7 @@ try:
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response
     from starlette.websockets import WebSocket
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("starlette", "starlette") from error

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 try:
     from nats.aio.client import Client as NatsClient
-except ImportError as error:  # pragma: no cover - the suite always has it
+except ModuleNotFoundError as error:  # pragma: no cover - the suite always has it
     from headgate.errors import MissingExtra
 
     raise MissingExtra("nats-py", "nats") from error

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 try:
     import psycopg  # noqa: F401  # here, because what imports it below would not say which extra it is of
-except ImportError as error:  # pragma: no cover - the suite always has it
+except ModuleNotFoundError as error:  # pragma: no cover - the suite always has it
     from headgate.errors import MissingExtra
 
     raise MissingExtra("psycopg", "postgres") from error

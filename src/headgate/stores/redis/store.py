@@ -13,7 +13,7 @@ from typing import Any, Literal
 try:
     import hiredis  # noqa: F401  # here, because what imports it below would not say which extra it is of
     import redis  # noqa: F401
-except ImportError as error:  # pragma: no cover - the suite always has them
+except ModuleNotFoundError as error:  # pragma: no cover - the suite always has them
     from headgate.errors import MissingExtra
 
     raise MissingExtra("redis-py or hiredis", "redis") from error

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 try:
     import django  # noqa: F401  # here, because the modules below import parts of it, and would not say what is missing
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("Django", "django") from error

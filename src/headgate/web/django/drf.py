@@ -16,7 +16,7 @@ not know the middleware.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from django.core.signals import setting_changed
 
@@ -25,8 +25,7 @@ try:
     from rest_framework.request import Request
     from rest_framework.settings import api_settings
     from rest_framework.throttling import BaseThrottle
-    from rest_framework.views import APIView
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("Django REST framework", "drf") from error
@@ -38,6 +37,9 @@ from headgate.web.core import run
 from headgate.web.django.conf import project_limits
 from headgate.web.django.exchange import Exchange, exchange_of
 from headgate.web.django.request import DjangoRequest
+
+if TYPE_CHECKING:  # it reads the setting that names these classes, and so imports this module
+    from rest_framework.views import APIView
 
 _STATUSES: Final = {"outage": 503, "network": 403, "cost": 413}
 """Refusals that are none of a rate."""
@@ -184,6 +186,8 @@ class ScopedRateThrottle(HeadgateThrottle):
 
 def _others(request: Request, view: APIView, rule: Rule, exchange: Exchange) -> list[Rule]:
     """The rules of the view's other throttles, to be asked in the same round trip."""
+    from rest_framework.views import APIView  # by now it is there; see above
+
     rules: list[Rule] = []
     if len(view.throttle_classes) == 1 and type(view).get_throttles is APIView.get_throttles:
         return rules

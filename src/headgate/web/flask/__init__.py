@@ -14,7 +14,7 @@ from __future__ import annotations
 
 try:
     import flask as _flask  # noqa: F401 - to see whether it is there
-except ImportError as error:
+except ModuleNotFoundError as error:
     from headgate.errors import MissingExtra
 
     raise MissingExtra("flask", "flask") from error
