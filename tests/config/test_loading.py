@@ -54,6 +54,32 @@ def test_a_store_is_as_it_is_written(whole: Config) -> None:
     assert "password" not in main.options  # an empty one is none
 
 
+@pytest.mark.parametrize(
+    ("about", "name"),
+    [
+        ({}, "all"),
+        ({"default": True}, "default"),
+        ({"paths": ["/login"]}, "login"),
+        ({"paths": ["/login", "/sign-in"], "methods": ["POST"]}, "post-login"),
+        ({"paths": ["/api/{id}/*"], "methods": ["PUT", "PATCH"]}, "put-patch-api-id"),
+        ({"paths": ["/*"]}, "all"),
+        ({"paths": ["/penalty"]}, "penalty-2"),  # the app's own may be called so
+        ({"paths": [f"/{'x' * 200}"]}, "x" * 56),
+    ],
+)
+def test_a_rule_without_a_name_is_called_by_what_it_is_about(about: dict[str, Any], name: str) -> None:
+    for limit in ("3/hour", "10/hour", ["5/minute", "50/day"]):  # and so goes on when its numbers change
+        config = load({"rules": [{"limits" if isinstance(limit, list) else "limit": limit, **about}]})
+        assert config.rules is not None
+        assert [rule.name for rule in config.rules.all] == [name]
+
+
+def test_rules_about_the_same_are_numbered() -> None:
+    config = load({"rules": [{"limit": "3/hour"}, {"limit": "9/day"}, {"limit": "20/day", "name": "all-3"}]})
+    assert config.rules is not None
+    assert [rule.name for rule in config.rules.all] == ["all", "all-2", "all-3"]
+
+
 def test_rules_are_as_they_are_written(whole: Config) -> None:
     assert whole.rules is not None
     assert whole.web is not None
@@ -210,7 +236,7 @@ def test_a_value_that_the_environment_has_not_is_missed_at_its_place() -> None:
         ),
         (
             {"rules": [{"limit": "5/s", "outage_limit": "1/s"}]},
-            "[[rules]] 1: outage_limit of rule '5/second' goes with",
+            "[[rules]] 1: outage_limit of rule 'all' goes with",
         ),
         ({"rules": [{"limit": "5/s", "path": "/"}]}, "[[rules]] 1, path: write paths instead"),
         ({"rules": [{"limit": "5/s", "paths": ["login"]}]}, "[[rules]] 1, paths"),

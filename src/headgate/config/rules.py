@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+import itertools
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Final
 
 from headgate import identity
 from headgate.config.functions import found, named_only, number_of_header, responses
@@ -12,9 +14,12 @@ from headgate.config.places import WRONG, FromEnvironment, Place
 from headgate.errors import HeadgateError
 from headgate.identity import Identity
 from headgate.rules import Rule, Rules
+from headgate.rules.rules import PENALTY
 
 _WORDS = {"shadow": "is_shadow", "default": "is_default", "per_route": "is_per_route", "per_method": "is_per_method"}
 _FUNCTIONS = ("tier", "limit_for", "exempt_when", "charge_when", "actual_cost", "cost", "reserve", "key")
+_LONGEST: Final = 56
+"""The longest name that is made here, before a number; names are of 64 characters at most."""
 _SOURCES = ("ip", "user", "api_key", "*")
 
 Find = Callable[[str, Place], Any]
@@ -31,7 +36,9 @@ def rules_of(said: Sequence[Mapping[str, Any]], web: Mapping[str, Any], place: P
     for index, one in enumerate(said):
         at = place.at(index)
         at.title = str(one.get("name") or "")
-        rule = _rule(one, web.get("tiers_of") or {}, at, find)
+        # What is called by its limits would begin anew when they change.
+        named = one if one.get("name") else {**one, "name": _name_of(one, {PENALTY, *(known.name for known in rules)})}
+        rule = _rule(named, web.get("tiers_of") or {}, at, find)
         if rule:
             same = next((known for known in rules if known.title == rule.title), None)
             if same is not None:
@@ -39,6 +46,20 @@ def rules_of(said: Sequence[Mapping[str, Any]], web: Mapping[str, Any], place: P
             else:
                 rules.append(rule)
     return rules
+
+
+def _name_of(said: Mapping[str, Any], taken: Collection[str]) -> str:
+    """A name for a rule that has none: of what it is about."""
+    paths, methods = _texts(said.get("paths")), _texts(said.get("methods"))
+    about = ["default"] if said.get("default") is True else [method.lower() for method in methods]
+    about += [part for part in re.split(r"[^A-Za-z0-9_-]+", paths[0]) if part.strip("_-")] if paths else []
+    name = "-".join(about).strip("_-")[:_LONGEST] or "all"
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)
+
+
+def _texts(said: Any) -> list[str]:
+    return [one for one in ([said] if isinstance(said, str) else said or ()) if isinstance(one, str)]
 
 
 def _rule(said: Mapping[str, Any], tiers_of: Mapping[str, str], place: Place, find: Find) -> Any:

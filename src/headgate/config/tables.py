@@ -158,7 +158,10 @@ _STRINGS: Final = Either((Text(), Several(Text())))
 _PATHS: Final = Either((Text("a path, such as '/api/*'", "^[/*]"), Several(Text("a path, such as '/api/*'", "^[/*]"))))
 RULE: Final = Table(
     {
-        "name": Key(Text("a name of letters, digits, '_', '-' and '/'", NAME), "Part of where its state lives."),
+        "name": Key(
+            Text("a name of letters, digits, '_', '-' and '/'", NAME),
+            "Part of where its state lives; made of what it is about by default.",
+        ),
         "limit": Key(_LIMIT, "The limit in words."),
         "limits": Key(_LIMITS, "Several limits, in a list or with names; a request spends in all or in none."),
         "paths": Key(_PATHS, "The paths that it is about; all, by default."),
