@@ -160,7 +160,7 @@ RULE: Final = Table(
     {
         "name": Key(
             Text("a name of letters, digits, '_', '-' and '/'", NAME),
-            "Part of where its state lives; made of what it is about by default.",
+            "Part of where its state lives; what it is about, by default.",
         ),
         "limit": Key(_LIMIT, "The limit in words."),
         "limits": Key(_LIMITS, "Several limits, in a list or with names; a request spends in all or in none."),
