@@ -50,6 +50,19 @@ async def test_several_limits_hold_at_once(kind: str, vendor: Vendor, clock: Man
     assert vendor.count == 3
 
 
+@pytest.mark.parametrize("key", [None, "mine", {"requests": "a", "tokens": "b"}])
+async def test_requests_and_tokens_are_taken_together(kind: str, vendor: Vendor, clock: ManualClock, key: Any) -> None:
+    limits = {"requests": "60/minute; burst=60", "tokens": "600/minute"}
+
+    def cost(_: Any) -> dict[str, int]:
+        return {"requests": 1, "tokens": 300}
+
+    async with calling(kind, limits, cost=cost, **({} if key is None else {"key": key})) as call:
+        with taking(clock, 30, jitter_us=3 * 50_000):
+            assert [await call(vendor.url) for _ in range(3)] == [200, 200, 200]
+    assert vendor.count == 3
+
+
 async def test_a_turn_that_comes_too_late_is_an_error_and_nothing_is_sent(
     kind: str, vendor: Vendor, clock: ManualClock
 ) -> None:

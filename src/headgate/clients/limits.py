@@ -89,10 +89,11 @@ class Library(NamedTuple):
 class ClientLimits:
     """The limits of a client. Safe to share between threads, tasks and event loops.
 
-    :param limit: as for `Limiter`: one, several, or a dict of limits with a key each; or a limiter of yours, in which
-        case `store`, `on_outage` and `instances` are said there.
+    :param limit: as for `Limiter`: one, several, or a dict of limits with costs of their own; or a limiter of yours, in
+        which case `store`, `on_outage` and `instances` are said there.
     :param key: whose share a request takes, or a function of the request that says so; for an asyncio client, it may be
-        async. By default, the host. A request whose key is None is sent at once, and heeds nothing.
+        async. By default, the host. For a dict of limits, it may be a dict, too. A request whose key is None is sent at
+        once, and heeds nothing.
     :param cost: how many tokens a request takes, likewise.
     :param timeout: how long a request may wait in all before it is sent, in seconds; None for as long as it takes.
     :param retries: how often a request is sent again after a 429 or 503, when its vendor says; where that is not said,
@@ -148,6 +149,7 @@ class ClientLimits:
             store = "memory://" if store is None else store
             made = kind(limit, store=store, name=name, on_outage=on_outage, instances=instances)
             self.limiter = self._opened = made
+        self._tiers: Final = self.limiter.tiers
         self._has_slots: Final = any(isinstance(one, Concurrency) for one in self.limiter.limits.values())
         longest_us = wait_bound_us(longest_block, "longest_block")
         if not longest_us:
@@ -174,6 +176,8 @@ class ClientLimits:
             return (yield Call(send))
         cost = (yield Call(self._cost, (request,))) if callable(self._cost) else self._cost
         wait, block_key, retries = _Wait(self._timeout_us), _plain(key), 0
+        if self._tiers and not isinstance(key, Mapping):
+            key = dict.fromkeys(self._tiers, key)
         while True:
             decision = yield from self._turn(key, cost, block_key, wait)
             end = (yield from self._held(decision)) if self._has_slots else None

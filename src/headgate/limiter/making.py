@@ -264,6 +264,11 @@ class AnyLimiter:
         """Has each of the limits a key of its own?"""
         return self._policy.is_tiered
 
+    @property
+    def tiers(self) -> tuple[str, ...]:
+        """The names of limits that were given as a dict, for each of which a key is given; empty otherwise."""
+        return self._policy.tiers
+
     def limit(
         self,
         plain_key: Keys | None = None,

@@ -128,6 +128,11 @@ class Policy:
         raise AttributeError(f"a policy is frozen: make a new one instead of setting {name}")
 
     @property
+    def tiers(self) -> tuple[str, ...]:
+        """The tiers that keys are given for, in order; empty where all limits have one key."""
+        return self._shown if self.is_tiered else ()
+
+    @property
     def limits(self) -> dict[str, Limit]:
         """The limits by their names, in order."""
         return dict(zip(self._names, self._limits, strict=True))
