@@ -143,7 +143,12 @@ class Deciding(Asking):
         assert ask(*returns_of([second]))[0].remaining == 2
 
     def test_all_limits_of_a_request_are_undone_together(self, ask: Ask) -> None:
-        limits = TokenBucket(9, per=HOUR), FixedWindow(8, per="day"), SlidingWindow(7, per=HOUR), SlidingLog(6, per=HOUR)
+        limits = (
+            TokenBucket(9, per=HOUR),
+            FixedWindow(8, per="day"),
+            SlidingWindow(7, per=HOUR),
+            SlidingLog(6, per=HOUR),
+        )
         hits = [hit(limit, name=f"limit {number}") for number, limit in enumerate(limits)]
         for _ in range(3):
             (charged,) = ask(again(spend(*hits)))
