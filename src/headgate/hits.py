@@ -97,7 +97,7 @@ def known(group: Group) -> Group:
 
 
 KNOWN: Final = 2
-"""What stores answer in place of 1 (allowed) where nothing was done, since the mark was known."""
+"""The answer of stores in place of 1 (allowed) where nothing was done, since the mark was known."""
 
 
 def marked_key(key: str, mark: str) -> str:
