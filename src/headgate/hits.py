@@ -18,7 +18,7 @@ Action = Literal["spend", "peek", "give_back", "take", "renew", "forget"]
 - `renew`: put off the expiry of a holder's slots (`Concurrency` only); not allowed means that they were lost.
 - `forget`: forget all that is known of the key.
 
-All but `spend` and `peek` go in groups of one hit.
+All but `spend` and `peek` go in groups of one hit, save a `give_back` that undoes a `spend` (see `Once.takes_back`).
 """
 
 
@@ -60,6 +60,12 @@ class Once(NamedTuple):
     life_us: int = 0
     """Of `spend`, in place of `until_us`: how long the store knows the mark, from the decision on. A group that is
     denied leaves no mark. It does not wait."""
+    takes_back: bool = False
+    """Of `give_back`: does it undo the `spend` that left the mark, good until `until_us`? The hits are all of that
+    `spend`. If the mark is as it was left, they come back, and the mark goes; if a group was answered by it since, or
+    it is gone, nothing is done."""
+    was_known: bool = False
+    """Of a decision's group: was the mark known, or was it too late to know, so that nothing was done?"""
 
 
 class Group(NamedTuple):
@@ -73,13 +79,25 @@ class Group(NamedTuple):
     action: Action = "spend"
     once: Once | None = None
     """Of `give_back` and `take`, and of a `spend` whose hits have one key: what makes it count once. A group that comes
-    again does nothing, and is answered as a `peek` that is allowed."""
+    again does nothing, and is answered as a `peek` that is allowed, with `known` in place of it."""
 
     @property
     def is_plain(self) -> bool:
         """Is it one hit to spend now, with nothing else that an algorithm's fast path would have to know?"""
         hits, max_wait_us, action, once = self
         return len(hits) == 1 and action == "spend" and max_wait_us == 0 and once is None and hits[0].spare == 0
+
+
+def known(group: Group) -> Group:
+    """A group that counts once, as the decision has it when nothing was done: its hits cost nothing."""
+    assert group.once is not None
+    return group._replace(
+        hits=tuple([hit._replace(cost=0) for hit in group.hits]), once=group.once._replace(was_known=True)
+    )
+
+
+KNOWN: Final = 2
+"""The answer of stores in place of 1 (allowed) where nothing was done, since the mark was known."""
 
 
 def marked_key(key: str, mark: str) -> str:

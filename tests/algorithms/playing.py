@@ -8,6 +8,7 @@ from typing import NamedTuple
 from headgate.decision import Decision
 from headgate.hits import Group, Hit, Once
 from headgate.limits import Concurrency, Penalty, TokenBucket
+from headgate.plans.groups import returns_of
 from tests.algorithms.reference import Reference
 from tests.algorithms.strategies import LAST_US, START_US, Lane, Step
 
@@ -33,15 +34,22 @@ def play(
     start_us: int = START_US,
 ) -> Iterator[Played]:
     """Play the steps against the reference. With `refunds_once`, as limiters do: nothing is returned twice, and a part
-    only after the turn. With `repeats`, some requests come again, and are allowed without being charged.
+    only after the turn. With `repeats`, some requests come again, and are allowed without being charged; and some of
+    them are undone, now and then twice.
     """
     now_us = start_us
     spent: list[tuple[Hit, int]] = []
+    undoing: list[Group] = []
     for number, step in enumerate(steps):
         now_us = min(LAST_US // 2, max(1, now_us + step.move_us))
-        group = _group(lanes, step, number, spent, now_us, refunds_once=refunds_once, repeats=repeats)
+        if undoing and step.action == "give_back" and step.which % 3 > 0:
+            group = undoing[step.which % len(undoing)]
+        else:
+            group = _group(lanes, step, number, spent, now_us, refunds_once=refunds_once, repeats=repeats)
         decision = reference.decide(group, now_us)
-        if decision.allowed and group.action == "spend":
+        if group.once is not None and group.action == "spend":
+            undoing += returns_of([decision])
+        elif decision.allowed and group.action == "spend":
             spent += [
                 (hit._replace(receipt=hit.limit.receipt(facts, hit.cost)), now_us + decision.wait_us)
                 for hit, facts in zip(group.hits, decision.facts, strict=True)

@@ -22,14 +22,16 @@ class Reference:
 
     def __init__(self) -> None:
         self.states: dict[Address, Any] = {}
-        self.marks: dict[tuple[str, str, str, str], int] = {}
-        """Until when a mark is known, of groups that count once."""
+        self.marks: dict[tuple[str, str, str, str], tuple[int, bool]] = {}
+        """Until when a mark is known, of groups that count once, and whether a repeat was told of it."""
         self.expiries: dict[Address, int] = {}
         """Until when a state says something, as of the last time that it was written."""
 
     def decide(self, group: Group, now_us: int) -> Decision:
         if group.once is not None and group.action == "spend":
             return self._judge_once(group, group.once, now_us)
+        if group.once is not None:
+            return self._undo(group, group.once, now_us)
         if group.action in ("spend", "peek"):
             return self._judge(group, now_us)
         (hit,) = group.hits
@@ -50,12 +52,28 @@ class Reference:
 
     def _judge_once(self, group: Group, once: Once, now_us: int) -> Decision:
         address = (*address_of(group.hits[0]), once.mark)
-        if self.marks.get(address, 0) > now_us:
-            return Decision(group, now_us, True, self._judge(group._replace(action="peek"), now_us).facts)
+        until_us = self.marks.get(address, (0, False))[0]
+        if until_us > now_us:
+            self.marks[address] = until_us, True
+            return self._told(group, once, now_us)
         decision = self._judge(group, now_us)
         if decision.allowed:
-            self.marks[address] = now_us + once.life_us
+            self.marks[address] = now_us + once.life_us, False
         return decision
+
+    def _undo(self, group: Group, once: Once, now_us: int) -> Decision:
+        address = (*address_of(group.hits[0]), once.mark)
+        if once.until_us <= now_us or self.marks.get(address) != (once.until_us, False):
+            return self._told(group, once, now_us)
+        del self.marks[address]
+        backs = [self.decide(group._replace(hits=(hit,), once=None), now_us) for hit in group.hits]
+        return Decision(group, now_us, True, tuple(back.facts[0] for back in backs))
+
+    def _told(self, group: Group, once: Once, now_us: int) -> Decision:
+        """The answer where nothing is done."""
+        facts = self._judge(group._replace(action="peek"), now_us).facts
+        hits = tuple(hit._replace(cost=0) for hit in group.hits)
+        return Decision(Group(hits, 0, group.action, once._replace(was_known=True)), now_us, True, facts)
 
     def _judge(self, group: Group, now_us: int) -> Decision:
         allowed = True

@@ -94,6 +94,7 @@ def compare(server: Any, among: list[Lane], drawn: list[Step], *, by_own_clock: 
             assert isinstance(decision, Decision)
             assert decision.allowed == played.decision.allowed, played
             assert decision.facts == played.decision.facts, played
+            assert decision.group == played.decision.group, played
             assert decision.now_us == played.now_us
             for hit in played.group.hits:
                 compare_stored(server, reference, hit, played)

@@ -169,6 +169,7 @@ class Schedule:
         for decision, played, found in answers:
             assert decision.allowed == played.decision.allowed, played
             assert decision.facts == played.decision.facts, played
+            assert decision.group == played.decision.group, played
             assert decision.now_us == played.now_us
             for (address, state, expires_at), value, left_ms in found:
                 code, now_us = address[2], played.now_us

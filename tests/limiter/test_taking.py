@@ -24,6 +24,7 @@ from headgate import (
 )
 from headgate.limiter.naming import Limits
 from headgate.plans.requests import costs_up_to
+from headgate.stores.registry import open_store
 
 KINDS = ["10/hour", "fixed-window 10/hour", "sliding-window 10/hour", "sliding-log 10/hour"]
 kinds = pytest.mark.parametrize("limit", KINDS)
@@ -199,6 +200,39 @@ def test_what_is_refunded_is_not_charged_again() -> None:
     assert limiter.try_acquire_once("key", "id", 4).remaining == 10
 
 
+@kinds
+@pytest.mark.parametrize("is_copied", [False, True], ids=["itself", "copied"])
+def test_a_repeat_that_charged_nothing_gives_nothing_back(limit: str, is_copied: bool) -> None:
+    limiter = limiter_of(limit)
+    limiter.try_acquire("key", 3)
+    first, *repeats = [limiter.try_acquire_once("key", "id", 4) for _ in range(4)]
+    if is_copied:
+        repeats = [pickle.loads(pickle.dumps(one)) for one in repeats]
+    assert [(one.was_known, one.cost, one.allowed) for one in (first, *repeats)] == [
+        (False, 4, True),
+        *[(True, 0, True)] * 3,
+    ]
+    limiter.refund(repeats[0])
+    for actual, repeat in zip((0, 6), repeats[1:], strict=True):
+        assert (limiter.settle(repeat, actual).remaining, limiter.peek("key").remaining) == (3, 3)
+        with pytest.raises(InvalidUse, match="settled before"):
+            limiter.refund(repeat)
+    limiter.settle(first, 5)
+    assert limiter.peek("key").remaining == 2
+
+
+def test_a_share_tells_a_repeat_from_the_first(prefix: str) -> None:
+    limiter = Limiter("10/day", store="redis://127.0.0.1:1", name=prefix, on_outage="local", instances=1)
+    first, repeat = [limiter.try_acquire_once("key", "id", 4) for _ in range(2)]
+    assert [(one.source, one.was_known, one.cost) for one in (first, repeat)] == [
+        ("local", False, 4),
+        ("local", True, 0),
+    ]
+    limiter.refund(repeat)
+    assert limiter.try_acquire_once("key", "id").remaining == 6
+    limiter.close()
+
+
 def test_a_denial_in_memory_is_nothing_to_a_request_that_was_charged(valkey_url: str, prefix: str) -> None:
     with Limiter(["10/hour", "8/day"], store=valkey_url, name=prefix) as limiter:
         assert limiter.try_acquire_once("key", "id", 8)
@@ -239,3 +273,40 @@ async def test_the_same_holds_for_tasks(store_url: str, prefix: str) -> None:
         left = await asyncio.gather(*[limiter.try_acquire("third", 9, reserve=50) for _ in range(16)])
         assert sum(map(bool, left)) == 5
         assert (await limiter.peek("third", 9, reserve=50)).allowed is False
+
+
+async def cancelled_in_mid_trip(limiter: AsyncLimiter, request_ids: list[str], rounds: int) -> int:
+    """Ask for requests, and cancel all of them after so many rounds of the event loop: how many were."""
+    tasks = [asyncio.create_task(limiter.try_acquire_once("key", one, 2, period=3_600)) for one in request_ids]
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    for task in tasks:
+        task.cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    return sum(isinstance(one, asyncio.CancelledError) for one in ended)
+
+
+@pytest.mark.parametrize("coalesce", [True, False], ids=["together", "alone"])
+async def test_repeats_that_are_cancelled_give_nothing_back(store_url: str, prefix: str, coalesce: bool) -> None:
+    options = {} if store_url.startswith("sqlite") else {"coalesce": coalesce}
+    store = open_store(store_url, timeout=30, **options)
+    async with AsyncLimiter("40/day", store=store, name=prefix, on_outage="raise") as limiter:
+        await limiter.try_acquire_once("key", "known", 2)
+        for rounds in range(0, 60, 7):
+            await cancelled_in_mid_trip(limiter, ["known"] * 60, rounds)
+            await limiter.try_acquire_once("key", "known", 2)  # behind all that was on its way
+            assert (await limiter.peek("key", 0)).remaining == 38
+    await store.aclose()
+
+
+async def test_first_requests_that_are_cancelled_are_charged_when_they_come_again(store_url: str, prefix: str) -> None:
+    async with AsyncLimiter("1000/day", store=store_url, name=prefix, timeout=30, on_outage="raise") as limiter:
+        charged = cancelled = 0
+        for rounds in range(0, 60, 7):
+            ids = [f"{rounds} {number}" for number in range(60 if rounds % 2 else 6)]
+            cancelled += await cancelled_in_mid_trip(limiter, ids, rounds)
+            answers = [await limiter.try_acquire_once("key", one, 2, period=3_600) for one in ids]
+            assert all(answers)
+            charged += 2 * len(ids)
+            assert (await limiter.peek("key", 0)).remaining == 1000 - charged
+        assert cancelled

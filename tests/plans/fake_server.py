@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
@@ -83,11 +84,23 @@ class FakeServer:
         *hit_keys, mark = [next(keys) for _ in range(size)]
         if own[0] == "spend":
             until_us += now_us
-        is_over = until_us <= now_us or self.states.get(mark, 0) > now_us
         head = ["0", str(size - 1), ""]
+        known_until_us, is_answered = self.states.get(mark, (0, False))
+        if own[0] == "undo":
+            words = iter(own[1:])
+            told = self._group("look", now_us, itertools.chain(head, words), iter(hit_keys))
+            if until_us <= now_us or (known_until_us, is_answered) != (until_us, False):
+                return [2, *told[1:]]
+            del self.states[mark]
+            return self._group("give_back", now_us, itertools.chain(head, words), iter(hit_keys))
+        is_over = until_us <= now_us or known_until_us > now_us
         reply = self._group("look" if is_over else own[0], now_us, iter([*head, *own[1:]]), iter(hit_keys))
-        if not is_over and reply[0] == 1:
-            self.states[mark] = until_us
+        if is_over:
+            reply[0] = 2
+            if own[0] == "spend":
+                self.states[mark] = known_until_us, True
+        elif reply[0] == 1:
+            self.states[mark] = until_us, False
         return reply
 
     def _each(self, now_us: int, words: Iterator[str], keys: Iterator[str]) -> list[int]:

@@ -19,7 +19,7 @@ from headgate.drive import Plan, drive
 from headgate.errors import StoreOutage, StoreTimeout
 from headgate.hits import Group, Hit, Once
 from headgate.limits import Concurrency, Limit, Penalty, SlidingLog, TokenBucket
-from headgate.plans.groups import give_back_groups
+from headgate.plans.groups import give_back_groups, returns_of
 from headgate.plans.nats import Commit, Kept, Known, Pause, Place, Places, Read, Restored, restore
 from headgate.plans.nats.judging import LAST_STALLED_PAUSE_US, MAX_PUTS, MAX_TRIES
 from headgate.plans.nats.kept import written
@@ -323,6 +323,58 @@ def test_a_refund_counts_once_however_many_send_it(is_atomic: bool) -> None:
         assert after.remaining == 2
 
     assert explore(run) > 1
+
+
+@pytest.mark.parametrize("is_atomic", [True, False])
+@pytest.mark.parametrize("cost", [1, 2], ids=["room for two", "room for one"])
+def test_a_request_is_charged_once_however_many_send_it(is_atomic: bool, cost: int) -> None:
+    group = spend(hit(cost=cost))._replace(once=Once("mark", life_us=10**9))
+
+    def run(choose: Choose) -> None:
+        bucket = FakeBucket(is_atomic=is_atomic)
+        bucket.is_time_left = False  # who meets another who is deciding gives up
+        results = race(bucket, [bucket.plan(Known(), group) for _ in range(2)], choose)
+        answers = [answer for answered in results if answered is not None for answer in answered]
+        told = sorted(one.was_known for one in answers if isinstance(one, Decision))
+        assert told == [False, True] or (told == [False] and not is_atomic)
+        assert all(answer.allowed for answer in answers if isinstance(answer, Decision))
+        (after,) = ask(bucket, Known(), peek(hit(cost=0)))
+        assert isinstance(after, Decision)
+        assert after.remaining == 3 - cost
+
+    assert explore(run) > 1
+
+
+@pytest.mark.parametrize("is_atomic", [True, False])
+def test_a_request_that_is_undone_while_it_comes_again_is_charged_once_or_not_at_all(is_atomic: bool) -> None:
+    hits = hit(), hit("a", LOG)
+    group = spend(*hits)._replace(once=Once("mark", life_us=10**9))
+
+    def run(choose: Choose) -> None:
+        bucket = FakeBucket(is_atomic=is_atomic)
+        (first,) = ask(bucket, Known(), group)
+        race(bucket, [bucket.plan(Known(), *returns_of([first])), bucket.plan(Known(), group)], choose)
+        for one in hits:
+            (after,) = ask(bucket, Known(), peek(one._replace(cost=0)))
+            assert isinstance(after, Decision)
+            assert after.remaining == one.limit.capacity - 1
+        assert [isinstance(one, Decision) and one.was_known for one in ask(bucket, Known(), group)] == [True]
+
+    assert explore(run) > 1
+
+
+def test_a_request_whose_process_died_while_it_was_decided_is_charged_when_it_comes_again() -> None:
+    group = spend(hit())._replace(once=Once("mark", life_us=10**9))
+    bucket = FakeBucket(is_atomic=False)
+    plan = bucket.plan(Known(), group)
+    commands = next(plan)
+    while not any(isinstance(command, Commit) for command in commands):
+        commands = plan.send(bucket.send(commands))
+    bucket.send(commands)  # the mark is there, and nothing more comes
+    plan.close()
+    bucket.clock.advance(seconds=1)
+    answers = [ask(bucket, Known(), group)[0] for _ in range(2)]
+    assert [isinstance(one, Decision) and one.was_known for one in answers] == [False, True]
 
 
 def test_penalties_count_each_denial_once_where_entries_are_written_singly() -> None:

@@ -6,8 +6,9 @@
 --       behind it, `spare`, and the same of a hit that would take them, too. With the action `each`, that many single
 --       hits to spend, which share their arguments. With `once`, until when the mark is good (of a `spend`: how long) in
 --       place of max_wait, and the number of keys: those of the hits, and that of the mark; then the action, and the hits'
---       words.
--- Reply: {now, then for each group: 1 (allowed) or 0, and for each hit the algorithm's facts}, all integers; or, for a
+--       words. With the action `undo` behind `once`, these come twice: as of a `peek`, and as of a `give_back`.
+-- Reply: {now, then for each group: 1 (allowed), 0, or 2 (of `once`: nothing was done, since the mark was known, or it was
+--        too late to know), and for each hit the algorithm's facts}, all integers; or, for a
 --        group in which a table of windows does not cover now, -1 alone; or, for one that met a key it cannot read, -2
 --        and the error. Nothing of such a group was written, and the others are judged all the same. For `each`: what
 --        token_bucket_each.lua answers, or STRANGE and then the reply of a group.
@@ -72,15 +73,35 @@ local function judge_group(action, max_wait, size)
 end
 
 -- A group that counts once: where there is a mark, or where it is too late to know, it only tells how things stand. What
--- was denied leaves no mark.
+-- was denied leaves no mark. A mark is until when it is good, and of a spend of which a repeat was told, with a + before.
 local function judge_once(until_us, size)
-  local action, mark = text(), KEYS[key_at + size]
+  local action, mark, answer_at, hits_at = text(), KEYS[key_at + size], #answers + 1, key_at
   if action == 'spend' then until_us = now + until_us end
   local known = redis.call('GET', mark)
+  if action == 'undo' then
+    local is_as_left = until_us > now and known == integer(until_us)
+    local can_be = judge_group('look', 0, size - 1)
+    if not is_as_left then
+      if can_be then answers[answer_at] = 2 end
+    elseif can_be then
+      redis.call('DEL', mark) -- first: whatever goes wrong then, it is not done again
+      for i = #answers, answer_at, -1 do answers[i] = nil end
+      key_at = hits_at
+      judge_group('give_back', 0, size - 1)
+    end
+    return
+  end
   -- By a test's clock, a mark may be over before it expires; of one that was carried here, the end is not told.
   local is_over = until_us <= now or (known and (known == '1' or tonumber(known) > now))
   local allowed = judge_group(is_over and 'look' or action, 0, size - 1)
-  if allowed and not is_over then redis.call('SET', mark, integer(until_us), 'PXAT', expires_at_ms(until_us)) end
+  if allowed and not is_over then
+    redis.call('SET', mark, integer(until_us), 'PXAT', expires_at_ms(until_us))
+  elseif allowed then
+    answers[answer_at] = 2
+    if action == 'spend' and known and known ~= '1' and string.sub(known, 1, 1) ~= '+' then
+      redis.call('SET', mark, '+' .. known, 'PXAT', expires_at_ms(tonumber(known)))
+    end
+  end
 end
 
 -- Does `work`; an error takes back what it answered, and is answered instead.

@@ -43,14 +43,16 @@ $$;
 --        that is good (of a `spend`: how long), the number of words that follow; and for each hit its place, its algorithm,
 --        the number of words that follow, and these; before them, where tokens are to be left behind it, the same of a hit
 --        that would take them, too, with the algorithm's number below 0.
--- Answers: now, then for each group 1 (allowed) or 0, and for each hit the algorithm's facts; or -1 alone for a group in
---          which a table of windows does not cover now, and of which nothing was written.
+-- A mark is good until `until_us`; of a spend of which a repeat was told, its `a` is 1.
+-- Answers: now, then for each group 1 (allowed), 0, or 2 (nothing was done, since the mark was known, or it was too late to
+--          know), and for each hit the algorithm's facts; or -1 alone for a group in which a table of windows does not cover
+--          now, and of which nothing was written.
 create function headgate.decide(
   lock_ms integer, manual_us bigint, locked integer, places bytea[], words bigint[], holders text[]
 ) returns bigint[]
 language plpgsql volatile set enable_seqscan = off as $$
 declare
-  actions constant text[] := array['spend', 'peek', 'give_back', 'take', 'renew', 'forget'];
+  actions constant text[] := array['spend', 'peek', 'give_back', 'take', 'renew', 'forget', 'undo'];
   made integer;
   now bigint;
   cells headgate.cell[];
@@ -94,13 +96,23 @@ begin
     mark := words[at + 4];
     if mark > 0 then
       mark_until := case when action = 'spend' then now + words[at + 5] else words[at + 5] end;
-      if mark_until <= now or cells[mark].until_us > now then
+      if action = 'undo' then
+        if mark_until <= now or cells[mark].until_us <> mark_until or cells[mark].a is not null then
+          action := 'look'; -- a repeat was told of it, or it is gone
+        end if;
+      elsif mark_until <= now or cells[mark].until_us > now then
+        if action = 'spend' and cells[mark].until_us > now and cells[mark].a is null then
+          cell := cells[mark];
+          cell.a := 1;
+          cell.is_changed := true;
+          cells[mark] := cell;
+        end if;
         action := 'look'; -- it was counted, or it is too late to know
       end if;
     end if;
     group_at := at + 6;
     end_at := group_at + words[at + 6];
-    judges_first := action = 'spend' and (size > 1 or words[at + 8] < 0);
+    judges_first := action = 'undo' or (action = 'spend' and (size > 1 or words[at + 8] < 0));
     hit_action := case when action = 'forget' or action = 'look' or judges_first then 'peek' else action end;
     at := group_at;
     told := answered + 1;
@@ -128,7 +140,7 @@ begin
         cell := wider;
       end if;
       cells[words[at + 1]] := cell;
-      judged[i] := cell.allowed or action = 'look' or action = 'forget';
+      judged[i] := cell.allowed or action = 'look' or action = 'forget' or action = 'undo';
       allowed := allowed and judged[i];
       is_blocked := is_blocked or (words[at + 2] = 6 and not judged[i]);
       for number in 1 .. cardinality(cell.facts) loop
@@ -143,7 +155,7 @@ begin
       at := end_at;
       continue;
     end if;
-    answers[answered + 1] := allowed::integer;
+    answers[answered + 1] := case when action = 'look' then 2 else allowed::integer end;
     if judges_first then
       at := group_at;
       told := answered + 1;
@@ -154,7 +166,7 @@ begin
           at := at + 3 + words[at + 3];
         end if;
         if allowed then
-          hit_action := 'spend';
+          hit_action := case when action = 'undo' then 'give_back' else 'spend' end;
         elsif words[at + 2] <> 6 then
           is_denied := is_denied or not judged[i];
         else -- a penalty counts a denial by the hits before it, back to the penalty before
@@ -177,7 +189,8 @@ begin
     answered := told;
     if mark > 0 and action <> 'look' and allowed then
       cell := cells[mark];
-      cell.until_us := mark_until;
+      cell.until_us := case when action = 'undo' then 0 else mark_until end;
+      cell.a := null;
       cell.is_changed := true;
       cells[mark] := cell;
     end if;

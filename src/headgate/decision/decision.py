@@ -57,6 +57,14 @@ class Decision:
         """The facts that the store told of each hit; empty if it did not answer."""
         return self._facts
 
+    @property
+    def was_known(self) -> bool:
+        """Was the request charged before, and nothing now? Only `try_acquire_once` is answered so. Then `cost` is 0,
+        and a refund or settlement does nothing.
+        """
+        once = self.group.once
+        return once is not None and once.was_known
+
     def __bool__(self) -> bool:
         return self.allowed
 

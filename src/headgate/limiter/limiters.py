@@ -91,8 +91,10 @@ class Limiter(AnyLimiter):
         self, key: Keys, request_id: str, cost: Costs = 1, *, period: float = 86_400.0, limit: CallLimit = None
     ) -> Decision:
         """As `try_acquire`, for a request that may come again: it is charged once among all that have its id and its
-        key, in whatever process. Those that come after it are allowed, and charged nothing. One that was denied may
-        come again, and is judged anew; what is refunded is not charged again.
+        key, in whatever process. Those that come after it are allowed, and charged nothing: `decision.was_known` says
+        so, and a refund or settlement of them does nothing. One that was denied may come again, and is judged anew, and
+        so is one that was cancelled before it was answered, unless another was answered meanwhile. What is refunded is
+        not charged again.
 
         :param request_id: tells a request from all others of its key, such as an `Idempotency-Key`. The store keeps a
             hash of it.

@@ -29,6 +29,21 @@ def give_back_groups(decision: Decision, *, only_slots: bool = False) -> list[Gr
     return groups
 
 
+def _undo_group(decision: Decision) -> Group | None:
+    """Take back a spend that counts once: its tokens and its mark in one step, unless a repeat was answered by the mark
+    meanwhile. None for all other decisions.
+    """
+    group, once = decision.group, decision.group.once
+    if once is None or not _has_spent(decision) or not decision.facts:
+        return None
+    hits = [
+        hit._replace(receipt=hit.limit.receipt(facts, hit.cost))
+        for hit, facts in zip(group.hits, decision.facts, strict=True)
+    ]
+    left = Once(once.mark, decision.now_us + once.life_us, takes_back=True)
+    return Group(tuple(hits), 0, "give_back", left)
+
+
 def refund_groups(decision: Decision) -> list[Group]:
     """Return all that an allowed decision took, once, even if others send the same, too, who have copies of it."""
     groups = give_back_groups(decision)
@@ -65,7 +80,12 @@ def _once(group: Group, mark: str, until_us: int) -> Group:
 
 def returns_of(answers: Iterable[object]) -> list[Group]:
     """Return all that was admitted by answers that nobody gets to see."""
-    return [group for answer in answers if isinstance(answer, Decision) for group in give_back_groups(answer)]
+    groups = []
+    for answer in answers:
+        if isinstance(answer, Decision):
+            undo = _undo_group(answer)
+            groups += give_back_groups(answer) if undo is None else [undo]
+    return groups
 
 
 def settle_groups(decision: Decision, actual: Sequence[int]) -> list[tuple[int, Group]]:
@@ -110,5 +130,5 @@ def renew_groups(decision: Decision) -> list[Group]:
 
 
 def _has_spent(decision: Decision) -> bool:
-    """Did it take anything? A denial did not, nor did a peek."""
-    return decision.allowed and decision.group.action == "spend"
+    """Did it take anything? A denial did not, nor did a peek, nor a repeat of what was charged before."""
+    return decision.allowed and decision.group.action == "spend" and not decision.was_known

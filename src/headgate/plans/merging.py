@@ -14,6 +14,11 @@ from headgate.limits import KINDS
 
 MARK: Final = "once"
 """The state, and the text, of a mark: that a group was counted which is to count once."""
+MARK_ANSWERED: Final = "once answered"
+"""The same, of a `spend` of which a repeat was told: from then on, it is not undone."""
+MARK_PENDING: Final = "once pending"
+"""The same, of a `spend` that is being decided (only where it cannot be written together with the rest)."""
+MARKS: Final = (MARK, MARK_ANSWERED, MARK_PENDING)
 
 E = TypeVar("E", bound=tuple[Any, ...])
 """An entry, which begins with its place."""

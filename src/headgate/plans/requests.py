@@ -67,6 +67,8 @@ def settle(decision: Decision, actual: Sequence[int]) -> Plan[Command, Decision]
     :raises InvalidUse: if it has been refunded or settled before.
     """
     decision.claim()
+    if decision.was_known:  # who was charged settles that
+        return decision
     groups = settle_groups(decision, actual)
     answers: list[Decision] = []
     if groups:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from headgate.clock import Clock, system_clock
 from headgate.decision import Decision, Single
 from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
-from headgate.hits import Action, Group, Hit, Once
+from headgate.hits import Action, Group, Hit, Once, known
 from headgate.limits import Limit
 from headgate.stores.contract import Entry, GiveUp, ScannableStore, SingleHitStore, Store, Submit
 from headgate.stores.holding import Load, Write, judge_group
@@ -38,5 +38,6 @@ __all__ = [
     "Submit",
     "Write",
     "judge_group",
+    "known",
     "system_clock",
 ]

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from headgate.algorithms import Facts, Written, penalty, texts, token_bucket
 from headgate.decision import Decision
-from headgate.hits import JUDGING, Group, marked_key
+from headgate.hits import JUDGING, KNOWN, Group, Once, known, marked_key
 from headgate.limits import Limit, TokenBucket
-from headgate.plans.merging import MARK
+from headgate.plans.merging import MARK, MARK_ANSWERED, MARK_PENDING, MARKS
 
 P = TypeVar("P")
 
@@ -25,8 +25,9 @@ says that it was changed, and has gone on since."""
 Find = Callable[[str, Limit, str], tuple[P, Any, int]]
 """By a name, a limit and a key: the place of the state, which is the store's own affair, the state (or None), and until
 when it says something."""
-Verdict = tuple[bool, Sequence[tuple[P, Work]], tuple[Facts, ...]]
-"""`(allowed, parts, facts)`: what comes of a group, the work at each place, and the facts where work tells none."""
+Verdict = tuple[int, Sequence[tuple[P, Work]], tuple[Facts, ...]]
+"""`(verdict, parts, facts)`: what comes of a group, the work at each place, and the facts where work tells none. The
+verdict is 1 (allowed), 0 or `KNOWN`."""
 
 
 class Write(NamedTuple):
@@ -60,11 +61,11 @@ def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[W
         text, until_us = kept = load(name, limit.code, key) or (MARK, 0)
         return (
             (name, limit, key, kept),
-            None if text == MARK or until_us <= now_us else limit.algorithm.load(text),
+            None if until_us <= now_us else text if text in MARKS else limit.algorithm.load(text),
             until_us,
         )
 
-    allowed, parts, facts = judge(group, now_us, find)
+    verdict, parts, facts = judge(group, now_us, find)
     writes, told = [], []
     for (name, limit, key, kept), work in parts:
         written = work()
@@ -72,10 +73,15 @@ def judge_group(group: Group, now_us: int, load: Load) -> tuple[Decision, list[W
         state, until_us, facts_here = written
         if facts_here:
             told.append(facts_here)
-        text = state if state is None or state is MARK else limit.algorithm.dump(state)
+        text = state if state is None or state.__class__ is str else limit.algorithm.dump(state)
         if (text, until_us) != kept and (text is not None or kept != (MARK, 0)):  # a penalty mostly stays as it is
             writes.append(Write(name, limit.code, key, text, until_us))
-    return Decision(group, now_us, allowed, facts or tuple(told)), writes
+    return decided(group, now_us, verdict, facts or tuple(told)), writes
+
+
+def decided(group: Group, now_us: int, verdict: int, facts: tuple[Facts, ...]) -> Decision:
+    """The decision that a verdict makes."""
+    return Decision(known(group) if verdict == KNOWN else group, now_us, verdict > 0, facts)
 
 
 def _judge_bucket(group: Group, now_us: int, kept: tuple[str, int] | None) -> tuple[Decision, list[Write]] | None:
@@ -109,9 +115,10 @@ def judge(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
         return _judge_other(group, now_us, find)
     marks: list[tuple[P, Work]] = []
     if once is not None:
-        place, _, known_until_us = find(hits[0].name, hits[0].limit, marked_key(hits[0].key, once.mark))
-        if known_until_us > now_us:  # it has been charged
-            return True, (), judge(group._replace(action="peek", once=None), now_us, find)[2]
+        place, mark, known_until_us = find(hits[0].name, hits[0].limit, marked_key(hits[0].key, once.mark))
+        if known_until_us > now_us and mark != MARK_PENDING:  # it has been charged
+            answered = [(place, writing(MARK_ANSWERED, known_until_us, ()))] if mark == MARK else []
+            return KNOWN, answered, judge(group._replace(action="peek", once=None), now_us, find)[2]
         marks = [(place, writing(MARK, now_us + once.life_us, ()))]
     allowed, judged = True, []
     for hit in hits:
@@ -161,6 +168,8 @@ def _with_denials(judged: list[tuple[P, Limit, Any, bool]]) -> list[tuple[P, Lim
 
 
 def _judge_other(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
+    if group.once is not None and group.once.takes_back:
+        return _undo(group, group.once, now_us, find)
     limit, key, name, cost, holder, receipt = group.hits[0][:6]
     place, state, until_us = find(name, limit, key)
     if until_us <= now_us:
@@ -171,7 +180,7 @@ def _judge_other(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
     if group.once is not None:
         mark, _, known_until_us = find(name, limit, marked_key(key, group.once.mark))
         if group.once.until_us <= now_us or known_until_us > now_us:
-            return True, (), (algorithm.keep(algorithm.judge(state, now_us, arguments, 0)[1]),)
+            return KNOWN, (), (algorithm.keep(algorithm.judge(state, now_us, arguments, 0)[1]),)
         marks = [(mark, writing(MARK, group.once.until_us, ()))]
     if group.action == "give_back":
         written = algorithm.give_back(state, now_us, arguments, receipt)
@@ -182,6 +191,25 @@ def _judge_other(group: Group, now_us: int, find: Find[P]) -> Verdict[P]:
     else:
         written = None, 0, algorithm.keep(algorithm.judge(None, now_us, arguments, 0)[1])
     return allowed, [(place, writing(*written)), *marks], ()
+
+
+def _undo(group: Group, once: Once, now_us: int, find: Find[P]) -> Verdict[P]:
+    """Take back a spend together with its mark, if that is as it was left."""
+    first = group.hits[0]
+    mark_place, mark, known_until_us = find(first.name, first.limit, marked_key(first.key, once.mark))
+    is_as_left = mark == MARK and known_until_us == once.until_us > now_us
+    parts: list[tuple[P, Work]] = []
+    facts: list[Facts] = []
+    for limit, key, name, cost, holder, receipt, *_ in group.hits:
+        place, state, until_us = find(name, limit, key)
+        if until_us <= now_us:
+            state = None
+        arguments, algorithm = limit.arguments(cost, now_us, holder), limit.algorithm
+        if is_as_left:
+            parts.append((place, writing(*algorithm.give_back(state, now_us, arguments, receipt))))
+        else:
+            facts.append(algorithm.keep(algorithm.judge(state, now_us, arguments, 0)[1]))
+    return (1, [*parts, (mark_place, writing(None, 0, ()))], ()) if is_as_left else (KNOWN, (), tuple(facts))
 
 
 def writing(state: Any, until_us: int, facts: Facts) -> Work:

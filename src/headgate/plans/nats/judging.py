@@ -16,14 +16,16 @@ This module must not know how a command is carried out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, together
 from headgate.errors import StoreOutage
 from headgate.hits import Group, marked_key
 from headgate.plans.cluster import RoutedGroup, judge_hits_apart
-from headgate.plans.merging import Place
+from headgate.plans.groups import give_back_groups
+from headgate.plans.merging import MARK, MARK_PENDING, Place
+from headgate.plans.nats.commands import Command, Commands, Commit, Judge, Moved, Now, Pause, Put, Read, Terms
 from headgate.plans.nats.kept import NOTHING, Kept, Known
 
 MAX_TRIES: Final = 100
@@ -39,73 +41,14 @@ LAST_STALLED_PAUSE_US: Final = 16_000
 waits for that, mostly a part of a millisecond; for good, if most of them are gone."""
 GONE_AFTER_US: Final = 1_000_000
 """So long after its end an entry has been removed, since lives are whole seconds."""
+PENDING_US: Final = 1_000_000
+"""How long others wait for whoever decides on a request of the same id, where a mark is written by itself."""
 YIELD_US: Final = 2_000
 """Whoever lost a race lets others go first for a while: before each of the next batches it waits for a random time up
 to this. Who wins needs one round trip for the next write, and who loses needs two: without this, a few would always
 win."""
 
 C = TypeVar("C")
-R = TypeVar("R")
-
-
-class Read(NamedTuple):
-    """Read an entry. The reply is `Kept`, or an outage."""
-
-    place: Place
-
-
-class Put(NamedTuple):
-    """An entry to be written, in place of its `revision`."""
-
-    place: Place
-    revision: int
-    text: str | None
-    until_us: int
-    life_s: int
-    """For how many seconds it has to be kept."""
-
-
-class Commit(NamedTuple):
-    """Write entries, all or none. The reply is the revision of each, `Moved`, or an outage: then they may have been
-    written.
-    """
-
-    puts: tuple[Put, ...]
-
-
-class Moved:
-    """The reply to a `Commit`: nothing was written, since somebody else has written there meanwhile."""
-
-
-class Pause(NamedTuple):
-    """Wait, for a random time up to this. The reply says whether there is time left to go on."""
-
-    longest_us: int
-
-
-class Now:
-    """Read the clock. The reply is the store's time, in microseconds."""
-
-
-Command = Read | Commit | Pause | Now
-Judge = Callable[[Group, int, Callable[[str, str, str], "tuple[str, int] | None"]], tuple[Decision, list[Any]]]
-"""As `headgate.stores.holding.judge_group`."""
-Commands = Plan[list[Command], R]
-
-
-class Terms(NamedTuple):
-    """The terms of judging."""
-
-    judge: Judge
-    known: Known
-    """Recent knowledge of the entries; the plan keeps it up to date."""
-    is_atomic: bool
-    """Can several entries be written all or none?"""
-    contention: Callable[[bool], StoreOutage]
-    """Makes the outage of a group whose entries others write all the time; or, if told so, whose entries wait for an
-    earlier write that the servers have not agreed on."""
-    margin_us: int = 0
-    """How far the time that is told may be from the server's: an entry is kept for so much longer."""
 
 
 def places_of(group: Group) -> list[Place]:
@@ -302,8 +245,9 @@ class _Judged:
 
 
 def _judge_once_apart(group: Group, now_us: int, terms: Terms) -> Commands[list[Answer]]:
-    """Judge a group that counts once, where its mark and its state cannot be written together: the mark first. Then at
-    worst it does not count, and never twice.
+    """Judge a group that counts once, where its mark and its state cannot be written together. What follows a decision
+    writes or removes its mark first: at worst, it does not count, and never twice. A spend first writes a mark that
+    says that it is being decided, for which others wait a while; at worst, it counts, and its mark is missing.
     """
     places = places_of(group)
     marked = places[-1]
@@ -312,21 +256,66 @@ def _judge_once_apart(group: Group, now_us: int, terms: Terms) -> Commands[list[
         outage, now_us = yield from _read(places, entries, terms.known)
         if outage is not None:
             return [outage]
+        if entries[marked].text == MARK_PENDING and entries[marked].until_us > now_us:
+            (is_time_left,) = yield [Pause(LAST_STALLED_PAUSE_US)]
+            if not is_time_left:
+                break
+            continue
         judged = _Judged([group], now_us, entries, terms.judge)
-        if marked not in judged.writes:  # it has counted, or comes too late
+        if marked not in judged.writes:  # it has counted, or comes too late, or was denied
             return judged.decisions
         text, until_us = judged.writes[marked]
-        put = Put(marked, entries[marked].revision, text, until_us, life_s(text, until_us - now_us + terms.margin_us))
-        terms.known.forget(marked)
-        (reply,) = yield [Commit((put,))]
+        is_charged = group.action == "spend" and text == MARK
+        if is_charged:
+            text, until_us = MARK_PENDING, now_us + PENDING_US
+        reply = yield from _mark(marked, entries[marked].revision, text, until_us, now_us, terms)
         if isinstance(reply, StoreOutage):
             return [reply]
-        if not isinstance(reply, Moved):
-            answers = yield from _judge([group._replace(once=None)], now_us, terms)
-            if isinstance(answers[0], Decision) and not answers[0].allowed:  # what was denied leaves no mark
-                yield [Commit((Put(marked, reply[0], None, 0, 1),))]
+        if isinstance(reply, Moved):
+            continue
+        if group.action == "spend" and not is_charged:  # a repeat, which is noted now
+            return judged.decisions
+        answers = yield from _judge([group._replace(once=None)], now_us, terms)
+        if is_charged:
+            answers = yield from _settled(group, answers[0], Kept(reply, text, until_us), terms)
+        if answers:
             return answers
     return [terms.contention(False)]
+
+
+def _settled(group: Group, answer: Answer, pending: Kept, terms: Terms) -> Commands[list[Answer]]:
+    """The answer to a spend that counts once, when its mark says so in place of `pending`; none if somebody else has
+    taken the mark over meanwhile. What was denied leaves no mark, and of what has no answer, the mark lapses.
+    """
+    assert group.once is not None
+    if isinstance(answer, StoreOutage):
+        return [answer]
+    marked = places_of(group)[-1]
+    (now_us,) = yield [Now()]
+    if not answer.allowed:
+        yield from _mark(marked, pending.revision, None, 0, now_us, terms)
+        return [answer]
+    until_us = answer.now_us + group.once.life_us
+    reply = yield from _mark(marked, pending.revision, MARK, until_us, now_us, terms)
+    if isinstance(reply, StoreOutage):
+        return [reply]
+    if isinstance(reply, Moved):
+        yield from _judge(give_back_groups(answer), now_us, terms)
+        return []
+    return [Decision(group, answer.now_us, True, answer.facts, instants_us=answer.instants_us)]
+
+
+def _mark(
+    place: Place, revision: int, text: str | None, until_us: int, now_us: int, terms: Terms
+) -> Commands[int | Moved | StoreOutage]:
+    """Write a mark in place of its revision, and return the new one."""
+    terms.known.forget(place)
+    put = Put(place, revision, text, until_us, life_s(text, until_us - now_us + terms.margin_us))
+    (reply,) = yield [Commit((put,))]
+    if isinstance(reply, (Moved, StoreOutage)):
+        return reply
+    written: int = reply[0]
+    return written
 
 
 def _judge_routed(routed: Sequence[RoutedGroup], terms: Terms) -> Commands[list[Answer]]:

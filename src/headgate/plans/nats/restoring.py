@@ -11,7 +11,8 @@ from typing import NamedTuple
 from headgate.drive import Plan
 from headgate.errors import StoreOutage
 from headgate.plans.merging import Place, to_keep
-from headgate.plans.nats.judging import MAX_TRIES, Command, Commit, Moved, Put, Read, life_s
+from headgate.plans.nats.commands import Command, Commit, Moved, Put, Read
+from headgate.plans.nats.judging import MAX_TRIES, life_s
 
 
 class Restored(NamedTuple):

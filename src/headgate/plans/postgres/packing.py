@@ -12,6 +12,8 @@ from headgate.plans.postgres.commands import Query
 from headgate.plans.postgres.places import place_of
 
 ACTIONS: Final = {"spend": 1, "peek": 2, "give_back": 3, "take": 4, "renew": 5, "forget": 6}
+_UNDO: Final = 7
+"""A `give_back` that takes back a spend and its mark."""
 CODES: Final = {"tb": 1, "fw": 2, "sw": 3, "sl": 4, "cc": 5, "pn": 6}
 _CLEANED: Final = ("sl", "cc")
 """Where a `peek`, too, drops what has expired."""
@@ -68,6 +70,8 @@ def pack(groups: Sequence[Group], terms: Terms, near_us: int, now_us: int | None
             mark = place_of(terms.prefix, hits[0].name, hits[0].limit.code, marked_key(hits[0].key, once.mark))
             locked.add(mark)
             words[begin + 3 : begin + 5] = (mark, once.life_us or once.until_us)
+            if once.takes_back:
+                words[begin] = _UNDO
         arguments.append(own)
     places = [*sorted(locked), *sorted(asked - locked)]
     numbers = {place: number for number, place in enumerate(places, 1)}

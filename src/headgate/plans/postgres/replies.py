@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from headgate.decision import Answer, Decision
-from headgate.hits import Group
+from headgate.hits import KNOWN, Group, known
 
 NO_ANSWER: Final = "what came is no answer to what we asked: did something else replace headgate's functions?"
 
@@ -28,5 +28,6 @@ def read(
             continue
         hits = groups[index].hits
         facts = [hit.limit.algorithm.read(take, now_us, own) for hit, own in zip(hits, of_group, strict=True)]
-        answers[index] = Decision(groups[index], now_us, allowed == 1, tuple(facts))
+        group = known(groups[index]) if allowed == KNOWN else groups[index]
+        answers[index] = Decision(group, now_us, allowed > 0, tuple(facts))
     return now_us

@@ -89,7 +89,10 @@ def pack(parts: list[Run | One], groups: Sequence[Group], prefix: str, now_us: i
         else:
             hits, max_wait_us, action, once = groups[part.number]
             places = [storage_key(prefix, hit.key, hit.name, hit.limit.code) for hit in hits]
-            own: list[str | int] = [] if once is None else [action]
+            own: list[str | int] = [] if once is None else ["undo" if once.takes_back else action]
+            if once is not None and once.takes_back:
+                for hit, arguments in zip(hits, part.arguments, strict=True):
+                    own += hit.limit.code, *hit.limit.algorithm.wire(arguments)
             for (limit, _, _, _, _, receipt, *_), arguments, wider in zip(
                 hits, part.arguments, part.wider, strict=True
             ):

@@ -8,7 +8,7 @@ from typing import Any, Final
 from headgate.algorithms import token_bucket
 from headgate.decision import Answer, Decision
 from headgate.errors import StoreOutage, StoreUnavailable
-from headgate.hits import Group
+from headgate.hits import KNOWN, Group, known
 from headgate.limits import Limit, TokenBucket
 from headgate.plans.attempts import Refused
 from headgate.plans.redis.packing import One, Run
@@ -65,7 +65,7 @@ def _one(
     if allowed < 0:
         return None
     facts = [hit.limit.algorithm.read(take, now_us, own) for hit, own in zip(group.hits, arguments, strict=True)]
-    return Decision(group, now_us, allowed == 1, tuple(facts))
+    return Decision(known(group) if allowed == KNOWN else group, now_us, allowed > 0, tuple(facts))
 
 
 def read_single(reply: Any, group: Group, limit: Limit, arguments: tuple[Any, ...], refused: Refused) -> Answer:

@@ -26,7 +26,7 @@ from headgate.hits import Group, Hit
 from headgate.keys import check_key
 from headgate.limits import Limit
 from headgate.runtime.locks import lock
-from headgate.stores.holding import Work, judge
+from headgate.stores.holding import Work, decided, judge
 from headgate.stores.memory.tables import Entry, Table, Tables
 
 _Place = tuple[Table, str, Entry]
@@ -91,7 +91,7 @@ class Operations:
         operation, now_us = self.begin(), self._clock()
         for group in groups:
             while True:
-                allowed, parts, facts = judge(group, now_us, self._find)
+                verdict, parts, facts = judge(group, now_us, self._find)
                 if self.under_way is operation:
                     operation.parts = parts  # nobody has come in: from here on, it is as good as done
                     break
@@ -99,7 +99,7 @@ class Operations:
             if parts:
                 self._carry_out(operation)
                 facts = facts or operation.facts
-            decisions.append(Decision(group, now_us, allowed, facts))
+            decisions.append(decided(group, now_us, verdict, facts))
             if self.under_way is operation:
                 self.under_way = operation = _Operation()
         self.end(operation)

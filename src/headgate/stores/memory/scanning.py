@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from headgate.clock import Clock
 from headgate.limits import KINDS
-from headgate.plans.merging import MARK, to_keep
+from headgate.plans.merging import MARKS, to_keep
 from headgate.stores.contract import Entry
 from headgate.stores.holding import Work, writing
 from headgate.stores.memory.operations import Operations
@@ -39,7 +39,7 @@ def _told(table: Table, now_us: int, state: Any, until_us: int) -> tuple[str, in
     """A state as text, if it still says something, and until when."""
     if state is None or until_us <= now_us:
         return None
-    return MARK if state is MARK else table.algorithm.dump(state), until_us
+    return state if state.__class__ is str else table.algorithm.dump(state), until_us
 
 
 def clear(operations: Operations, clock: Clock, key_prefix: str, name: str | None) -> int:
@@ -63,7 +63,7 @@ def restore(operations: Operations, clock: Clock, entries: Iterable[Entry]) -> i
     for entry in entries:
         owner = (entry.name, entry.code)
         algorithm = KINDS[entry.code].algorithm
-        fresh = MARK if "\0" in entry.key else algorithm.load(entry.text)
+        fresh = entry.text if entry.text in MARKS else algorithm.load(entry.text)
         tables = operations.tables
         table = tables.by_owner.get(owner) or tables.by_owner.intern(owner, Table(algorithm))
         with operations.lock:
@@ -78,4 +78,6 @@ def _restored(now_us: int, table: Table, entry: Entry, fresh: Any, state: Any, u
     if told is None:
         return None
     text, ends_us = told
-    return writing(fresh if fresh is MARK or text == entry.text else table.algorithm.load(text), ends_us, ())
+    if text != entry.text:
+        fresh = text if text in MARKS else table.algorithm.load(text)
+    return writing(fresh, ends_us, ())

@@ -19,7 +19,6 @@ from typing import Any, Final
 
 from headgate.algorithms import AnyAlgorithm
 from headgate.limits import Limit
-from headgate.plans.merging import MARK
 from headgate.runtime.interned import Interned
 
 Entry = Any
@@ -59,7 +58,7 @@ class Table:
 
     def entry(self, state: Any, until_us: int) -> Entry:
         """The entry that keeps a state."""
-        if self.unit and state is not None and state is not MARK:
+        if self.unit and state is not None and state.__class__ is not str:  # a mark
             packed = self.algorithm.pack(state, until_us, self.unit)
             if packed is not None:
                 return packed

@@ -7,6 +7,7 @@ import pytest
 from headgate.clock import ManualClock
 from headgate.hits import Group, Once
 from headgate.limits import FixedWindow, Limit, SlidingLog, SlidingWindow, TokenBucket
+from headgate.plans.groups import returns_of
 from headgate.testing.contract.asking import HOUR, HOUR_US, Ask, Asking, counting_kinds, do, hit, peek, spend
 
 
@@ -107,6 +108,53 @@ class Deciding(Asking):
         for _ in range(3):
             assert ask(again(spend(*hits)))[0].allowed
         assert [one.remaining for one in ask(*map(peek, hits))] == [8, 7, 6, 5]
+
+    @counting_kinds
+    def test_who_was_charged_and_who_was_known_are_told_so(self, ask: Ask, limit: Limit) -> None:
+        group = again(spend(hit(limit, cost=2)))
+        answers = [*ask(group, group), *ask(group), *ask(spend(hit(limit)))]
+        assert [(one.was_known, one.cost) for one in answers] == [(False, 2), (True, 0), (True, 0), (False, 1)]
+        denied = ask(again(spend(hit(limit)), "another"))[0]
+        assert (denied.allowed, denied.was_known, denied.cost) == (False, False, 1)
+
+    @counting_kinds
+    def test_a_request_that_is_undone_is_charged_when_it_comes_again(self, ask: Ask, limit: Limit) -> None:
+        group = again(spend(hit(limit, cost=2)))
+        (charged,) = ask(group)
+        assert ask(*returns_of([charged]))[0].remaining == 3
+        assert [(one.was_known, one.remaining) for one in ask(group, group)] == [(False, 1), (True, 1)]
+        assert ask(*returns_of([charged]))[0].remaining == 1
+
+    @counting_kinds
+    def test_a_request_of_which_a_repeat_was_told_stays_charged(self, ask: Ask, limit: Limit) -> None:
+        group = again(spend(hit(limit, cost=2)))
+        charged, known = ask(group, group)
+        assert returns_of([known]) == []
+        assert [one.remaining for one in ask(*returns_of([charged]), group, *returns_of([charged]))] == [1, 1, 1]
+
+    @counting_kinds
+    def test_a_request_is_undone_within_its_period_only(self, ask: Ask, limit: Limit, clock: ManualClock) -> None:
+        group = again(spend(hit(limit)), life_us=10)
+        (first,) = ask(group)
+        clock.advance(microseconds=10)
+        assert ask(*returns_of([first]))[0].remaining == 2
+        (second,) = ask(group)
+        assert ask(*returns_of([first]))[0].remaining == 1
+        assert ask(*returns_of([second]))[0].remaining == 2
+
+    def test_all_limits_of_a_request_are_undone_together(self, ask: Ask) -> None:
+        limits = (
+            TokenBucket(9, per=HOUR),
+            FixedWindow(8, per="day"),
+            SlidingWindow(7, per=HOUR),
+            SlidingLog(6, per=HOUR),
+        )
+        hits = [hit(limit, name=f"limit {number}") for number, limit in enumerate(limits)]
+        for _ in range(3):
+            (charged,) = ask(again(spend(*hits)))
+            (undo,) = returns_of([charged])
+            ask(undo, undo)
+        assert [one.remaining for one in ask(*map(peek, hits))] == [9, 8, 7, 6]
 
     @pytest.mark.parametrize("mark", ["a b", "ä:{x}%"])
     def test_marks_are_texts(self, ask: Ask, mark: str) -> None:
