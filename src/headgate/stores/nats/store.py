@@ -103,8 +103,9 @@ class NatsStore(RemoteStore):
             given |= in_url
             made = Bucket.checked(given["bucket"], given["replicas"], given["storage"])
             connect = {name: value for name, value in given.items() if name not in _OURS}
-            connect = _for_library(connect, is_secure=target.name.startswith("tls"))
-            connector = Connector(target.servers, f"{target.name}/{made.name}", timeout, connect)
+            is_secure = target.name.startswith("tls") or any(connect.get(name) for name in _OF_TLS)
+            connect = _for_library(connect, is_secure=is_secure)
+            connector = Connector(target.servers, f"{target.name}/{made.name}", timeout, connect, is_secure=is_secure)
         self._server = Server(connector, made, _checked_prefix(given["prefix"]), terms)
         super().__init__(self._server, terms, None if client is not None else made_from)
         if client is None:
@@ -165,6 +166,9 @@ class NatsStore(RemoteStore):
 
 _MAX_PREFIX: Final = 128
 _OURS: Final = frozenset({"prefix", "bucket", "replicas", "storage"})
+_TLS_FILES: Final = ("tls_ca_certs", "tls_certfile", "tls_keyfile")
+_OF_TLS: Final = (*_TLS_FILES, "tls", "tls_hostname", "tls_handshake_first")
+"""Whoever gives one of these wants TLS, whatever the scheme."""
 
 
 def _checked_prefix(prefix: str) -> str:
@@ -180,9 +184,9 @@ def _for_library(options: dict[str, Any], *, is_secure: bool) -> dict[str, Any]:
         options["user_credentials"] = options.pop("credentials")
     if "username" in options:
         options["user"] = options.pop("username")
-    files = {name: options.pop(name, None) for name in ("tls_ca_certs", "tls_certfile", "tls_keyfile")}
-    if any(files.values()) or (is_secure and "tls" not in options):
-        if "tls" in options:
+    files = {name: options.pop(name, None) for name in _TLS_FILES}
+    if any(files.values()) or (is_secure and not options.get("tls")):
+        if options.get("tls"):
             raise InvalidUse("give tls, or the paths of its files, not both")
         try:
             context = ssl.create_default_context(cafile=files["tls_ca_certs"])
