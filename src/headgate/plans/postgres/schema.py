@@ -14,7 +14,7 @@ from typing import Final
 from headgate.errors import InvalidUse
 from headgate.plans.postgres.binary import BYTEA, BYTEA_ARRAY, INT4, INT8, INT8_ARRAY, TEXT_ARRAY
 
-VERSION: Final = 2
+VERSION: Final = 3
 """To be raised whenever a function changes."""
 DEFAULT_SCHEMA: Final = "headgate"
 _NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
