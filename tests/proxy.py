@@ -1,5 +1,5 @@
-"""A proxy of the suite's own, in front of any server: it loses, cuts and delays what comes back, at any byte; and it
-accepts and says nothing, refuses or resets."""
+"""A proxy of the suite's own, in front of any server: it loses, cuts, changes and delays what comes back, at any byte;
+it accepts and says nothing, refuses or resets; and it records what it hears."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Literal
 
@@ -31,6 +31,10 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self.replied = 0
         """How many bytes the server has said."""
+        self.heard = bytearray()
+        """What the clients have said, all together."""
+        self.change: Callable[[bytes], bytes] = bytes
+        """Makes what is handed on of each thing that the server says."""
         self.port = port
         self.listen()
 
@@ -111,6 +115,7 @@ class Proxy:
     def _forth(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(65_536):
+                self.heard += data
                 server.sendall(data)
         with suppress(OSError):
             server.shutdown(socket.SHUT_RDWR)
@@ -119,6 +124,7 @@ class Proxy:
         """Hand on what the server says, and return how that ended."""
         with suppress(OSError):
             while data := server.recv(65_536):
+                data = self.change(data)
                 with self._lock:
                     fault, passes = self._fault, len(data)
                     self.replied += len(data)

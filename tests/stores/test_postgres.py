@@ -230,7 +230,7 @@ def test_a_schema_that_was_dropped_is_made_anew(
     assert limiter.try_acquire("k").remaining == 9
 
 
-DIGESTS = {1: "c7c66eb85b1b3bc0", 2: "7d9266482d1c2905", 3: "5b0375042be72e7d"}
+DIGESTS = {1: "c7c66eb85b1b3bc0", 2: "7d9266482d1c2905", 3: "cbb612d7d307af4b"}
 """Of the functions of each version, without comments and spaces."""
 
 
@@ -238,6 +238,47 @@ def test_functions_do_not_change_without_a_new_version() -> None:
     """A database keeps the functions that it has; a new release with changed ones has to call others."""
     text = re.sub(r"--[^\n]*", "", schema_text()).split("return;\n", 1)[1]
     assert hashlib.sha256(re.sub(r"\s+", " ", text).encode()).hexdigest()[:16] == DIGESTS[VERSION]
+
+
+# The isolation level
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+@pytest.mark.parametrize("coalesce", [True, False])
+async def test_another_isolation_level_is_refused_by_each_call_and_nothing_is_spent(
+    make: Callable[..., PostgresStore], server: OwnPostgres, database: str, level: str, coalesce: bool
+) -> None:
+    before = Limiter("10/day", store=make(coalesce=coalesce), name="n", on_outage="raise")
+    before.try_acquire("k")
+    with server.admin() as admin:
+        admin.execute(f"alter database {database} set default_transaction_isolation = '{level}'")
+    store = make(coalesce=coalesce, breaker=False)
+    single = Limiter("10/day", store=store, name="n", on_outage="raise")
+    group = Limiter(["10/hour", "100/day"], store=store, name="g", on_outage="raise")
+    window = Limiter("sliding-window 10/day", store=store, name="w", on_outage="raise")
+    tasks = AsyncLimiter("10/day", store=store, name="n", on_outage="raise")
+    for call in (single.try_acquire, single.peek, single.reset, group.try_acquire, window.try_acquire):
+        with pytest.raises(StoreOutage, match="needs the isolation level READ COMMITTED"):
+            call("k")
+    for keys in (["k"], ["k", "l"], ["k", "k"], ["k", "l", "m"]):  # which go together
+        for outcome in await asyncio.gather(*map(tasks.try_acquire, keys), return_exceptions=True):
+            assert isinstance(outcome, StoreOutage)
+            assert "see default_transaction_isolation" in str(outcome)
+    await store.aclose()
+    with server.admin() as admin:
+        admin.execute(f"alter database {database} reset default_transaction_isolation")
+    after = Limiter("10/day", store=make(), name="n", on_outage="raise")
+    assert after.peek("k").remaining == 9
+    assert after.peek("l").remaining == 10
+
+
+def test_a_pool_whose_connections_have_another_isolation_level_is_refused(server: OwnPostgres, database: str) -> None:
+    url = server.url_of("postgres", database=database)
+    options = {"options": r"-c default_transaction_isolation=repeatable\ read"}
+    with pools().ConnectionPool(url, kwargs=options, min_size=1, max_size=1) as pool:
+        limiter = Limiter("10/day", store=PostgresStore(pool=pool, timeout=PATIENT), on_outage="raise")
+        with pytest.raises(StoreOutage, match="needs the isolation level READ COMMITTED"):
+            limiter.try_acquire("k")
 
 
 # Rights

@@ -18,6 +18,16 @@ begin
 end
 $$;
 
+-- Refuses a transaction whose isolation level makes an error of rows that others have written meanwhile. Each function that
+-- is called looks at the level itself, and calls this one where it is another: a call takes longer than a look.
+create function headgate.refuse_isolation() returns void
+language plpgsql as $$
+begin
+  raise exception 'headgate needs the isolation level READ COMMITTED' using errcode = 'invalid_transaction_state',
+    hint = 'alter role ... set default_transaction_isolation = ''read committed''';
+end
+$$;
+
 -- Locks those of a batch's rows that may be written, in the order in which they come, and makes those that are missing.
 -- Answers how many these are.
 create function headgate.lock_rows(lock_ms integer, places bytea[]) returns integer
@@ -26,8 +36,7 @@ declare
   made integer;
 begin
   if current_setting('transaction_isolation') <> 'read committed' then
-    raise exception 'headgate needs the isolation level READ COMMITTED' using errcode = 'invalid_transaction_state',
-      hint = 'alter role ... set default_transaction_isolation = ''read committed''';
+    perform headgate.refuse_isolation();
   end if;
   perform set_config('lock_timeout', lock_ms::text, true);
   insert into headgate.state as known (place, until_us)

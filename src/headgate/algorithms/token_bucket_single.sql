@@ -15,6 +15,9 @@ declare
   spent integer := 0;
   made integer := 0;
 begin
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform headgate.refuse_isolation();
+  end if;
   perform set_config('lock_timeout', lock_ms::text, true);
   loop
     select * into known from headgate.state as s where s.place = wanted for update;

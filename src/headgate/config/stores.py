@@ -13,7 +13,7 @@ from headgate.errors import HeadgateError
 from headgate.runtime.locks import lock
 from headgate.stores.contract import Store
 from headgate.stores.registry import share_store
-from headgate.stores.remote.urls import shown
+from headgate.stores.remote.urls import scheme_of, shown
 from headgate.stores.sharing import Share
 
 MEMORY: Final = StoreSettings("memory", "memory://", shown="memory://")
@@ -31,9 +31,10 @@ def store_settings(name: str, said: Mapping[str, Any], place: Place) -> Any:
     engine, url = said.pop("engine", None), said.pop("url", None)
     if url is None:
         url = "memory://" if engine == "memory" else "redis://localhost:6379/0"
-    scheme = str(url).partition("://")[0].lower()
+    scheme = scheme_of(str(url))
     if engine is not None and (engine == "memory") != (scheme == "memory"):
-        return place.at("engine").say(f"says {engine!r}, and the URL is one of {scheme}://: leave engine out")
+        kind = f"one of {scheme}://" if scheme else "without a scheme"
+        return place.at("engine").say(f"says {engine!r}, and the URL is {kind}: leave engine out")
     said = {key: str(value) if isinstance(value, str) else value for key, value in said.items()}
     _settle_password(said, str(url), place)
     _settle_database(said, str(url), place)
@@ -64,8 +65,9 @@ def _settle_password(said: dict[str, Any], url: str, place: Place) -> None:
 
 
 def _settle_database(said: dict[str, Any], url: str, place: Place) -> None:
-    path = url.partition("://")[2].partition("?")[0].partition("/")[2]
-    if "db" in said and path.isdigit() and int(path) != said["db"]:
+    place_, _, query = url.partition("://")[2].partition("?")
+    path = place_.partition("/")[2]
+    if "db" in said and path.isdigit() and "@" not in query and int(path) != said["db"]:
         place.at("db").say(f"is {said['db']}, and the URL says {path}: give it once")
 
 

@@ -6,6 +6,7 @@ limiter as an object.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from inspect import Parameter, signature
 from typing import Any, Final
@@ -92,7 +93,7 @@ def open_store(url: str, **options: Any) -> Store:
     scheme = scheme.lower()
     family = _FAMILIES.get(scheme) if separator else None
     if family is None:
-        shown = f"{scheme}://..." if separator else "without a scheme"
+        shown = f"{scheme}://..." if re.fullmatch("[a-z][a-z+]*", scheme) and separator else "without a scheme"
         raise StoreURLError(
             f"store URL {shown} is not understood: it starts with one of "
             f"{', '.join(f'{name}://' for name in _FAMILIES)}"

@@ -6,10 +6,10 @@ This module must not know how to connect.
 from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from headgate.stores.registry import NATS_SCHEMES as SCHEMES
-from headgate.stores.remote.urls import not_understood, split_hosts, split_scheme
+from headgate.stores.remote.urls import check_marks, not_understood, split_hosts, split_scheme, unknown_option
 
 DEFAULT_PORT: Final = 4222
 _TEXTS: Final = frozenset(
@@ -34,20 +34,26 @@ def read_url(url: str) -> tuple[Target, dict[str, Any]]:
     :raises StoreURLError: if it is not understood.
     """
     scheme, rest = split_scheme(url, SCHEMES)
+    check_marks(url)
     before, _, query = rest.partition("?")
     authority, _, path = before.partition("/")
-    if "/" in path or "@" in path or "#" in rest:
-        raise not_understood(
-            url,
-            "behind the hosts come /bucket and ?option=value (a '/', '?', '#' or ',' in a password is written %2F, "
-            "%3F, %23 or %2C)",
-        )
+    if "/" in path:
+        raise not_understood(url, "behind the hosts come /bucket and ?option=value")
     _, addresses = split_hosts(f"{scheme}://{authority}", DEFAULT_PORT)
-    user, at, _ = authority.rpartition("@")
-    servers = tuple(f"{scheme}://{user}{at}{address}" for address in addresses)
-    return Target(f"{scheme}://{','.join(map(str, addresses))}", servers), (
-        {"bucket": path} if path else {}
-    ) | _options(query, url)
+    servers = tuple(f"{scheme}://{address}" for address in addresses)
+    options = _options(query, url)
+    if path:
+        options.setdefault("bucket", path)
+    return Target(f"{scheme}://{','.join(map(str, addresses))}", servers), options
+
+
+def read_login(url: str) -> dict[str, str]:
+    """The user information in a URL that is understood, as options: nats-py itself would send it escaped."""
+    information = url.partition("://")[2].partition("?")[0].partition("/")[0].rpartition("@")[0]
+    user, colon, password = information.partition(":")
+    if colon:
+        return {"user": unquote(user), "password": unquote(password)}
+    return {"token": unquote(user)} if user else {}
 
 
 def _options(query: str, url: str) -> dict[str, Any]:
@@ -60,5 +66,5 @@ def _options(query: str, url: str) -> dict[str, Any]:
         elif name in _NUMBERS:
             raise not_understood(url, f"{name} is a number")
         else:
-            raise not_understood(url, f"{name!r} is none of {', '.join(sorted(_TEXTS | _NUMBERS))}")
+            raise unknown_option(url, name, _TEXTS | _NUMBERS)
     return options

@@ -18,7 +18,7 @@ from nats.aio.client import Client as NatsClient
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable
 from headgate.runtime.loops import PerLoop, running_loop, start
-from headgate.stores.nats.library import Client
+from headgate.stores.nats.library import Client, Unsecured, can_insist_on_tls
 from headgate.stores.nats.link import Link
 from headgate.stores.remote import tls
 from headgate.stores.remote.connections import overdue
@@ -47,17 +47,30 @@ class Connector:
     :param servers: the URL of each.
     :param name: where they are, without secrets.
     :param options: of nats-py's `connect`.
+    :param is_secure: are secrets for TLS only? The scheme or an option says so.
+    :raises InvalidUse: if an option is none of those, or TLS cannot be insisted on.
     """
 
     is_own = True
     """Are the connections ours to close?"""
 
-    def __init__(self, servers: Sequence[str], name: str, timeout_s: float, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        servers: Sequence[str],
+        name: str,
+        timeout_s: float,
+        options: Mapping[str, Any],
+        *,
+        is_secure: bool = False,
+    ) -> None:
         check_options(options)
+        if is_secure and not can_insist_on_tls():
+            raise InvalidUse("this release of nats-py would not be kept from speaking plainly: install another one")
         self.name: Final = name
         self._servers = servers
         self._timeout_s = timeout_s
         self._options = dict(options)
+        self._is_secure = is_secure
         self._first = 0
 
     async def connect(self) -> Link:
@@ -76,7 +89,7 @@ class Connector:
         raise outage
 
     async def _connect_to(self, server: str) -> Link:
-        client = Client()
+        client = Client(is_secure=self._is_secure)
         link: Link | None = None
         problems: list[Exception] = []
 
@@ -102,6 +115,8 @@ class Connector:
                     reconnect_time_wait=0,
                     **{"name": "headgate", **self._options},
                 )
+                if self._is_secure and not client.is_over_tls:
+                    raise Unsecured("nats-py greeted it by another way")
                 link = Link(client, self.name, is_own=True)
                 await link.open()
         except BaseException as error:
@@ -118,11 +133,14 @@ class Connector:
             return error
         if isinstance(error, TimeoutError):
             return overdue(self.name, self._timeout_s)
+        if isinstance(error, Unsecured):
+            text = f"it does not speak TLS ({error}): write nats:// in the URL, without options of TLS, to do without"
+            return StoreUnavailable(self.name, text)
         text = str(error).removeprefix("nats: ") or type(error).__name__
         if "authorization" in text.lower() or "authentication" in text.lower():
             text = f"it refuses our credentials ({text.strip()}): check user, password, token or credentials"
         elif isinstance(error, OSError):
-            is_secure = "tls" in self._options or isinstance(error, ssl.SSLError)
+            is_secure = self._is_secure or isinstance(error, ssl.SSLError)
             problem = tls.problem_of(text, _TLS, {}, is_secure=is_secure)
             text = problem or f"it cannot be reached ({text}): is the server up, and the address right?"
         return StoreUnavailable(self.name, text)

@@ -1,12 +1,14 @@
-"""nats-py, where its public way takes longer than all else that we do for a call.
+"""nats-py, where its public way takes longer than all else that we do for a call, and where it would speak plainly
+though TLS was asked for.
 
 Its own way wakes three tasks for a request and its reply. Here a request is written at once, and a reply to us is
-handed over as soon as it is read. Where a release of nats-py has other names inside, both go the public way. This
-module must not know what is asked.
+handed over as soon as it is read. Where a release of nats-py has other names inside, both go the public way, and TLS is
+refused. This module must not know what is asked.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
@@ -36,11 +38,47 @@ Received = Callable[[str, Reply], None]
 """Gets what comes, by its subject."""
 
 
-class Client(NatsClient):
-    """A client that hands over at once what comes for one of its subscriptions."""
+class Unsecured(ConnectionError):
+    """The connection is a plain one, and TLS was asked for."""
 
-    direct: tuple[int, Received] | None = None
-    """The number of the subscription, and whom to hand it to."""
+
+class Client(NatsClient):
+    """A client that hands over at once what comes for one of its subscriptions, and that can insist on TLS.
+
+    nats-py begins TLS where the server's first words, which come in plain, say that it is required. Whoever changes
+    these would learn the password. This one begins it where it is offered, too, and says nothing without it.
+
+    :param is_secure: is it to speak over TLS only?
+    """
+
+    def __init__(self, *, is_secure: bool = False) -> None:
+        super().__init__()
+        self._insists = is_secure
+        self.is_over_tls = False
+        """Was the server greeted over TLS?"""
+        self.direct: tuple[int, Received] | None = None
+        """The number of the subscription, and whom to hand it to."""
+
+    async def _process_info(
+        self,
+        info: dict[str, Any],
+        initial_connection: bool = False,  # noqa: FBT002  # as nats-py has it
+    ) -> None:
+        if initial_connection and self._insists and not self._is_encrypted():  # else it shook hands first
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise Unsecured("it neither requires it nor offers it; nothing was sent")
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
+
+    def _connect_command(self) -> bytes:
+        self.is_over_tls = self._is_encrypted()
+        if self._insists and not self.is_over_tls:
+            raise Unsecured("it was not begun; nothing was sent")
+        return super()._connect_command()
+
+    def _is_encrypted(self) -> bool:
+        writer = getattr(getattr(self, "_transport", None), "_io_writer", None)
+        return isinstance(writer, asyncio.StreamWriter) and writer.get_extra_info("ssl_object") is not None
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         direct = self.direct
@@ -48,6 +86,11 @@ class Client(NatsClient):
             await super()._process_msg(sid, subject, reply, data, headers)
         else:
             direct[1](subject.decode(), _reply_of(headers, data))
+
+
+def can_insist_on_tls() -> bool:
+    """Has this release of nats-py the names inside by which a client of ours insists on TLS?"""
+    return hasattr(NatsClient, "_process_info") and hasattr(NatsClient, "_connect_command")
 
 
 def hand_over(client: NatsClient, subscription: Any, received: Received) -> None:

@@ -23,7 +23,7 @@ from headgate.keys import check_prefix
 from headgate.plans.merging import pages
 from headgate.plans.nats import Place, Restored
 from headgate.stores.contract import Entry
-from headgate.stores.nats.address import read_url
+from headgate.stores.nats.address import read_login, read_url
 from headgate.stores.nats.bucket import Bucket, Storage
 from headgate.stores.nats.connector import ClientConnector, Connector
 from headgate.stores.nats.requests import PER_PAGE
@@ -99,12 +99,16 @@ class NatsStore(RemoteStore):
             made = Bucket.checked(bucket, replicas, storage)
             connector = ClientConnector(client, made.name, timeout)
         else:
-            target, in_url = read_url(url or "nats://localhost:4222")
+            url = url or "nats://localhost:4222"
+            target, in_url = read_url(url)
             given |= in_url
+            if not _LOGINS & set(given):
+                given |= read_login(url)
             made = Bucket.checked(given["bucket"], given["replicas"], given["storage"])
             connect = {name: value for name, value in given.items() if name not in _OURS}
-            connect = _for_library(connect, is_secure=target.name.startswith("tls"))
-            connector = Connector(target.servers, f"{target.name}/{made.name}", timeout, connect)
+            is_secure = target.name.startswith("tls") or any(connect.get(name) for name in _OF_TLS)
+            connect = _for_library(connect, is_secure=is_secure)
+            connector = Connector(target.servers, f"{target.name}/{made.name}", timeout, connect, is_secure=is_secure)
         self._server = Server(connector, made, _checked_prefix(given["prefix"]), terms)
         super().__init__(self._server, terms, None if client is not None else made_from)
         if client is None:
@@ -165,6 +169,11 @@ class NatsStore(RemoteStore):
 
 _MAX_PREFIX: Final = 128
 _OURS: Final = frozenset({"prefix", "bucket", "replicas", "storage"})
+_LOGINS: Final = frozenset({"user", "username", "password", "token"})
+"""Options in whose place stands the user information of a URL."""
+_TLS_FILES: Final = ("tls_ca_certs", "tls_certfile", "tls_keyfile")
+_OF_TLS: Final = (*_TLS_FILES, "tls", "tls_hostname", "tls_handshake_first")
+"""Whoever gives one of these wants TLS, whatever the scheme."""
 
 
 def _checked_prefix(prefix: str) -> str:
@@ -180,9 +189,9 @@ def _for_library(options: dict[str, Any], *, is_secure: bool) -> dict[str, Any]:
         options["user_credentials"] = options.pop("credentials")
     if "username" in options:
         options["user"] = options.pop("username")
-    files = {name: options.pop(name, None) for name in ("tls_ca_certs", "tls_certfile", "tls_keyfile")}
-    if any(files.values()) or (is_secure and "tls" not in options):
-        if "tls" in options:
+    files = {name: options.pop(name, None) for name in _TLS_FILES}
+    if any(files.values()) or (is_secure and not options.get("tls")):
+        if options.get("tls"):
             raise InvalidUse("give tls, or the paths of its files, not both")
         try:
             context = ssl.create_default_context(cafile=files["tls_ca_certs"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from headgate.errors import StoreURLError
 from headgate.plans.topology import Address
 from headgate.stores.registry import POSTGRES_SCHEMES as SCHEMES
-from headgate.stores.remote.urls import shown, split_scheme, unsecret
+from headgate.stores.remote.urls import check_marks, not_understood, shown, split_scheme, unsecret
 
 DEFAULT_PORT: Final = 5432
 
@@ -30,10 +31,21 @@ def parse(url: str) -> Parameters:
     :raises StoreURLError: if it is not one of ours.
     """
     _, rest = split_scheme(url, SCHEMES)
+    check_marks(url, "/")  # libpq reads on to an "@" behind a "?" or "#"
+    if rest.count("@") > 1:
+        raise not_understood(url, "an '@' in a user, a password, a database or an option is written %40")
+    if re.search(r"\s", rest.strip()):  # libpq leaves it out
+        raise not_understood(url, "a space is written %20")
     try:
-        return dict(conninfo_to_dict(f"postgresql://{rest}"))
+        parameters: Parameters = dict(conninfo_to_dict(f"postgresql://{rest}"))
     except ProgrammingError as error:
         raise StoreURLError(f"store URL {shown(url)}: {unsecret(error, url)}") from None
+    ports = str(parameters.get("port", "")).split(",")
+    if any(port and not (port.isdecimal() and port.isascii() and 0 < int(port) < 65_536) for port in ports):
+        raise not_understood(
+            url, "a port is a number from 1 to 65535; in a password, a '/' is written %2F, and an '@' %40"
+        )
+    return parameters
 
 
 def describe(parameters: Parameters) -> str:
@@ -52,7 +64,15 @@ def parameters_of(pool: Any) -> Parameters:
     """The parameters with which a pool of a user's connects, as far as it tells them."""
     text = getattr(pool, "conninfo", "")
     given = getattr(pool, "kwargs", None) or {}
-    known: Parameters = dict(conninfo_to_dict(text)) if isinstance(text, str) else {}
+    known: Parameters = {}
+    if isinstance(text, str):
+        try:
+            known = parse(text) if "://" in text else dict(conninfo_to_dict(text))
+        except (
+            StoreURLError,
+            ProgrammingError,
+        ):  # libpq may understand it; what it would take for a host may be secret
+            known = {"host": "(a pool of yours)"}
     if isinstance(given, dict):
         known.update({name: given[name] for name in ("host", "hostaddr", "port", "dbname", "user") if name in given})
     return known

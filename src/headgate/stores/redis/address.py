@@ -26,10 +26,7 @@ def translate(url: str) -> str:
     :raises StoreURLError: if it is not one of ours.
     """
     scheme, rest = split_scheme(url, (*SCHEMES, *CLUSTER_SCHEMES, *SENTINEL_SCHEMES))
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
-    before = rest.partition("@")[0]
-    if "@" in rest and "@" not in authority and "=" not in before and scheme != "unix":
-        raise not_understood(url, "a '/', '?' or '#' in a password is written %2F, %3F or %23")
+    authority = re.split(r"[/?]", rest, maxsplit=1)[0]
     path = rest[len(authority) :].split("?")[0].strip("/")
     if scheme != "unix" and not re.fullmatch("[0-9]*", path):
         raise not_understood(url, "its path is the number of a database")

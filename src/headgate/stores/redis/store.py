@@ -49,7 +49,7 @@ from headgate.stores.redis.scanning import Scanning
 from headgate.stores.redis.sentinel import PrimaryConnector, SentinelConnector, make_primary, sentinel_timeout_s
 from headgate.stores.redis.server import RedisNode, Server
 from headgate.stores.remote import Cluster, FastPath, RemoteStore, Servers, Terms
-from headgate.stores.remote.urls import split_hosts
+from headgate.stores.remote.urls import check_marks, split_hosts
 
 
 class RedisStore(RemoteStore):
@@ -123,6 +123,7 @@ class RedisStore(RemoteStore):
 
     def _by_url(self, url: str, terms: Terms, options: dict[str, Any]) -> tuple[Connector, Servers]:
         timeout_s = terms.timeout_s
+        check_marks(url)
         if is_cluster(url):
             remap = options.pop("address_remap", None)
             first, seeds = split_hosts(url, DEFAULT_PORT)

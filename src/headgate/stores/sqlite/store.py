@@ -21,6 +21,7 @@ from headgate.limits import Limit
 from headgate.plans.merging import pages
 from headgate.stores.contract import Entry
 from headgate.stores.remote import FastPath, RemoteStore, Terms
+from headgate.stores.remote.urls import not_understood
 from headgate.stores.sqlite.connection import Connection
 from headgate.stores.sqlite.file import File
 
@@ -125,7 +126,7 @@ def _path_of(path: str | os.PathLike[str]) -> Path:
     if "://" in text:
         scheme, _, rest = text.partition("://")
         if scheme.lower() != "sqlite":
-            raise StoreURLError(f"store URL {scheme}://... is not understood: a file is named sqlite:///path")
+            raise not_understood(text, "a file is named sqlite:///path")
         if not rest.startswith("/"):
             raise StoreURLError(
                 "a store URL of sqlite:// has a third slash before a relative path, and a fourth before an absolute "
