@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from headgate import StoreOutage
+from headgate.cli.chosen import Chosen
 from headgate.cli.extras import printable, require
 from headgate.cli.findings import clock_ahead_s
 from headgate.cli.opening import StoreAt, json_option, limiter_option, name_of, opened, store_options
@@ -64,7 +65,7 @@ def command(
     """
     require("cli", "rich")
     with opened(*at) as there, _ended_politely():
-        looks = Looks(there, limits_of(at.config), prefix, limiter)
+        looks = Looks(there, limits_of(at.config), Chosen(prefix, limiter, at.config))
         if is_once:
             return _once(looks, first, is_json=is_json)
         with suppress(KeyboardInterrupt):
@@ -75,11 +76,10 @@ def command(
 class Looks:
     """Looks at a store, one after the other."""
 
-    def __init__(self, store: ScannableStore, limits: Mapping[str, Limit], prefix: str, name: str | None) -> None:
+    def __init__(self, store: ScannableStore, limits: Mapping[str, Limit], chosen: Chosen) -> None:
         self._store = store
         self._limits = limits
-        self._prefix = prefix
-        self._name = name
+        self._chosen = chosen
         self._ahead_us = int(clock_ahead_s(store) * 1e6)
         self._before: Mapping[tuple[str, str, str], int] | None = None
         self.place = name_of(store)
@@ -88,8 +88,7 @@ class Looks:
     def take(self, first: int) -> Look:
         """Look, now."""
         now_us = time.time_ns() // 1_000 + self._ahead_us
-        entries = self._store.scan(key_prefix=self._prefix, name=self._name)
-        found = look(entries, self._limits, first, now_us, self._before)
+        found = look(self._chosen.scan(self._store), self._limits, first, now_us, self._before)
         self._before = found.until_us
         return found
 
