@@ -14,7 +14,7 @@ from headgate.stores.registry import open_store
 from tests.cli.stored import in_terminal, told
 
 LIMITERS = {
-    "multi": (["10/second; burst=20", "fixed-window 1000/day"], None),
+    "multi": (["10/hour; burst=20", "fixed-window 1000/day"], None),
     "login": ("1/day", "2 denials/hour -> 1h"),
     "web": ({"user": "5/hour", "ip": "9/hour"}, "2 denials/hour -> 1h"),
     "webhooks": ("3/hour", None),
@@ -22,7 +22,7 @@ LIMITERS = {
 }
 """An app's limiters: their limits, and their penalties."""
 NAMES = {
-    "multi": {"multi.per-second", "multi.per-day"},
+    "multi": {"multi.per-hour", "multi.per-day"},
     "login": {"login", "login.penalty"},
     "web": {"web.user", "web.user:penalty", "web.ip"},
     "webhooks": {"webhooks"},
