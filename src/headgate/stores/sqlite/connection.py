@@ -330,3 +330,5 @@ class Connection:
         """Close it."""
         if self._database is not None:
             self._database.close()
+
+    __del__ = close  # when the interpreter ends, of a store that nobody has closed
