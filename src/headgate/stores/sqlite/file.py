@@ -76,7 +76,7 @@ class File(Endpoint):
         self._set_up()
         put_away_before_fork(self, File._put_away, File._go_on)
         begin_afresh_in_child(self, File._leave_parent)
-        # A file that is dropped closes what it has before the collector comes to SQLite's own: each of these would warn.
+        # A file that is dropped closes what it has before the collector comes to SQLite's own, each of which warns.
         weakref.finalize(self, _close_dropped, self._open).atexit = False
         super().__init__(name, terms)
 
