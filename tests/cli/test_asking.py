@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -141,6 +143,19 @@ def test_an_outage_is_no_denial(capsys: pytest.CaptureFixture[str]) -> None:
         code, out, err = told(capsys, *argv, "--store", "redis://127.0.0.1:1")
         assert (code, out) == (1, "")
         assert "it cannot be reached" in err
+
+
+def test_an_outage_is_said_once(tmp_path: Path) -> None:
+    """In a process of its own: a test has a handler for the log, and who types a command has none."""
+    file = tmp_path / "headgate.toml"
+    file.write_text('[stores.main]\nurl = "redis://127.0.0.1:1"\n[limiters.api]\nstore = "main"\nlimit = "2/hour"\n')
+    for verb in ("check", "peek"):
+        for which in (("--limit", "2/hour", "--store", "redis://127.0.0.1:1"), ("--limiter", "api")):
+            command = [sys.executable, "-m", "headgate", verb, "k", *which, "--config", str(file)]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert (done.returncode, done.stdout) == (1, "")
+            assert done.stderr.startswith("headgate: ")
+            assert done.stderr.count("\n") == 1
 
 
 def test_a_key_cannot_write_on_the_terminal(tmp_path: Path) -> None:

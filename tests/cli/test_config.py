@@ -49,6 +49,28 @@ def test_passwords_are_hidden(
     assert "s3cr3t" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("postgresql://app:s3cr3t@db.internal:5433/limits?sslmode=require", "postgresql://db.internal:5433/limits"),
+        ("redis://app:s3cr3t@cache.internal:6380/2", "redis://cache.internal:6380/2"),
+        ("nats://app:s3cr3t@queue.internal:4333/shop", "nats://queue.internal:4333/shop"),
+        ("redis+cluster://:s3cr3t@one:7000,two:7001", "one:7000"),
+    ],
+)
+def test_where_a_store_is_is_said_without_its_password(
+    url: str, where: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "headgate.toml"
+    file.write_text(f'[stores.a]\nurl = "{url}"\n', "utf-8")
+    for argv in ((), ("--json",)):
+        assert main(["config", "check", str(file), *argv]) == 0
+        printed = capsys.readouterr().out
+        assert where in printed
+        assert "s3cr3t" not in printed
+        assert "app" not in printed.replace(str(file), "")
+
+
 def test_functions_are_imported_only_where_that_is_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

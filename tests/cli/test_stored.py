@@ -118,6 +118,20 @@ def test_in_a_terminal_there_are_colours_and_no_line_is_too_long(tmp_path: Path,
     assert max(len(line) for line in plain.splitlines() if "sqlite" not in line) <= 62
 
 
+def test_in_a_pipe_no_key_is_folded(
+    tmp_path: Path, prefix: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    url = f"sqlite:///{tmp_path}/limits.db"
+    limiter = limiter_of(url, prefix, name="a limit of which the name is long " * 4)
+    limiter.try_acquire("k" * 1_000)
+    _, out, _ = told(capsys, "keys", "--store", url, "--store-prefix", prefix)
+    assert "k" * 1_000 in out
+    assert len(out.splitlines()) == 3
+    _, out, _ = told(capsys, "peek", "k" * 1_000, "--store", url, "--store-prefix", prefix)
+    assert "k" * 1_000 in out
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [

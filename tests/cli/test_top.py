@@ -178,13 +178,15 @@ class Terminal:
 
 
 @contextmanager
-def terminal(*argv: str, columns: int = 80, lines: int = 12, **environment: str) -> Iterator[Terminal]:
-    """Run a command in a terminal of its own, of which Ctrl-C makes a SIGINT."""
+def terminal(
+    *argv: str, columns: int = 80, lines: int = 12, before: str = "", **environment: str
+) -> Iterator[Terminal]:
+    """Run a command in a terminal of its own, of which Ctrl-C makes a SIGINT; and some code before it."""
     ours, theirs = pty.openpty()
     told = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
     told |= {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": str(lines), **environment}
     code = (
-        "import fcntl, os, runpy, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+        f"import fcntl, os, runpy, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);{before}\n"
         "sys.argv[0] = 'headgate'; runpy.run_module('headgate', run_name='__main__')"
     )
     command = [sys.executable, "-c", code, *argv]
@@ -215,6 +217,88 @@ def test_in_a_terminal_it_goes_on_until_ctrl_c(tmp_path: Path, prefix: str) -> N
     assert b"\x1b[31m" in top.raw
     assert b"\x1b[?1049h" in top.raw
     assert b"\x1b[?1049l" in top.raw
+
+
+STRUCK = """
+import os, signal
+from rich.console import Console
+
+def struck(*args, inner=Console.{method}, **options):
+    if {when}:
+        os.kill(os.getpid(), signal.{name})
+    return inner(*args, **options)
+
+Console.{method} = struck
+"""
+"""Has a signal come at a point at which the screen opens or closes."""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    ("method", "when"),
+    [
+        ("set_live", "True"),
+        ("set_alt_screen", "args[1]"),
+        ("show_cursor", "not args[1]"),
+        ("push_render_hook", "True"),
+        ("pop_render_hook", "True"),
+        ("set_alt_screen", "not args[1]"),
+    ],
+)
+def test_a_signal_while_the_screen_opens_or_closes(
+    method: str, when: str, name: str, tmp_path: Path, prefix: str
+) -> None:
+    url = f"sqlite:///{tmp_path}/limits.db"
+    spent(url, prefix)
+    before = STRUCK.format(method=method, when=when, name=name)
+    with terminal("top", "--every", "0.1", "--store", url, "--store-prefix", prefix, before=before) as top:
+        if "pop" in method or ("not args[1]" in when and method == "set_alt_screen"):
+            top.until(lambda text: "mallory" in text)
+            top.type("\x03")
+        assert top.end() == (0 if name == "SIGINT" else 128 + signal.SIGTERM)
+        assert b"Traceback" not in top.raw
+        assert top.cursor == "shown"
+        assert "mallory" in top.text
+    assert top.raw.count(b"\x1b[?1049l") == 1
+
+
+def test_ctrl_c_before_the_first_look_is_an_end_as_well(tmp_path: Path, prefix: str) -> None:
+    before = """
+import os, signal
+from headgate.cli import top
+
+def struck(store, inner=top.clock_ahead_s):
+    os.kill(os.getpid(), signal.SIGINT)
+    return inner(store)
+
+top.clock_ahead_s = struck
+"""
+    for argv, code in (((), 0), (("--once",), 130)):
+        with terminal("top", *argv, "--store", f"sqlite:///{tmp_path}/limits.db", before=before) as one:
+            assert one.end() == code
+            assert b"Traceback" not in one.raw
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 120])
+@pytest.mark.parametrize("length", [8, 40, 110])
+def test_a_long_key_leaves_room_for_the_rest(columns: int, length: int, tmp_path: Path, prefix: str) -> None:
+    url = f"sqlite:///{tmp_path}/limits.db"
+    spent(url, prefix)
+    limiter_of(url, prefix).try_acquire("k" * length, 5)
+    limiter_of(url, prefix).try_acquire("北" * (length // 2), 5)
+    with terminal("top", "--every", "0.1", "--config", file_of(url, prefix, tmp_path), columns=columns) as top:
+        top.until(lambda text: "4 throttled of 8" in text)
+        head, *rows = [line.split() for line in top.screen.display[2:]]
+        assert head[0:3] == ["key", "limit", "state"]
+        assert ("left" in head) is (columns >= 60)
+        assert ("owes" in head) is (columns >= (80 if length == 8 else 100))
+        assert head[-1] == "for"
+        for row in rows[:4]:
+            assert {"blocked", "denied"} & set(row)
+            assert row[-2:] in (["60", "min"], ["24", "h"])
+            assert "denied" not in row or columns == 40 or {"0", "of"} <= set(row)
+        top.type("\x03")
+        assert top.end() == 0
 
 
 def test_a_screen_that_is_small_has_those_who_matter(tmp_path: Path, prefix: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from headgate import InvalidKey, TokenBucket
+from headgate.limiter.naming import Limits, begin_of, is_of
+from headgate.limiter.policy import Policy
 from tests.limiter.bench import Bench, ask, peek, remaining, remaining_by_tier
 
 
@@ -75,3 +77,23 @@ async def test_an_unusable_name_is_refused(bench: Bench, name: str) -> None:
 async def test_an_unusable_tier_is_refused(bench: Bench, tier: str) -> None:
     with pytest.raises(InvalidKey):
         bench.limiter({tier: "5/minute"})
+
+
+@pytest.mark.parametrize("name", ["web", "web.user", "50%", "%2E.", ".", "a:b", "北京"])
+@pytest.mark.parametrize(
+    "limits", ["5/minute", ["5/minute", "9/day"], {"user": "5/minute", "a.b": "9/minute", "%": "concurrency 2"}]
+)
+def test_the_names_of_a_limiters_limits_are_told_from_others(name: str, limits: Limits) -> None:
+    for penalty in (None, "2 denials/minute -> 1h"):
+        for limit in Policy(limits, name, penalty=penalty).limits:
+            assert is_of(limit, name)
+            assert limit.startswith(begin_of(name))
+            for other in ("we", "webs", "web.user.more", "50", "%2E", "a", "北"):
+                assert not is_of(limit, other)
+
+
+def test_what_has_a_dot_may_be_a_part_or_a_name() -> None:
+    assert is_of("web.user", "web")
+    assert is_of("web.user", "web.user")
+    assert not is_of("web.user.more", "web")  # no part has a dot
+    assert not is_of("web.", "web.user")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -80,6 +81,21 @@ def limit_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
+def _told_once() -> Iterator[None]:
+    """Have the log say nothing of an outage, which ends the command, and is said then."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return getattr(record, "event", None) != "outage_began"
+
+    logger = logging.getLogger("headgate")
+    logger.addFilter(is_news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_news)
+
+
+@contextmanager
 def asked(key: str, which: LimitAsked, at: StoreAt) -> Iterator[Asked]:
     """Find out which limit is meant, and open its store.
 
@@ -93,7 +109,7 @@ def asked(key: str, which: LimitAsked, at: StoreAt) -> Iterator[Asked]:
     if limiter is None:
         if tier is not None:
             raise InvalidUse("--tier goes with --limiter")
-        with opened(*at) as store:
+        with opened(*at) as store, _told_once():
             made = Limiter(list(limits) if len(limits) > 1 else limits[0], store=store, name=name, on_outage="raise")
             yield Asked(made, key, None, name_of(store))
         return
@@ -104,7 +120,7 @@ def asked(key: str, which: LimitAsked, at: StoreAt) -> Iterator[Asked]:
         there = ", ".join(settings.tiers) or "none"
         raise InvalidUse(f"the limiter {limiter!r} has no tier {tier!r}: there are {there}")
     named = at.named if at.named is not None else _store_of(settings)
-    with opened(named, at.config, at.prefix) as store:
+    with opened(named, at.config, at.prefix) as store, _told_once():
         # Neither leases nor shares: this process asks once, and the store answers.
         options = {"penalty": settings.options["penalty"]} if "penalty" in settings.options else {}
         made = Limiter(settings.limits, store=store, name=settings.name, on_outage="raise", **options)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from headgate.cli.chosen import Chosen
 from headgate.cli.findings import clock_ahead_s
 from headgate.cli.opening import config_option, json_option, limiter_option, name_of, opened, stores_named
 
@@ -55,11 +56,12 @@ def command(
 
     Run it before an app goes over to the other store, and once more when it has: docs/moving-stores.md.
     """
+    chosen = Chosen(prefix, limiter, config)
     with (
         opened(source_named, config, from_prefix) as source,
         opened(target_named, config, to_prefix) as target,
     ):
-        entries = _counted(source.scan(key_prefix=prefix, name=limiter))
+        entries = _counted(chosen.scan(source))
         if is_dry:
             written, seen = 0, sum(1 for _ in entries)
         else:

@@ -1,4 +1,4 @@
-"""Running a coroutine to its end, or to the first signal, with time to clean up.
+"""Running a coroutine to its end, or to the first signal, with time to clean up; and what no signal may cut short.
 
 The first SIGINT, SIGTERM or SIGHUP cancels the coroutine. Further ones change nothing: what the coroutine
 does in its `finally` blocks is what the signal asks for, and is not cut short.
@@ -9,10 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import Coroutine
+import threading
+from collections.abc import Coroutine, Iterator
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 CTRL_C = 128 + signal.SIGINT
+
+
+@contextlib.contextmanager
+def held_back() -> Iterator[None]:
+    """Have signals wait until what is done here is done as a whole: then, the first of them has its effect."""
+    waiting: list[int] = []
+    found = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {number: handler for number, handler in found.items() if handler is not None}
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
+        before = {}
+    try:
+        for number in before:
+            signal.signal(number, lambda number, _: waiting.append(number))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if waiting:
+        signal.raise_signal(waiting[0])
 
 
 def run(main: Coroutine[object, object, int]) -> int:

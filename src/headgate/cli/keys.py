@@ -9,6 +9,7 @@ from operator import attrgetter
 
 import click
 
+from headgate.cli.chosen import Chosen
 from headgate.cli.opening import StoreAt, json_option, limiter_option, name_of, opened, store_options
 from headgate.cli.stored import Told, is_mark, told
 from headgate.cli.tables import show
@@ -35,8 +36,9 @@ def command(
 
     With --json, an object for each line: key, limit, algorithm, owes, left_s (seconds), is_blocked.
     """
+    chosen = Chosen(prefix, limiter, at.config)
     with opened(*at) as there:
-        entries = (told(entry) for entry in there.scan(key_prefix=prefix, name=limiter) if not is_mark(entry))
+        entries = (told(entry) for entry in chosen.scan(there) if not is_mark(entry))
         found, all_in_all = longest(entries, first)
         place = name_of(there)
     if is_json:

@@ -65,10 +65,13 @@ def config_option(function: F) -> F:
 
 
 def limiter_option(function: F) -> F:
-    """Add the option that names a limit, of which alone something is wanted."""
-    return click.option("--limiter", metavar="NAME", shell_complete=limiters_named, help="Only limits of this name.")(
-        function
-    )
+    """Add the option that names a limiter, of which alone something is wanted."""
+    return click.option(
+        "--limiter",
+        metavar="NAME",
+        shell_complete=limiters_named,
+        help="Only what this limiter counts: all its limits, tiers and penalties.",
+    )(function)
 
 
 def json_option(function: F) -> F:

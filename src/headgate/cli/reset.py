@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from headgate import InvalidUse
+from headgate.cli.chosen import Chosen
 from headgate.cli.extras import printable
 from headgate.cli.failures import NOT_UNDERSTOOD
 from headgate.cli.opening import StoreAt, json_option, limiter_option, name_of, opened, store_options
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     epilog="Exit codes: 0 done, 1 the store does not answer, 2 not understood, or not confirmed.",
 )
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
-@click.option("--all", "is_all", is_flag=True, help="All keys, or those that --prefix says.")
+@click.option("--all", "is_all", is_flag=True, help="All keys, or those that --prefix and --limiter say.")
 @click.option("--prefix", metavar="TEXT", default="", help="With --all: only keys that begin with this.")
 @limiter_option
 @click.option("--yes", "-y", "is_confirmed", is_flag=True, help="With --all: do not ask.")
@@ -47,15 +48,16 @@ def command(
     checked = [check_key(key) for key in keys]
     with opened(*at) as there:
         if is_all:
-            if not is_confirmed and not _is_agreed(there, prefix, limiter):
+            chosen = Chosen(prefix, limiter, at.config)
+            if not is_confirmed and not _is_agreed(there, chosen):
                 print("Nothing was forgotten.")
                 return NOT_UNDERSTOOD
-            forgotten = there.clear(key_prefix=prefix, name=limiter)
+            forgotten = chosen.clear(there)
             done = f"{_entries(forgotten)} forgotten in {name_of(there)}"
             print(json.dumps({"forgotten": forgotten}) if is_json else done)
             return 0
         for key in checked:
-            forgotten = _reset(there, key, limiter)
+            forgotten = _reset(there, key, Chosen(key, limiter, at.config))
             if is_json:
                 print(json.dumps({"key": key, "forgotten": forgotten}, ensure_ascii=False))
             else:
@@ -64,22 +66,22 @@ def command(
     return 0
 
 
-def _reset(store: ScannableStore, key: str, name: str | None) -> int:
+def _reset(store: ScannableStore, key: str, chosen: Chosen) -> int:
     """Forget one key, and no other that begins likewise."""
     from headgate.cli.findings import one_of_each
     from headgate.hits import Group, Hit
 
     some = {limit.code: limit for limit in one_of_each()}
-    found = [entry for entry in store.scan(key_prefix=key, name=name) if entry.key == key]
+    found = [entry for entry in chosen.scan(store) if entry.key == key]
     for entry in found:
         store.decide([Group((Hit(some[entry.code], key, entry.name),), 0, "forget")])
     return len(found)
 
 
-def _is_agreed(store: ScannableStore, prefix: str, name: str | None) -> bool:
-    what = "all keys" if not prefix else f"all keys that begin with {prefix!r}"
-    if name is not None:
-        what += f" of the limit {name!r}"
+def _is_agreed(store: ScannableStore, chosen: Chosen) -> bool:
+    what = f"all keys that begin with {chosen.key_prefix!r}" if chosen.key_prefix else "all keys"
+    if chosen.limiter is not None:
+        what += f" of the limiter {chosen.limiter!r}"
     if not sys.stdin.isatty():
         raise InvalidUse("nobody is there to be asked: confirm it by --yes")
     return input(f"Forget {what} in {name_of(store)}? [y/N] ").strip().lower() in ("y", "yes")

@@ -59,8 +59,10 @@ class Look(NamedTuple):
     """Until when each is kept, by name, algorithm and key: for the next look."""
 
 
-def limits_of(config: str | None) -> dict[str, Limit]:
-    """The limits of a configuration file, by the names under which stores keep them; none without a file."""
+def limiters_of(config: str | None) -> dict[str, dict[str, Limit]]:
+    """The limiters of a configuration file, and of each the limits, by the names under which stores keep them; none
+    without a file.
+    """
     from headgate import ConfigError
     from headgate.config import load
     from headgate.limiter.policy import Policy
@@ -71,10 +73,15 @@ def limits_of(config: str | None) -> dict[str, Limit]:
         if config is not None:
             raise
         return {}
-    found: dict[str, Limit] = {}
-    for settings in limiters.values():
-        found |= Policy(settings.limits, settings.name, penalty=settings.options.get("penalty")).limits
-    return found
+    return {
+        settings.name: dict(Policy(settings.limits, settings.name, penalty=settings.options.get("penalty")).limits)
+        for settings in limiters.values()
+    }
+
+
+def limits_of(config: str | None) -> dict[str, Limit]:
+    """The limits of all its limiters."""
+    return {name: limit for limits in limiters_of(config).values() for name, limit in limits.items()}
 
 
 def look(

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from typing import Final
 
 from headgate.cli.extras import printable, require
 from headgate.cli.stored import Told, duration
+
+MOST: Final = 10_000
+"""Characters of a line in a pipe: longer than any key with its limit."""
 
 
 def show(found: Sequence[Told], all_in_all: int, place: str) -> None:
@@ -30,6 +35,8 @@ def show(found: Sequence[Told], all_in_all: int, place: str) -> None:
         style = "red" if one.is_blocked else ""
         cells = (one.key, one.limit, one.algorithm, one.owes, duration(one.left_s))
         table.add_row(*[Text(printable(cell), style=style) for cell in cells])
+    if not screen.is_terminal and "COLUMNS" not in os.environ:  # a line for each key, whole, for those who look for one
+        screen.width = MOST
     screen.print(table)
     more = f"the first {len(found):,} of " if len(found) < all_in_all else ""
     screen.print(f"{more}{all_in_all:,} in {place}", style="dim", soft_wrap=True)

@@ -9,15 +9,17 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from headgate import StoreOutage
+from headgate.cli.chosen import Chosen
 from headgate.cli.extras import printable, require
 from headgate.cli.findings import clock_ahead_s
+from headgate.cli.interrupt import held_back
 from headgate.cli.opening import StoreAt, json_option, limiter_option, name_of, opened, store_options
 from headgate.cli.standing import Look, Row, limits_of, look
 from headgate.cli.stored import duration
@@ -31,8 +33,9 @@ if TYPE_CHECKING:
 LINES_AROUND: Final = 4
 """Lines of the screen that are no rows."""
 IN_A_PIPE: Final = 20
-WIDE: Final = 72
-"""From so many characters on, what is owed is told in words."""
+BETWEEN: Final = 2
+"""Characters between columns."""
+LONGEST_STATE: Final = len("spending")
 
 
 @click.command(
@@ -63,23 +66,22 @@ def command(
     file. With --json, an object for each look: at (seconds since 1970), store, seen, throttled, rows.
     """
     require("cli", "rich")
-    with opened(*at) as there, _ended_politely():
-        looks = Looks(there, limits_of(at.config), prefix, limiter)
-        if is_once:
-            return _once(looks, first, is_json=is_json)
-        with suppress(KeyboardInterrupt):
-            _live(looks, first, every, is_json=is_json)
+    limits, chosen = limits_of(at.config), Chosen(prefix, limiter, at.config)
+    if is_once:
+        with opened(*at) as there:
+            return _once(Looks(there, limits, chosen), first, is_json=is_json)
+    with suppress(KeyboardInterrupt), opened(*at) as there, _ended_politely():
+        _live(Looks(there, limits, chosen), first, every, is_json=is_json)
     return 0
 
 
 class Looks:
     """Looks at a store, one after the other."""
 
-    def __init__(self, store: ScannableStore, limits: Mapping[str, Limit], prefix: str, name: str | None) -> None:
+    def __init__(self, store: ScannableStore, limits: Mapping[str, Limit], chosen: Chosen) -> None:
         self._store = store
         self._limits = limits
-        self._prefix = prefix
-        self._name = name
+        self._chosen = chosen
         self._ahead_us = int(clock_ahead_s(store) * 1e6)
         self._before: Mapping[tuple[str, str, str], int] | None = None
         self.place = name_of(store)
@@ -88,8 +90,7 @@ class Looks:
     def take(self, first: int) -> Look:
         """Look, now."""
         now_us = time.time_ns() // 1_000 + self._ahead_us
-        entries = self._store.scan(key_prefix=self._prefix, name=self._name)
-        found = look(entries, self._limits, first, now_us, self._before)
+        found = look(self._chosen.scan(self._store), self._limits, first, now_us, self._before)
         self._before = found.until_us
         return found
 
@@ -150,7 +151,8 @@ def _on_terminal(screen: Console, looks: Looks, first: int | None, every: float)
     shown: RenderableType = drawn(looks.take(first or _rows_of(screen)), looks, screen.width)
     live = Live(shown, console=screen, screen=True, auto_refresh=False)
     try:
-        live.start(refresh=True)  # in here, since a signal may come while it starts
+        with held_back():
+            live.start(refresh=True)  # in here, since a signal that has waited comes when it has started
         while True:
             _pause(began_s, every)
             began_s = time.monotonic()
@@ -159,10 +161,12 @@ def _on_terminal(screen: Console, looks: Looks, first: int | None, every: float)
                 shown = drawn(looks.take(first or _rows_of(screen)), looks, screen.width)
             except StoreOutage as outage:  # it may come back
                 problem = str(outage)
-            live.update(_with(shown, problem), refresh=True)
+            with held_back():
+                live.update(_with(shown, problem), refresh=True)
     finally:
-        live.stop()
-        screen.print(shown)
+        with held_back():
+            live.stop()
+            screen.print(shown)
 
 
 def _pause(began_s: float, every: float) -> None:
@@ -189,30 +193,56 @@ def described(found: Look, place: str) -> str:
 
 
 def drawn(found: Look, looks: Looks, width: int) -> RenderableType:
-    """A look, as a table; on a narrow screen, of fewer columns."""
+    """A look, as a table; on a narrow screen, of fewer columns and of shorter keys."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     head = Text(f"{looks.place}  {time.strftime('%H:%M:%S')}", style="dim", no_wrap=True, overflow="ellipsis")
     sums = Text(f"{found.throttled:,} throttled of {found.seen:,}", style="bold")
+    columns = {
+        "key": [printable(row.key) for row in found.rows],
+        "limit": [printable(row.limit) for row in found.rows],
+        "state": [_state(row) for row in found.rows],
+        "left": ["" if row.capacity is None else f"{row.remaining:,} of {row.capacity:,}" for row in found.rows],
+        "owes": [row.owes for row in found.rows],
+        "for": [duration(row.left_s) for row in found.rows],
+    }
+    if not looks.has_limits:
+        del columns["left"]
+    widths = widths_of(columns, width)
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("key", no_wrap=True, overflow="ellipsis", min_width=8)
-    table.add_column("limit", no_wrap=True, overflow="ellipsis", min_width=5)
-    table.add_column("state", no_wrap=True, min_width=8)
-    if looks.has_limits:
-        table.add_column("left", justify="right", no_wrap=True)
-    if width >= WIDE:
-        table.add_column("owes", no_wrap=True, overflow="ellipsis", min_width=12)
-    table.add_column("for", justify="right", no_wrap=True, min_width=6)
-    for row in found.rows:
-        cells = [row.key, row.limit, _state(row)]
-        if looks.has_limits:
-            cells.append("" if row.capacity is None else f"{row.remaining:,} of {row.capacity:,}")
-        cells += [row.owes, duration(row.left_s)] if width >= WIDE else [duration(row.left_s)]
+    for name, wide in widths.items():
+        is_number = name in ("left", "for")
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True, overflow="ellipsis", width=wide)
+    for index, row in enumerate(found.rows):
         style = "red" if row.is_blocked else "yellow" if row.is_throttled else ""
-        table.add_row(*[Text(printable(cell), style=style) for cell in cells])
+        table.add_row(*[Text(columns[name][index], style=style) for name in widths])
     return Group(head, sums, table)
+
+
+def widths_of(columns: Mapping[str, Sequence[str]], width: int) -> dict[str, int]:
+    """The columns that a screen has room for, and how wide each is. Keys and limits are as long as their owners like:
+    they have what the others leave. Where that is little, what is owed is not told, and then not what is left.
+    """
+    from rich.cells import cell_len
+
+    widths = {name: max(map(cell_len, (name, *cells))) for name, cells in columns.items()}
+    widths["state"] = max(widths["state"], LONGEST_STATE)
+    key, limit = widths["key"], widths["limit"]
+    for name, enough in (("owes", min(key, 24) + min(limit, 16)), ("left", min(key, 8) + min(limit, 6))):
+        if name in widths and _room(widths, width) < enough:
+            del widths[name]
+    room = max(2, _room(widths, width))
+    widths["limit"] = min(limit, max(room - key, room // 3, 1))
+    widths["key"] = min(key, room - widths["limit"])
+    return widths
+
+
+def _room(widths: Mapping[str, int], width: int) -> int:
+    """How much is left for keys and limits."""
+    others = [wide for name, wide in widths.items() if name not in ("key", "limit")]
+    return width - sum(others) - BETWEEN * (len(widths) - 1)
 
 
 def _state(row: Row) -> str:

@@ -42,9 +42,11 @@ def store_settings(name: str, said: Mapping[str, Any], place: Place) -> Any:
     try:
         if isinstance(breaker, Mapping):
             said["breaker"] = Breaker(**breaker)
-        settings = StoreSettings(name, str(url), said, shown(str(url)).strip("'"))
-        # Nothing is connected: it is seen whether the store takes its options.
-        share_store(settings.url, asks_in_loops=False, **settings.options).close()
+        # Nothing is connected: it is seen whether the store takes its options, and what it is called.
+        share = share_store(str(url), asks_in_loops=False, **said)
+        share.close()
+        where = getattr(share.store, "name", "") if "@" in str(url) else ""  # without user and password
+        settings = StoreSettings(name, str(url), said, where or shown(str(url)).strip("'"))
     except HeadgateError as error:
         return place.say(str(error))
     except ImportError as error:

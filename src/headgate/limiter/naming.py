@@ -80,7 +80,24 @@ def _texts(limits: tuple[Limit, ...], penalty: Penalty | None) -> list[str]:
 
 def joined(name: str, part: str) -> str:
     """A limiter's name and a part's, so that no other two come to the same."""
-    return ".".join(text.replace("%", "%25").replace(".", "%2E") for text in (name, part))
+    return f"{_escaped(name)}.{_escaped(part)}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace(".", "%2E")
+
+
+def is_of(limit: str, name: str) -> bool:
+    """May a limit that is called so be one of the limiter of a name: that limiter's only one, or a part of it? Of the
+    limiter `web` may be `web` and `web.user`; but `web.user` may as well be all of a limiter of that name.
+    """
+    begin = f"{_escaped(name)}."
+    return limit == name or (limit.startswith(begin) and "." not in limit[len(begin) :])
+
+
+def begin_of(name: str) -> str:
+    """The text with which all names of a limiter's limits begin, and others, too: as far as nothing is escaped."""
+    return name.partition("%")[0].partition(".")[0]
 
 
 def twice(names: Sequence[str]) -> str:

@@ -10,18 +10,22 @@ import secrets
 from typing import Final
 
 from headgate.decision import Decision
+from headgate.limits import Penalty
 
 _SECRET: Final = secrets.token_bytes(16)
 
 
 def part_of(decision: Decision) -> str:
-    """The limit that binds, of a limiter of several; empty of one limit, and where the store told nothing of any."""
+    """The limit that binds, of a limiter of several; empty of one limit, and of several if the store told of none."""
     if type(decision) is not Decision:  # those of single hits are of classes of their own
         return ""
     hits = decision.group.hits
     if len(hits) == 1:
         return hits[0].tier
-    return decision.binding if decision.facts else ""
+    if decision.facts:
+        return decision.binding
+    spent = [hit for hit in hits if not isinstance(hit.limit, Penalty)]
+    return spent[0].tier if len(spent) == 1 else ""  # it is the one that its penalty watches
 
 
 def policy_of(limiter: str, part: str) -> str:

@@ -82,12 +82,13 @@ class ScannableStore(Store, Protocol):
     answer.
     """
 
-    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
-        """List what is owed, of keys that begin with `key_prefix` and of limits of this name (None: of any), in no
-        order. What changes meanwhile may be listed as it was or as it is; what does not is listed once.
+    def scan(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> Iterator[Entry]:
+        """List what is owed, of keys that begin with `key_prefix`, and of limits of this name (None: of any) whose name
+        begins with `name_prefix`, in no order. What changes meanwhile may be listed as it was or as it is; what does
+        not is listed once.
         """
 
-    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+    def clear(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> int:
         """Forget what `scan` would list, and count it."""
 
     def restore(self, entries: Iterable[Entry], /) -> int:

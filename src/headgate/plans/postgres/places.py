@@ -26,9 +26,10 @@ def place_of(prefix: str, name: str, code: str, key: str) -> bytes:
     return frame(prefix, name, code) + key.encode()
 
 
-def begin_of(prefix: str, name: str | None) -> bytes:
-    """The first bytes of all places of a prefix, and of one name or of all."""
-    return (f"{_escaped(prefix)}:" + ("" if name is None else f"{_escaped(name)}:")).encode()
+def begin_of(prefix: str, name: str | None, name_prefix: str = "") -> bytes:
+    """The first bytes of all places of a prefix, and of one name or of all that begin with `name_prefix`."""
+    names = _escaped(name_prefix) if name is None else f"{_escaped(name)}:"
+    return f"{_escaped(prefix)}:{names}".encode()
 
 
 def read_place(place: bytes) -> tuple[str, str, str]:

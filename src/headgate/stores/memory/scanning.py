@@ -17,10 +17,10 @@ from headgate.stores.memory.tables import Table
 _PER_STEP: Final = 200
 
 
-def scan(operations: Operations, clock: Clock, key_prefix: str, name: str | None) -> Iterator[Entry]:
+def scan(operations: Operations, clock: Clock, key_prefix: str, name: str | None, name_prefix: str) -> Iterator[Entry]:
     """As `ScannableStore.scan`."""
     for (own_name, code), table in operations.tables.by_owner.items():
-        if name is None or name == own_name:
+        if (name is None or name == own_name) and own_name.startswith(name_prefix):
             keys = [key for key in list(table.entries) if key.startswith(key_prefix)]
             for at in range(0, len(keys), _PER_STEP):
                 with operations.lock:
@@ -42,10 +42,10 @@ def _told(table: Table, now_us: int, state: Any, until_us: int) -> tuple[str, in
     return state if state.__class__ is str else table.algorithm.dump(state), until_us
 
 
-def clear(operations: Operations, clock: Clock, key_prefix: str, name: str | None) -> int:
+def clear(operations: Operations, clock: Clock, key_prefix: str, name: str | None, name_prefix: str) -> int:
     """As `ScannableStore.clear`."""
     count = 0
-    for entry in scan(operations, clock, key_prefix, name):
+    for entry in scan(operations, clock, key_prefix, name, name_prefix):
         table = operations.tables.by_owner.get((entry.name, entry.code))
         if table is not None:
             with operations.lock:

@@ -79,13 +79,13 @@ class MemoryStore:
 
     # For operators
 
-    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
+    def scan(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> Iterator[Entry]:
         """As `ScannableStore.scan`."""
-        return scanning.scan(self._operations, self._clock, key_prefix, name)
+        return scanning.scan(self._operations, self._clock, key_prefix, name, name_prefix)
 
-    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+    def clear(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> int:
         """As `ScannableStore.clear`."""
-        return scanning.clear(self._operations, self._clock, key_prefix, name)
+        return scanning.clear(self._operations, self._clock, key_prefix, name, name_prefix)
 
     def restore(self, entries: Iterable[Entry], /) -> int:
         """As `ScannableStore.restore`.

@@ -114,16 +114,16 @@ class NatsStore(RemoteStore):
         if client is None:
             self.place = connector.name, given["prefix"]  # which may be in the URL
 
-    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
-        """As `ScannableStore.scan`. Each page is a round trip."""
-        for page in self._pages(key_prefix, name):
+    def scan(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> Iterator[Entry]:
+        """As `ScannableStore.scan`. Each page is a round trip. By `name` the server chooses; by its begin, we."""
+        for page in self._pages(key_prefix, name, name_prefix):
             yield from page
 
-    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+    def clear(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> int:
         """As `ScannableStore.clear`."""
         self._learnt.clear()
         cleared = 0
-        for page in self._pages(key_prefix, name):
+        for page in self._pages(key_prefix, name, name_prefix):
             places = [Place(entry.name, entry.code, entry.key) for entry in page]
             if places:
                 self._server.do(Session.remove, places)
@@ -146,7 +146,7 @@ class NatsStore(RemoteStore):
             written += self._server.do(Session.restore, restored)
         return written
 
-    def _pages(self, key_prefix: str, name: str | None) -> Iterator[list[Entry]]:
+    def _pages(self, key_prefix: str, name: str | None, name_prefix: str) -> Iterator[list[Entry]]:
         """List what is owed, page by page. An entry that is written meanwhile moves to the end: it is listed once."""
         seen: set[Place] = set()
         first: int | None = 1
@@ -158,6 +158,7 @@ class NatsStore(RemoteStore):
                 if kept.text is not None
                 and kept.until_us > now_us
                 and place.key.startswith(key_prefix)
+                and place.name.startswith(name_prefix)
                 and place not in seen
             ]
             before = len(seen)

@@ -72,10 +72,10 @@ Execute = Callable[[Statement], Any]
 """Runs a statement, and returns its result."""
 
 
-def scan(server: Server, key_prefix: str, name: str | None) -> Iterator[Entry]:
+def scan(server: Server, key_prefix: str, name: str | None, name_prefix: str) -> Iterator[Entry]:
     """As `ScannableStore.scan`."""
     server.install()
-    after = begin_of(server.prefix, name)
+    after = begin_of(server.prefix, name, name_prefix)
     end = after + _AFTER
     while True:
         statement = Statement(
@@ -86,16 +86,16 @@ def scan(server: Server, key_prefix: str, name: str | None) -> Iterator[Entry]:
             place, until_us, *values = (result.get_value(row, column) for column in range(8))
             after = bytes.fromhex(place.decode())
             own_name, code, key = read_place(after)
-            if key.startswith(key_prefix):
+            if key.startswith(key_prefix) and own_name.startswith(name_prefix):
                 yield Entry(own_name, code, key, text_of(code, key, _columns(values)), int(until_us))
         if result.ntuples < PAGE:
             return
 
 
-def clear(server: Server, key_prefix: str, name: str | None) -> int:
+def clear(server: Server, key_prefix: str, name: str | None, name_prefix: str) -> int:
     """As `ScannableStore.clear`."""
     count = 0
-    for page in pages(scan(server, key_prefix, name), PAGE):
+    for page in pages(scan(server, key_prefix, name, name_prefix), PAGE):
         places = sorted(place_of(server.prefix, entry.name, entry.code, entry.key) for entry in page)
         statement = Statement(_text(_CLEAR, server), (bytea_array(places),), (BYTEA_ARRAY,))
         count += server.execute(statement).command_tuples or 0

@@ -128,9 +128,9 @@ class PostgresStore(RemoteStore):
         )
         super().__init__(self._server, terms, made_from)
 
-    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
+    def scan(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> Iterator[Entry]:
         """As `ScannableStore.scan`, a page at a time."""
-        return scanning.scan(self._server, key_prefix, name)
+        return scanning.scan(self._server, key_prefix, name, name_prefix)
 
     @property
     def schema(self) -> str:
@@ -147,9 +147,9 @@ class PostgresStore(RemoteStore):
         columns = range(result.nfields)
         return [tuple(_text_of(result.get_value(row, column)) for column in columns) for row in rows]
 
-    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+    def clear(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> int:
         """As `ScannableStore.clear`, a page at a time."""
-        count = scanning.clear(self._server, key_prefix, name)
+        count = scanning.clear(self._server, key_prefix, name, name_prefix)
         self._learnt.clear()
         return count
 

@@ -41,7 +41,7 @@ class Scanning:
         self._servers = servers
         self._learnt = learnt
 
-    def scan(self, key_prefix: str, name: str | None) -> Iterator[Entry]:
+    def scan(self, key_prefix: str, name: str | None, name_prefix: str) -> Iterator[Entry]:
         """As `ScannableStore.scan`."""
         pattern = stored.pattern_of(self._prefix, key_prefix)
         told: set[Place] = set()
@@ -58,7 +58,7 @@ class Scanning:
                     place = stored.place_of(self._prefix, key)
                     if place is None or place in told or not place.key.startswith(key_prefix):
                         continue
-                    if name is None or place.name == name:
+                    if (name is None or place.name == name) and place.name.startswith(name_prefix):
                         told.add(place)
                         fresh.append(place)
                 now_us = self._learnt.now_us()
@@ -74,10 +74,10 @@ class Scanning:
                 if cursor == b"0":
                     break
 
-    def clear(self, key_prefix: str, name: str | None) -> int:
+    def clear(self, key_prefix: str, name: str | None, name_prefix: str) -> int:
         """As `ScannableStore.clear`."""
         count = 0
-        for page in pages(self.scan(key_prefix, name), PAGE):
+        for page in pages(self.scan(key_prefix, name, name_prefix), PAGE):
             places = [Place(*entry[:3]) for entry in page]
             count += sum(self._everywhere([(place, stored.remove_call(self._prefix, place)) for place in places]))
         return count

@@ -170,16 +170,16 @@ class RedisStore(RemoteStore):
             return plans.BucketSingleHit(limit, name, cost, self._prefix)
         return super().single_hit(limit, name, cost)
 
-    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
+    def scan(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> Iterator[Entry]:
         """As `ScannableStore.scan`. Where the value does not tell how long it says something, `until_us` is up to a
         millisecond later than it is.
         """
-        return self._scanning.scan(key_prefix, name)
+        return self._scanning.scan(key_prefix, name, name_prefix)
 
-    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+    def clear(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> int:
         """As `ScannableStore.clear`."""
         self._learnt.clear()
-        return self._scanning.clear(key_prefix, name)
+        return self._scanning.clear(key_prefix, name, name_prefix)
 
     def ask_each(self, *words: str) -> dict[str, Any]:
         """Ask each server that decides a command such as `INFO`, for operators, blocking: the replies, by the servers'

@@ -47,7 +47,8 @@ _DELETE: Final = "DELETE FROM headgate_state_1 WHERE prefix = ? AND name = ? AND
 _LOOK: Final = """SELECT prefix, name, code, key, until_us FROM headgate_state_1
     WHERE (prefix, name, code, key) > (?, ?, ?, ?) ORDER BY prefix, name, code, key LIMIT ?"""
 _LIST: Final = """SELECT name, code, key, text, until_us FROM headgate_state_1
-    WHERE prefix = ? AND (name, code, key) > (?, ?, ?) AND name = coalesce(?, name) AND substr(key, 1, ?) = ?
+    WHERE prefix = ? AND (name, code, key) > (?, ?, ?) AND name < coalesce(?, x'') AND substr(name, 1, ?) = ?
+    AND substr(key, 1, ?) = ?
     ORDER BY name, code, key LIMIT ?"""
 _START: Final = ("", "", "", "")
 
@@ -62,6 +63,15 @@ _REMEDIES: Final = {
     "SQLITE_CORRUPT": "it is damaged: remove it, and its -wal and -shm beside it; what is owed is forgotten then",
     "SQLITE_IOERR": "reading or writing it failed: check the disk",
 }
+
+
+def _behind(begin: str) -> str | None:
+    """The first text behind all that begin so, in the order of UTF-8; None if there is none."""
+    begin = begin.rstrip("\U0010ffff")
+    if not begin:
+        return None
+    following = ord(begin[-1]) + 1
+    return begin[:-1] + chr(0xE000 if following == 0xD800 else following)  # no text holds a surrogate
 
 
 class Busy(StoreUnavailable):
@@ -287,12 +297,16 @@ class Connection:
         except sqlite3.Error as error:
             raise self._outage(error) from error
 
-    def entries(self, after: Entry | None, key_prefix: str, name: str | None) -> tuple[list[Entry], bool]:
+    def entries(
+        self, after: Entry | None, key_prefix: str, name: str | None, name_prefix: str
+    ) -> tuple[list[Entry], bool]:
         """List the next entries behind one, those included that say nothing any more; and say whether there may be
         more.
         """
-        start = ("", "", "") if after is None else after[:3]
-        arguments = (self._prefix, *start, name, len(key_prefix), key_prefix, _PER_BITE)
+        first, end = (name, f"{name}\x01") if name is not None else (name_prefix, _behind(name_prefix))
+        start = (first, "", "") if after is None else after[:3]
+        begins = (len(name_prefix), name_prefix, len(key_prefix), key_prefix)
+        arguments = (self._prefix, *start, end, *begins, _PER_BITE)
         rows = [Entry(*row) for row in self._execute(_LIST, arguments)]
         return rows, len(rows) == _PER_BITE
 
@@ -316,3 +330,5 @@ class Connection:
         """Close it."""
         if self._database is not None:
             self._database.close()
+
+    __del__ = close  # when the interpreter ends, of a store that nobody has closed

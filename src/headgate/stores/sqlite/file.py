@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -70,9 +71,13 @@ class File(Endpoint):
         self.path = path
         self._prefix = prefix
         self._timeout_ns = int(terms.timeout_s * 1e9)
+        self._open: Final[set[Connection]] = set()
+        """All connections, those included that are in use."""
         self._set_up()
         put_away_before_fork(self, File._put_away, File._go_on)
         begin_afresh_in_child(self, File._leave_parent)
+        # A file that is dropped closes what it has before the collector comes to SQLite's own, each of which warns.
+        weakref.finalize(self, _close_dropped, self._open).atexit = False
         super().__init__(name, terms)
 
     def _set_up(self) -> None:
@@ -82,8 +87,6 @@ class File(Endpoint):
         """The places in the order of turns that nobody is using."""
         self._patient: deque[Connection] = deque()
         """The worker's connection, while it is not used; it waits for programs that have the file locked."""
-        self._open: set[Connection] = set()
-        """All connections, those included that are in use."""
         self._spell = Spell()
         self._turns: set[Turns] = set()
         """All places, those included that are in use."""
@@ -121,10 +124,8 @@ class File(Endpoint):
     def _leave_parent(self) -> None:
         for turns in self._turns:
             turns.close()
-        left = [*self._open]  # in the midst of which we were forked: SQLite is of no use here any more
         self._set_up()
-        self._open.update(left)
-        self._is_lost = bool(left)
+        self._is_lost = bool(self._open)  # in the midst of these we were forked: SQLite is of no use here any more
 
     _is_lost = False
     """Was this process forked in the midst of a transaction?"""
@@ -375,3 +376,8 @@ class File(Endpoint):
                 self._put_back(connection, self._patient, closings)
         finally:
             self._inside.pop(own, None)
+
+
+def _close_dropped(connections: set[Connection]) -> None:
+    for connection in connections:
+        connection.close()

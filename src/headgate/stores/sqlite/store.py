@@ -77,24 +77,26 @@ class SqliteStore(RemoteStore):
 
         return pack, _as_it_is
 
-    def scan(self, *, key_prefix: str = "", name: str | None = None) -> Iterator[Entry]:
+    def scan(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> Iterator[Entry]:
         """As `ScannableStore.scan`."""
-        for page in self._pages(key_prefix, name):
+        for page in self._pages(key_prefix, name, name_prefix):
             yield from page
 
-    def clear(self, *, key_prefix: str = "", name: str | None = None) -> int:
+    def clear(self, *, key_prefix: str = "", name: str | None = None, name_prefix: str = "") -> int:
         """As `ScannableStore.clear`."""
         self._learnt.clear()
-        return sum(len(page) for page in self._pages(key_prefix, name, removes=True))
+        return sum(len(page) for page in self._pages(key_prefix, name, name_prefix, removes=True))
 
-    def _pages(self, key_prefix: str, name: str | None, *, removes: bool = False) -> Iterator[list[Entry]]:
+    def _pages(
+        self, key_prefix: str, name: str | None, name_prefix: str, *, removes: bool = False
+    ) -> Iterator[list[Entry]]:
         """List what is owed, page by page, or take it out."""
         after: Entry | None = None
         goes_on = True
         while goes_on:
 
             def read(connection: Connection, after: Entry | None = after) -> tuple[list[Entry], bool]:
-                entries, goes_on = connection.entries(after, key_prefix, name)
+                entries, goes_on = connection.entries(after, key_prefix, name, name_prefix)
                 if removes:
                     connection.remove(entries)
                 return entries, goes_on

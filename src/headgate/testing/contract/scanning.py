@@ -161,6 +161,31 @@ class Scanning(Asking):
         assert store.clear(name=name) == (name in names)
         assert {entry.name for entry in store.scan()} == set(names) - {name}
 
+    @pytest.mark.parametrize(
+        "begin", ["", "web", "web.", "web.u", "we%", "web:", "w\U0010ffff", "\ud7ff", "\U0010ffff", "nobody"]
+    )
+    def test_the_begin_of_a_name_is_plain_text(self, store: ScannableStore, begin: str) -> None:
+        names = [
+            "web",
+            "web.user",
+            "web.user:penalty",
+            "webhooks",
+            "we%b",
+            "web:x",
+            "w\U0010ffffx",
+            "\ud7ffx",
+            "\ue000",
+        ]
+        store.decide([spend(hit(LIMITS["fixed-window"], key, each)) for each in names for key in ("key", "other")])
+        expected = {name for name in names if name.startswith(begin)}
+        assert {entry.name for entry in store.scan(name_prefix=begin)} == expected
+        assert {entry.name for entry in store.scan(name_prefix=begin, name="web")} == expected & {"web"}
+        found = sorted(entry.name for entry in store.scan(name_prefix=begin, key_prefix="k"))
+        assert found == sorted(expected)
+        assert store.clear(name_prefix=begin, key_prefix="k") == len(expected)
+        assert store.clear(name_prefix=begin) == len(expected)
+        assert {entry.name for entry in store.scan()} == set(names) - expected
+
     @all_kinds
     def test_what_is_cleared_is_forgotten(self, store: ScannableStore, limit: Limit) -> None:
         assert store.decide([spend(hit(limit, cost=3))])[0]
