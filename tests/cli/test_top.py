@@ -287,7 +287,7 @@ def test_a_long_key_leaves_room_for_the_rest(columns: int, length: int, tmp_path
     limiter_of(url, prefix).try_acquire("k" * length, 5)
     limiter_of(url, prefix).try_acquire("北" * (length // 2), 5)
     with terminal("top", "--every", "0.1", "--config", file_of(url, prefix, tmp_path), columns=columns) as top:
-        top.until(lambda text: "4 throttled of 8" in text)
+        top.until(lambda text: "4 throttled of 8" in text and len(text.rstrip().splitlines()) == 3 + 8)  # all is drawn
         head, *rows = [line.split() for line in top.screen.display[2:]]
         assert head[0:3] == ["key", "limit", "state"]
         assert ("left" in head) is (columns >= 60)
