@@ -1,4 +1,4 @@
-"""What has been charged for a request: rules of one name are one rule, and charge it once for each key.
+"""The charges of a request: rules of one name are one rule, and charge it once for each key.
 
 Where they stand in several places, and these are asked one after the other, the highest of their costs counts: of a
 later one that costs more, the difference is asked for. This module must not know who asks.
@@ -20,7 +20,7 @@ _Place = tuple[tuple[int, str], str]
 
 
 class Charges:
-    """What one request has been charged so far. Used by one task or thread at a time."""
+    """The charges of one request so far. Used by one task or thread at a time."""
 
     def __init__(self, admission: Admission) -> None:
         self._charged: Final[dict[_Place, tuple[Limit, int]]] = {}
@@ -32,7 +32,7 @@ class Charges:
             self.note(part, decision)
 
     def note(self, part: Part, decision: Decision) -> None:
-        """Take note of what a part has charged. Where the store did not answer, that is nothing."""
+        """Take note of the charges of a part. Where the store did not answer, that is nothing."""
         if not decision.allowed or decision.source == "fail_open":
             return
         charged = self._looked_at if part.is_shadow else self._charged
@@ -42,7 +42,7 @@ class Charges:
                 charged[place] = hit.limit, hit.cost + charged.get(place, (hit.limit, 0))[1]
 
     def left(self, part: Part, question: Question) -> Question | None:
-        """What is left to be asked of a question; None if nothing is."""
+        """The part of a question that is not charged yet; None if nothing is left of it."""
         key, cost, limit, reserve = question
         base = list(part.limiter.limits.values())
         costs: dict[str, int] = {}
@@ -87,7 +87,7 @@ def verdicts_of(admission: Admission) -> list[Verdict]:
 
 
 Finals = dict[_Place, int]
-"""What a request has cost after all, by the verdicts that have been settled."""
+"""The costs of a request after all, by the verdicts that have been settled."""
 
 
 def settled(part: Part, decision: Decision, said: Sequence[int | None] | None, finals: Finals) -> list[int]:
