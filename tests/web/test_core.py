@@ -871,3 +871,12 @@ async def test_parts_are_not_kept_without_bound(make_app: MakeApp) -> None:
     for index in range(3000):
         await app.admit(Asked(route=f"GET /{index}"))
     assert len(app.limiter._parts) <= 1024
+
+
+async def test_a_tier_that_a_rule_has_not_is_logged_once(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    plans = iter(["pro", "entreprise", "gold", None])
+    rule = Rule("2/hour", name="api", tiers={"pro": "6/hour"}, tier=lambda _: next(plans))
+    app = make_app([rule])
+    assert [(await app.admit()).verdicts[0].decision.limit for _ in range(4)] == [6, 2, 2, 2]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told == "headgate: rule 'api' has no tier 'entreprise', only 'pro': its own limits apply"
