@@ -141,7 +141,7 @@ async def test_whoever_comes_back_then_is_let_through(library: str) -> None:
 async def test_a_tool_has_a_limit_of_its_own_besides(library: str) -> None:
     async with served(library, "3/minute", tools={"search": "1/minute"}) as (client, _, _):
         assert await called(client, "search") is None
-        assert ((await called(client, "search")) or {})["limit"] == "tools/search:per-minute"
+        assert ((await called(client, "search")) or {})["limit"] == "tools/search:1/minute"
         assert [await called(client, "embed"), await called(client, "embed")] == [None, None]
         assert ((await called(client, "embed")) or {})["limit"] == "calls"
 
@@ -250,9 +250,9 @@ async def test_resources_and_prompts_are_counted_where_that_is_wished(library: s
     own: Any = {"resources": {"data://note": "2/minute"}, "prompts": {"greet": "1/minute"}}
     async with served(library, "10/minute", counts=every, **own) as (client, _, _):
         told = [await refusal(client.read_resource, "data://note") for _ in range(3)]
-        assert [one and one["limit"] for one in told] == [None, None, "resources:per-minute"]
+        assert [one and one["limit"] for one in told] == [None, None, "resources:2/minute"]
         told = [await refusal(client.get_prompt, "greet") for _ in range(2)]
-        assert [one and one["limit"] for one in told] == [None, "prompts/greet:per-minute"]
+        assert [one and one["limit"] for one in told] == [None, "prompts/greet:1/minute"]
         assert await called(client, "search") is None
 
 

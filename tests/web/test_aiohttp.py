@@ -392,3 +392,47 @@ async def test_a_request_leaves_nothing_for_the_garbage_collector(rule: str) -> 
             assert seen[0]() is None
         finally:
             gc.enable()
+
+
+def hiding(handler: Any) -> Any:
+    async def hidden(request: Any) -> Any:
+        return await handler(request)
+
+    return hidden
+
+
+@pytest.mark.parametrize("limits_of_route", [("3/hour", "3/hour"), ("5/hour", "3/hour"), ("3/hour", "5/hour")])
+@pytest.mark.parametrize("option", [{}, {"is_shadow": True}, {"on_outage": "closed"}, {"key": "*"}])
+@pytest.mark.parametrize("between", [lambda handler: handler, hiding])
+async def test_limits_of_a_route_share_nothing_whatever_else_they_say(
+    limits_of_route: tuple[str, str], option: dict[str, Any], between: Any
+) -> None:
+    limits = make()
+    outer, inner = limits_of_route
+    stacked = limits.limit(outer, **option)(between(limits.limit(inner)(plain)))
+    admitted = 5 if option.get("is_shadow") and inner == "5/hour" else 3
+    assert await statuses(app_of(limits, web.get("/x", stacked)), *["/x"] * (admitted + 1)) == [200] * admitted + [429]
+
+
+async def test_hidden_limits_of_the_methods_of_a_view_share_nothing() -> None:
+    limits = make()
+
+    class Both(web.View):
+        @hiding
+        @limits.limit("1/hour")
+        async def get(self) -> web.Response:
+            return web.Response()
+
+        @hiding
+        @limits.limit("1/hour")
+        async def post(self) -> web.Response:
+            return web.Response()
+
+    assert await statuses(app_of(limits, web.view("/x", Both)), "/x", "POST /x", "/x") == [200, 200, 429]
+
+
+async def test_rules_of_one_name_are_one_rule_wherever_they_are_hidden() -> None:
+    limits = make(Rule("2/hour", name="one"))
+    one = limits.limit("2/hour", name="one")
+    app = app_of(limits, web.get("/x", one(hiding(limits.limit("2/hour", name="one")(one(plain))))))
+    assert await statuses(app, *["/x"] * 3) == [200, 200, 429]

@@ -178,7 +178,7 @@ async def test_several_rules_without_names_in_one_place_are_told_apart(make_app:
     own = [Rule("3/hour", is_per_route=True), Rule("2/hour", is_per_route=True, key="*")]
     admission = await app.admit(Asked(route="GET /"), *own)
     (verdict,) = admission.verdicts
-    assert verdict.part.labels == ("GET /:per-hour", "GET /:per-hour+")
+    assert verdict.part.labels == ("GET /:3/hour", "GET /:2/hour")
     assert await app.left(Asked(route="GET /", peer="203.0.113.9"), *own) == 1
 
 
@@ -566,7 +566,7 @@ async def test_each_route_and_each_method_have_a_share(make_app: MakeApp) -> Non
     own = Rule("1/hour", is_per_route=True, is_per_method=True)
     for asked in [Asked(method=method, route=route) for method in ("GET", "POST") for route in ("/a", "/b")]:
         assert await app.left(asked, own) == 1
-    assert await binds(app, Asked(method="POST", route="/a"), own) == "/a@POST:per-hour"
+    assert await binds(app, Asked(method="POST", route="/a"), own) == "/a@POST:1/hour"
 
 
 def test_a_rule_of_a_route_has_no_paths() -> None:
@@ -871,3 +871,12 @@ async def test_parts_are_not_kept_without_bound(make_app: MakeApp) -> None:
     for index in range(3000):
         await app.admit(Asked(route=f"GET /{index}"))
     assert len(app.limiter._parts) <= 1024
+
+
+async def test_a_tier_that_a_rule_has_not_is_logged_once(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
+    plans = iter(["pro", "entreprise", "gold", None])
+    rule = Rule("2/hour", name="api", tiers={"pro": "6/hour"}, tier=lambda _: next(plans))
+    app = make_app([rule])
+    assert [(await app.admit()).verdicts[0].decision.limit for _ in range(4)] == [6, 2, 2, 2]
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told == "headgate: rule 'api' has no tier 'entreprise', only 'pro': its own limits apply"

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, WebSocket
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, HTTPException, Request, Response, WebSocket
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
@@ -477,3 +477,89 @@ async def test_a_limited_app_finds_its_routes_wherever_it_is_mounted() -> None:
     inner.get("/one", dependencies=[limit])(lambda: "one")
     outer.mount("/of/{tenant}", inner)
     assert await statuses(outer, "/of/a/one", "/of/a/b/c", "/of/b/one", "/of/b/c/d") == [200, 200, 429, 429]
+
+
+@pytest.mark.parametrize("first", ["/r/a", "/r/b"])
+async def test_the_limit_of_a_router_and_that_of_its_route_share_nothing(first: str) -> None:
+    app, limits = make()
+    router = APIRouter(prefix="/r", dependencies=[Depends(limits.limit("3/hour"))])
+    router.get("/a")(lambda: "a")
+    router.get("/b", dependencies=[Depends(limits.limit("2/hour"))])(lambda: "b")
+    app.include_router(router)
+    assert await statuses(app, first, *["/r/b"] * 2) == [200, 200, 200 if first == "/r/a" else 429]
+
+
+@pytest.mark.parametrize("limits_of_route", [("3/hour", "3/hour"), ("5/hour", "3/hour"), ("3/hour", "5/hour")])
+@pytest.mark.parametrize("option", [{}, {"is_shadow": True}, {"on_outage": "closed"}, {"key": "*"}])
+async def test_limits_of_a_route_share_nothing_whatever_else_they_say(
+    limits_of_route: tuple[str, str], option: dict[str, Any]
+) -> None:
+    app, limits = make()
+    first, second = limits_of_route
+    found = [limits.limit(first), limits.limit(second, **option)]
+    app.get("/x", dependencies=[Depends(one) for one in found])(lambda: "x")
+    admitted = 5 if option.get("is_shadow") and first == "5/hour" else 3
+    assert await statuses(app, *["/x"] * (admitted + 1)) == [200] * admitted + [429]
+
+
+async def test_limits_that_a_route_asks_by_itself_share_nothing_in_whatever_order() -> None:
+    app, limits = make()
+    small, large = limits.limit("2/hour"), limits.limit("4/hour")
+
+    @app.get("/x")
+    async def x(request: Request, response: Response, first: str) -> str:
+        for one in (small, large) if first == "small" else (large, small):
+            await one(request, response)
+        return "x"
+
+    assert await statuses(app, "/x?first=small", "/x?first=large", "/x?first=small") == [200, 200, 429]
+
+
+async def test_rules_of_one_name_are_one_rule_on_the_app_its_routers_and_its_routes() -> None:
+    app, limits = make(Rule("4/hour", name="one"))
+    one = limits.limit("4/hour", name="one")
+    router = APIRouter(dependencies=[Depends(one)])
+    router.get("/x", dependencies=[Depends(limits.limit("4/hour", name="one"))])(lambda: "x")
+    router.get("/costly", dependencies=[Depends(limits.limit("4/hour", name="one", cost=2))])(lambda: "x")
+    app.include_router(router)
+    async with client(app) as http:
+        told = [(await http.get(path)).headers["RateLimit"] for path in ("/x", "/costly")]
+    assert [one.partition(";t")[0] for one in told] == ['"one";r=3', '"one";r=1']
+    assert await statuses(app, "/costly", "/x", "/x") == [429, 200, 429]
+
+
+def test_rules_of_one_name_with_other_limits_are_refused() -> None:
+    _, limits = make(Rule("4/hour", name="of-app"))
+    limits.limit("4/hour", name="one")
+    limits.limit("4/hour", name="one", cost=2)
+    others: list[tuple[str, str, Any]] = [
+        ("one", "5/hour", {}),
+        ("one", "4/hour", {"is_shadow": True}),
+        ("of-app", "5/hour", {}),
+    ]
+    for name, limit, options in others:
+        with pytest.raises(InvalidUse, match=f"two rules are called '{name}', one of '4/hour'"):
+            limits.limit(limit, name=name, **options)
+
+
+@pytest.mark.parametrize("options", [{"enabled": False}, {"exempt": ["/x"]}, {"allow": ["127.0.0.0/8"]}])
+async def test_a_route_that_looks_at_its_decision_works_where_no_limit_is_asked(options: dict[str, Any]) -> None:
+    app, limits = make("1/hour", **options)
+
+    limited = Depends(limits.limit(["5/hour", "concurrency 2"]))
+
+    @app.get("/x")
+    async def x(decision: Decision = limited) -> str:
+        return f"{decision.allowed} {decision.remaining} {decision.retry_after} {bool(decision.headers())}"
+
+    async with client(app) as http:
+        assert [(await http.get("/x")).json() for _ in range(2)] == ["True 5 0.0 True"] * 2
+
+
+def test_who_writes_a_limit_in_another_way_is_told_how_it_is_written() -> None:
+    app, limits = make()
+    limit: Any = limits.limit("5/minute")
+    with pytest.raises(InvalidUse, match=r"Depends\(limits\.limit"):
+        app.get("/x", dependencies=[limit])(lambda: "x")
+    with pytest.raises(InvalidUse, match=r"no decorator: write dependencies=\[Depends"):
+        limit(lambda: "x")

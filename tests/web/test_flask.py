@@ -902,3 +902,33 @@ def test_there_is_no_other_way_to_write_a_path(path: str) -> None:
     client: FlaskClient = app.test_client()
     assert client.get("/login").status_code == 200
     assert client.get(path, follow_redirects=True).status_code in (429, 404)
+
+
+@pytest.mark.parametrize("limits_of_route", [("3/hour", "3/hour"), ("5/hour", "3/hour"), ("3/hour", "5/hour")])
+@pytest.mark.parametrize("option", [{}, {"is_shadow": True}, {"on_outage": "closed"}, {"key": "*"}, {"wait": "1ms"}])
+@pytest.mark.parametrize("place", ["view", "blueprint", "hidden"])
+def test_limits_of_a_route_share_nothing_whatever_else_they_say(
+    limits_of_route: tuple[str, str], option: dict[str, Any], place: str
+) -> None:
+    app, limits = make()
+    outer, inner = limits_of_route
+    blueprint, limited = flask.Blueprint("b", __name__), limits.limit(inner)(index)
+    if place == "blueprint":
+        limits.limit_blueprint(blueprint, outer, **option)
+    else:
+        between = limited if place == "view" else hiding(limited)
+        limited = limits.limit(outer, **option)(between)
+    blueprint.add_url_rule("/x", "x", limited)
+    app.register_blueprint(blueprint)
+    admitted = 5 if option.get("is_shadow") and inner == "5/hour" else 3
+    assert statuses(app, *["/x"] * (admitted + 1)) == [200] * admitted + [429]
+
+
+def test_rules_of_one_name_are_one_rule_on_the_app_its_blueprints_and_its_views() -> None:
+    app, limits = make(Rule("4/hour", name="one"))
+    one = limits.limit("4/hour", name="one")
+    blueprint = limits.limit_blueprint(flask.Blueprint("b", __name__), "4/hour", name="one")
+    blueprint.add_url_rule("/x", "x", one(hiding(one(index))))
+    blueprint.add_url_rule("/costly", "costly", limits.limit("4/hour", name="one", cost=2)(index))
+    app.register_blueprint(blueprint)
+    assert statuses(app, "/x", "/costly", "/costly", "/x", "/x") == [200, 200, 429, 200, 429]

@@ -293,3 +293,25 @@ def handler_of_head() -> Any:
         return None
 
     return nothing
+
+
+@pytest.mark.parametrize("limits_of_route", [("3/hour", "3/hour"), ("5/hour", "3/hour"), ("3/hour", "5/hour")])
+@pytest.mark.parametrize("option", [{}, {"is_shadow": True}, {"on_outage": "closed"}, {"key": "*"}, {"wait": "1ms"}])
+async def test_limits_of_a_route_share_nothing_whatever_else_they_say(
+    limits_of_route: tuple[str, str], option: dict[str, Any]
+) -> None:
+    limits = RateLimits(Rule("4/hour", name="one"), store=MemoryStore(clock=ManualClock()))
+    outer, inner = limits_of_route
+
+    @limits.limit("4/hour", name="one")
+    @limits.limit(inner)
+    @get("/x")
+    async def x() -> str:
+        return "x"
+
+    router = limits.limit(outer, **option)(Router("/r", route_handlers=[x]))
+    app = Litestar([router], plugins=[limits])
+    admitted = 4 if option.get("is_shadow") and inner == "5/hour" else 3
+    async with AsyncTestClient(app) as http:
+        found = [(await http.get("/r/x")).status_code for _ in range(admitted + 1)]
+    assert found == [200] * admitted + [429]

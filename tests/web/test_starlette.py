@@ -282,3 +282,60 @@ async def test_limits_around_an_app_know_its_routes() -> None:
 
 async def stream_of_nothing(request: Request) -> StreamingResponse:
     return StreamingResponse(iter([]))
+
+
+def hiding(endpoint: Any) -> Any:
+    async def hidden(request: Request) -> Any:
+        return await endpoint(request)
+
+    return hidden
+
+
+@pytest.mark.parametrize("limits_of_route", [("3/hour", "3/hour"), ("5/hour", "3/hour"), ("3/hour", "5/hour")])
+@pytest.mark.parametrize("option", [{}, {"is_shadow": True}, {"on_outage": "closed"}, {"key": "*"}])
+@pytest.mark.parametrize("between", [lambda endpoint: endpoint, hiding])
+async def test_limits_of_a_route_share_nothing_whatever_else_they_say(
+    limits_of_route: tuple[str, str], option: dict[str, Any], between: Any
+) -> None:
+    limits = make()
+    outer, inner = limits_of_route
+    stacked = limits.limit(outer, **option)(between(limits.limit(inner)(plain)))
+    admitted = 5 if option.get("is_shadow") and inner == "5/hour" else 3
+    assert await statuses(app_of(limits, Route("/x", stacked)), *["/x"] * (admitted + 1)) == [200] * admitted + [429]
+
+
+async def test_limits_of_the_methods_of_a_class_share_nothing() -> None:
+    limits = make()
+
+    @limits.limit("3/hour")
+    class Both(HTTPEndpoint):
+        @limits.limit("2/hour")
+        @limits.limit("2/hour", key="*")
+        async def get(self, request: Request) -> PlainTextResponse:
+            return PlainTextResponse("got")
+
+        @limits.limit("2/hour")
+        async def post(self, request: Request) -> PlainTextResponse:
+            return PlainTextResponse("made")
+
+    app = app_of(limits, Route("/x", Both))
+    assert await statuses(app, "/x", "/x", "POST /x", "POST /x") == [200, 200, 200, 429]
+
+
+async def test_rules_of_one_name_are_one_rule_wherever_they_are_hidden() -> None:
+    limits = make(Rule("2/hour", name="one"))
+    one = limits.limit("2/hour", name="one")
+    app = app_of(limits, Route("/x", one(hiding(limits.limit("2/hour", name="one")(one(plain))))))
+    assert await statuses(app, *["/x"] * 3) == [200, 200, 429]
+
+
+async def test_a_websocket_is_limited_as_a_whole() -> None:
+    limits = make()
+
+    class Talk(WebSocketEndpoint):
+        @limits.limit("2/hour")
+        async def on_connect(self, websocket: WebSocket) -> None:
+            await websocket.accept()
+
+    with pytest.raises(InvalidUse, match="limit its class"):
+        await Talk({"type": "websocket"}, None, None).on_connect(WebSocket({"type": "websocket"}, None, None))  # type: ignore[arg-type]  # nobody listens

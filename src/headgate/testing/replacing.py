@@ -14,8 +14,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from headgate.clock import ManualClock, system_clock
+from headgate.clock import ManualClock
 from headgate.decision import Decision
+from headgate.decision.untouched import untouched
 from headgate.hits import Group
 from headgate.limiter.holds import Held, Renews
 from headgate.limiter.port import Port, replace
@@ -96,7 +97,7 @@ class _OpenStore:
     timeout = float("inf")
 
     def decide(self, groups: Sequence[Group], /) -> list[Decision]:
-        return [_admit(group) for group in groups]
+        return [untouched(group) for group in groups]
 
     async def decide_async(self, groups: Sequence[Group], /) -> list[Decision]:
         return self.decide(groups)
@@ -106,15 +107,6 @@ class _OpenStore:
 
     async def aclose(self) -> None:
         pass
-
-
-def _admit(group: Group) -> Decision:
-    now_us = system_clock()
-    facts = []
-    for hit in group.hits:
-        arguments = hit.limit.arguments(hit.cost, now_us, hit.holder)
-        facts.append(hit.limit.algorithm.keep(hit.limit.algorithm.judge(None, now_us, arguments, 0)[1]))
-    return Decision(group, now_us, True, tuple(facts), "local")
 
 
 class _NoRenewer:

@@ -48,7 +48,7 @@ class Verdict(NamedTuple):
 class Admission:
     """All that was decided about one request. Used by one task or thread at a time."""
 
-    __slots__ = ("is_exempt", "refusal", "request", "slots", "verdicts")
+    __slots__ = ("before", "is_exempt", "refusal", "request", "shadows", "slots", "verdicts")
 
     def __init__(self, request: WebRequest) -> None:
         self.request = request
@@ -56,6 +56,10 @@ class Admission:
         """Does it meet no rule, whatever its route says: by its path, its network, or as a preflight of CORS?"""
         self.verdicts: Sequence[Verdict] = ()
         """The decisions: those of the parts that admitted it, or the one that denied. Shadows are not among them."""
+        self.shadows: Sequence[Verdict] = ()
+        """Those of the parts that only look."""
+        self.before: Sequence[Verdict] = ()
+        """The decisions of other admissions of the same request, before this one."""
         self.refusal: Refusal | None = None
         """Why it is refused; None: it goes."""
         self.slots: list[Any] = []

@@ -36,9 +36,10 @@ from headgate.web.aiohttp_exchange import AiohttpRequest, RequestExchange, route
 from headgate.web.asking import admit_async
 from headgate.web.audit import log_routes
 from headgate.web.core import run_async
-from headgate.web.limits import AppLimits, RouteEntry, installed, rule_of_method
+from headgate.web.limits import AppLimits, RouteEntry, installed
 from headgate.web.names import name_of
 from headgate.web.options import LimitsOptions, RuleOptions
+from headgate.web.placing import placed_late, rule_of_method
 
 F = TypeVar("F", bound=Callable[..., Any])
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -192,8 +193,10 @@ class RateLimits(AppLimits[AsyncLimiter]):
             await exchange.end(None)
         return response
 
-    async def _ask_late(self, request: web.Request, rule: Rule) -> Admission:
+    async def _ask_late(self, request: web.Request, rule: Rule, method: str) -> Admission:
         """Ask a rule that the middleware did not see, as another decorator hides it.
+
+        :param method: the method of a view whose rule it is; empty for other handlers.
 
         :raises InvalidUse: if there is no middleware.
         """
@@ -201,8 +204,10 @@ class RateLimits(AppLimits[AsyncLimiter]):
         if exchange is None:
             raise InvalidUse(f"rule {rule.title!r}: the app has no rate limits installed: init_app(app) does it")
         known = exchange.admission_of(self.limiter)
-        asked = AiohttpRequest(request, route_of(request))
-        admission = await admit_async(self.limiter, asked, (rule,), known=known)
+        own = [one for one, _ in self._own_rules(request.match_info.handler, request.method)]
+        asked = placed_late(rule_of_method(rule, method) if method else rule, own, exchange.late)
+        about = AiohttpRequest(request, route_of(request))
+        admission = await admit_async(self.limiter, about, (asked,), known=known)
         exchange.asked.append((self, rule))
         if known is None:
             exchange.decided.append((self.limiter, admission))
@@ -230,7 +235,8 @@ class RateLimits(AppLimits[AsyncLimiter]):
                 raise InvalidUse(f"{name_of(handler)} was called without a request: its limit asks about one")
             exchange: RequestExchange | None = request.get(EXCHANGE)
             if exchange is None or (self, rule) not in exchange.asked:
-                admission = await self._ask_late(request, rule)
+                is_method = bool(args) and isinstance(args[0], web.View) and handler.__name__ != "__await__"
+                admission = await self._ask_late(request, rule, request.method if is_method else "")
                 if not admission.is_admitted:
                     return await self._denial(admission)
             return await handler(*args, **options)

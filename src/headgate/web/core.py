@@ -27,8 +27,10 @@ from headgate.rules.rules import PENALTY
 from headgate.stores.contract import Store
 from headgate.stores.registry import share_store
 from headgate.web.admission import Admission, Answer, Refusal, Verdict
+from headgate.web.charging import Charges, Finals, may_be_charged, settled
 from headgate.web.messages import WebRequest, WebResponse
 from headgate.web.parts import KnownParts, Maker, Part
+from headgate.web.placing import placed
 from headgate.web.plain import PlainQuestions
 from headgate.web.questions import Question, is_preflight, key_at_once, key_of, methods_of, question_of
 from headgate.web.responses import Responses
@@ -184,6 +186,7 @@ class WebLimiter(Generic[L]):
             admission.is_exempt = True
             return admission
         rules = self._rules
+        own = placed(tuple(own)) if len(own) > 1 else own
         if any(rule.methods for rule in own):
             asked_as = methods_of(request)
             own = [rule for rule in own if rule.meets(asked_as)]
@@ -206,8 +209,9 @@ class WebLimiter(Generic[L]):
             if rule.exempt_when is not None and (yield Call(rule.exempt_when, (request.native,))):
                 met = tuple([one for one in met if one is not rule])
         parts = self._parts.of(tuple(met), request.route, request.method)
-        if len(parts) == 1 and parts[0].is_plain:  # nearly always, of one rule: no more than this is to be done
-            part, earlier = parts[0], admission.verdicts
+        earlier = admission.verdicts
+        if len(parts) == 1 and parts[0].is_plain and not may_be_charged(admission, parts[0]):
+            part = parts[0]  # nearly always, of one rule: no more than this is to be done
             rule = part.members[0].rule
             key = key_at_once(rule, request, rules.identity) or (yield from key_of(rule, request, rules.identity, []))
             decision = yield Call(part.limiter.try_acquire, (key, part.plain_cost))
@@ -221,12 +225,20 @@ class WebLimiter(Generic[L]):
         for part in parts:
             question = yield from question_of(part, request, rules.identity, caller)
             asked.append((part, question))
-        earlier, verdicts = admission.verdicts, []
+        verdicts = []
         refusal: Refusal | None = None
+        is_more = len(parts) > 1 or bool(admission.verdicts or admission.before or admission.shadows)
+        charges = Charges(admission) if is_more else None
         try:
             for part, question in asked:
-                decision, why = yield from _decide(part, question)
+                left = question if charges is None else charges.left(part, question)
+                if left is None:  # a rule of the same name has asked it
+                    continue
+                decision, why = yield from _decide(part, left)
+                if charges is not None:
+                    charges.note(part, decision)
                 if part.is_shadow:
+                    admission.shadows = (*admission.shadows, Verdict(part, decision))
                     continue
                 refusal = why
                 verdicts.append(Verdict(part, decision))
@@ -285,23 +297,27 @@ class WebLimiter(Generic[L]):
         for part in self._parts_called(names, None) if self._is_enabled else ():
             yield Call(part.limiter.reset, (key if part.has_one_key else dict.fromkeys(part.labels, key),))
 
-    def finish(self, admission: Admission, response: WebResponse | None) -> Plan[Call, None]:
+    def finish(
+        self, admission: Admission, response: WebResponse | None, finals: Finals | None = None
+    ) -> Plan[Call, None]:
         """Release what was held for a request, and settle what it took, now that it is answered: what its rules say
         does not count goes back.
 
         :param response: the answer, of status 500 where the app raised; None if there was none, as the client has gone:
             all that was taken counts.
+        :param finals: what the request has cost by its other admissions, which end before.
         """
         if admission.slots:
             yield from self._release(admission)
         if response is None or not admission.is_admitted:
             return
+        finals = {} if finals is None else finals
         for part, decision in admission.verdicts:
-            if part.is_settled:
-                costs = yield from actual_costs(part, decision, response)
-                if costs is not None:
-                    actual = costs[0] if part.has_one_key else dict(zip(part.labels, costs, strict=True))
-                    yield Call(part.limiter.settle, (decision, actual))
+            said = (yield from actual_costs(part, decision, response)) if part.is_settled else None
+            costs = settled(part, decision, said, finals)
+            if part.is_settled and costs != [hit.cost for hit in decision.group.hits]:
+                actual = costs[0] if part.has_one_key else dict(zip(part.labels, costs, strict=True))
+                yield Call(part.limiter.settle, (decision, actual))
 
     def fields(self, admission: Admission) -> list[tuple[str, str]]:
         """The headers to add to the response of a request."""

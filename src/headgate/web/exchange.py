@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Seque
 from typing import Any, Final
 
 from headgate.decision import Decision
+from headgate.rules import Rule
 from headgate.web.admission import Admission, Answer, together
 from headgate.web.core import WebLimiter, run_async
 from headgate.web.messages import WebResponse
@@ -63,6 +64,8 @@ class Exchange:
         """Does nobody add headers, nor end it: is there no middleware?"""
         self.decided: list[tuple[WebLimiter[Any], Admission]] = []
         """The decisions, of each app's limits in the order in which the request met them."""
+        self.late: list[Rule] = []
+        """The rules that were asked by themselves and that the route was not seen to have."""
 
     def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
         """All that some limits have decided; None if they were not asked."""

@@ -9,6 +9,7 @@ def login(): ...
 from __future__ import annotations
 
 import inspect
+from collections.abc import Awaitable
 from typing import Any, Final, Unpack
 
 try:
@@ -21,6 +22,9 @@ except ModuleNotFoundError as error:
     raise MissingExtra("fastapi", "fastapi") from error
 
 from headgate.decision import Decision
+from headgate.decision.untouched import untouched
+from headgate.errors import InvalidUse
+from headgate.hits import Group, Hit
 from headgate.rules import Rule
 from headgate.web import asgi
 from headgate.web.exchange import App
@@ -39,6 +43,7 @@ _REFUSED: Final = {
     },
 }
 """The refusal in OpenAPI."""
+_USE: Final = 'write dependencies=[Depends(limits.limit("5/minute"))]'
 _SIGNATURE: Final = inspect.Signature(
     [
         inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
@@ -50,21 +55,38 @@ has for its parameters."""
 
 
 class RouteLimit:
-    """The limit of a route, as a dependency: `Depends(limits.limit("5/minute"))`. Its value is the decision."""
+    """The limit of a route, as a dependency: `Depends(limits.limit("5/minute"))`. Its value is the decision that binds;
+    where no limit is asked, as they are off or the request is exempt, one that allows.
+    """
 
     def __init__(self, limits: RateLimits, rule: Rule) -> None:
         self._limits = limits
         self._rule = rule
         setattr(self, RULES, ((limits, rule),))
         self.__signature__ = _SIGNATURE
+        setattr(self, "__call__", self._ask)  # noqa: B010 - by it FastAPI sees that it is to be awaited
 
-    async def __call__(self, connection: HTTPConnection, response: Response) -> Decision | None:
-        """Ask about a request. None if it meets no rule.
+    def __call__(self, connection: HTTPConnection, response: Response | None = None) -> Awaitable[Decision]:
+        """Ask about a request.
 
         :raises RateLimitExceeded: if it is refused.
+        :raises InvalidUse: if it is called as a decorator.
         """
+        if response is None:
+            raise InvalidUse(f"limit(...) is a dependency, and no decorator: {_USE}")
+        return self._ask(connection, response)
+
+    @property
+    def dependency(self) -> Any:
+        """There is none: FastAPI looks for it where `Depends` was left out.
+
+        :raises InvalidUse: always.
+        """
+        raise InvalidUse(f"limit(...) is a function to depend on: {_USE}")
+
+    async def _ask(self, connection: HTTPConnection, response: Response) -> Decision:
         limits = self._limits
-        admission, is_bare = await limits.admit_own(connection, (self._rule,))
+        admission, is_bare = await limits.admit_own(connection, self._rule)
         if not admission.is_admitted:
             scope = connection.scope
             if "starlette.exception_handlers" in scope:  # of the app, mounted or not, whose route it is
@@ -73,7 +95,17 @@ class RouteLimit:
             raise RateLimitExceeded(admission, answer.status, dict(answer.headers), await limits.denial(admission))
         if is_bare:
             response.headers.update(dict(limits.limiter.fields(admission)))
-        return admission.decision
+        decision = admission.decision
+        return self._unasked() if decision is None else decision
+
+    def _unasked(self) -> Decision:
+        """The decision where nothing was asked: nobody has taken anything."""
+        rule = self._rule
+        hits = [
+            Hit(limit, "*", f"{rule.title}:{part}" if part else rule.title, cost=0)
+            for part, limit in rule.named_limits().items()
+        ]
+        return untouched(Group(tuple(hits)))
 
 
 class RateLimits(StarletteLimits):

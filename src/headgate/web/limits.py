@@ -126,6 +126,8 @@ class AppLimits(Generic[L]):
             is_one = isinstance(sources, (str, ApiKey, ClientIP)) or callable(sources)
             identity = Identity(sources) if is_one else Identity(*sources)
         own = OwnRules(self._rules(rules), identity, exempt, allow, deny, penalty)
+        self._named: dict[str, Rule] = {}
+        """The rules of routes by their names."""
         self.configured: Final = None if config is None else FromConfig(config, own, watch=watch, on_sighup=on_sighup)
         """The part of the limits that is from a file, where there is one."""
         for_url = {"timeout": timeout, "prefix": prefix, "remember_denials": remember_denials, "breaker": breaker}
@@ -190,10 +192,19 @@ class AppLimits(Generic[L]):
         """The rule of a route, of what its decorator or dependency was given. One without a name gives each route that
         has it a share of its own; of one name, all routes have one together.
 
-        :raises InvalidUse: if it does not fit the framework.
+        :raises InvalidUse: if it does not fit the framework, or a rule of its name has other limits.
         """
         rule = rule_of_route(limit, options)
         self.limiter.check(rule)
+        if rule.name and not rule.is_per_route:
+            of_app = next((one for one in self.rules.all if one.name == rule.name), None)
+            other = of_app or self._named.setdefault(rule.name, rule)
+            if (rule.named_limits(), rule.is_shadow) != (other.named_limits(), other.is_shadow):
+                ours, theirs = map(_words, (rule, other))
+                raise InvalidUse(
+                    f"two rules are called {rule.name!r}, one of {theirs} and one of {ours}: rules of one name are one "
+                    f"rule, so give one of them another name"
+                )
         return rule
 
     def routes(self, app: Any) -> Iterable[RouteEntry]:
@@ -206,6 +217,11 @@ class AppLimits(Generic[L]):
         limiters = [Rule(limiter=one, is_default=True) for one in given if isinstance(one, (Limiter, AsyncLimiter))]
         defaults = [Rule(limits, name="default", is_default=True)] if limits else []
         return [*defaults, *limiters, *rules]
+
+
+def _words(rule: Rule) -> str:
+    text = " + ".join(f"{part}: {limit}" if part else str(limit) for part, limit in rule.named_limits().items())
+    return f"{text!r}, which only looks" if rule.is_shadow else repr(text)
 
 
 def rule_of_route(limit: Any, options: dict[str, Any]) -> Rule:
@@ -231,16 +247,3 @@ def _rule(limit: Any, options: dict[str, Any]) -> Rule:
     if isinstance(limit, (Limiter, AsyncLimiter)):
         return Rule(limiter=limit, **options)
     return Rule(limit, **options)
-
-
-_of_methods: Final[dict[tuple[Rule, str], Rule]] = {}
-
-
-def rule_of_method(rule: Rule, method: str) -> Rule:
-    """The rule of a method of a class-based view: one without a name has a share for the method, and not one with all
-    others of its route. It is the same one each time, in all threads.
-    """
-    if rule.name or not rule.is_per_route:
-        return rule
-    known = _of_methods.get((rule, method))
-    return known or _of_methods.setdefault((rule, method), dataclasses.replace(rule, name=method))

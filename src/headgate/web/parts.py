@@ -1,13 +1,14 @@
 """Rules as they are asked: those that can be asked in one round trip make one part, with one limiter.
 
 A part's limits stand or fall together. Rules part where they differ in what is done with the answer: in whether they
-deny at all, wait, or let requests through in an outage. This module must not know a request.
+deny at all, wait, or let requests through in an outage. Rules of one name are one rule: what they have in common is
+asked once. This module must not know a request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
 
 from headgate.decision.standings import policy_of
@@ -18,6 +19,7 @@ from headgate.rules import Rule
 from headgate.rules.durations import seconds_of
 from headgate.stores.contract import Store
 from headgate.web.headers import Policy
+from headgate.web.placing import label_of
 
 MAX_KNOWN: Final = 1024
 """For how many sets of rules the parts are kept."""
@@ -25,6 +27,12 @@ _METHODS: Final = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 """The methods that have a share each, where each has one."""
 _OTHER: Final = "OTHER"
 """All others: who makes up names of methods makes up no shares."""
+_SAID: Final = [
+    field.name
+    for field in fields(Rule)
+    if field.name not in ("limits", "paths", "methods", "is_default", "exempt_when", "message", "near")
+]
+"""The parts of a rule that say what is charged, and how, its limits aside."""
 
 
 class Member(NamedTuple):
@@ -49,6 +57,8 @@ class Part:
     """The limit as clients are told of it, where it is one, a quota for a time, and the same for all callers."""
     labels: tuple[str, ...]
     """The name of each limit for clients, in the order of the hits: `login`, or `llm:tokens`."""
+    states: tuple[tuple[int, str], ...]
+    """Where the state of each limit lives, likewise: in which store, and by which name."""
     members: tuple[Member, ...]
     """The rule of each limit, likewise."""
     has_one_key: bool
@@ -85,11 +95,14 @@ class Maker:
         wait for would be for nothing if another denied.
         """
         together: dict[object, list[Rule]] = {}
-        for rule in dict.fromkeys(rules):
-            is_alone = rule.is_shadow or rule.limiter is not None
-            together.setdefault(
-                rule if is_alone else (seconds_of(rule.wait), rule.on_outage, rule.instances), []
-            ).append(rule)
+        for rule in _different(rules):
+            kind: object = rule
+            if not rule.is_shadow and rule.limiter is None:
+                kind = seconds_of(rule.wait), rule.on_outage, rule.instances
+            number = 0  # a part has no limit twice: where one rule is for two keys, the second is asked by itself
+            while any(_are_one(rule, other) for other in together.get((kind, number), ())):
+                number += 1
+            together.setdefault((kind, number), []).append(rule)
         parts = [self._part(alike, route, method) for alike in together.values()]
         return tuple(sorted(parts, key=lambda part: (part.is_shadow, part.wait)))
 
@@ -102,8 +115,8 @@ class Maker:
             if rule.penalty is not None:  # it watches those before it
                 named.append(("penalty", parse_penalty(rule.penalty), {}))
             for part, limit, tiers in named:
-                label = _label(rule, part, limit, route, method)
-                while label in limits:  # two rules of one name, in one place
+                label = label_of(rule, part, limit, route, method)
+                while label in limits:  # two rules of one name and with other numbers, as a new configuration may have
                     label += "+"
                 limits[label] = limit
                 if part in (shared := rule.in_outage()) and not isinstance(limit, Penalty):
@@ -129,6 +142,7 @@ class Maker:
             limiter,
             _policy(limit, label) if len(members) == 1 and not (members[0].tiers or first.limit_for) else None,
             tuple(limits),
+            tuple([(id(limiter.store), name) for name in limiter.limits]),
             tuple(members),
             has_one_key=not others or first.limiter is not None,
             wait=wait,
@@ -183,19 +197,25 @@ def _share_of(method: str) -> str:
     return method if method in _METHODS else "GET" if method == "HEAD" else _OTHER
 
 
-def _label(rule: Rule, part: str, limit: Limit, route: str | None, method: str) -> str:
-    """The name of a limit for clients: the rule's, its part's, and its route's and its method's where each of them has
-    a share of its own.
-    """
-    if not rule.is_per_route:
-        base = rule.title
-    elif rule.name:
-        base = f"{rule.name}@{route or '?'}"
-    else:
-        base, part = route or "?", part or limit.label
-    if rule.is_per_method:
-        base = f"{base}@{method}"
-    return f"{base}:{part}" if part else base
+def _different(rules: Sequence[Rule]) -> list[Rule]:
+    """The rules without those that say what another one of the same name says."""
+    found: list[Rule] = []
+    for rule in dict.fromkeys(rules):
+        if not any(_are_one(rule, other) and _says(rule) == _says(other) for other in found):
+            found.append(rule)
+    return found
+
+
+def _are_one(rule: Rule, other: Rule) -> bool:
+    """Have they a name and limits, or a limiter, that make them one rule?"""
+    if rule is other or (rule.limiter is not None and rule.limiter is other.limiter):
+        return True
+    is_named = bool(rule.name) and rule.name == other.name and rule.is_per_route == other.is_per_route
+    return is_named and rule.is_per_method == other.is_per_method and rule.named_limits() == other.named_limits()
+
+
+def _says(rule: Rule) -> list[Any]:
+    return [getattr(rule, name) for name in _SAID]
 
 
 def _policy(limit: Limit, label: str) -> Policy | None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from headgate.rules import Rule, Rules
 from headgate.web.admission import Admission
+from headgate.web.charging import may_be_charged
 from headgate.web.messages import WebRequest
 from headgate.web.parts import MAX_KNOWN, KnownParts, Part
 from headgate.web.questions import key_at_once
@@ -53,7 +54,7 @@ class PlainQuestions:
             met = None
         found = self._found
         part = found[met] if met in found else self._find(met)
-        if part is None:
+        if part is None or (known is not None and may_be_charged(known, part)):
             return None
         rules = self._rules
         if known is None and rules.exempt and rules.is_exempt(request.path):

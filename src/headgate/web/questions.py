@@ -5,7 +5,9 @@ This module must not know how it is asked, nor what comes of it.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from headgate.drive import Plan
@@ -17,6 +19,7 @@ from headgate.rules.rule import CostLike
 from headgate.web.messages import WebRequest
 from headgate.web.parts import Part
 
+_log: Final = logging.getLogger("headgate")
 _OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
 """Headers by which a request asks to be taken for one of another method."""
 
@@ -72,10 +75,28 @@ def question_of(part: Part, request: WebRequest, identity: Identity, caller: lis
 def _tier(rule: Rule, request: WebRequest, key: str) -> Plan[Call, str | None]:
     if rule.tier is None:
         return None
+    tier: str | None
     if isinstance(rule.tier, Mapping):
-        return rule.tier.get(key)
-    tier: str | None = yield Call(rule.tier, (request.native,))
+        tier = rule.tier.get(key)
+    else:
+        tier = yield Call(rule.tier, (request.native,))
+    if tier is not None and tier not in rule.tiers:
+        _tell_unknown_tier(rule, tier)
     return tier
+
+
+@lru_cache(maxsize=1024)
+def _told_unknown_tier(rule: Rule) -> list[str]:
+    return []
+
+
+def _tell_unknown_tier(rule: Rule, tier: str) -> None:
+    """Say once for each rule that a caller is of a tier that it does not have: it may be a slip of the pen."""
+    told = _told_unknown_tier(rule)
+    if not told:
+        told.append(tier)
+        known = ", ".join(map(repr, rule.tiers))
+        _log.warning("headgate: rule %r has no tier %r, only %s: its own limits apply", rule.title, tier, known)
 
 
 def _limits_said(rule: Rule, request: WebRequest) -> Plan[Call, dict[str, Limit]]:

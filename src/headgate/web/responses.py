@@ -6,7 +6,7 @@ This module must not know a framework, nor how decisions come about.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, Literal, get_args
 
@@ -142,7 +142,15 @@ def _standings(admission: Admission) -> list[Standing]:
     verdicts = admission.verdicts
     if len(verdicts) == 1:
         return verdicts[0].decision.standings(verdicts[0].labels)
-    return [standing for verdict in verdicts for standing in verdict.decision.standings(verdict.labels)]
+    found: dict[
+        tuple[Hashable, str], Standing
+    ] = {}  # a rule may have been asked twice, at a higher cost: the last counts
+    for verdict in verdicts:
+        labels = verdict.labels
+        state_of = dict(zip(verdict.part.labels, verdict.part.states, strict=True))
+        for label, standing in zip(labels, verdict.decision.standings(labels), strict=True):
+            found[state_of.get(label, label), standing.key] = standing
+    return list(found.values())
 
 
 def _message(admission: Admission) -> str:

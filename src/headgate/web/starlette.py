@@ -41,7 +41,9 @@ from headgate.web.exchange import EXCHANGE, App, Exchange, Receive, Scope, Send
 from headgate.web.limits import RouteEntry, installed
 from headgate.web.names import name_of
 from headgate.web.options import LimitsOptions, RuleOptions
-from headgate.web.starlette_routes import Route, answering, calls_of, every, find, name_in
+from headgate.web.parts import MAX_KNOWN
+from headgate.web.placing import placed_late, rule_of_method
+from headgate.web.starlette_routes import Route, answering, calls_of, every, find, name_in, taken_in
 
 F = TypeVar("F", bound=Callable[..., Any])
 OwnLimit = LimitLike | Sequence[LimitLike] | Mapping[str, LimitLike] | Rule | AsyncLimiter
@@ -76,6 +78,7 @@ class StarletteLimits(asgi.RateLimits):
         **options: Unpack[LimitsOptions],
     ) -> None:
         super().__init__(*rules, **options)
+        self._own: dict[tuple[int, int, str], tuple[tuple[Rule, ...], Any]] = {}
         if app is not None:
             self.init_app(app)
 
@@ -117,16 +120,17 @@ class StarletteLimits(asgi.RateLimits):
         if found is None:
             return None
         method = scope.get("method", "GET")
-        has_own = any(rule.meets((method,)) for rule in self.own_rules(found, method))
+        has_own = any(rule.meets((method,)) for rule in self.own_rules(found.endpoint, found.dependant, method))
         return FoundRoute(found.name, has_own, self._is_exempt(found, method))
 
-    def own_rules(self, route: Route, method: str) -> Iterator[Rule]:
+    def own_rules(self, endpoint: Any, dependant: Any, method: str) -> Iterator[Rule]:
         """The rules that a route has for itself."""
-        for function in answering(route.endpoint, method):
+        for function in answering(endpoint, method):
+            name = "" if function is endpoint else name_of_method(function)
             for limits, rule in getattr(function, RULES, ()):
                 if limits is self:
-                    yield rule
-        for call in calls_of(route.dependant):
+                    yield rule_of_method(rule, name) if name else rule
+        for call in calls_of(dependant):
             for limits, rule in getattr(call, RULES, ()):
                 if limits is self:
                     yield rule
@@ -138,15 +142,17 @@ class StarletteLimits(asgi.RateLimits):
             own: dict[Rule, None] = {}
             of_app: dict[Rule, None] = {}
             for method in methods or ("GET",):
-                mine = [rule for rule in self.own_rules(route, method) if rule.meets((method,))]
+                mine = [
+                    rule for rule in self.own_rules(route.endpoint, route.dependant, method) if rule.meets((method,))
+                ]
                 own.update(dict.fromkeys(mine))
                 of_app.update(dict.fromkeys(self.rules.of(route.path, [method], has_own=bool(mine))))
             is_exempt = self._is_exempt(route, "GET") or self.rules.is_exempt(route.path)
             met = () if is_exempt else tuple({**of_app, **own})
             yield RouteEntry(route.path, methods, name_of(route.endpoint), met, is_exempt)
 
-    async def admit_own(self, connection: HTTPConnection, rules: Sequence[Rule]) -> tuple[Admission, bool]:
-        """Ask the rules of a route, and those of its app if nobody has. With it goes: is there no middleware?
+    async def admit_own(self, connection: HTTPConnection, rule: Rule) -> tuple[Admission, bool]:
+        """Ask a rule of a route, and those of its app if nobody has. With it goes: is there no middleware?
 
         :raises InvalidUse: if a rule has to know how the request ends, and there is no middleware to tell.
         """
@@ -155,18 +161,31 @@ class StarletteLimits(asgi.RateLimits):
         if exchange is None:
             exchange = scope[EXCHANGE] = Exchange(self.limiter, scope, None)
         if exchange.is_bare:
-            for rule in (*self.rules.all, *rules):
-                if rule.charge_when or rule.actual_cost or _holds_slots(rule):
+            for one in (*self.rules.all, rule):
+                if one.charge_when or one.actual_cost or _holds_slots(one):
                     raise InvalidUse(
-                        f"rule {rule.title!r} has to know how a request ends: install the middleware, init_app(app)"
+                        f"rule {one.title!r} has to know how a request ends: install the middleware, init_app(app)"
                     )
         request = AsgiRequest(scope, lambda _: connection)
         request.route = name_in(scope, exchange.app, exchange.root_path)
         known = exchange.admission_of(self.limiter)
-        admission = await admit_async(self.limiter, request, tuple(rules), known=known)
+        asked = placed_late(rule, self._own_of(scope), exchange.late)
+        admission = await admit_async(self.limiter, request, (asked,), known=known)
         if known is None:
             exchange.decided.append((self.limiter, admission))
         return admission, exchange.is_bare
+
+    def _own_of(self, scope: Scope) -> tuple[Rule, ...]:
+        """All rules that the route has for itself that a request has taken."""
+        dependant, endpoint = getattr(taken_in(scope), "dependant", None), scope.get("endpoint")
+        place = id(endpoint), id(dependant), scope.get("method", "GET")
+        known = self._own.get(place)
+        if known is None:
+            if len(self._own) >= MAX_KNOWN:
+                self._own = {}
+            own = tuple(self.own_rules(endpoint, dependant, place[2]))
+            known = self._own[place] = own, (endpoint, dependant)  # they stay: so nothing else gets their ids
+        return known[0]
 
     def decision_of(self, connection: HTTPConnection) -> Decision | None:
         """The decision on a request that binds: the one that denied, or is nearest to denying."""
@@ -220,7 +239,11 @@ class RateLimits(StarletteLimits):
             connection = next((one for one in (*args, *options.values()) if isinstance(one, HTTPConnection)), None)
             if connection is None:
                 raise InvalidUse(f"{endpoint.__qualname__} was called without a request: its limit asks about one")
-            admission, is_bare = await self.admit_own(connection, (rule,))
+            if args and isinstance(args[0], WebSocketEndpoint):
+                raise InvalidUse(f"{endpoint.__qualname__}: a websocket meets its limits once, so limit its class")
+            is_method = bool(args) and isinstance(args[0], HTTPEndpoint)
+            asked = rule_of_method(rule, name_of_method(endpoint)) if is_method else rule
+            admission, is_bare = await self.admit_own(connection, asked)
             if not admission.is_admitted:
                 answer = await self.denial(admission)
                 if not isinstance(connection, WebSocket):
@@ -246,7 +269,7 @@ class RateLimits(StarletteLimits):
             receive: Receive = endpoint.receive
             send: Send = endpoint.send
             connection = Request(scope, receive, send) if scope["type"] == "http" else HTTPConnection(scope)
-            admission, _ = await self.admit_own(connection, (rule,))
+            admission, _ = await self.admit_own(connection, rule)
             if admission.is_admitted:
                 await dispatch(endpoint)
             else:
@@ -263,6 +286,12 @@ class RateLimitMiddleware(asgi.RateLimitMiddleware):
 
 def _holds_slots(rule: Rule) -> bool:
     return any(isinstance(limit, Concurrency) for limit in rule.named_limits().values())
+
+
+def name_of_method(function: Any) -> str:
+    """The name of a method of a class that answers."""
+    name: str = getattr(function, "__name__", "")
+    return name
 
 
 def _methods_of_class(endpoint: Any) -> tuple[str, ...]:

@@ -77,10 +77,7 @@ def name_in(scope: Scope, first_app: Any, first_root: str | None) -> str:
     root: str = scope.get("root_path", "")
     before = scope.get("app_root_path", root) if first_root is None else first_root
     prefix = root[len(before) :]
-    taken = scope.get("route")
-    context = (scope.get("fastapi") or {}).get("effective_route_context")
-    if context is not None and taken is not None and context.original_route is taken:
-        taken = context
+    taken = taken_in(scope)
     template = getattr(taken, "path_format", None)  # older versions of Starlette do not say which route it is
     if first_app is not None and (prefix or template is None):
         # Mounts by their templates: whatever the request has put in for parameters.
@@ -92,6 +89,13 @@ def name_in(scope: Scope, first_app: Any, first_root: str | None) -> str:
         return f"{getattr(endpoint, '__module__', '?')}.{name_of(endpoint)}"
     of_mounts = set(scope.get("path_params") or ()) - set(getattr(taken, "param_convertors", ()))
     return named(methods_of(taken), ("/*" if prefix and of_mounts else prefix) + template)
+
+
+def taken_in(scope: Scope) -> Any:
+    """The route that a request has taken, as the framework says it; None where an older version does not."""
+    taken = scope.get("route")
+    context = (scope.get("fastapi") or {}).get("effective_route_context")
+    return context if context is not None and taken is not None and context.original_route is taken else taken
 
 
 def calls_of(dependant: Any) -> Iterator[Any]:

@@ -182,6 +182,8 @@ class Exchange:
         """Renders the headers."""
         self.decided: list[tuple[WebLimiter[Any], Admission]] = []
         """The decisions, of each app's limits in the order in which the request met them."""
+        self.late: list[Rule] = []
+        """The rules that were asked by themselves and that the route was not seen to have."""
 
     def admission_of(self, limiter: WebLimiter[Any]) -> Admission | None:
         """All that some limits have decided; None if they were not asked."""

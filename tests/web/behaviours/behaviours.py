@@ -86,6 +86,19 @@ def _(server: Server) -> None:
     assert [*caller.statuses("/shared-one", 2), *caller.statuses("/shared-two", 2)] == [200, 200, 200, 429]
 
 
+@behaviour("Limits", "limits of a route that have no name share nothing, however they are asked")
+def _(server: Server) -> None:
+    caller = server.caller()
+    assert caller.statuses("/unnamed", 6) == [200] * 4 + [429] * 2
+
+
+@behaviour("Limits", "rules of one name are one rule, which charges a request once: the highest of their costs")
+def _(server: Server) -> None:
+    caller = server.caller()
+    assert [caller.ask("/alike").left for _ in range(3)] == [4, 2, 0]
+    assert caller.ask("/alike").status == 429
+
+
 @behaviour("Limits", "the default holds for all routes without a limit of their own, together")
 def _(server: Server) -> None:
     caller = server.caller()

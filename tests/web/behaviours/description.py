@@ -69,6 +69,13 @@ class Route(NamedTuple):
         """A name for its rule, where one is needed."""
         return re.sub(r"\W+", "-", self.url).strip("-")
 
+    def named_rules(self) -> dict[str, Rule]:
+        """Its rules, each with a name, where a framework has no rules of routes: of those of one name, the last."""
+        return {
+            rule.name or (f"{self.slug}-{number}" if number else self.slug): rule
+            for number, rule in enumerate(self.rules)
+        }
+
     def reply(self, asked: Asked) -> Reply:
         """Answer a request.
 
@@ -145,6 +152,20 @@ def routes(header: ReadHeader) -> list[Route]:
         Route("/health"),
         Route("/shared-one", (shared,)),
         Route("/shared-two", (shared,)),
+        Route(
+            "/unnamed",
+            (
+                Rule("9/hour"),
+                Rule("2/hour", is_shadow=True),
+                Rule("4/hour"),
+                Rule("8/hour", on_outage="closed"),
+                Rule("7/hour", wait="1ms"),
+            ),
+        ),
+        Route(
+            "/alike",
+            (Rule("6/hour", name="alike"), Rule("6/hour", name="alike", cost=2), Rule("6/hour", name="alike", cost=2)),
+        ),
         Route("/default-one"),
         Route("/default-two"),
         Route("/post", (Rule("3/hour", name="post"),), methods=("POST",)),
@@ -218,8 +239,7 @@ def rules_by_path(routes: Sequence[Route]) -> list[Rule]:
     paths: dict[str, list[str]] = {}
     rules: dict[str, Rule] = {}
     for route in routes:
-        for rule in route.rules:
-            name = rule.name or route.slug
+        for name, rule in route.named_rules().items():
             rules[name] = rule
             paths.setdefault(name, []).append(route.url)
     return [dataclasses.replace(rule, name=name, paths=paths[name]) for name, rule in rules.items()]

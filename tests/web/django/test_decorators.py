@@ -78,6 +78,16 @@ def test_methods_of_a_class_have_limits_of_their_own(ask: Asker, use: Use) -> No
     assert statuses(ask, "/class/method/", 3, method="put") == [200] * 3
 
 
+def test_limits_of_a_view_share_nothing_whatever_else_they_say(ask: Asker, use: Use) -> None:
+    use()
+    assert statuses(ask, "/stacked/", 4) == [200, 200, 200, 429]
+
+
+def test_limits_of_one_name_are_one_wherever_they_are_hidden(ask: Asker, use: Use) -> None:
+    use(rules=[Rule("2/minute", name="one")])
+    assert statuses(ask, "/one-name/", 3) == [200, 200, 429]
+
+
 def test_methods_of_a_class_share_the_limit_of_its_dispatch(ask: Asker, use: Use) -> None:
     use()
     answers = [ask("/class/", method=method).status_code for method in ("get", "post", "get")]

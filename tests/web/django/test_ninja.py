@@ -227,8 +227,8 @@ def test_operations_are_listed_with_their_limits(use: Use) -> None:
     rows = [line.split() for line in listed().splitlines()]
     items = [row[1:] for row in rows if row[0] == "/api/items/<number>"]
     assert items == [
-        ["GET", f"{__name__}.item", "get:", "2/minute"],
-        ["POST", f"{__name__}.change", "post:", "1/minute"],
+        ["GET", f"{__name__}.item", "2/minute"],
+        ["POST", f"{__name__}.change", "1/minute"],
         ["DELETE", f"{__name__}.remove", "default:", "7/minute"],
     ]
     assert [row[-1] for row in rows if row[0] == "/api/health"] == ["exempt"]

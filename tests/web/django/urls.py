@@ -125,6 +125,24 @@ def hiding(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     return hidden
 
 
+@limit("5/minute", on_outage="closed")
+@limit("3/minute", key="*")
+@hiding
+@limit("1/minute", is_shadow=True)
+@limit("3/minute")
+@limit("3/minute", wait="1ms")
+def stacked(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("stacked")
+
+
+@limit("2/minute", name="one")
+@hiding
+@limit("2/minute", name="one", on_outage="closed")
+@limit("2/minute", name="one")
+def one_name(request: HttpRequest) -> HttpResponse:
+    return HttpResponse("one")
+
+
 @method_decorator(limit("2/minute"), name="dispatch")
 class Limited(View):
     def get(self, request: HttpRequest) -> HttpResponse:
@@ -198,6 +216,8 @@ urlpatterns = [
     path("endless/async/", endless_async),
     path("twice/", limited_twice),
     path("hidden/", hiding(limited)),
+    path("stacked/", stacked),
+    path("one-name/", one_name),
     path("class/", Limited.as_view()),
     path("class/async/", LimitedAsync.as_view()),
     path("class/whole/", LimitedClass.as_view()),

@@ -33,8 +33,9 @@ from headgate.web.django.exchange import (
 )
 from headgate.web.django.request import http_of
 from headgate.web.django.views import EXEMPT, RULES, name_of, operation_of, operations_of, rules_of_operation
-from headgate.web.limits import rule_of_method, rule_of_route
+from headgate.web.limits import rule_of_route
 from headgate.web.messages import WebResponse
+from headgate.web.placing import rule_of_method
 
 View = TypeVar("View", bound=Callable[..., Any])
 

@@ -23,10 +23,13 @@ from headgate.limiter.limiters import AsyncLimiter
 from headgate.plans.commands import Call
 from headgate.rules import Rule
 from headgate.web.admission import Admission
+from headgate.web.charging import Finals
 from headgate.web.core import WebLimiter, run, run_async
 from headgate.web.django.request import DjangoRequest, http_of
+from headgate.web.django.views import all_rules_of
 from headgate.web.limits import AppLimits
 from headgate.web.messages import WebResponse
+from headgate.web.placing import placed_late
 
 ATTRIBUTE: Final = "_headgate_exchange"
 """Where a request keeps its exchange."""
@@ -46,13 +49,15 @@ class Unit(NamedTuple):
 class Exchange:
     """A request, what has been asked about it, and by whom. Used by one thread or task at a time."""
 
-    __slots__ = ("_limiter", "asked", "http", "is_asked", "is_bare", "is_late", "shown", "units")
+    __slots__ = ("_limiter", "asked", "http", "is_asked", "is_bare", "is_late", "late", "shown", "units")
 
     def __init__(self, native: Any) -> None:
         self.http: Final = http_of(native)
         self.units: Final[list[Unit]] = []
         self.asked: Final[set[Rule]] = set()
         """The rules that routes and throttles have of their own, and that were asked."""
+        self.late: Final[list[Rule]] = []
+        """The rules that were asked by themselves and that the view was not seen to have."""
         self.is_asked = False
         """Have the rules of the app been asked, or tried to?"""
         self.is_bare = False
@@ -91,11 +96,17 @@ class Exchange:
         for rule in own:
             _check(limiter, rule)
             self.asked.add(rule)
+        if any(rule.is_per_route for rule in own):
+            match = self.http.resolver_match
+            of_view = () if match is None else all_rules_of(match.func, self.http.method or "GET")
+            own = [placed_late(rule, of_view, self.late) for rule in own]
         if not self.is_asked:
             self.is_asked = True
             admission = yield from limiter.admit(request, own, has_own=has_own, is_exempt=is_exempt)
         else:
             own_only = Admission(request)
+            own_only.before = [verdict for unit in self.units for verdict in unit.admission.verdicts]
+            own_only.shadows = [verdict for unit in self.units for verdict in unit.admission.shadows]
             own_only.is_exempt = bool(self.units) and self.units[0].admission.is_exempt
             admission = yield from limiter.admit(request, own, known=own_only)
         self.units.append(Unit(limiter, admission))
@@ -225,10 +236,11 @@ def _endings(exchange: Exchange, response: WebResponse | None) -> list[tuple[Uni
     """All that is left to do, of each unit, once."""
     units, is_admitted = list(exchange.units), exchange.is_admitted
     exchange.units.clear()
+    finals: Finals = {}
     return [
-        (unit, unit.limiter.finish(unit.admission, response) if is_admitted else _withdrawal(unit))
+        (unit, unit.limiter.finish(unit.admission, response, finals) if is_admitted else _withdrawal(unit))
         for unit in units
-        if unit.admission.is_admitted and (unit.admission.is_unfinished or not is_admitted)
+        if unit.admission.is_admitted
     ]
 
 

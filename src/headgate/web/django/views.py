@@ -10,7 +10,7 @@ from django.urls import ResolverMatch
 from django.utils.translation import get_language_from_path
 
 from headgate.rules import Rule
-from headgate.web.limits import rule_of_method
+from headgate.web.placing import rule_of_method
 
 RULES: Final = "headgate_rules"
 """The attribute of a view with its rules."""
@@ -37,6 +37,25 @@ def own_of(view: Any, method: str) -> Own:
     kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
     if kind is None:
         return Own(rules, is_exempt)
+    of_handler, handler = _of_handler(view, kind, method)
+    is_exempt = is_exempt or getattr(kind, EXEMPT, False) or getattr(handler, EXEMPT, False)
+    if hasattr(kind, "check_throttles"):
+        return Own(rules, is_exempt, has_later=any(rule.meets((method,)) for rule in of_handler))
+    return Own((*rules, *[rule for rule in of_handler if rule not in rules]), is_exempt)
+
+
+def all_rules_of(view: Any, method: str) -> tuple[Rule, ...]:
+    """All rules of a view for requests of a method, whenever they are asked, and exempt or not."""
+    operations = operations_of(view)
+    if operations:
+        return _own_of_operation(operations, method).rules
+    rules: tuple[Rule, ...] = getattr(view, RULES, ())
+    kind = getattr(view, "view_class", None) or getattr(view, "cls", None)
+    return rules if kind is None else (*rules, *_of_handler(view, kind, method)[0])
+
+
+def _of_handler(view: Any, kind: Any, method: str) -> tuple[tuple[Rule, ...], Any]:
+    """The rules of the method of a class-based view that answers a request, and that method."""
     name = method.lower()
     actions = getattr(view, "actions", None)
     handler_name = name if actions is None else actions.get(name, "")
@@ -44,11 +63,7 @@ def own_of(view: Any, method: str) -> Own:
     if handler is None and name == "head":
         handler = getattr(kind, "get" if actions is None else actions.get("get", ""), None)
     given: tuple[Rule, ...] = getattr(handler, RULES, ())
-    of_handler = tuple([rule_of_method(rule, getattr(handler, "__name__", name)) for rule in given])
-    is_exempt = is_exempt or getattr(kind, EXEMPT, False) or getattr(handler, EXEMPT, False)
-    if hasattr(kind, "check_throttles"):
-        return Own(rules, is_exempt, has_later=any(rule.meets((method,)) for rule in of_handler))
-    return Own((*rules, *[rule for rule in of_handler if rule not in rules]), is_exempt)
+    return tuple([rule_of_method(rule, getattr(handler, "__name__", name)) for rule in given]), handler
 
 
 def operations_of(view: Any) -> Sequence[Any]:

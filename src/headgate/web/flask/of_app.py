@@ -19,7 +19,8 @@ from headgate.web import wsgi
 from headgate.web.admission import Admission
 from headgate.web.asking import admit
 from headgate.web.flask.views import Own, methods_of, own_of, route_name
-from headgate.web.limits import RouteEntry, rule_of_method
+from headgate.web.limits import RouteEntry
+from headgate.web.placing import placed_late, rule_of_method
 from headgate.web.wsgi import EXCHANGE, Exchange, WsgiRequest, exchange_of
 
 EXTENSION: Final = "headgate"
@@ -130,7 +131,11 @@ class FlaskLimits(wsgi.RateLimits):
             if refusal is not None or known is None or rule in exchange.asked:
                 return refusal
         exchange.asked = (*exchange.asked, rule)
-        asked = rule_of_method(rule, method) if method else rule
+        native_request = known.request.native
+        own = (
+            self._route(app, native_request.endpoint, known.request.method).own.asked if native_request.endpoint else ()
+        )
+        asked = placed_late(rule_of_method(rule, method) if method else rule, own, exchange.late)
         admission = admit(self.limiter, known.request, (asked,), known=known)
         return self._told(app, admission)
 

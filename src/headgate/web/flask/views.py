@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from headgate.rules import Rule
-from headgate.web.limits import rule_of_method
+from headgate.web.placing import rule_of_method
 
 RULES: Final = "__headgate_rules__"
 """Where views and blueprints have the rules that they were given, each beside the limits that it goes by."""

@@ -33,7 +33,7 @@ def view_of(route: Route) -> type[Any]:
         return found
 
     body: dict[str, Any] = {method.lower(): answer for method in route.methods}
-    rules = [rule if rule.name else dataclasses.replace(rule, name=route.slug) for rule in route.rules]
+    rules = [rule if rule.name else dataclasses.replace(rule, name=name) for name, rule in route.named_rules().items()]
     throttles = [type("Throttle", (HeadgateThrottle,), {"rule": rule}) for rule in rules]
     body |= {"throttle_classes": throttles, "http_method_names": [method.lower() for method in route.methods]}
     found = type("View", (APIView,), body)
