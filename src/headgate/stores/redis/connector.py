@@ -50,6 +50,7 @@ class Connector:
         self.timeout_s: Final = timeout_s
         self._blocking: Final = blocking
         self._awaited: Final = awaited
+        self._has_connected = False
         for opener in filter(None, (blocking, awaited)):
             self.name = describe(opener.func.__name__, opener.keywords)
 
@@ -104,6 +105,7 @@ class Connector:
             raise
         except Exception as error:  # whatever hinders redis-py is an outage
             raise exceptions.ConnectionError(str(error)) from error
+        self._has_connected = True
         socket = library.socket_of(connection)
         return PublicConnection(connection) if socket is None else SocketConnection(connection, socket)
 
@@ -117,7 +119,17 @@ class Connector:
         except BaseException:  # redis-py does not hang up after each
             await connection.disconnect(nowait=True)
             raise
+        self._has_connected = True
         return TransportConnection(connection, self.outage)
+
+    @property
+    def _is_secure(self) -> bool:
+        opener = self._blocking or self._awaited
+        return opener is not None and "SSL" in opener.func.__name__
+
+    def overdue(self) -> StoreOutage:
+        """The outage of a call that got no answer in time."""
+        return overdue(self.name, self.timeout_s, begins_tls=self._is_secure and not self._has_connected)
 
     def refused(self, text: str) -> StoreOutage:
         """The outage of a call that the server answered with an error."""
@@ -139,7 +151,7 @@ class Connector:
         """The outage that an error on connecting, sending or receiving means."""
         text = str(error)
         if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
-            return overdue(self.name, self.timeout_s)
+            return self.overdue()
         if isinstance(error, exceptions.AuthenticationError):
             return self.refused("NOAUTH")
         if isinstance(error, exceptions.NoPermissionError):
@@ -150,8 +162,7 @@ class Connector:
             return self.refused(text)
         opener = self._blocking or self._awaited
         options = {} if opener is None else opener.keywords
-        is_secure = opener is not None and "SSL" in opener.func.__name__
-        problem = tls.problem_of(text, _TLS, options, is_secure=is_secure)
+        problem = tls.problem_of(text, _TLS, options, is_secure=self._is_secure)
         problem = problem or f"it cannot be reached: check the address, and that it runs ({text})"
         return StoreUnavailable(self.name, problem)
 
