@@ -80,13 +80,16 @@ class InvalidCost(HeadgateError, ValueError):
 class CostExceedsCapacity(InvalidCost):
     """The cost is above the capacity of the limit: no wait makes it possible ("never", not "not now")."""
 
-    def __init__(self, cost: int, capacity: int, name: str) -> None:
+    def __init__(self, cost: int, capacity: int, name: str, reserve: int = 0) -> None:
         self.cost = cost
         self.capacity = capacity
         self.name = name
+        self.reserve = reserve
+        kept = f" with a reserve of {reserve}" if reserve else ""
+        less = "ask for less at once, keep less back" if reserve else "ask for less at once"
         super().__init__(
-            f"a cost of {cost} can never pass {name!r}, whose capacity is {capacity}: "
-            "ask for less at once, or raise the limit's burst"
+            f"a cost of {cost}{kept} can never pass {name!r}, whose capacity is {capacity}: "
+            f"{less}, or raise the limit's burst"
         )
 
 

@@ -235,6 +235,15 @@ async def test_a_cost_that_counts_as_an_integer_is_taken_wherever_there_is_one(b
     assert await remaining(limiter, "third") == 3
 
 
+async def test_a_reserve_that_can_never_be_left_is_named_beside_the_cost(bench: Bench) -> None:
+    limiter = bench.limiter("9/minute")
+    with pytest.raises(CostExceedsCapacity, match="a cost of 1 with a reserve of 9 can never pass") as caught:
+        await told(limiter.peek("k", reserve=9))
+    assert (caught.value.cost, caught.value.reserve, caught.value.capacity) == (1, 9, 9)
+    assert "keep less back" in str(caught.value)
+    assert await told(limiter.peek("k", reserve=8))
+
+
 async def test_a_cost_that_counts_as_an_integer_is_bounded_like_any_other(bench: Bench) -> None:
     limiter = bench.limiter("9/minute")
     with pytest.raises(CostExceedsCapacity, match="a cost of 10 can never pass"):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import signal
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from headgate import AsyncLimiter, InvalidUse, Limiter, StoreUnavailable
 from headgate.stores.nats import NatsStore
 from tests.nats_servers import OwnNats, own_nats
 from tests.proxy import Proxy, proxy_to
+from tests.servers import eventually
 
 SECRET = "S3CR"
 PATIENT = 20.0
@@ -167,6 +170,40 @@ async def test_a_server_that_shakes_hands_first_is_asked_over_tls(folder: Path) 
         await serves(url, tls_ca_certs=str(folder / "ca.pem"), tls_handshake_first=True)
         assert proxy.heard
         assert b"CONNECT" not in proxy.heard
+
+
+async def test_a_connection_over_tls_ends_without_a_warning(
+    secure: OwnNats, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with proxy_to(secure.port) as proxy:
+        url = f"tls://lim:{SECRET}@127.0.0.1:{proxy.port}"
+        store = NatsStore(url, timeout=PATIENT, tls_ca_certs=str(folder / "ca.pem"))
+        assert await AsyncLimiter("5/day", store=store, on_outage="raise").try_acquire("k")
+        before = secure.connections()
+        await store.aclose()
+        eventually(lambda: secure.connections() < before, "the connection has ended")
+        await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
+
+
+async def ask_on(limiter: AsyncLimiter) -> None:
+    while True:
+        await limiter.try_acquire("k")
+
+
+async def test_a_server_over_tls_that_hangs_up_leaves_no_warning(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with own_nats(config(folder)) as server:
+        url = f"tls://lim:{SECRET}@127.0.0.1:{server.port}"
+        store = NatsStore(url, timeout=PATIENT, tls_ca_certs=str(folder / "ca.pem"))
+        limiter = AsyncLimiter("5/day", store=store, on_outage="raise")
+        assert await limiter.try_acquire("k")
+        server.send(signal.SIGTERM)
+        with pytest.raises(StoreUnavailable):
+            await ask_on(limiter)
+        await store.aclose()
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []
 
 
 @pytest.mark.parametrize("name", ["_process_info", "_connect_command"])

@@ -163,8 +163,38 @@ def test_an_option_that_nobody_knows_is_refused_when_the_store_is_made(options: 
 
 
 def test_a_query_parameter_that_nobody_knows_is_refused_when_the_store_is_made() -> None:
-    with pytest.raises(StoreURLError, match="bogus"):
-        open_store("redis://localhost/0?bogus=1")
+    kinds = ["redis", "rediss", "redis+cluster", "valkey", "nats", "postgresql"]
+    for url in [*(f"{kind}://localhost/0?bogus=1" for kind in kinds), "redis+sentinel://localhost/s?bogus=1"]:
+        with pytest.raises(StoreURLError, match=r"'bogus' is none of .*password, .*\w$") as caught:
+            open_store(url)
+        assert "__init__" not in str(caught.value)
+
+
+def test_the_options_that_there_are_depend_on_the_kind_of_store() -> None:
+    for url, name in (
+        ("rediss://localhost?bogus=1", "ssl_ca_certs"),
+        ("redis://localhost?bogus=1", "socket_keepalive"),
+        ("unix:///run/redis.sock?bogus=1", "client_name"),
+        ("postgresql://localhost/x?bogus=1", "target_session_attrs"),
+    ):
+        with pytest.raises(StoreURLError, match=name):
+            open_store(url)
+
+
+def test_an_option_of_tls_is_for_urls_of_tls() -> None:
+    for options in ("?ssl_ca_certs=ca.pem", "?ssl_keyfile=x&password=hunter2"):
+        with pytest.raises(StoreURLError, match="write rediss:// to have that") as caught:
+            open_store(f"redis://localhost/0{options}")
+        assert "hunter2" not in str(caught.value)
+    with pytest.raises(StoreURLError, match="write rediss:// to have that"):
+        open_store("redis://localhost/0", ssl_ca_certs="ca.pem")
+
+
+def test_an_option_that_may_be_a_part_of_a_password_is_not_named() -> None:
+    for url in ("redis://h?password=a&hunter2=", "nats://h?token=a&hunter2=", "postgresql://h/?password=a&hunter2="):
+        with pytest.raises(StoreURLError, match=r"an option .* is none of") as caught:
+            open_store(url)
+        assert "hunter2" not in str(caught.value)
 
 
 def test_the_message_of_an_unknown_scheme_names_those_there_are() -> None:

@@ -493,8 +493,22 @@ def test_a_file_that_is_deleted_is_an_outage_and_then_counting_begins_anew(path:
     store.close()
 
 
-def test_a_folder_that_is_not_there_is_an_outage(tmp_path: Path) -> None:
-    limiter = limiter_of(SqliteStore(tmp_path / "none" / "limits.db"))
+def test_a_folder_that_is_not_there_is_refused_when_the_store_is_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for name in ("none", "none/deeper", "file", "file/deeper"):
+        folder = tmp_path / name
+        said = f"there is no folder '{folder}': make it, or check the path"
+        with pytest.raises(StoreURLError, match=said):
+            SqliteStore(folder / "limits.db")
+        with pytest.raises(StoreURLError, match=said):
+            Limiter("5/s", store=f"sqlite:///{folder}/limits.db")
+
+
+def test_a_folder_that_goes_away_is_an_outage(tmp_path: Path) -> None:
+    folder = tmp_path / "none"
+    folder.mkdir()
+    limiter = limiter_of(SqliteStore(folder / "limits.db"))
+    folder.rmdir()
     with pytest.raises(StoreUnavailable, match=r"store sqlite:////.*/none/limits.db: check its folder, and the rights"):
         limiter.try_acquire("k")
 

@@ -14,7 +14,7 @@ import redis
 import redis.asyncio
 import trustme
 
-from headgate import AsyncLimiter, Limiter, StoreUnavailable
+from headgate import AsyncLimiter, Limiter, StoreTimeout, StoreUnavailable
 from headgate.stores.redis import RedisStore
 from headgate.stores.remote.tls import Names, problem_of
 from tests.clusters import own_cluster
@@ -187,6 +187,16 @@ def test_a_server_that_speaks_something_else_is_told_apart() -> None:
     said = "[SSL: WRONG_VERSION_NUMBER] wrong version number (_ssl.c:1006)"
     assert "it does not speak TLS: write redis://" in str(problem_of(said, NAMES, {}, is_secure=True))
     assert problem_of("Name or service not known", NAMES, {}, is_secure=True) is None
+
+
+async def test_a_plain_server_that_waits_for_more_is_asked_whether_it_speaks_tls() -> None:
+    with own_valkey() as server:
+        store = RedisStore(server.url.replace("redis://", "rediss://"), timeout=0.5, breaker=False)
+        with pytest.raises(StoreTimeout, match="is the server up and near, and does it speak TLS"):
+            Limiter("5/day", store=store, on_outage="raise").try_acquire("k")
+        with pytest.raises(StoreTimeout, match="is the server up and near, and does it speak TLS"):
+            await AsyncLimiter("5/day", store=store, on_outage="raise").try_acquire("k")
+        await store.aclose()
 
 
 async def test_a_cluster_is_asked_over_tls_node_by_node(certificates: Certificates) -> None:

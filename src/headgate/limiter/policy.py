@@ -14,7 +14,7 @@ from typing import Final, SupportsIndex, TypeVar
 
 from headgate.algorithms import MAX_SPAN_US, MAX_TOKENS
 from headgate.decision import Decision
-from headgate.errors import InvalidCost, InvalidUse
+from headgate.errors import CostExceedsCapacity, InvalidCost, InvalidUse
 from headgate.hits import Action, Group, Hit, Once, check_cost, integer_cost
 from headgate.keys import check_key
 from headgate.limiter.naming import LimitLike, Limits, named, twice
@@ -190,7 +190,8 @@ class Policy:
             if isinstance(hit.limit, (Concurrency, Penalty)):
                 hits.append(hit)
                 continue
-            check_cost(hit.cost + spare, hit.limit, hit.tier or hit.name)
+            if hit.cost + spare > hit.limit.capacity:
+                raise CostExceedsCapacity(hit.cost, hit.limit.capacity, hit.tier or hit.name, spare)
             hits.append(hit._replace(spare=spare))
         if all(isinstance(hit.limit, (Concurrency, Penalty)) for hit in hits):
             raise InvalidUse("a reserve is of tokens: of slots, nothing is kept back")

@@ -37,7 +37,7 @@ def _undo_group(decision: Decision) -> Group | None:
     if once is None or not _has_spent(decision) or not decision.facts:
         return None
     hits = [
-        hit._replace(receipt=hit.limit.receipt(facts, hit.cost))
+        hit._replace(receipt=hit.limit.receipt(facts, hit.cost), spare=0)
         for hit, facts in zip(group.hits, decision.facts, strict=True)
     ]
     left = Once(once.mark, decision.now_us + once.life_us, takes_back=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from nats.aio.client import Client as NatsClient
@@ -74,11 +75,29 @@ class Client(NatsClient):
         self.is_over_tls = self._is_encrypted()
         if self._insists and not self.is_over_tls:
             raise Unsecured("it was not begun; nothing was sent")
+        if self.is_over_tls:
+            self._tell_protocol()
         return super()._connect_command()
 
-    def _is_encrypted(self) -> bool:
+    def _writer(self) -> asyncio.StreamWriter | None:
         writer = getattr(getattr(self, "_transport", None), "_io_writer", None)
-        return isinstance(writer, asyncio.StreamWriter) and writer.get_extra_info("ssl_object") is not None
+        return writer if isinstance(writer, asyncio.StreamWriter) else None
+
+    def _is_encrypted(self) -> bool:
+        writer = self._writer()
+        return writer is not None and writer.get_extra_info("ssl_object") is not None
+
+    def _tell_protocol(self) -> None:
+        """Tell the protocol of its transport, as a loop does and nats-py does not after it has begun TLS. Else asyncio
+        warns at the end of the connection, and never waits for who reads.
+        """
+        writer = self._writer()
+        if writer is None:
+            return
+        protocol = writer.transport.get_protocol()
+        if isinstance(protocol, asyncio.StreamReaderProtocol):
+            with suppress(AssertionError):  # it was told by a release of nats-py that does so
+                protocol.connection_made(writer.transport)
 
     async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
         direct = self.direct

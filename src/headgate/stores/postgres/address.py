@@ -10,14 +10,15 @@ import ipaddress
 import re
 import socket
 from typing import Any, Final
+from urllib.parse import unquote
 
-from psycopg import ProgrammingError
+from psycopg import ProgrammingError, pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from headgate.errors import StoreURLError
 from headgate.plans.topology import Address
 from headgate.stores.registry import POSTGRES_SCHEMES as SCHEMES
-from headgate.stores.remote.urls import check_marks, not_understood, shown, split_scheme, unsecret
+from headgate.stores.remote.urls import check_marks, not_understood, shown, split_scheme, unknown_option, unsecret
 
 DEFAULT_PORT: Final = 5432
 
@@ -36,6 +37,10 @@ def parse(url: str) -> Parameters:
         raise not_understood(url, "an '@' in a user, a password, a database or an option is written %40")
     if re.search(r"\s", rest.strip()):  # libpq leaves it out
         raise not_understood(url, "a space is written %20")
+    known = {option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.dispchar != b"D"} | {"ssl"}
+    for name in re.findall("(?:^|&)([^=&]*)=", rest.rpartition("@")[2].partition("?")[2]):
+        if unquote(name) not in known:
+            raise unknown_option(url, unquote(name), known)
     try:
         parameters: Parameters = dict(conninfo_to_dict(f"postgresql://{rest}"))
     except ProgrammingError as error:

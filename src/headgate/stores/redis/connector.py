@@ -7,8 +7,10 @@ then on is ours.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Self
+from urllib.parse import parse_qsl
 
 import redis
 import redis.asyncio
@@ -25,9 +27,14 @@ from headgate.stores.redis.connections import PublicConnection, SocketConnection
 from headgate.stores.redis.library import Opener
 from headgate.stores.remote import tls
 from headgate.stores.remote.connections import overdue
-from headgate.stores.remote.urls import shown, unsecret
+from headgate.stores.remote.urls import not_understood, shown, unknown_option, unsecret
 
 _TLS: Final = tls.Names("ssl_", "redis", "rediss")
+_KINDS: Final = {"rediss": redis.SSLConnection, "unix": redis.UnixDomainSocketConnection}
+"""The classes of connections by the schemes of redis-py's URLs, where they are not the common one."""
+_OF_TLS: Final = library.options_of(redis.SSLConnection) - library.options_of(redis.Connection)
+_COMMON: Final = frozenset({"username", "password", "db", "client_name"})
+"""Options that are named to whoever gives one that is none, beside those of sockets and TLS."""
 
 
 class Connector:
@@ -43,22 +50,26 @@ class Connector:
         self.timeout_s: Final = timeout_s
         self._blocking: Final = blocking
         self._awaited: Final = awaited
+        self._has_connected = False
         for opener in filter(None, (blocking, awaited)):
             self.name = describe(opener.func.__name__, opener.keywords)
 
     @classmethod
-    def by_url(cls, url: str, timeout_s: float, options: dict[str, Any]) -> Self:
+    def by_url(cls, url: str, timeout_s: float, options: dict[str, Any], given: str | None = None) -> Self:
         """Make one for the server of a URL.
 
+        :param given: the URL that somebody wrote, from which this one was made, for errors.
         :raises StoreURLError: if redis-py does not understand the URL or an option.
         """
         translated = translate(url)
+        given = given or url
+        _check_names(translated, options, given)
         try:
             pools: tuple[Any, ...] = redis.ConnectionPool, redis.asyncio.ConnectionPool
             blocking, awaited = (opener_like(kind.from_url(translated, **options)) for kind in pools)
             return cls(_within(timeout_s, blocking, Retry), _within(timeout_s, awaited, AsyncRetry), timeout_s)
         except (ValueError, TypeError, exceptions.RedisError) as error:
-            raise StoreURLError(f"store URL {shown(url)}: {unsecret(error, url)}") from None
+            raise StoreURLError(f"store URL {shown(given)}: {unsecret(error, given)}") from None
 
     @classmethod
     def like(cls, client: object, timeout_s: float) -> Self:
@@ -94,6 +105,7 @@ class Connector:
             raise
         except Exception as error:  # whatever hinders redis-py is an outage
             raise exceptions.ConnectionError(str(error)) from error
+        self._has_connected = True
         socket = library.socket_of(connection)
         return PublicConnection(connection) if socket is None else SocketConnection(connection, socket)
 
@@ -107,7 +119,17 @@ class Connector:
         except BaseException:  # redis-py does not hang up after each
             await connection.disconnect(nowait=True)
             raise
+        self._has_connected = True
         return TransportConnection(connection, self.outage)
+
+    @property
+    def _is_secure(self) -> bool:
+        opener = self._blocking or self._awaited
+        return opener is not None and "SSL" in opener.func.__name__
+
+    def overdue(self) -> StoreOutage:
+        """The outage of a call that got no answer in time."""
+        return overdue(self.name, self.timeout_s, begins_tls=self._is_secure and not self._has_connected)
 
     def refused(self, text: str) -> StoreOutage:
         """The outage of a call that the server answered with an error."""
@@ -129,7 +151,7 @@ class Connector:
         """The outage that an error on connecting, sending or receiving means."""
         text = str(error)
         if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
-            return overdue(self.name, self.timeout_s)
+            return self.overdue()
         if isinstance(error, exceptions.AuthenticationError):
             return self.refused("NOAUTH")
         if isinstance(error, exceptions.NoPermissionError):
@@ -140,10 +162,31 @@ class Connector:
             return self.refused(text)
         opener = self._blocking or self._awaited
         options = {} if opener is None else opener.keywords
-        is_secure = opener is not None and "SSL" in opener.func.__name__
-        problem = tls.problem_of(text, _TLS, options, is_secure=is_secure)
+        problem = tls.problem_of(text, _TLS, options, is_secure=self._is_secure)
         problem = problem or f"it cannot be reached: check the address, and that it runs ({text})"
         return StoreUnavailable(self.name, problem)
+
+
+def _check_names(translated: str, options: Mapping[str, Any], given: str) -> None:
+    """Refuse an option that redis-py's connections do not take.
+
+    :param translated: the URL as redis-py takes it; `given`: as somebody wrote it.
+    :raises StoreURLError: if there is one.
+    """
+    kind = library.given_kind(options) or _KINDS.get(translated.partition("://")[0], redis.Connection)
+    if not isinstance(kind, type):  # a function of somebody's that makes them
+        return
+    taken = library.options_of(kind)
+    known = sorted(name for name in taken if name in _COMMON or name.startswith(("socket_", "ssl_")))
+    asked = [name for name, _ in parse_qsl(translated.partition("?")[2], keep_blank_values=True)]
+    for name in (*asked, *options):
+        if name in taken or name in library.OF_POOLS:
+            continue
+        if name in _OF_TLS:
+            raise not_understood(given, f"{name} is an option of TLS: write rediss:// to have that")
+        if name in options:
+            raise StoreURLError(f"store URL {shown(given)}: there is no option {name}; there are {', '.join(known)}")
+        raise unknown_option(given, name, known)
 
 
 def _within(timeout_s: float, opener: Opener, retry: type[Retry | AsyncRetry]) -> Opener:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Mapping
 from functools import partial
+from inspect import Parameter, signature
 from typing import Any, Final, Protocol
 
 import hiredis
@@ -39,6 +41,26 @@ class Receiver(Protocol):
     def data_received(self, data: bytes, /) -> None: ...
     def reply_received(self, reply: Any, /) -> None: ...
     def connection_lost(self, error: Exception | None, /) -> None: ...
+
+
+OF_POOLS: Final = frozenset({"max_connections", "connection_class"})
+"""Options that a pool takes, and does not hand on to its connections."""
+
+
+def given_kind(options: Mapping[str, Any]) -> Any:
+    """The class or function of somebody's that makes connections, in place of redis-py's classes."""
+    return options.get("connection_class")
+
+
+def options_of(kind: Any) -> set[str]:
+    """The options that a class of connections takes, those that it hands on to the classes that it is made of, too."""
+    return {
+        name
+        for one in kind.__mro__
+        if one is not object
+        for name, parameter in signature(one.__init__).parameters.items()
+        if parameter.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY) and name != "self"
+    }
 
 
 def is_from_replica(reply: Any) -> bool:

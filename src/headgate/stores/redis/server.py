@@ -68,6 +68,9 @@ class Server(Endpoint):
         plan = plans.decide_alike(single, keys, prefix=self._prefix, refused=self.refused_one)
         return self._carry_out(singly(plan), arrive)
 
+    def overdue(self) -> StoreOutage:
+        return self.connector.overdue()
+
     def ask(self, request: bytes) -> Any:
         (reply,) = self._ask(request, 1)
         if type(reply) is list:

@@ -131,8 +131,9 @@ class RedisStore(RemoteStore):
         if is_sentinel(url):
             remap = options.pop("address_remap", None)
             told = split_sentinels(url, options)
-            primary = PrimaryConnector.by_url(told.url, timeout_s, told.options)
-            asks = SentinelConnector.by_url(told.sentinel_url, sentinel_timeout_s(timeout_s), told.sentinel_options)
+            primary = PrimaryConnector.by_url(told.url, timeout_s, told.options, url)
+            asks_in_s = sentinel_timeout_s(timeout_s)
+            asks = SentinelConnector.by_url(told.sentinel_url, asks_in_s, told.sentinel_options, url)
             sentinels = [(address, asks) for address in told.sentinels]
             return primary, make_primary(primary, sentinels, told.service, self._prefix, terms, remap)
         connector = Connector.by_url(url, timeout_s, options)

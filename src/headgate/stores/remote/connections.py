@@ -20,9 +20,12 @@ from headgate.runtime.loops import calls_here
 T = TypeVar("T")
 
 
-def overdue(name: str, timeout_s: float) -> StoreOutage:
-    """The outage of a call that got no answer in time. `name` is the server's, without its password."""
-    return StoreTimeout(name, f"no answer within {timeout_s:g} s: is the server up and near?")
+def overdue(name: str, timeout_s: float, *, begins_tls: bool = False) -> StoreOutage:
+    """The outage of a call that got no answer in time. `name` is the server's, without its password; `begins_tls`: was
+    it to begin TLS? A server that speaks none may wait for more.
+    """
+    also = ", and does it speak TLS" if begins_tls else ""
+    return StoreTimeout(name, f"no answer within {timeout_s:g} s: is the server up and near{also}?")
 
 
 def anew(outage: StoreOutage) -> StoreOutage:

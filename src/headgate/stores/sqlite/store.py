@@ -6,6 +6,7 @@ This module must not know how a batch comes to the file.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
@@ -45,7 +46,7 @@ class SqliteStore(RemoteStore):
         known that the limit would deny; 0 for not at all. See docs/speed.md.
     :param breaker: when to stop trying a file that fails, so that nobody waits for it; False for never. See
         docs/outages.md.
-    :raises StoreURLError: if the URL is not understood.
+    :raises StoreURLError: if the URL is not understood, or the folder is not there.
     :raises InvalidUse: if an option is not usable.
 
     Making a store opens nothing. Safe to share between threads, tasks, event loops and forked processes.
@@ -63,6 +64,7 @@ class SqliteStore(RemoteStore):
     ) -> None:
         terms = Terms(timeout=timeout, coalesce=coalesce, remember_denials=remember_denials, breaker=breaker)
         self.path: Final = _path_of(path)
+        _check_folder(self.path.parent)
         self._file = File(self.path, f"{SCHEME}/{self.path}", check_prefix(prefix), terms)
         made_from = {"path": self.path, "prefix": prefix, **terms.options}
         super().__init__(self._file, terms, made_from)
@@ -119,6 +121,21 @@ class SqliteStore(RemoteStore):
 
 def _as_it_is(reply: Decision, key: str, cost: int) -> Answer:
     return reply
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that is not there: each call would be an outage, and nobody makes it while the process runs.
+
+    :raises StoreURLError: if there is none.
+    """
+    try:
+        is_there = stat.S_ISDIR(folder.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_there = False
+    except OSError:  # its rights, say: a call tells of them
+        return
+    if not is_there:
+        raise StoreURLError(f"there is no folder {str(folder)!r}: make it, or check the path of the store's file")
 
 
 def _path_of(path: str | os.PathLike[str]) -> Path:
