@@ -52,8 +52,8 @@ function algorithms.each(keys)
     local q, r = qs[key], rs[key]
     local expiry, value = expires_at_ms(q), q
     if r > 0 then expiry, value = expires_at_ms(q + 1), string.format('%.0f %.0f %s', q, r, rate_word) end
-    if q == now and r == 0 then
-      -- nothing is owed
+    if q == now and r == 0 then -- nothing is owed, and nothing was taken
+      if stored[first] then redis.call('DEL', key) end
     elseif stored[first] then
       redis.call('SET', key, value, 'PXAT', expiry)
     elseif not redis.call('SET', key, value, 'PXAT', expiry, 'NX') then -- what MGET did not read is no string

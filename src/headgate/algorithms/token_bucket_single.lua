@@ -32,6 +32,8 @@ if #words == 5 then
         redis.call('SET', key, value, 'PXAT', (new_q + 1 - (new_q + 1) % 1000) / 1000 + 1)
       elseif new_q > now then
         redis.call('SET', key, new_q, 'PXAT', (new_q - new_q % 1000) / 1000 + 1)
+      elseif stored then -- nothing is owed, and nothing was taken
+        redis.call('DEL', key)
       end
       return {now, new_q - now, new_r}
     end
