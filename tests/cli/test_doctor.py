@@ -189,8 +189,13 @@ def test_a_bucket_in_memory_and_one_server() -> None:
         assert examine(server.url)["reachable"].level == "fault"
 
 
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = told(capsys, "doctor", "--store", f"sqlite:///{tmp_path}/nowhere/a.db")
+    assert (code, out) == (2, "")
+    assert f"there is no folder '{tmp_path}/nowhere'" in err
+
+
 def test_a_file_that_is_damaged_or_not_there(tmp_path: Path) -> None:
-    assert examine(f"sqlite:///{tmp_path}/nowhere/a.db")["folder"].level == "fault"
     assert examine(f"sqlite:///{tmp_path}/a.db")["file"].level == "note"
     assert examine(f"sqlite:///{tmp_path}/a.db")["file"].level == "ok"  # the first examination made it
     (tmp_path / "b.db").write_text("no database" * 100)
@@ -217,5 +222,6 @@ def test_a_folder_that_may_not_be_written() -> None:
 def test_in_a_terminal_levels_have_colours(tmp_path: Path) -> None:
     printed = in_terminal("doctor", "--store", f"sqlite:///{tmp_path}/a.db", columns=60)
     assert "\x1b[32mok" in printed
-    printed = in_terminal("doctor", "--store", f"sqlite:///{tmp_path}/no/a.db", columns=60)
+    (tmp_path / "b.db").write_text("no database" * 100)
+    printed = in_terminal("doctor", "--store", f"sqlite:///{tmp_path}/b.db", columns=60)
     assert "\x1b[1;31mfault" in printed

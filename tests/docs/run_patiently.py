@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from pathlib import Path
 
 from headgate.stores.postgres import PostgresStore
 from headgate.stores.redis import RedisStore
@@ -16,4 +17,5 @@ for kind in (RedisStore, PostgresStore):
     assert defaults is not None
     defaults["timeout"] = 20.0
 sys.argv = sys.argv[1:]
+sys.path[0] = str(Path(sys.argv[0]).parent)  # where Python would have begun
 runpy.run_path(sys.argv[0], run_name="__main__")

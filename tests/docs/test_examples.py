@@ -26,6 +26,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs(example: Path, store: str, request: pytest.FixtureRequest) -> None:
     environment = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "POSTGRES_URL")}
+    environment["GRPC_VERBOSITY"] = "ERROR"  # its core says now and then that a server has ended
     if store == "server":
         environment["REDIS_URL"] = request.getfixturevalue("valkey_url")
         if "POSTGRES_URL" in example.read_text(encoding="utf-8"):

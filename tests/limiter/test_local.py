@@ -751,7 +751,7 @@ async def test_a_rule_of_an_app_may_have_a_share() -> None:
         ("postgresql://u:secret@h/db", {"schema": "s"}),
         ("nats://u:secret@h/other", {}),
         ("nats://u:secret@h?prefix=p", {}),
-        ("sqlite:////somewhere/else", {"prefix": "p"}),
+        ("sqlite:////tmp/somewhere.db", {"prefix": "p"}),
     ],
 )
 def test_a_store_says_its_place_and_no_password(url: str, options: dict[str, Any]) -> None:

@@ -33,9 +33,6 @@ def examine(store: SqliteStore) -> Iterator[Finding]:
 def _look(path: Path) -> Iterator[Finding]:
     yield Finding("ok", "version", f"SQLite {sqlite3.sqlite_version}")
     folder = path.parent
-    if not folder.is_dir():
-        yield Finding("fault", "folder", f"{folder} is not there", "make it: the file is made at its first use")
-        return
     if not _may(folder, os.W_OK | os.X_OK):
         yield Finding(
             "fault", "folder", f"{folder} cannot be written", "let the app's user write it, not the file alone"
