@@ -20,7 +20,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Final
 
-MAX_HELD_NS: Final = 300_000
+MAX_HELD_NS: Final = 2_000_000
 """Whoever has had its turn for so long in all lets those go first who wait."""
 
 if sys.platform == "win32":  # pragma: no cover - the suite has no Windows
