@@ -131,10 +131,6 @@ def file_deleted(path: Path) -> End:
     return nothing
 
 
-def small_disk_full(disk: Path) -> End:
-    return fill(disk)
-
-
 HOLDER: Final = """
 import sys, time
 from pathlib import Path
@@ -437,7 +433,7 @@ FAULTS: Final = (
     Fault("SQLite", "locked by another program", locked_by_another_program, a_file),
     Fault("SQLite", "the file is deleted", file_deleted, a_file),
     Fault("SQLite", "a process hangs in its turn", process_hangs_in_its_turn, a_file),
-    Fault("SQLite", "the disk is full", small_disk_full, a_file_on_a_small_disk),
+    Fault("SQLite", "the disk is full", fill, a_file_on_a_small_disk),
     Fault("Valkey", "kill -9, and started again, empty", killed, a_valkey),
     Fault("Valkey", FROZEN, frozen, a_valkey),
     Fault("Valkey", "script flush", ordered("SCRIPT", "FLUSH"), a_valkey),
@@ -461,13 +457,8 @@ FAULTS: Final = (
     Fault("Cluster", "a node hangs", node_hangs, a_cluster),
     Fault("Cluster", "a node is gone, and all are wanted", node_down, partial(served, complete_cluster)),
     Fault("Cluster", "a slot moves", slot_moves, a_cluster),
-    Fault(
-        "Sentinel",
-        "kill -9 of the primary",
-        failed_over(lambda own: os.kill(own.primary().pid, signal.SIGKILL)),
-        a_sentinel,
-    ),
-    Fault("Sentinel", "SIGSTOP of the primary", failed_over(lambda own: own.primary().freeze()), a_sentinel),
+    Fault("Sentinel", "kill -9 of the primary", failed_over(kill_primary), a_sentinel),
+    Fault("Sentinel", "SIGSTOP of the primary", failed_over(freeze_primary), a_sentinel),
     Fault("Sentinel", "SENTINEL FAILOVER", failed_over(OwnSentinels.fail_over), a_sentinel),
     Fault("PostgreSQL", "stopped, and started again", restarted, a_postgres),
     Fault("PostgreSQL", FROZEN, frozen, a_postgres),

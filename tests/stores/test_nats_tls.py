@@ -19,6 +19,7 @@ from headgate.stores.nats import NatsStore
 from tests.nats_servers import OwnNats, own_nats
 from tests.proxy import Proxy, proxy_to
 from tests.servers import eventually
+from tests.stores.told import outages_of
 
 SECRET = "S3CR"
 PATIENT = 20.0
@@ -68,16 +69,8 @@ def before_secure(secure: OwnNats) -> Iterator[Proxy]:
 
 
 async def outages(url: str, **options: Any) -> list[str]:
-    """What is said in each colour."""
-    store = NatsStore(url, timeout=PATIENT, **options)
-    try:
-        with pytest.raises(StoreUnavailable) as blocking:
-            Limiter("5/day", store=store, on_outage="raise").try_acquire("k")
-        with pytest.raises(StoreUnavailable) as awaited:
-            await AsyncLimiter("5/day", store=store, on_outage="raise").try_acquire("k")
-    finally:
-        await store.aclose()
-    return [str(blocking.value), str(awaited.value)]
+    """What is said when it does not work."""
+    return await outages_of(NatsStore(url, timeout=PATIENT, **options))
 
 
 async def serves(url: str, **options: Any) -> None:

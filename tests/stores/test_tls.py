@@ -14,13 +14,14 @@ import redis
 import redis.asyncio
 import trustme
 
-from headgate import AsyncLimiter, Limiter, StoreTimeout, StoreUnavailable
+from headgate import AsyncLimiter, Limiter, StoreTimeout
 from headgate.stores.redis import RedisStore
 from headgate.stores.remote.tls import Names, problem_of
 from tests.clusters import own_cluster
 from tests.parts import program
 from tests.sentinels import SERVICE, own_sentinels
 from tests.servers import OwnValkey, free_port, own_valkey
+from tests.stores.told import outages_of
 
 NAMES = Names("ssl_", "redis", "rediss")
 PATIENT = 20.0
@@ -99,16 +100,8 @@ async def shares(url: str, **options: Any) -> list[int]:
 
 
 async def problems(url: str, **options: Any) -> list[str]:
-    """What is said when it does not work, in each colour."""
-    store = RedisStore(url, timeout=PATIENT, **options)
-    try:
-        with pytest.raises(StoreUnavailable) as blocking:
-            Limiter("5/day", store=store, on_outage="raise").try_acquire("k")
-        with pytest.raises(StoreUnavailable) as awaited:
-            await AsyncLimiter("5/day", store=store, on_outage="raise").try_acquire("k")
-    finally:
-        await store.aclose()
-    return [str(blocking.value), str(awaited.value)]
+    """What is said when it does not work."""
+    return await outages_of(RedisStore(url, timeout=PATIENT, **options))
 
 
 def url_of(server: OwnValkey) -> str:

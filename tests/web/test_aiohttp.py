@@ -16,6 +16,7 @@ from aiohttp import ClientError, WSServerHandshakeError, test_utils, web
 from headgate import InvalidUse, Limiter, ManualClock, MemoryStore, audit
 from headgate.rules import Rule
 from headgate.web.aiohttp import RateLimits
+from tests.web.stacking import OPTIONS, PAIRS, hiding, passes
 
 
 def make(*rules: Any, **options: Any) -> RateLimits:
@@ -394,15 +395,8 @@ async def test_a_request_leaves_nothing_for_the_garbage_collector(rule: str) -> 
             gc.enable()
 
 
-def hiding(handler: Any) -> Any:
-    async def hidden(request: Any) -> Any:
-        return await handler(request)
-
-    return hidden
-
-
-@pytest.mark.parametrize("limits_of_route", [("3/hour", "3/hour"), ("5/hour", "3/hour"), ("3/hour", "5/hour")])
-@pytest.mark.parametrize("option", [{}, {"is_shadow": True}, {"on_outage": "closed"}, {"key": "*"}])
+@PAIRS
+@pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("between", [lambda handler: handler, hiding])
 async def test_limits_of_a_route_share_nothing_whatever_else_they_say(
     limits_of_route: tuple[str, str], option: dict[str, Any], between: Any
@@ -410,7 +404,7 @@ async def test_limits_of_a_route_share_nothing_whatever_else_they_say(
     limits = make()
     outer, inner = limits_of_route
     stacked = limits.limit(outer, **option)(between(limits.limit(inner)(plain)))
-    admitted = 5 if option.get("is_shadow") and inner == "5/hour" else 3
+    admitted = passes(limits_of_route, option)
     assert await statuses(app_of(limits, web.get("/x", stacked)), *["/x"] * (admitted + 1)) == [200] * admitted + [429]
 
 

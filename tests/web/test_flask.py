@@ -27,6 +27,7 @@ from headgate.testing import limits_off
 from headgate.web.flask import FlaskLimits, RateLimitExceeded, RateLimits
 from headgate.web.messages import WebResponse
 from headgate.web.wsgi import RateLimitMiddleware
+from tests.web.stacking import OPTIONS, PAIRS, passes
 
 
 def make(*rules: Any, app: flask.Flask | None = None, **options: Any) -> tuple[flask.Flask, RateLimits]:
@@ -904,8 +905,8 @@ def test_there_is_no_other_way_to_write_a_path(path: str) -> None:
     assert client.get(path, follow_redirects=True).status_code in (429, 404)
 
 
-@pytest.mark.parametrize("limits_of_route", [("3/hour", "3/hour"), ("5/hour", "3/hour"), ("3/hour", "5/hour")])
-@pytest.mark.parametrize("option", [{}, {"is_shadow": True}, {"on_outage": "closed"}, {"key": "*"}, {"wait": "1ms"}])
+@PAIRS
+@pytest.mark.parametrize("option", [*OPTIONS, {"wait": "1ms"}])
 @pytest.mark.parametrize("place", ["view", "blueprint", "hidden"])
 def test_limits_of_a_route_share_nothing_whatever_else_they_say(
     limits_of_route: tuple[str, str], option: dict[str, Any], place: str
@@ -920,7 +921,7 @@ def test_limits_of_a_route_share_nothing_whatever_else_they_say(
         limited = limits.limit(outer, **option)(between)
     blueprint.add_url_rule("/x", "x", limited)
     app.register_blueprint(blueprint)
-    admitted = 5 if option.get("is_shadow") and inner == "5/hour" else 3
+    admitted = passes(limits_of_route, option)
     assert statuses(app, *["/x"] * (admitted + 1)) == [200] * admitted + [429]
 
 

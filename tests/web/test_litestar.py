@@ -19,6 +19,7 @@ from litestar.testing import AsyncTestClient, TestClient
 from headgate import InvalidUse, Limiter, ManualClock, MemoryStore, audit
 from headgate.rules import Rule
 from headgate.web.litestar import RateLimits
+from tests.web.stacking import OPTIONS, PAIRS, passes
 
 
 def make(*rules: Any, **options: Any) -> RateLimits:
@@ -295,8 +296,8 @@ def handler_of_head() -> Any:
     return nothing
 
 
-@pytest.mark.parametrize("limits_of_route", [("3/hour", "3/hour"), ("5/hour", "3/hour"), ("3/hour", "5/hour")])
-@pytest.mark.parametrize("option", [{}, {"is_shadow": True}, {"on_outage": "closed"}, {"key": "*"}, {"wait": "1ms"}])
+@PAIRS
+@pytest.mark.parametrize("option", [*OPTIONS, {"wait": "1ms"}])
 async def test_limits_of_a_route_share_nothing_whatever_else_they_say(
     limits_of_route: tuple[str, str], option: dict[str, Any]
 ) -> None:
@@ -311,7 +312,7 @@ async def test_limits_of_a_route_share_nothing_whatever_else_they_say(
 
     router = limits.limit(outer, **option)(Router("/r", route_handlers=[x]))
     app = Litestar([router], plugins=[limits])
-    admitted = 4 if option.get("is_shadow") and inner == "5/hour" else 3
+    admitted = passes(limits_of_route, option, most=4)
     async with AsyncTestClient(app) as http:
         found = [(await http.get("/r/x")).status_code for _ in range(admitted + 1)]
     assert found == [200] * admitted + [429]

@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket
 from headgate import InvalidUse, Limiter, ManualClock, MemoryStore
 from headgate.rules import Rule
 from headgate.web.starlette import RateLimitMiddleware, RateLimits
+from tests.web.stacking import OPTIONS, PAIRS, hiding, passes
 
 
 def make(*rules: Any, **options: Any) -> RateLimits:
@@ -284,15 +285,8 @@ async def stream_of_nothing(request: Request) -> StreamingResponse:
     return StreamingResponse(iter([]))
 
 
-def hiding(endpoint: Any) -> Any:
-    async def hidden(request: Request) -> Any:
-        return await endpoint(request)
-
-    return hidden
-
-
-@pytest.mark.parametrize("limits_of_route", [("3/hour", "3/hour"), ("5/hour", "3/hour"), ("3/hour", "5/hour")])
-@pytest.mark.parametrize("option", [{}, {"is_shadow": True}, {"on_outage": "closed"}, {"key": "*"}])
+@PAIRS
+@pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("between", [lambda endpoint: endpoint, hiding])
 async def test_limits_of_a_route_share_nothing_whatever_else_they_say(
     limits_of_route: tuple[str, str], option: dict[str, Any], between: Any
@@ -300,7 +294,7 @@ async def test_limits_of_a_route_share_nothing_whatever_else_they_say(
     limits = make()
     outer, inner = limits_of_route
     stacked = limits.limit(outer, **option)(between(limits.limit(inner)(plain)))
-    admitted = 5 if option.get("is_shadow") and inner == "5/hour" else 3
+    admitted = passes(limits_of_route, option)
     assert await statuses(app_of(limits, Route("/x", stacked)), *["/x"] * (admitted + 1)) == [200] * admitted + [429]
 
 

@@ -67,8 +67,8 @@ def _settle_password(said: dict[str, Any], url: str, place: Place) -> None:
 
 
 def _settle_database(said: dict[str, Any], url: str, place: Place) -> None:
-    place_, _, query = url.partition("://")[2].partition("?")
-    path = place_.partition("/")[2]
+    before, _, query = url.partition("://")[2].partition("?")
+    path = before.partition("/")[2]
     if "db" in said and path.isdigit() and "@" not in query and int(path) != said["db"]:
         place.at("db").say(f"is {said['db']}, and the URL says {path}: give it once")
 

@@ -142,9 +142,8 @@ def _standings(admission: Admission) -> list[Standing]:
     verdicts = admission.verdicts
     if len(verdicts) == 1:
         return verdicts[0].decision.standings(verdicts[0].labels)
-    found: dict[
-        tuple[Hashable, str], Standing
-    ] = {}  # a rule may have been asked twice, at a higher cost: the last counts
+    # A rule may have been asked twice, at a higher cost: the last counts.
+    found: dict[tuple[Hashable, str], Standing] = {}
     for verdict in verdicts:
         labels = verdict.labels
         state_of = dict(zip(verdict.part.labels, verdict.part.states, strict=True))
