@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ from tests.parts import program
 from tests.postgres_servers import VERSIONS, own_postgres
 from tests.sentinels import own_sentinels
 from tests.servers import own_valkey
+from tests.silent_names import SilentNames
 
 _numbers = itertools.count(1)
 
@@ -98,6 +100,15 @@ def nats_url() -> Iterator[str]:
         return
     with own_nats() as server:
         yield server.url
+
+
+@pytest.fixture
+def silent_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[SilentNames]:
+    """Name servers that say nothing for now."""
+    names = SilentNames()
+    monkeypatch.setattr(socket, "getaddrinfo", names.getaddrinfo)
+    yield names
+    names.speak()
 
 
 @pytest.fixture

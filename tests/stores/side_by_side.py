@@ -1,6 +1,6 @@
 """Random operations on all stores side by side, by one clock: each decision is compared with the reference's.
 
-python -m tests.stores.side_by_side [OPERATIONS] [SEED]    (make side-by-side)
+python -m tests.stores.side_by_side [OPERATIONS] [SEED] [STORE ...]    (make side-by-side)
 
 What is asked goes in batches, blocking and awaited in turn: hits of every algorithm, alone and in groups, far below
 their limits and at them, with refunds, charges, renewals, waits and resets. Time goes forward by what matters to some
@@ -262,16 +262,20 @@ def _compare_one(name: str, operations: int, seed: int, told: Any) -> None:
 def main() -> int:
     operations = int(sys.argv[1].replace(",", "").replace("_", "")) if len(sys.argv) > 1 else 1_000_000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(2**32)
+    stores = [name for name in STORES if name in sys.argv[3:]] or list(STORES)
+    if not set(sys.argv[3:]) <= set(STORES):
+        print(f"stores are {', '.join(STORES)}", file=sys.stderr)
+        return 2
     began = time.monotonic()
     console = Console(highlight=False)
     console.print(f"{operations:,} operations, seed {seed}; each store beside the reference, in a process of its own")
     context = multiprocessing.get_context("spawn")
     told = context.Queue()
-    work = [context.Process(target=_compare_one, args=(name, operations, seed, told)) for name in STORES]
-    wrong, left = [], set(STORES)
+    work = [context.Process(target=_compare_one, args=(name, operations, seed, told)) for name in stores]
+    wrong, left = [], set(stores)
     columns = (TextColumn("{task.description:10}"), BarColumn(), TextColumn("{task.completed:,}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
-        bars = {name: progress.add_task(name, total=operations) for name in STORES}
+        bars = {name: progress.add_task(name, total=operations) for name in stores}
         for each in work:
             each.start()
         while left:

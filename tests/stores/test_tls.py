@@ -39,6 +39,7 @@ class Certificates:
         ours.cert_pem.write_to_path(str(folder / "ca.pem"))
         others.cert_pem.write_to_path(str(folder / "other.pem"))
         self._issue("server", ours, "localhost", "127.0.0.1")
+        self._issue("named", ours, "localhost")
         self._issue("elsewhere", ours, "elsewhere.example")
         self._issue("expired", ours, "localhost", "127.0.0.1", not_before=LONG_AGO, not_after=SINCE)
         self._issue("client", ours, "client.example")
@@ -127,6 +128,14 @@ async def test_a_client_of_the_users_own_brings_its_certificates(strict: OwnValk
         limiter = AsyncLimiter("5/day", store=store, name="n", on_outage="raise")
         assert (await limiter.try_acquire("k")).remaining == 3
         await store.aclose()
+
+
+async def test_a_certificate_is_checked_for_the_name_in_the_url(certificates: Certificates) -> None:
+    """Not for the address that was found for it."""
+    with tls_server(certificates, "named", wants_ours=False) as server:
+        assert await shares(url_of(server), prefix="named", **certificates.client(None)) == [4, 3]
+        for said in await problems(url_of(server).replace("localhost", "127.0.0.1"), **certificates.client(None)):
+            assert "its certificate is for another host: check the host in the URL" in said
 
 
 @pytest.mark.parametrize("authority", ["other", None])

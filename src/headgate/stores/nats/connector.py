@@ -12,12 +12,14 @@ import ssl
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from nats import errors
 from nats.aio.client import Client as NatsClient
 
-from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable
+from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.runtime.loops import PerLoop, running_loop, start
+from headgate.runtime.names import NameOverdue, names
 from headgate.stores.nats.library import Client, Unsecured, can_insist_on_tls
 from headgate.stores.nats.link import Link
 from headgate.stores.remote import tls
@@ -105,6 +107,8 @@ class Connector:
 
         try:
             async with asyncio.timeout(self._timeout_s):
+                # nats-py has its event loop look for that, which takes a thread that others wait for, however long
+                await names.find_async(urlsplit(server).hostname or "localhost", self._timeout_s)
                 await client.connect(
                     servers=[server],
                     error_cb=failed,
@@ -131,6 +135,8 @@ class Connector:
         """The outage that an error on connecting means."""
         if isinstance(error, StoreOutage):
             return error
+        if isinstance(error, NameOverdue):
+            return StoreTimeout(self.name, str(error))
         if isinstance(error, TimeoutError):
             return overdue(self.name, self._timeout_s)
         if isinstance(error, Unsecured):

@@ -5,10 +5,8 @@ This module must not know how to connect.
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
 import re
-import socket
+from collections.abc import Generator
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -88,28 +86,27 @@ def conninfo(parameters: Parameters) -> bytes:
     return make_conninfo(**{"application_name": "headgate", **parameters, "client_encoding": "UTF8"}).encode()
 
 
-async def resolved(parameters: Parameters) -> Parameters:
-    """The same, with the addresses of its hosts: libpq would block the event loop while it asks for them.
+def resolving(parameters: Parameters) -> Generator[str, list[str], Parameters]:
+    """Make of parameters the same with the addresses of their hosts: libpq would look for them without a deadline, and
+    block an event loop. Yields each host, and is sent its addresses.
 
-    :raises OSError: if a host is not known.
+    :raises OSError: if none of them is known, what the last lookup raised.
     """
     if parameters.get("hostaddr") or not parameters.get("host"):
         return parameters
     hosts = str(parameters["host"]).split(",")
     ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
+    if any(host.startswith("/") or not host for host in hosts):
+        return parameters
     found: list[tuple[str, str, str]] = []
+    problem: OSError | None = None
     for host, port in zip(hosts, ports, strict=False):
-        if host.startswith("/") or not host:
-            return parameters
-        found += [(host, address, port) for address in await _addresses(host)]
+        try:
+            found += [(host, address, port) for address in (yield host)]
+        except OSError as error:  # another one may be known
+            problem = error
+    if problem is not None and not found:
+        raise problem
     host, addresses, port = (",".join(parts) for parts in zip(*found, strict=True))
     return {**parameters, "host": host, "hostaddr": addresses, "port": port}
-
-
-async def _addresses(host: str) -> list[str]:
-    try:
-        return [str(ipaddress.ip_address(host))]
-    except ValueError:
-        infos = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        return list(dict.fromkeys(str(info[4][0]) for info in infos))

@@ -16,12 +16,13 @@ from psycopg import pq
 from headgate.batching import Arrive
 from headgate.decision import Answer
 from headgate.drive import Plan, drive, drive_async
-from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.hits import Group, SingleHit
 from headgate.plans import postgres as plans
 from headgate.plans.postgres import Install, Query, SchemaMissing
 from headgate.plans.postgres.packing import Terms as CallTerms
 from headgate.plans.postgres.schema import TYPES
+from headgate.runtime.names import NameOverdue
 from headgate.stores.postgres.address import Parameters
 from headgate.stores.postgres.connection import Statement, run_blocking
 from headgate.stores.postgres.failures import MISSING, OF_KEYS, SCHEMA_HINT, problem_of
@@ -191,13 +192,15 @@ class Server(Endpoint):
         """The outage that an error on connecting, sending or receiving means."""
         if isinstance(error, Busy):
             return self.refused("no connection was free in time: its pool is too small, or somebody holds them")
+        if isinstance(error, NameOverdue):
+            return StoreTimeout(self.name, str(error))
         if isinstance(error, TimeoutError):
             return self.overdue()
         sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
         return self.refused(problem_of(sqlstate, str(error)))
 
     def open_in_loop(self) -> LoopConnections:
-        return LoopConnections(self._parameters, self._max_connections, self._pool)
+        return LoopConnections(self._parameters, self._max_connections, self.timeout_s, self._pool)
 
     def close_idle(self) -> None:
         self._threads_connections.close_idle()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final, TypeVar
 
+from headgate.drive import drive_async
 from headgate.runtime.loops import calls_here, start
-from headgate.stores.postgres.address import Parameters, conninfo, resolved
+from headgate.runtime.names import names
+from headgate.stores.postgres.address import Parameters, conninfo, resolving
 from headgate.stores.postgres.connection import READ, WRITE, Connection, Steps, connecting
 
 T = TypeVar("T")
@@ -15,13 +17,15 @@ T = TypeVar("T")
 class LoopConnections:
     """The connections of one event loop. To be made in that loop, and used in no other.
 
+    :param timeout_s: how long the lookup of a host's name may take; a call's deadline is the caller's to keep.
     :param pool: a user's `psycopg_pool.AsyncConnectionPool`; without it, they are our own, at most so many.
     """
 
-    def __init__(self, parameters: Parameters, most: int, pool: Any = None) -> None:
+    def __init__(self, parameters: Parameters, most: int, timeout_s: float, pool: Any = None) -> None:
         self._loop = asyncio.get_running_loop()
         self._call_here = calls_here()
         self._parameters: Final = parameters
+        self._timeout_s: Final = timeout_s
         self._pool: Final = pool
         self._free: Final = asyncio.Semaphore(most)
         self._idle: list[Connection] = []
@@ -41,7 +45,10 @@ class LoopConnections:
                 if connection.is_quiet():
                     return connection
                 connection.close()
-            return await self.run(connecting(conninfo(await resolved(self._parameters))))
+            resolved = await drive_async(
+                resolving(self._parameters), lambda host: names.find_async(host, self._timeout_s)
+            )
+            return await self.run(connecting(conninfo(resolved)))
         except BaseException:
             self._free.release()
             raise

@@ -8,9 +8,11 @@ import weakref
 from collections import deque
 from typing import Any, Final, Protocol
 
+from headgate.drive import drive
 from headgate.errors import InvalidUse
 from headgate.runtime.forks import begin_afresh_in_child
-from headgate.stores.postgres.address import Parameters, conninfo
+from headgate.runtime.names import names
+from headgate.stores.postgres.address import Parameters, conninfo, resolving
 from headgate.stores.postgres.connection import Connection, connecting, run_blocking
 from headgate.stores.remote.connections import take_last
 
@@ -60,7 +62,7 @@ class OwnConnections:
     """At most so many connections of our own. No lock: a signal's handler may ask in the middle of a call."""
 
     def __init__(self, parameters: Parameters, most: int) -> None:
-        self._conninfo: Final = conninfo(parameters)
+        self._parameters: Final = parameters
         self._most: Final = most
         self._begin()
         begin_afresh_in_child(self, OwnConnections._begin_afresh)
@@ -84,9 +86,17 @@ class OwnConnections:
                 connection.close()
             slot = _Slot(self._slots)
             if len(self._slots) <= self._most:
-                return run_blocking(connecting(self._conninfo, slot), deadline)
+                return self._connect(slot, deadline)
             slot.free()
             self._wait(deadline)
+
+    def _connect(self, slot: _Slot, deadline: float) -> Connection:
+        try:
+            resolved = drive(resolving(self._parameters), lambda host: names.find(host, deadline - time.monotonic()))
+        except BaseException:
+            slot.free()
+            raise
+        return run_blocking(connecting(conninfo(resolved), slot), deadline)
 
     def _wait(self, deadline: float) -> None:
         left_s = deadline - time.monotonic()

@@ -1,12 +1,11 @@
 """Opening connections to the server, and the meaning of its words for a failure.
 
-redis-py resolves, connects, speaks TLS, authenticates and selects the database. What goes over the connection from
+redis-py connects, speaks TLS, authenticates and selects the database. What goes over the connection from
 then on is ours.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Self
@@ -19,7 +18,8 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable, StoreURLError
+from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable, StoreURLError
+from headgate.runtime.names import NameOverdue
 from headgate.stores.redis import library, permissions
 from headgate.stores.redis.address import describe, translate
 from headgate.stores.redis.clients import is_blocking, opener_like
@@ -113,12 +113,7 @@ class Connector:
         """Open a connection of this event loop."""
         assert self._awaited is not None
         connection = self._awaited()
-        try:
-            async with asyncio.timeout(self.timeout_s):
-                await connection.connect()
-        except BaseException:  # redis-py does not hang up after each
-            await connection.disconnect(nowait=True)
-            raise
+        await library.connect_async(connection, self.timeout_s)
         self._has_connected = True
         return TransportConnection(connection, self.outage)
 
@@ -150,6 +145,8 @@ class Connector:
     def outage(self, error: Exception) -> StoreOutage:
         """The outage that an error on connecting, sending or receiving means."""
         text = str(error)
+        if isinstance(error, NameOverdue):
+            return StoreTimeout(self.name, text)
         if isinstance(error, (exceptions.TimeoutError, TimeoutError)):
             return self.overdue()
         if isinstance(error, exceptions.AuthenticationError):

@@ -9,13 +9,16 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from inspect import Parameter, signature
 from typing import Any, Final, Protocol
 
 import hiredis
 from redis import exceptions
+
+from headgate.runtime.names import is_address, names
 
 Opener = partial[Any]
 """Makes a connection of redis-py's, which is yet to connect."""
@@ -33,6 +36,11 @@ _CODES: Final[dict[type, str]] = {
     exceptions.TryAgainError: "TRYAGAIN",
 }
 """The first words of a server's errors, which redis-py turns into classes."""
+
+
+_UNREACHABLE: Final = (exceptions.ConnectionError, exceptions.TimeoutError, OSError)
+"""The errors of a connection to one address, after which the next may be tried."""
+_LEAST_S: Final = 0.001
 
 
 class Receiver(Protocol):
@@ -76,8 +84,25 @@ def socket_of(connection: Any) -> socket.socket | None:
 
 def connect(connection: Any, left_s: float) -> None:
     """Connect a blocking connection, and say to the server what has to be said, all in this time: redis-py has its
-    timeouts for each answer.
+    timeouts for each address and each answer, and none for the lookup of a name.
+
+    :raises NameOverdue: if its host's name was not looked up in time.
     """
+    until_s = time.monotonic() + left_s
+    host = _name_of(connection)
+    addresses = None if host is None else names.find(host, left_s)
+    for address, in_s, is_last in _turns(addresses, until_s):
+        try:
+            with _at(connection, address):
+                _connect_in_time(connection, in_s)
+        except _UNREACHABLE as error:
+            if is_last or isinstance(error, exceptions.AuthenticationError):
+                raise
+        else:
+            return
+
+
+def _connect_in_time(connection: Any, left_s: float) -> None:
     until_s = time.monotonic() + left_s
     usual_s, read_response = connection.socket_timeout, connection.read_response
 
@@ -90,8 +115,9 @@ def connect(connection: Any, left_s: float) -> None:
             found.settimeout(in_s)
         return read_response(*args, **kwargs)
 
-    if getattr(connection, "socket_connect_timeout", None) is not None:  # a Unix socket may have none
-        connection.socket_connect_timeout = min(connection.socket_connect_timeout, left_s)
+    usual_connect_s = getattr(connection, "socket_connect_timeout", None)
+    if usual_connect_s is not None:  # a Unix socket may have none
+        connection.socket_connect_timeout = min(usual_connect_s, left_s)
     connection.socket_timeout = min(usual_s, left_s)  # which is that of a TLS handshake
     connection.read_response = read_in_time
     try:
@@ -102,9 +128,79 @@ def connect(connection: Any, left_s: float) -> None:
     finally:
         del connection.read_response
         connection.socket_timeout = usual_s
+        if usual_connect_s is not None:
+            connection.socket_connect_timeout = usual_connect_s
     found = socket_of(connection)
     if found is not None:
         found.settimeout(usual_s)
+
+
+async def connect_async(connection: Any, left_s: float) -> None:
+    """As `connect`, an asyncio connection."""
+    until_s = time.monotonic() + left_s
+    host = _name_of(connection)
+    addresses = None if host is None else await names.find_async(host, left_s)
+    for address, in_s, is_last in _turns(addresses, until_s):
+        try:
+            with _at(connection, address):
+                async with asyncio.timeout(in_s):
+                    await connection.connect()
+        except _UNREACHABLE as error:
+            await connection.disconnect(nowait=True)
+            if is_last or isinstance(error, exceptions.AuthenticationError):
+                raise
+        except BaseException:  # redis-py does not hang up after each
+            await connection.disconnect(nowait=True)
+            raise
+        else:
+            return
+
+
+def _turns(addresses: list[str] | None, until_s: float) -> Iterator[tuple[str | None, float, bool]]:
+    """The addresses to be tried, each with the seconds that it may take, an equal share of what is left, and whether it
+    is the last. None: where it is told otherwise.
+    """
+    tried: list[str | None] = [None] if addresses is None else [*addresses]
+    while tried:
+        address, *tried = tried
+        yield address, max(_LEAST_S, (until_s - time.monotonic()) / (len(tried) + 1)), not tried
+
+
+def _name_of(connection: Any) -> str | None:
+    """The name of the host that a connection leads to, if it is one to be looked up."""
+    host = getattr(connection, "host", None)
+    return host if isinstance(host, str) and not is_address(host) else None
+
+
+@contextmanager
+def _at(connection: Any, address: str | None) -> Iterator[None]:
+    """Have redis-py connect to an address in place of the host's name, but check a certificate for the name. Where that
+    cannot be done, it looks the name up again.
+    """
+    is_secure = "SSL" in type(connection).__name__
+    if address is None or not (
+        hasattr(connection, "_wrap_socket_with_ssl") or hasattr(connection, "_connection_arguments") or not is_secure
+    ):
+        yield
+        return
+    name = connection.host
+
+    def wrap_socket_with_ssl(socket: Any) -> Any:
+        connection.host = name
+        return type(connection)._wrap_socket_with_ssl(connection, socket)
+
+    def connection_arguments() -> dict[str, Any]:
+        return {**type(connection)._connection_arguments(connection), "server_hostname": name}
+
+    connection.host = address
+    if is_secure:
+        connection._wrap_socket_with_ssl, connection._connection_arguments = wrap_socket_with_ssl, connection_arguments
+    try:
+        yield
+    finally:
+        connection.host = name
+        if is_secure:
+            del connection._wrap_socket_with_ssl, connection._connection_arguments
 
 
 def read(connection: Any) -> Any:
