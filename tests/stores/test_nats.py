@@ -476,6 +476,12 @@ def test_tls_is_spoken_and_certificates_are_checked_on_both_sides(tmp_path: Path
         ("history", {"max_msgs_per_subject": 5}, "history"),
         ("aging", {"max_age": 3_600_000_000_000}, "max_age"),
         ("dropping", {"discard": "old", "max_msgs": 100}, "drops old entries"),
+        ("once", {"discard_new_per_subject": True}, "refuses to replace an entry"),
+        ("interest", {"retention": "interest"}, "retention is not limits"),
+        ("queue", {"retention": "workqueue"}, "retention is not limits"),
+        ("silent", {"no_ack": True}, "no_ack"),
+        ("renaming", {"subject_transform": {"src": "$KV.renaming.>", "dest": "x.>"}}, "subject_transform"),
+        ("elsewhere", {"subjects": ["$KV.another.>", "x"]}, r"does not keep \$KV.elsewhere.> \(subjects"),
     ],
 )
 def test_a_bucket_that_would_not_do_is_refused(own: OwnNats, name: str, changes: dict[str, Any], problem: str) -> None:
@@ -488,7 +494,15 @@ def test_a_bucket_that_would_not_do_is_refused(own: OwnNats, name: str, changes:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"allow_atomic": False}, {"discard": "old"}, {"max_bytes": 10_000_000}, {"storage": "memory"}]
+    "changes",
+    [
+        {"allow_atomic": False},
+        {"discard": "old"},
+        {"max_bytes": 10_000_000},
+        {"storage": "memory"},
+        {"subjects": ["y", "$KV.fine-subjects.headgate.>"]},
+        {"deny_purge": True},
+    ],
 )
 def test_a_bucket_that_will_do_is_used_as_it_is(
     own: OwnNats, changes: dict[str, Any], request: pytest.FixtureRequest
@@ -499,6 +513,26 @@ def test_a_bucket_that_will_do_is_used_as_it_is(
     limiter = Limiter(["2/day", "5/week"], store=store, on_outage="raise")
     assert [limiter.try_acquire("k").allowed for _ in range(3)] == [True, True, False]
     store.close()
+
+
+def test_a_state_too_large_for_the_bucket_is_that_groups_outage_alone(own: OwnNats) -> None:
+    make_bucket(own.url, "narrow", max_msg_size=300)
+    store = NatsStore(own.url, bucket="narrow", timeout=5, remember_denials=0)
+    limiter = Limiter("sliding-log 1000/day", store=store, name="n", on_outage="raise")
+    with pytest.raises(StoreUnavailable, match="max_msg_size") as raised:
+        all([limiter.try_acquire("k") for _ in range(100)])
+    assert not raised.value.is_of_server
+    assert limiter.try_acquire("another")
+    store.close()
+
+
+async def test_many_groups_of_several_limits_at_once_are_within_the_deadline(own: OwnNats, prefix: str) -> None:
+    store = NatsStore(own.url, prefix=prefix, timeout=2)
+    limiter = AsyncLimiter(["5/day", "50/week"], store=store, name="n", on_outage="raise")
+    for _ in range(2):
+        decisions = await asyncio.gather(*[limiter.try_acquire(f"k{number}") for number in range(1000)])
+        assert all(decisions)
+    await store.aclose()
 
 
 def test_a_bucket_is_made_as_it_was_asked_for(own: OwnNats) -> None:
@@ -522,21 +556,25 @@ def test_processes_may_make_the_bucket_at_the_same_time(own: OwnNats) -> None:
 def test_it_lives_beside_other_keys_of_its_bucket(own: OwnNats, prefix: str) -> None:
     store = NatsStore(own.url, prefix=prefix, **FORGETFUL)
     limiter = Limiter("2/day", store=store, name="n", on_outage="raise")
-    limiter.try_acquire("k")
 
     async def write() -> None:
         client = await nats.connect(own.url)
         bucket = await client.jetstream().key_value("headgate")
         await bucket.put("theirs", b"something else")
+        for number in range(600):  # more than are listed at a time
+            await bucket.put(f"{prefix}.theirs-{number}", b"something else")
         await bucket.put(f"{prefix}.n.tb.foreign", b"something else")
         await client.close()
 
+    limiter.peek("k")  # which makes the bucket
     asyncio.run(write())
+    limiter.try_acquire("k")
     assert [entry.key for entry in store.scan()] == ["k"]
     with pytest.raises(StoreOutage, match="not ours") as raised:
         limiter.try_acquire("foreign")
     assert not raised.value.is_of_server
     assert limiter.try_acquire("k")
+    assert store.clear() == 1
     store.close()
 
 
