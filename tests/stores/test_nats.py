@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib
 import os
 import pickle
 import signal
@@ -14,9 +15,11 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nats
@@ -26,13 +29,14 @@ from nats.aio.client import Client as NatsClient
 
 from headgate import AsyncLimiter, InvalidKey, InvalidUse, Limiter, ManualClock, StoreURLError, TokenBucket
 from headgate.clock import monotonic_us
-from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.errors import MissingExtra, StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.stores import Entry, Group, Hit, ScannableStore
 from headgate.stores.nats import NatsStore, link
 from headgate.stores.nats.server_clock import FIRST, ServerClock
 from headgate.stores.registry import open_store
 from headgate.testing import use_clock
 from tests.nats_servers import OwnNats, make_bucket, own_nats, request
+from tests.parts import lacks
 from tests.servers import eventually
 
 PATIENT = 20.0
@@ -435,6 +439,82 @@ def test_wrong_credentials_are_an_outage_that_says_so(guarded: OwnNats, user: st
         Limiter("5/day", store=NatsStore(guarded.url, timeout=2, **options), on_outage="raise").try_acquire("k")
 
 
+SEED = "SUAMK2FG4MI6UE3ACF3FK3OIQBCEIEZV7NSWFFEW63UXMRLFM2XLAXK4GY"
+CREDENTIALS = f"""-----BEGIN NATS USER JWT-----
+eyJ0.eyJh.x
+------END NATS USER JWT------
+
+-----BEGIN USER NKEY SEED-----
+{SEED}
+------END USER NKEY SEED------
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "problem"),
+    [
+        ("credentials", None, "credentials is the path of a file, which cannot be read: No such file"),
+        ("credentials", "", "does not hold a user's JWT and seed"),
+        ("credentials", SEED, "does not hold a user's JWT and seed"),
+        ("credentials", CREDENTIALS.partition("\n\n")[2], "does not hold a user's JWT and seed"),
+        ("credentials", CREDENTIALS.partition("\n\n")[0], "does not hold a user's JWT and seed"),
+        ("nkeys_seed", None, "nkeys_seed is the path of a file, which cannot be read: No such file"),
+        ("nkeys_seed", CREDENTIALS, "nkeys_seed names does not hold the seed of a user"),
+    ],
+)
+def test_files_of_credentials_that_cannot_be_used_are_refused(
+    tmp_path: Path, option: str, text: str | None, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nkeys", ModuleType("nkeys"))
+    path = tmp_path / "file"
+    if text is not None:
+        path.write_text(text)
+    options: dict[str, Any] = {option: str(path)}
+    with pytest.raises(InvalidUse, match=problem):
+        NatsStore("nats://127.0.0.1:1", **options)
+    path.write_text(CREDENTIALS if option == "credentials" else SEED)
+    store = NatsStore("nats://127.0.0.1:1", **options)
+    path.write_text(text or "")  # it was good when the store was made
+    with pytest.raises(StoreUnavailable, match="we cannot sign in"):
+        Limiter("5/day", store=store, on_outage="raise").try_acquire("k")
+    store.close()
+
+
+@pytest.mark.parametrize("option", ["credentials", "nkeys_seed", "nkeys_seed_str"])
+def test_a_secret_in_the_wrong_place_is_not_shown(option: str) -> None:
+    for secret in (CREDENTIALS, f"{SEED}x", f"x{SEED}" * 100):
+        options: dict[str, Any] = {option: secret}
+        with pytest.raises(InvalidUse) as raised:
+            NatsStore("nats://127.0.0.1:1", **options)
+        assert SEED not in "".join(traceback.format_exception(raised.value))
+
+
+def test_what_signs_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nkeys", None)
+    with pytest.raises(MissingExtra, match=r"nkeys is not installed: pip install 'headgate\[nats\]'"):
+        NatsStore("nats://127.0.0.1:1", nkeys_seed_str=SEED)
+
+
+def test_a_user_signs_in_with_a_seed(tmp_path: Path, prefix: str) -> None:
+    try:
+        nkeys = importlib.import_module("nkeys")
+    except ImportError:
+        lacks("nkeys", "`pip install nkeys` installs it")
+    seed = nkeys.encode_seed(b"32 bytes that are as good as any", nkeys.PREFIX_BYTE_USER)
+    user = nkeys.from_seed(bytearray(seed)).public_key.decode()
+    (tmp_path / "seed").write_bytes(seed)
+    with own_nats(f'authorization {{ users = [ {{ nkey: "{user}" }} ] }}') as server:
+        for options in ({"nkeys_seed": str(tmp_path / "seed")}, {"nkeys_seed_str": seed.decode()}):
+            given: dict[str, Any] = options
+            store = NatsStore(server.url, prefix=prefix, **given, **FORGETFUL)
+            assert Limiter("5/day", store=store, on_outage="raise").try_acquire("k")
+            store.close()
+        other = NatsStore(server.url, timeout=2, nkeys_seed_str=SEED)
+        with pytest.raises(StoreUnavailable, match="refuses our credentials"):
+            Limiter("5/day", store=other, on_outage="raise").try_acquire("k")
+        other.close()
+
+
 def test_tls_is_spoken_and_certificates_are_checked_on_both_sides(tmp_path: Path, prefix: str) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -520,7 +600,7 @@ def test_a_state_too_large_for_the_bucket_is_that_groups_outage_alone(own: OwnNa
     store = NatsStore(own.url, bucket="narrow", timeout=5, remember_denials=0)
     limiter = Limiter("sliding-log 1000/day", store=store, name="n", on_outage="raise")
     with pytest.raises(StoreUnavailable, match="max_msg_size") as raised:
-        all([limiter.try_acquire("k") for _ in range(100)])
+        all(limiter.try_acquire("k") for _ in range(100))
     assert not raised.value.is_of_server
     assert limiter.try_acquire("another")
     store.close()

@@ -16,8 +16,9 @@ from typing import Any, Final
 from nats import errors
 from nats.aio.client import Client as NatsClient
 
-from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable
+from headgate.errors import InvalidUse, MissingExtra, StoreOutage, StoreUnavailable
 from headgate.runtime.loops import PerLoop, running_loop, start
+from headgate.stores.nats import credentials
 from headgate.stores.nats.library import Client, Unsecured, can_insist_on_tls
 from headgate.stores.nats.link import Link
 from headgate.stores.remote import tls
@@ -48,7 +49,7 @@ class Connector:
     :param name: where they are, without secrets.
     :param options: of nats-py's `connect`.
     :param is_secure: are secrets for TLS only? The scheme or an option says so.
-    :raises InvalidUse: if an option is none of those, or TLS cannot be insisted on.
+    :raises InvalidUse: if an option is none of those or names no usable file, or TLS cannot be insisted on.
     """
 
     is_own = True
@@ -64,6 +65,7 @@ class Connector:
         is_secure: bool = False,
     ) -> None:
         check_options(options)
+        credentials.check(options)
         if is_secure and not can_insist_on_tls():
             raise InvalidUse("this release of nats-py would not be kept from speaking plainly: install another one")
         self.name: Final = name
@@ -104,6 +106,7 @@ class Connector:
                 link.fail(StoreUnavailable(self.name, "the connection to it broke"))
 
         try:
+            credentials.check(self._options)  # the files may be others by now
             async with asyncio.timeout(self._timeout_s):
                 await client.connect(
                     servers=[server],
@@ -136,6 +139,8 @@ class Connector:
         if isinstance(error, Unsecured):
             text = f"it does not speak TLS ({error}): write nats:// in the URL, without options of TLS, to do without"
             return StoreUnavailable(self.name, text)
+        if isinstance(error, (InvalidUse, MissingExtra)):
+            return StoreUnavailable(self.name, f"we cannot sign in: {error}")
         text = str(error).removeprefix("nats: ") or type(error).__name__
         if "authorization" in text.lower() or "authentication" in text.lower():
             text = f"it refuses our credentials ({text.strip()}): check user, password, token or credentials"
