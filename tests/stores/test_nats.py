@@ -380,6 +380,7 @@ authorization {
         subscribe: ["_INBOX.>"]
     } }
     { user: "nobody", password: "s3cret", permissions: { publish: ["x"], subscribe: ["_INBOX.>"] } }
+    { user: "deaf", password: "s3cret", permissions: { publish: [">"], subscribe: ["x"] } }
     { user: "reader", password: "s3cret", permissions: {
         publish: ["$JS.API.STREAM.INFO.KV_headgate", "$JS.API.DIRECT.GET.KV_headgate"], subscribe: ["_INBOX.>"]
     } }
@@ -415,7 +416,7 @@ def test_few_rights_will_do(guarded: OwnNats, prefix: str) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("user", ["nobody", "reader"])
+@pytest.mark.parametrize("user", ["nobody", "reader", "deaf"])
 def test_who_lacks_a_right_is_told_so_at_once(guarded: OwnNats, prefix: str, user: str) -> None:
     maker = NatsStore(url_of(guarded, "maker"), prefix=prefix, **FORGETFUL)
     Limiter("5/day", store=maker, on_outage="raise").try_acquire("k")

@@ -181,6 +181,12 @@ class ClientConnector(Connector):
         if not self._client.is_connected:
             raise StoreUnavailable(self.name, "the client is not connected")
         link = Link(self._client, self.name, is_own=False)
-        async with asyncio.timeout(self._timeout_s):
-            await link.open()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await link.open()
+        except BaseException as error:
+            link.close()  # else it would listen for as long as their client lives
+            if not isinstance(error, Exception):
+                raise
+            raise self.outage(error) from error
         return link

@@ -56,6 +56,8 @@ class Link:
         self._subscription: Any = None
         self._write: Any = None
         self._is_retired = False
+        self._deaf = ""
+        """Why the server does not let us listen."""
         self.closing: asyncio.Future[None] | None = None
         """Done when it is closed; None while it is not being closed."""
 
@@ -65,15 +67,22 @@ class Link:
         return not self._is_retired and self.client.is_connected
 
     async def open(self) -> None:
-        """Listen for replies."""
+        """Listen for replies.
+
+        :raises StoreUnavailable: if the server says that we must not.
+        """
 
         async def came(message: Any) -> None:
             self._received(message.subject, public_reply(message))
 
         self._subscription = await self.client.subscribe(f"{self._inbox}*", cb=came)
         hand_over(self.client, self._subscription, self._received)
-        await self.client.flush()  # the server has heard of it
-        self._write = write_of(self.client)
+        if self._is_own:  # what is written at once comes behind what nats-py has kept so far
+            await self.client.flush()
+            self._write = write_of(self.client)
+        # A flush that is cancelled ends the reading of nats-py when the server answers it: never on a client of theirs.
+        if self._deaf:
+            raise StoreUnavailable(self._name, f"we have no right to do that: {self._deaf}")
 
     def send(self, requests: Sequence[Request]) -> list[str]:
         """Send requests, in their order and in one write. Returns by what they can be given up. Nothing is replied
@@ -183,9 +192,13 @@ class Link:
             self._loop.call_exception_handler({"message": "headgate: a reply was not taken", "exception": error})
 
     def refused(self, text: str) -> None:
-        """The server has said that we must not publish somewhere: it does not reply to that."""
+        """The server has said that we must not publish somewhere, or listen: it does not reply to that."""
         words = text.lower()
-        refused = [inbox for inbox, (_, subject) in self._pending.items() if f'"{subject.lower()}"' in words]
+        if f'"{self._inbox.lower()}*"' in words:  # which may be heard before or after the answer to the flush
+            self._deaf = text
+        refused = [
+            inbox for inbox, (_, subject) in self._pending.items() if self._deaf or f'"{subject.lower()}"' in words
+        ]
         self.fail(StoreUnavailable(self._name, f"we have no right to do that: {text}"), refused)
 
     def fail(self, outage: StoreOutage, asked: Iterable[str] | None = None) -> None:
