@@ -144,18 +144,18 @@ def test_groups_without_an_entry_in_common_are_committed_for_themselves() -> Non
     bucket, known = FakeBucket(), Known()
     groups = [spend(hit("a")), spend(hit("b"), hit("c")), spend(hit("d")), spend(hit("c"), hit("e")), spend(hit("d"))]
     ask(bucket, known, *groups)
-    assert bucket.asked() == ["CRCRC3RRR"]
+    assert bucket.asked() == ["CRC3RRRCR"]
     bucket.touch(hit("a"))
     bucket.rounds.clear()
     assert verdicts(ask(bucket, known, *groups[:3])) == [True] * 3
-    assert bucket.asked() == ["CCC2", "R", "N", "C"]  # the first one again, and no other
+    assert bucket.asked() == ["CC2C", "R", "N", "C"]  # the first one again, and no other
 
 
 def test_groups_of_several_keys_go_in_one_commit() -> None:
     bucket, known = FakeBucket(), Known()
     groups = [spend(hit("a"), hit("b")), spend(hit("c")), spend(hit("d"), hit("e"))]
     assert verdicts(ask(bucket, known, *groups)) == [True] * 3
-    assert bucket.asked() == ["CRC4RRRR"]
+    assert bucket.asked() == ["C4RRRRCR"]
     pairs = [spend(hit(f"{number}", cost=3), hit(f"{number}", LOG)) for number in range(MAX_PUTS // 2 + 100)]
     bucket.rounds.clear()
     assert verdicts(ask(bucket, known, *pairs, *pairs[:1])) == [True] * len(pairs) + [False]
@@ -165,7 +165,6 @@ def test_groups_of_several_keys_go_in_one_commit() -> None:
 
 def test_groups_of_several_keys_go_apart_where_one_is_beaten() -> None:
     bucket, known = FakeBucket(), Known()
-    bucket.is_time_left = False
     groups = [spend(hit("a"), hit("b")), spend(hit("c"), hit("d")), spend(hit("e"), hit("f"))]
     for _ in range(2):
         verdict = verdicts(drive(bucket.plan(known, *groups), always_beaten(bucket)))

@@ -29,13 +29,13 @@ from headgate.plans.groups import give_back_groups
 from headgate.plans.merging import MARK, MARK_PENDING, Place
 from headgate.plans.nats.commands import Command, Commands, Commit, Judge, Moved, Now, Pause, Put, Read, Terms
 from headgate.plans.nats.kept import NOTHING, Kept, Known
-from headgate.plans.nats.parts import MAX_PUTS, bundles_of, parts_of, places_of
+from headgate.plans.nats.parts import MAX_PUTS, bundles_of, parts_of, places_in, places_of
 
 MAX_TRIES: Final = 100
 """How often a part of a batch is judged before others win for good. The deadline mostly comes first."""
 MAX_TRIES_BUNDLED: Final = 2
-"""How often parts that have nothing in common are judged as one: by what is known, and by what was read. Whoever is
-refused then must not hold up the others.
+"""How often parts that have nothing in common are judged as one: by what is known, and by what was read. Those whom
+others race must not hold up the rest.
 """
 FIRST_PAUSE_US: Final = 250
 LAST_PAUSE_US: Final = 1_000
@@ -74,30 +74,43 @@ def decide(groups: Sequence[Group], now_us: int, terms: Terms) -> Commands[list[
 
 
 def _judge_bundle(parts: Sequence[Sequence[Group]], now_us: int, terms: Terms) -> Commands[list[Answer]]:
-    """Judge parts as one, and each by itself if nothing was written: since others wrote first, or for the fault of one
-    of them. The answers are in their order.
+    """Judge parts as one, and in two halves if nothing was written: those that others wrote first and the rest, or any
+    where that does not part them. The answers are in their order.
     """
     if len(parts) == 1:
         return (yield from _judge(parts[0], now_us, terms))
     groups = [group for part in parts for group in part]
-    places = list(dict.fromkeys(place for group in groups for place in places_of(group)))
+    places = list(places_in(groups))
     judged = yield from _judge_together(groups, places, now_us, terms, MAX_TRIES_BUNDLED)
     if isinstance(judged, list):
         return judged
     if isinstance(judged, StoreOutage) and judged.is_of_server:
         return [judged] * len(groups)
-    (now_us,) = yield [Now()]
-    by_part = yield from together([_judge(part, now_us, terms) for part in parts])
-    return [answer for answered in by_part for answer in answered]
+    moved = judged.moved if isinstance(judged, Refused) else set[Place]()
+    beaten = [number for number, part in enumerate(parts) if not moved.isdisjoint(places_in(part))]
+    if not 0 < len(beaten) < len(parts):
+        beaten = list(range(len(parts) // 2))
+    is_time_left, now_us = yield [Pause(LAST_PAUSE_US), Now()]
+    if not is_time_left:
+        return [terms.contention(not moved)] * len(groups) if isinstance(judged, Refused) else [judged] * len(groups)
+    others = [number for number in range(len(parts)) if number not in beaten]
+    by_half = yield from together(
+        [_judge_bundle([parts[number] for number in half], now_us, terms) for half in (beaten, others)]
+    )
+    answered = dict[int, list[Answer]]()
+    for half, answers in zip((beaten, others), by_half, strict=True):
+        left = iter(answers)
+        answered |= {number: [next(left) for _ in parts[number]] for number in half}
+    return [answer for number in range(len(parts)) for answer in answered[number]]
 
 
 def _judge(groups: Sequence[Group], now_us: int, terms: Terms) -> Commands[list[Answer]]:
     """Judge groups of one part."""
-    places = list(dict.fromkeys(place for group in groups for place in places_of(group)))
+    places = list(places_in(groups))
     if len(places) == 1 or (terms.is_atomic and len(places) <= MAX_PUTS):
         judged = yield from _judge_together(groups, places, now_us, terms, MAX_TRIES)
         if isinstance(judged, Refused):
-            judged = terms.contention(judged.is_stalled)
+            judged = terms.contention(not judged.moved)
         return [judged] * len(groups) if isinstance(judged, StoreOutage) else judged
     if len(groups) > 1:  # one half after the other
         half = len(groups) // 2
@@ -115,8 +128,8 @@ def _judge(groups: Sequence[Group], now_us: int, terms: Terms) -> Commands[list[
 class Refused(NamedTuple):
     """Each time, others had written before."""
 
-    is_stalled: bool
-    """Was the last write refused though nobody has written since?"""
+    moved: set[Place]
+    """The entries to which that was done the last time; none if the write was refused though nobody has written."""
 
 
 def _judge_together(
@@ -127,8 +140,9 @@ def _judge_together(
     remembered = [_still_there(known.get(place), now_us) for place in places]
     entries = {place: kept or NOTHING for place, kept in zip(places, remembered, strict=True)}
     doubtful = [place for place, kept in zip(places, remembered, strict=True) if kept is None or known.is_shared(place)]
-    is_read = is_stalled = False
+    is_read = False
     pause_us = 0
+    moved = set(places)
     yielding = [place for place in places if known.is_to_yield(place)]  # each is counted
     if yielding:
         yield [Pause(YIELD_US)]
@@ -168,7 +182,7 @@ def _judge_together(
             if not is_time_left:
                 break
         if is_read:
-            longest_us = LAST_STALLED_PAUSE_US if is_stalled else LAST_PAUSE_US
+            longest_us = LAST_PAUSE_US if moved else LAST_STALLED_PAUSE_US
             pause_us = min(longest_us, pause_us * 2 or FIRST_PAUSE_US)
         if reads and doubtful == places and _explain(reads, [entries[place] for place in places]):
             entries = dict(zip(places, reads, strict=True))
@@ -177,12 +191,11 @@ def _judge_together(
             outage, now_us = yield from _read(places, entries, known)
             if outage is not None:
                 return outage
-        moved = [put.place for put in puts if entries[put.place].revision != put.revision]
+        moved = {put.place for put in puts if entries[put.place].revision != put.revision}
         for place in moved:
             known.lost(place, is_race=is_read)
         is_read = True
-        is_stalled = not moved
-    return Refused(is_stalled)
+    return Refused(moved)
 
 
 def _still_there(kept: Kept | None, now_us: int) -> Kept | None:

@@ -30,6 +30,11 @@ def places_of(group: Group) -> list[Place]:
     return places
 
 
+def places_in(groups: Sequence[Group]) -> dict[Place, None]:
+    """The entries that judging some groups may ask for, each once."""
+    return dict.fromkeys(place for group in groups for place in places_of(group))
+
+
 def parts_of(groups: Sequence[Group]) -> list[list[int]]:
     """The indices of groups that have entries in common, each in their order."""
     if len(groups) == 1:
@@ -55,22 +60,22 @@ def parts_of(groups: Sequence[Group]) -> list[list[int]]:
 def bundles_of(
     parts: Sequence[Sequence[Group]], known: Known, *, is_atomic: bool
 ) -> dict[tuple[int, ...], list[Sequence[Group]]]:
-    """Parts that are written in one commit at first, by their numbers: those that have several entries, for which
-    nobody raced us of late.
+    """Parts that are written in one commit at first, by their numbers: those that have several entries. Those for which
+    others raced us of late are kept from the rest.
     """
-    bundles: dict[tuple[int, ...], list[Sequence[Group]]] = {}
-    bundled: list[int] = []
-    size = 0
+    bundles: list[list[int]] = []
+    latest: dict[bool, tuple[list[int], int]] = {}
+    """The bundle of those who were raced, or not, and how many entries it has."""
     for number, part in enumerate(parts):
-        places = {place for group in part for place in places_of(group)}
-        if not is_atomic or not 1 < len(places) <= MAX_PUTS or known.is_raced(places):
-            bundles[number,] = [part]
-            continue
-        if size + len(places) > MAX_PUTS:
-            bundles[tuple(bundled)] = [parts[one] for one in bundled]
-            bundled, size = [], 0
-        bundled.append(number)
-        size += len(places)
-    if bundled:
-        bundles[tuple(bundled)] = [parts[one] for one in bundled]
-    return bundles
+        places = places_in(part)
+        is_raced = known.is_raced(places)
+        bundle, size = latest.get(is_raced, ([], MAX_PUTS))
+        if not is_atomic or not 1 < len(places) <= MAX_PUTS:
+            bundles.append([number])
+        elif size + len(places) <= MAX_PUTS:
+            bundle.append(number)
+            latest[is_raced] = bundle, size + len(places)
+        else:
+            bundles.append([number])
+            latest[is_raced] = bundles[-1], len(places)
+    return {tuple(bundle): [parts[number] for number in bundle] for bundle in bundles}
