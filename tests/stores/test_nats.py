@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import importlib
+import json
 import os
 import pickle
 import signal
@@ -593,6 +594,29 @@ def test_a_bucket_that_will_do_is_used_as_it_is(
     store = NatsStore(own.url, bucket=name, **FORGETFUL)
     limiter = Limiter(["2/day", "5/week"], store=store, on_outage="raise")
     assert [limiter.try_acquire("k").allowed for _ in range(3)] == [True, True, False]
+    store.close()
+
+
+def test_a_bucket_that_is_changed_while_it_is_used_is_noticed(own: OwnNats) -> None:
+    make_bucket(own.url, "changed", allow_atomic=False)
+    store = NatsStore(own.url, bucket="changed", timeout=5, remember_denials=0)
+    limiter = Limiter("500/day", store=store, on_outage="raise")
+    assert limiter.try_acquire("k")
+    config = request(own.url, "STREAM.INFO.KV_changed")["config"]
+    config |= {"max_age": 3_600_000_000_000, "duplicate_window": 120_000_000_000}
+    assert "error" not in request(own.url, "STREAM.UPDATE.KV_changed", json.dumps(config).encode())
+
+    def is_refused() -> bool:
+        try:
+            limiter.try_acquire("k")
+        except StoreUnavailable as outage:
+            return "max_age" in str(outage)
+        return False
+
+    eventually(is_refused, "it is seen")  # with the server's clock
+    config["max_age"] = 0
+    assert "error" not in request(own.url, "STREAM.UPDATE.KV_changed", json.dumps(config).encode())
+    eventually(lambda: not is_refused(), "it is seen")
     store.close()
 
 

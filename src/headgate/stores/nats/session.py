@@ -251,7 +251,7 @@ class Session:
             self._clock.learn(time_us(told["ts"]), asked_us, monotonic_us())
 
     def _ask_clock(self, link: Link) -> None:
-        """Ask for the server's clock again, if it is time. Nobody waits for it."""
+        """Ask for the server's clock again, if it is time, and see if the bucket will still do. Nobody waits for it."""
         asked_us = monotonic_us()
         if not self._clock.is_due(asked_us) or self._given() is not None:
             return
@@ -259,9 +259,19 @@ class Session:
 
         def replied(reply: Reply | StoreOutage) -> None:
             with suppress(StoreOutage):
-                self._learn_clock(told_of(reply, self.name)[0], asked_us)
+                told, refused = told_of(reply, self.name)
+                self._learn_clock(told, asked_us)
+                if refused is None and self._link is link:
+                    self._look_again(link, told["config"])
 
         link.send([Request([Message(f"{API}.STREAM.INFO.{self._bucket.stream}", {}, b"")], replied)])
+
+    def _look_again(self, link: Link, config: dict[str, Any]) -> None:
+        """Somebody may have changed the bucket."""
+        try:
+            self._ready = buckets.check(config, self._bucket, self.name)
+        except StoreOutage:  # whoever asks next is told
+            self.doubt(link)
 
     def doubt(self, link: Link) -> None:
         """The bucket may be gone, or others have taken over: look again the next time."""
