@@ -381,6 +381,10 @@ authorization {
         subscribe: ["_INBOX.>"]
     } }
     { user: "nobody", password: "s3cret", permissions: { publish: ["x"], subscribe: ["_INBOX.>"] } }
+    { user: "half", password: "s3cret", permissions: {
+        publish: ["$JS.API.STREAM.INFO.KV_headgate", "$JS.API.DIRECT.GET.KV_headgate", "$KV.headgate.*.n=2Ea.>"]
+        subscribe: ["_INBOX.>"]
+    } }
     { user: "deaf", password: "s3cret", permissions: { publish: [">"], subscribe: ["x"] } }
     { user: "reader", password: "s3cret", permissions: {
         publish: ["$JS.API.STREAM.INFO.KV_headgate", "$JS.API.DIRECT.GET.KV_headgate"], subscribe: ["_INBOX.>"]
@@ -427,6 +431,19 @@ def test_who_lacks_a_right_is_told_so_at_once(guarded: OwnNats, prefix: str, use
     with pytest.raises(StoreUnavailable, match="no right") as raised:
         limiter.try_acquire("k")
     assert "s3cret" not in str(raised.value)
+    store.close()
+
+
+@pytest.mark.parametrize("tiers", [["a", "b"], ["b", "a"]])
+def test_who_lacks_a_right_to_a_part_of_a_group_is_told_so(guarded: OwnNats, prefix: str, tiers: list[str]) -> None:
+    maker = NatsStore(url_of(guarded, "maker"), prefix=prefix, **FORGETFUL)
+    Limiter("5/day", store=maker, on_outage="raise").try_acquire("k")
+    maker.close()
+    store = NatsStore(url_of(guarded, "half"), prefix=prefix, **FORGETFUL)
+    limiter = Limiter(dict.fromkeys(tiers, "5/day"), store=store, name="n", on_outage="raise")
+    with pytest.raises(StoreUnavailable, match="no right"):
+        limiter.try_acquire({"a": "k", "b": "k"})
+    assert limiter.peek({"a": "k", "b": "k"}).remaining == 5
     store.close()
 
 
@@ -620,14 +637,17 @@ def test_a_bucket_that_is_changed_while_it_is_used_is_noticed(own: OwnNats) -> N
     store.close()
 
 
-def test_a_state_too_large_for_the_bucket_is_that_groups_outage_alone(own: OwnNats) -> None:
-    make_bucket(own.url, "narrow", max_msg_size=300)
-    store = NatsStore(own.url, bucket="narrow", timeout=5, remember_denials=0)
-    limiter = Limiter("sliding-log 1000/day", store=store, name="n", on_outage="raise")
+@pytest.mark.parametrize("tiers", [["log"], ["log", "bucket"], ["bucket", "log"]])
+def test_a_state_too_large_for_the_bucket_is_that_groups_outage_alone(own: OwnNats, tiers: list[str]) -> None:
+    name = f"narrow-{'-'.join(tiers)}"
+    make_bucket(own.url, name, max_msg_size=400)
+    store = NatsStore(own.url, bucket=name, timeout=5, remember_denials=0)
+    limits = {"log": "sliding-log 1000/day", "bucket": "1000/day"}
+    limiter = Limiter({tier: limits[tier] for tier in tiers}, store=store, name="n", on_outage="raise")
     with pytest.raises(StoreUnavailable, match="max_msg_size") as raised:
-        all(limiter.try_acquire("k") for _ in range(100))
+        all(limiter.try_acquire(dict.fromkeys(tiers, "k")) for _ in range(100))
     assert not raised.value.is_of_server
-    assert limiter.try_acquire("another")
+    assert limiter.try_acquire(dict.fromkeys(tiers, "another"))
     store.close()
 
 

@@ -223,7 +223,12 @@ class Session:
             raise buckets.outage_of(info, self.name)
         if not self._clock.is_known:
             raise StoreUnavailable(self.name, "it does not tell the time: it takes nats-server 2.11 or later")
-        return buckets.check(info["config"], self._bucket, self.name)
+        return self._checked(link, info["config"])
+
+    def _checked(self, link: Link, config: dict[str, Any]) -> Ready:
+        largest = config.get("max_msg_size", -1)
+        link.max_message = largest if largest > 0 else link.client.max_payload
+        return buckets.check(config, self._bucket, self.name)
 
     async def _api(self, link: Link, subject: str, data: bytes) -> dict[str, Any] | Refused:
         asked_us = monotonic_us()
@@ -269,7 +274,7 @@ class Session:
     def _look_again(self, link: Link, config: dict[str, Any]) -> None:
         """Somebody may have changed the bucket."""
         try:
-            self._ready = buckets.check(config, self._bucket, self.name)
+            self._ready = self._checked(link, config)
         except StoreOutage:  # whoever asks next is told
             self.doubt(link)
 
