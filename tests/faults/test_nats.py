@@ -286,6 +286,30 @@ async def test_a_client_of_theirs_that_lost_its_server_is_an_outage_until_it_is_
     await client.close()
 
 
+async def test_a_client_of_theirs_whose_server_hangs_at_first_is_an_outage_and_listens_no_more(server: OwnNats) -> None:
+    client = await nats.connect(server.url)
+    store = NatsStore(client=client, **{**QUICK, "breaker": False})
+    limiter = AsyncLimiter(LIMIT, store=store, name="n", on_outage="raise")
+    before = len(client._subs)
+    await asyncio.to_thread(server.stop)
+    try:
+        for _ in range(5):
+            with pytest.raises(StoreOutage):
+                await limiter.try_acquire("k")
+    finally:
+        server.go_on()
+
+    async def answers() -> bool:
+        with suppress(StoreOutage):
+            return bool(await limiter.peek("k"))
+        return False
+
+    await soon(answers, "it answers")
+    await store.aclose()
+    await soon(lambda: asyncio.sleep(0, len(client._subs) == before), "it does not listen any more")
+    await client.close()
+
+
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_cluster_that_loses_its_leader_goes_on_and_has_forgotten_nothing(how: str) -> None:
     with own_nats_cluster() as cluster:

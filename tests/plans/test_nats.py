@@ -21,8 +21,9 @@ from headgate.hits import Group, Hit, Once
 from headgate.limits import Concurrency, Limit, Penalty, SlidingLog, TokenBucket
 from headgate.plans.groups import give_back_groups, returns_of
 from headgate.plans.nats import Commit, Kept, Known, Pause, Place, Places, Read, Restored, restore
-from headgate.plans.nats.judging import LAST_STALLED_PAUSE_US, MAX_PUTS, MAX_TRIES
+from headgate.plans.nats.judging import LAST_STALLED_PAUSE_US, MAX_TRIES
 from headgate.plans.nats.kept import written
+from headgate.plans.nats.parts import MAX_PUTS
 from headgate.plans.nats.places import text_of, token_of
 from headgate.stores.memory import MemoryStore
 from tests.interrupting import Interruption
@@ -150,6 +151,46 @@ def test_groups_without_an_entry_in_common_are_committed_for_themselves() -> Non
     assert bucket.asked() == ["CC2C", "R", "N", "C"]  # the first one again, and no other
 
 
+def test_groups_of_several_keys_go_in_one_commit() -> None:
+    bucket, known = FakeBucket(), Known()
+    groups = [spend(hit("a"), hit("b")), spend(hit("c")), spend(hit("d"), hit("e"))]
+    assert verdicts(ask(bucket, known, *groups)) == [True] * 3
+    assert bucket.asked() == ["C4RRRRCR"]
+    pairs = [spend(hit(f"{number}", cost=3), hit(f"{number}", LOG)) for number in range(MAX_PUTS // 2 + 100)]
+    bucket.rounds.clear()
+    assert verdicts(ask(bucket, known, *pairs, *pairs[:1])) == [True] * len(pairs) + [False]
+    first, *_ = bucket.rounds
+    assert [len(one.puts) for one in first if isinstance(one, Commit)] == [MAX_PUTS, 200]
+
+
+def test_groups_of_several_keys_go_apart_where_one_is_beaten() -> None:
+    bucket, known = FakeBucket(), Known()
+    groups = [spend(hit("a"), hit("b")), spend(hit("c"), hit("d")), spend(hit("e"), hit("f"))]
+    for _ in range(2):
+        verdict = verdicts(drive(bucket.plan(known, *groups), always_beaten(bucket)))
+        assert verdict == [None, True, True]
+    bucket.rounds.clear()
+    assert verdicts(ask(bucket, known, *groups)) == [True] * 3
+    assert any("C4" in asked for asked in bucket.asked())  # those whom nobody beats go together as before
+
+
+@pytest.mark.parametrize("is_of_server", [True, False])
+def test_an_outage_of_one_group_is_not_that_of_those_that_go_with_it(*, is_of_server: bool) -> None:
+    bucket = FakeBucket()
+
+    def send(commands: list[Any]) -> list[Any]:
+        outage = StoreTimeout("fake", "lost")
+        outage.is_of_server = is_of_server
+        return [
+            outage if isinstance(one, Commit) and any(put.place.key == "a" for put in one.puts) else bucket.answer(one)
+            for one in commands
+        ]
+
+    groups = [spend(hit("a"), hit("b")), spend(hit("c"), hit("d"))]
+    told = verdicts(drive(bucket.plan(Known(), *groups), send))
+    assert told == ([None, None] if is_of_server else [None, True])  # else nobody knows what was written
+
+
 def test_entries_that_repeat_are_folded() -> None:
     bucket = FakeBucket()
     answers = ask(bucket, Known(), spend(hit("a"), hit("b")), spend(hit("b"), hit("c")), spend(hit("b"), hit("a")))
@@ -238,6 +279,10 @@ RACES: Final[dict[str, tuple[list[Group], ...]]] = {
     "two keys and one of them": ([spend(hit("a", cost=2), hit("b"))], [spend(hit("a", cost=2))]),
     "a log": ([spend(hit(limit=LOG))], [spend(hit(limit=LOG, cost=2))]),
     "slots": ([spend(hit(limit=SLOTS, holder="x"))], [spend(hit(limit=SLOTS, cost=2, holder="y"))]),
+    "pairs, crosswise": (
+        [spend(hit("a", cost=2), hit("b")), spend(hit("c"), hit("d", cost=2))],
+        [spend(hit("d", cost=2), hit("a", cost=2))],
+    ),
     "a spend and a reset": ([spend(hit(cost=3))], [Group((hit(),), 0, "forget")]),
     "a denial and a reset": ([spend(hit(cost=2)), spend(hit(cost=2))], [Group((hit(),), 0, "forget")]),
 }

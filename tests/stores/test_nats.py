@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import importlib
+import json
 import os
 import pickle
 import signal
@@ -14,9 +16,11 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import nats
@@ -26,13 +30,14 @@ from nats.aio.client import Client as NatsClient
 
 from headgate import AsyncLimiter, InvalidKey, InvalidUse, Limiter, ManualClock, StoreURLError, TokenBucket
 from headgate.clock import monotonic_us
-from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.errors import MissingExtra, StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.stores import Entry, Group, Hit, ScannableStore
 from headgate.stores.nats import NatsStore, link
 from headgate.stores.nats.server_clock import FIRST, ServerClock
 from headgate.stores.registry import open_store
 from headgate.testing import use_clock
 from tests.nats_servers import OwnNats, make_bucket, own_nats, request
+from tests.parts import lacks
 from tests.servers import eventually
 
 PATIENT = 20.0
@@ -376,6 +381,11 @@ authorization {
         subscribe: ["_INBOX.>"]
     } }
     { user: "nobody", password: "s3cret", permissions: { publish: ["x"], subscribe: ["_INBOX.>"] } }
+    { user: "half", password: "s3cret", permissions: {
+        publish: ["$JS.API.STREAM.INFO.KV_headgate", "$JS.API.DIRECT.GET.KV_headgate", "$KV.headgate.*.n=2Ea.>"]
+        subscribe: ["_INBOX.>"]
+    } }
+    { user: "deaf", password: "s3cret", permissions: { publish: [">"], subscribe: ["x"] } }
     { user: "reader", password: "s3cret", permissions: {
         publish: ["$JS.API.STREAM.INFO.KV_headgate", "$JS.API.DIRECT.GET.KV_headgate"], subscribe: ["_INBOX.>"]
     } }
@@ -411,7 +421,7 @@ def test_few_rights_will_do(guarded: OwnNats, prefix: str) -> None:
     store.close()
 
 
-@pytest.mark.parametrize("user", ["nobody", "reader"])
+@pytest.mark.parametrize("user", ["nobody", "reader", "deaf"])
 def test_who_lacks_a_right_is_told_so_at_once(guarded: OwnNats, prefix: str, user: str) -> None:
     maker = NatsStore(url_of(guarded, "maker"), prefix=prefix, **FORGETFUL)
     Limiter("5/day", store=maker, on_outage="raise").try_acquire("k")
@@ -424,6 +434,19 @@ def test_who_lacks_a_right_is_told_so_at_once(guarded: OwnNats, prefix: str, use
     store.close()
 
 
+@pytest.mark.parametrize("tiers", [["a", "b"], ["b", "a"]])
+def test_who_lacks_a_right_to_a_part_of_a_group_is_told_so(guarded: OwnNats, prefix: str, tiers: list[str]) -> None:
+    maker = NatsStore(url_of(guarded, "maker"), prefix=prefix, **FORGETFUL)
+    Limiter("5/day", store=maker, on_outage="raise").try_acquire("k")
+    maker.close()
+    store = NatsStore(url_of(guarded, "half"), prefix=prefix, **FORGETFUL)
+    limiter = Limiter(dict.fromkeys(tiers, "5/day"), store=store, name="n", on_outage="raise")
+    with pytest.raises(StoreUnavailable, match="no right"):
+        limiter.try_acquire({"a": "k", "b": "k"})
+    assert limiter.peek({"a": "k", "b": "k"}).remaining == 5
+    store.close()
+
+
 @pytest.mark.parametrize(("user", "password"), [("limits", "wr0ng"), ("unknown", "s3cret")])
 def test_wrong_credentials_are_an_outage_that_says_so(guarded: OwnNats, user: str, password: str) -> None:
     store = NatsStore(url_of(guarded, user, password), timeout=2)
@@ -433,6 +456,82 @@ def test_wrong_credentials_are_an_outage_that_says_so(guarded: OwnNats, user: st
     options: dict[str, Any] = {"user": user, "password": password}
     with pytest.raises(StoreUnavailable, match="refuses our credentials"):
         Limiter("5/day", store=NatsStore(guarded.url, timeout=2, **options), on_outage="raise").try_acquire("k")
+
+
+SEED = "SUAMK2FG4MI6UE3ACF3FK3OIQBCEIEZV7NSWFFEW63UXMRLFM2XLAXK4GY"
+CREDENTIALS = f"""-----BEGIN NATS USER JWT-----
+eyJ0.eyJh.x
+------END NATS USER JWT------
+
+-----BEGIN USER NKEY SEED-----
+{SEED}
+------END USER NKEY SEED------
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "problem"),
+    [
+        ("credentials", None, "credentials is the path of a file, which cannot be read: No such file"),
+        ("credentials", "", "does not hold a user's JWT and seed"),
+        ("credentials", SEED, "does not hold a user's JWT and seed"),
+        ("credentials", CREDENTIALS.partition("\n\n")[2], "does not hold a user's JWT and seed"),
+        ("credentials", CREDENTIALS.partition("\n\n")[0], "does not hold a user's JWT and seed"),
+        ("nkeys_seed", None, "nkeys_seed is the path of a file, which cannot be read: No such file"),
+        ("nkeys_seed", CREDENTIALS, "nkeys_seed names does not hold the seed of a user"),
+    ],
+)
+def test_files_of_credentials_that_cannot_be_used_are_refused(
+    tmp_path: Path, option: str, text: str | None, problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "nkeys", ModuleType("nkeys"))
+    path = tmp_path / "file"
+    if text is not None:
+        path.write_text(text)
+    options: dict[str, Any] = {option: str(path)}
+    with pytest.raises(InvalidUse, match=problem):
+        NatsStore("nats://127.0.0.1:1", **options)
+    path.write_text(CREDENTIALS if option == "credentials" else SEED)
+    store = NatsStore("nats://127.0.0.1:1", **options)
+    path.write_text(text or "")  # it was good when the store was made
+    with pytest.raises(StoreUnavailable, match="we cannot sign in"):
+        Limiter("5/day", store=store, on_outage="raise").try_acquire("k")
+    store.close()
+
+
+@pytest.mark.parametrize("option", ["credentials", "nkeys_seed", "nkeys_seed_str"])
+def test_a_secret_in_the_wrong_place_is_not_shown(option: str) -> None:
+    for secret in (CREDENTIALS, f"{SEED}x", f"x{SEED}" * 100):
+        options: dict[str, Any] = {option: secret}
+        with pytest.raises(InvalidUse) as raised:
+            NatsStore("nats://127.0.0.1:1", **options)
+        assert SEED not in "".join(traceback.format_exception(raised.value))
+
+
+def test_what_signs_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nkeys", None)
+    with pytest.raises(MissingExtra, match=r"nkeys is not installed: pip install 'headgate\[nats\]'"):
+        NatsStore("nats://127.0.0.1:1", nkeys_seed_str=SEED)
+
+
+def test_a_user_signs_in_with_a_seed(tmp_path: Path, prefix: str) -> None:
+    try:
+        nkeys = importlib.import_module("nkeys")
+    except ImportError:
+        lacks("nkeys", "`pip install nkeys` installs it")
+    seed = nkeys.encode_seed(b"32 bytes that are as good as any", nkeys.PREFIX_BYTE_USER)
+    user = nkeys.from_seed(bytearray(seed)).public_key.decode()
+    (tmp_path / "seed").write_bytes(seed)
+    with own_nats(f'authorization {{ users = [ {{ nkey: "{user}" }} ] }}') as server:
+        for options in ({"nkeys_seed": str(tmp_path / "seed")}, {"nkeys_seed_str": seed.decode()}):
+            given: dict[str, Any] = options
+            store = NatsStore(server.url, prefix=prefix, **given, **FORGETFUL)
+            assert Limiter("5/day", store=store, on_outage="raise").try_acquire("k")
+            store.close()
+        other = NatsStore(server.url, timeout=2, nkeys_seed_str=SEED)
+        with pytest.raises(StoreUnavailable, match="refuses our credentials"):
+            Limiter("5/day", store=other, on_outage="raise").try_acquire("k")
+        other.close()
 
 
 def test_tls_is_spoken_and_certificates_are_checked_on_both_sides(tmp_path: Path, prefix: str) -> None:
@@ -476,6 +575,12 @@ def test_tls_is_spoken_and_certificates_are_checked_on_both_sides(tmp_path: Path
         ("history", {"max_msgs_per_subject": 5}, "history"),
         ("aging", {"max_age": 3_600_000_000_000}, "max_age"),
         ("dropping", {"discard": "old", "max_msgs": 100}, "drops old entries"),
+        ("once", {"discard_new_per_subject": True}, "refuses to replace an entry"),
+        ("interest", {"retention": "interest"}, "retention is not limits"),
+        ("queue", {"retention": "workqueue"}, "retention is not limits"),
+        ("silent", {"no_ack": True}, "no_ack"),
+        ("renaming", {"subject_transform": {"src": "$KV.renaming.>", "dest": "x.>"}}, "subject_transform"),
+        ("elsewhere", {"subjects": ["$KV.another.>", "x"]}, r"does not keep \$KV.elsewhere.> \(subjects"),
     ],
 )
 def test_a_bucket_that_would_not_do_is_refused(own: OwnNats, name: str, changes: dict[str, Any], problem: str) -> None:
@@ -488,7 +593,15 @@ def test_a_bucket_that_would_not_do_is_refused(own: OwnNats, name: str, changes:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"allow_atomic": False}, {"discard": "old"}, {"max_bytes": 10_000_000}, {"storage": "memory"}]
+    "changes",
+    [
+        {"allow_atomic": False},
+        {"discard": "old"},
+        {"max_bytes": 10_000_000},
+        {"storage": "memory"},
+        {"subjects": ["y", "$KV.fine-subjects.headgate.>"]},
+        {"deny_purge": True},
+    ],
 )
 def test_a_bucket_that_will_do_is_used_as_it_is(
     own: OwnNats, changes: dict[str, Any], request: pytest.FixtureRequest
@@ -499,6 +612,52 @@ def test_a_bucket_that_will_do_is_used_as_it_is(
     limiter = Limiter(["2/day", "5/week"], store=store, on_outage="raise")
     assert [limiter.try_acquire("k").allowed for _ in range(3)] == [True, True, False]
     store.close()
+
+
+def test_a_bucket_that_is_changed_while_it_is_used_is_noticed(own: OwnNats) -> None:
+    make_bucket(own.url, "changed", allow_atomic=False)
+    store = NatsStore(own.url, bucket="changed", timeout=5, remember_denials=0)
+    limiter = Limiter("500/day", store=store, on_outage="raise")
+    assert limiter.try_acquire("k")
+    config = request(own.url, "STREAM.INFO.KV_changed")["config"]
+    config |= {"max_age": 3_600_000_000_000, "duplicate_window": 120_000_000_000}
+    assert "error" not in request(own.url, "STREAM.UPDATE.KV_changed", json.dumps(config).encode())
+
+    def is_refused() -> bool:
+        try:
+            limiter.try_acquire("k")
+        except StoreUnavailable as outage:
+            return "max_age" in str(outage)
+        return False
+
+    eventually(is_refused, "it is seen")  # with the server's clock
+    config["max_age"] = 0
+    assert "error" not in request(own.url, "STREAM.UPDATE.KV_changed", json.dumps(config).encode())
+    eventually(lambda: not is_refused(), "it is seen")
+    store.close()
+
+
+@pytest.mark.parametrize("tiers", [["log"], ["log", "bucket"], ["bucket", "log"]])
+def test_a_state_too_large_for_the_bucket_is_that_groups_outage_alone(own: OwnNats, tiers: list[str]) -> None:
+    name = f"narrow-{'-'.join(tiers)}"
+    make_bucket(own.url, name, max_msg_size=400)
+    store = NatsStore(own.url, bucket=name, timeout=5, remember_denials=0)
+    limits = {"log": "sliding-log 1000/day", "bucket": "1000/day"}
+    limiter = Limiter({tier: limits[tier] for tier in tiers}, store=store, name="n", on_outage="raise")
+    with pytest.raises(StoreUnavailable, match="max_msg_size") as raised:
+        all(limiter.try_acquire(dict.fromkeys(tiers, "k")) for _ in range(100))
+    assert not raised.value.is_of_server
+    assert limiter.try_acquire(dict.fromkeys(tiers, "another"))
+    store.close()
+
+
+async def test_many_groups_of_several_limits_at_once_are_within_the_deadline(own: OwnNats, prefix: str) -> None:
+    store = NatsStore(own.url, prefix=prefix, timeout=2)
+    limiter = AsyncLimiter(["5/day", "50/week"], store=store, name="n", on_outage="raise")
+    for _ in range(2):
+        decisions = await asyncio.gather(*[limiter.try_acquire(f"k{number}") for number in range(1000)])
+        assert all(decisions)
+    await store.aclose()
 
 
 def test_a_bucket_is_made_as_it_was_asked_for(own: OwnNats) -> None:
@@ -522,21 +681,25 @@ def test_processes_may_make_the_bucket_at_the_same_time(own: OwnNats) -> None:
 def test_it_lives_beside_other_keys_of_its_bucket(own: OwnNats, prefix: str) -> None:
     store = NatsStore(own.url, prefix=prefix, **FORGETFUL)
     limiter = Limiter("2/day", store=store, name="n", on_outage="raise")
-    limiter.try_acquire("k")
 
     async def write() -> None:
         client = await nats.connect(own.url)
         bucket = await client.jetstream().key_value("headgate")
         await bucket.put("theirs", b"something else")
+        for number in range(600):  # more than are listed at a time
+            await bucket.put(f"{prefix}.theirs-{number}", b"something else")
         await bucket.put(f"{prefix}.n.tb.foreign", b"something else")
         await client.close()
 
+    limiter.peek("k")  # which makes the bucket
     asyncio.run(write())
+    limiter.try_acquire("k")
     assert [entry.key for entry in store.scan()] == ["k"]
     with pytest.raises(StoreOutage, match="not ours") as raised:
         limiter.try_acquire("foreign")
     assert not raised.value.is_of_server
     assert limiter.try_acquire("k")
+    assert store.clear() == 1
     store.close()
 
 

@@ -7,8 +7,10 @@ round trip. But a decision stands only on entries that were read by this call, o
 still as remembered. So a denial by memory alone is never given.
 
 Groups that have an entry in common, directly or by others, are judged together and written together; the rest of the
-batch does not wait for them if they have to be judged again. Where the bucket cannot write several entries all or none,
-a group that has several is taken hit by hit, and given back when a later one denies.
+batch does not wait for them if they have to be judged again. Where groups have several entries, they are first written
+together all the same: a commit of several takes a server with files milliseconds, however many they are. Where the
+bucket cannot write several entries all or none, a group that has several is taken hit by hit, and given back when a
+later one denies.
 
 This module must not know how a command is carried out.
 """
@@ -16,22 +18,25 @@ This module must not know how a command is carried out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from headgate.decision import Answer, Decision
 from headgate.drive import Plan, together
 from headgate.errors import StoreOutage
-from headgate.hits import Group, marked_key
+from headgate.hits import Group
 from headgate.plans.cluster import RoutedGroup, judge_hits_apart
 from headgate.plans.groups import give_back_groups
 from headgate.plans.merging import MARK, MARK_PENDING, Place
 from headgate.plans.nats.commands import Command, Commands, Commit, Judge, Moved, Now, Pause, Put, Read, Terms
 from headgate.plans.nats.kept import NOTHING, Kept, Known
+from headgate.plans.nats.parts import MAX_PUTS, bundles_of, parts_of, places_in, places_of
 
 MAX_TRIES: Final = 100
 """How often a part of a batch is judged before others win for good. The deadline mostly comes first."""
-MAX_PUTS: Final = 500
-"""How many entries are written in one commit; the server takes 1,000."""
+MAX_TRIES_BUNDLED: Final = 2
+"""How often parts that have nothing in common are judged as one: by what is known, and by what was read. Those whom
+others race must not hold up the rest.
+"""
 FIRST_PAUSE_US: Final = 250
 LAST_PAUSE_US: Final = 1_000
 """Whoever lost a race reads and tries again at once; after the next, it waits for a random time up to the first of
@@ -51,62 +56,62 @@ win."""
 C = TypeVar("C")
 
 
-def places_of(group: Group) -> list[Place]:
-    """The entries that judging a group may ask for."""
-    hits = group.hits
-    if len(hits) == 1 and group.once is None:
-        limit, key, name = hits[0][:3]
-        return [Place(name, limit.code, key)]
-    places = [Place(hit.name, hit.limit.code, hit.key) for hit in hits]
-    if group.once is not None:
-        name, code, key = places[0]
-        places.append(Place(name, code, marked_key(key, group.once.mark)))
-    return places
-
-
 def decide(groups: Sequence[Group], now_us: int, terms: Terms) -> Commands[list[Answer]]:
     """Judge groups, in their order. Asks for lists of commands, which may be carried out side by side.
 
     :param now_us: the time, by the store's clock.
     """
-    parts = _parts(groups)
+    parts = parts_of(groups)
     if len(parts) == 1:
         return (yield from _judge(groups, now_us, terms))
-    plans = [_judge([groups[index] for index in part], now_us, terms) for part in parts]
-    by_part = yield from together(plans)
+    bundles = bundles_of([[groups[index] for index in part] for part in parts], terms.known, is_atomic=terms.is_atomic)
+    by_part = yield from together([_judge_bundle(bundle, now_us, terms) for bundle in bundles.values()])
     answers: dict[int, Answer] = {}
-    for part, answered in zip(parts, by_part, strict=True):
-        answers.update(zip(part, answered, strict=True))
+    for bundled, answered in zip(bundles, by_part, strict=True):
+        indices = [index for number in bundled for index in parts[number]]
+        answers.update(zip(indices, answered, strict=True))
     return [answers[index] for index in range(len(groups))]
 
 
-def _parts(groups: Sequence[Group]) -> list[list[int]]:
-    """The indices of groups that have entries in common, each in their order."""
-    if len(groups) == 1:
-        return [[0]]
-    parts: dict[int, list[int]] = {}
-    part_of: dict[Place, int] = {}
-    for index, group in enumerate(groups):
-        places = places_of(group)
-        joined = sorted({part_of[place] for place in places if place in part_of})
-        if not joined:
-            parts[index] = [index]
-            part_of.update(dict.fromkeys(places, index))
-            continue
-        first, *others = joined
-        parts[first].append(index)
-        part_of.update(dict.fromkeys(places, first))
-        for other in others:
-            parts[first] += parts.pop(other)
-            part_of.update({place: first for place, part in part_of.items() if part == other})
-    return [sorted(part) for part in parts.values()]
+def _judge_bundle(parts: Sequence[Sequence[Group]], now_us: int, terms: Terms) -> Commands[list[Answer]]:
+    """Judge parts as one, and in two halves if nothing was written: those that others wrote first and the rest, or any
+    where that does not part them. The answers are in their order.
+    """
+    if len(parts) == 1:
+        return (yield from _judge(parts[0], now_us, terms))
+    groups = [group for part in parts for group in part]
+    places = list(places_in(groups))
+    judged = yield from _judge_together(groups, places, now_us, terms, MAX_TRIES_BUNDLED)
+    if isinstance(judged, list):
+        return judged
+    if isinstance(judged, StoreOutage) and judged.is_of_server:
+        return [judged] * len(groups)
+    moved = judged.moved if isinstance(judged, Refused) else set[Place]()
+    beaten = [number for number, part in enumerate(parts) if not moved.isdisjoint(places_in(part))]
+    if not 0 < len(beaten) < len(parts):
+        beaten = list(range(len(parts) // 2))
+    is_time_left, now_us = yield [Pause(LAST_PAUSE_US), Now()]
+    if not is_time_left:
+        return [terms.contention(not moved)] * len(groups) if isinstance(judged, Refused) else [judged] * len(groups)
+    others = [number for number in range(len(parts)) if number not in beaten]
+    by_half = yield from together(
+        [_judge_bundle([parts[number] for number in half], now_us, terms) for half in (beaten, others)]
+    )
+    answered = dict[int, list[Answer]]()
+    for half, answers in zip((beaten, others), by_half, strict=True):
+        left = iter(answers)
+        answered |= {number: [next(left) for _ in parts[number]] for number in half}
+    return [answer for number in range(len(parts)) for answer in answered[number]]
 
 
 def _judge(groups: Sequence[Group], now_us: int, terms: Terms) -> Commands[list[Answer]]:
     """Judge groups of one part."""
-    places = list(dict.fromkeys(place for group in groups for place in places_of(group)))
+    places = list(places_in(groups))
     if len(places) == 1 or (terms.is_atomic and len(places) <= MAX_PUTS):
-        return (yield from _judge_together(groups, places, now_us, terms))
+        judged = yield from _judge_together(groups, places, now_us, terms, MAX_TRIES)
+        if isinstance(judged, Refused):
+            judged = terms.contention(not judged.moved)
+        return [judged] * len(groups) if isinstance(judged, StoreOutage) else judged
     if len(groups) > 1:  # one half after the other
         half = len(groups) // 2
         answers: list[Answer] = []
@@ -120,24 +125,34 @@ def _judge(groups: Sequence[Group], now_us: int, terms: Terms) -> Commands[list[
     return (yield from _carried_out(judge_hits_apart(group), lambda routed: _judge_routed(routed, terms)))
 
 
-def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, terms: Terms) -> Commands[list[Answer]]:
-    """Judge groups, and write in one commit what comes of all of them."""
+class Refused(NamedTuple):
+    """Each time, others had written before."""
+
+    moved: set[Place]
+    """The entries to which that was done the last time; none if the write was refused though nobody has written."""
+
+
+def _judge_together(
+    groups: Sequence[Group], places: list[Place], now_us: int, terms: Terms, tries: int
+) -> Commands[list[Answer] | StoreOutage | Refused]:
+    """Judge groups, and write in one commit what comes of all of them; or return what hinders that."""
     known = terms.known
     remembered = [_still_there(known.get(place), now_us) for place in places]
     entries = {place: kept or NOTHING for place, kept in zip(places, remembered, strict=True)}
     doubtful = [place for place, kept in zip(places, remembered, strict=True) if kept is None or known.is_shared(place)]
-    is_read = is_stalled = False
+    is_read = False
     pause_us = 0
+    moved = set(places)
     yielding = [place for place in places if known.is_to_yield(place)]  # each is counted
     if yielding:
         yield [Pause(YIELD_US)]
         (now_us,) = yield [Now()]
-    for _ in range(MAX_TRIES):
+    for _ in range(tries):
         judged = _Judged(groups, now_us, entries, terms.judge)
         if not is_read and not judged.asked <= judged.writes.keys():  # nothing would prove what is remembered
             outage, now_us = yield from _read(places, entries, known)
             if outage is not None:
-                return [outage] * len(groups)
+                return outage
             is_read = True
             judged = _Judged(groups, now_us, entries, terms.judge)
         if not judged.writes:
@@ -156,20 +171,18 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
             raise
         if isinstance(reply, StoreOutage):
             _forget(places, known)
-            return [reply] * len(groups)
+            return reply
         if not isinstance(reply, Moved):
             for put, revision in zip(puts, reply, strict=True):
                 known.learn(put.place, Kept(revision, put.text, put.until_us))
             return judged.decisions
         _forget(places, known)
-        for put in puts:
-            known.lost(put.place, is_race=is_read)
         if pause_us:
             (is_time_left,) = yield [Pause(pause_us)]
             if not is_time_left:
                 break
         if is_read:
-            longest_us = LAST_STALLED_PAUSE_US if is_stalled else LAST_PAUSE_US
+            longest_us = LAST_PAUSE_US if moved else LAST_STALLED_PAUSE_US
             pause_us = min(longest_us, pause_us * 2 or FIRST_PAUSE_US)
         if reads and doubtful == places and _explain(reads, [entries[place] for place in places]):
             entries = dict(zip(places, reads, strict=True))
@@ -177,10 +190,12 @@ def _judge_together(groups: Sequence[Group], places: list[Place], now_us: int, t
         else:
             outage, now_us = yield from _read(places, entries, known)
             if outage is not None:
-                return [outage] * len(groups)
+                return outage
+        moved = {put.place for put in puts if entries[put.place].revision != put.revision}
+        for place in moved:
+            known.lost(place, is_race=is_read)
         is_read = True
-        is_stalled = all(entries[put.place].revision == put.revision for put in puts)
-    return [terms.contention(is_stalled)] * len(groups)
+    return Refused(moved)
 
 
 def _still_there(kept: Kept | None, now_us: int) -> Kept | None:

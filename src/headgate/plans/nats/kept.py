@@ -5,6 +5,7 @@ This module must not know a limit.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from headgate.plans.merging import Place
@@ -87,6 +88,10 @@ class Known:
             if len(counts) >= self._most:
                 counts.clear()
             counts[place] = YIELDS
+
+    def is_raced(self, places: Iterable[Place]) -> bool:
+        """Was a race lost at one of these places of late?"""
+        return not self._yields.keys().isdisjoint(places)
 
     def is_to_yield(self, place: Place) -> bool:
         """Are others to be let go first there? Each answer counts."""

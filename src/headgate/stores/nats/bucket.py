@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from headgate.errors import InvalidUse, StoreOutage, StoreUnavailable
@@ -20,6 +20,7 @@ _NOT_FOUND: Final = 10059
 _NAME_IN_USE: Final = 10058
 _NOT_UNDERSTOOD: Final = 10025
 _NOT_ENABLED: Final = (10039, 10076)
+_TOO_LARGE: Final = 10054
 
 
 class Bucket(NamedTuple):
@@ -48,12 +49,17 @@ class Bucket(NamedTuple):
         """The name of its stream."""
         return f"KV_{self.name}"
 
+    @property
+    def subjects(self) -> str:
+        """The subjects of its entries, with a wildcard."""
+        return f"$KV.{self.name}.>"
+
     def config(self, *, is_atomic: bool) -> bytes:
         """The request that makes it. `is_atomic`: with batches that are written all or none."""
         config: dict[str, Any] = {
             "name": self.stream,
             "description": "the state of rate limits: headgate",
-            "subjects": [f"$KV.{self.name}.>"],
+            "subjects": [self.subjects],
             "max_msgs_per_subject": 1,
             "discard": "new",
             "storage": self.storage,
@@ -96,6 +102,12 @@ def outage_of(refused: Refused, store: str) -> StoreOutage:
     """The outage that an error is."""
     if refused.code in _NOT_ENABLED:
         return StoreUnavailable(store, f"JetStream is not enabled for this account: {refused.text}")
+    if refused.code == _TOO_LARGE:
+        outage = StoreUnavailable(
+            store, f"a state is more than the bucket takes in a message (max_msg_size): {refused.text}"
+        )
+        outage.is_of_server = False
+        return outage
     return StoreUnavailable(store, f"the server refuses: {refused.text} ({refused.code})")
 
 
@@ -117,9 +129,29 @@ def check(config: Mapping[str, Any], bucket: Bucket, store: str) -> Ready:
             config.get("discard") != "new" and max(config.get("max_msgs", -1), config.get("max_bytes", -1)) > 0,
             "it drops old entries when it is full (discard), which admits too much",
         ),
+        (
+            bool(config.get("discard_new_per_subject")),
+            "it refuses to replace an entry (discard_new_per_subject)",
+        ),
+        (
+            config.get("retention", "limits") != "limits",
+            "it forgets entries as others read them, or at once (retention is not limits), which admits too much",
+        ),
+        (bool(config.get("no_ack")), "it does not say whether an entry was written (no_ack)"),
+        (bool(config.get("subject_transform")), "it keeps entries under other subjects (subject_transform)"),
+        (not _is_reached(config.get("subjects") or (), bucket), f"it does not keep {bucket.subjects} (subjects)"),
         (bool(config.get("sealed")), "it is sealed"),
     ]
     for is_wrong, problem in wrong:
         if is_wrong:
             raise StoreUnavailable(store, f"the bucket {bucket.name!r} is not usable: {problem}: {remedy}")
     return Ready(bool(config.get("allow_atomic")), config.get("num_replicas", 1) == 1)
+
+
+def _is_reached(subjects: Iterable[str], bucket: Bucket) -> bool:
+    """Does a stream keep what is published to a bucket, or a part of that? Which part is for its owner to know."""
+    ours = bucket.subjects.split(".")
+    return any(
+        all(theirs in (own, "*", ">") or own == ">" for theirs, own in zip(subject.split("."), ours, strict=False))
+        for subject in subjects
+    )

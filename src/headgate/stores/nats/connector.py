@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 from nats import errors
 from nats.aio.client import Client as NatsClient
 
-from headgate.errors import InvalidUse, StoreOutage, StoreTimeout, StoreUnavailable
+from headgate.errors import InvalidUse, MissingExtra, StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.runtime.loops import PerLoop, running_loop, start
 from headgate.runtime.names import NameOverdue, names
+from headgate.stores.nats import credentials
 from headgate.stores.nats.library import Client, Unsecured, can_insist_on_tls
 from headgate.stores.nats.link import Link
 from headgate.stores.remote import tls
@@ -50,7 +51,7 @@ class Connector:
     :param name: where they are, without secrets.
     :param options: of nats-py's `connect`.
     :param is_secure: are secrets for TLS only? The scheme or an option says so.
-    :raises InvalidUse: if an option is none of those, or TLS cannot be insisted on.
+    :raises InvalidUse: if an option is none of those or names no usable file, or TLS cannot be insisted on.
     """
 
     is_own = True
@@ -66,6 +67,7 @@ class Connector:
         is_secure: bool = False,
     ) -> None:
         check_options(options)
+        credentials.check(options)
         if is_secure and not can_insist_on_tls():
             raise InvalidUse("this release of nats-py would not be kept from speaking plainly: install another one")
         self.name: Final = name
@@ -106,6 +108,7 @@ class Connector:
                 link.fail(StoreUnavailable(self.name, "the connection to it broke"))
 
         try:
+            credentials.check(self._options)  # the files may be others by now
             async with asyncio.timeout(self._timeout_s):
                 # nats-py has its event loop look for that, which takes a thread that others wait for, however long
                 await names.find_async(urlsplit(server).hostname or "localhost", self._timeout_s)
@@ -142,6 +145,8 @@ class Connector:
         if isinstance(error, Unsecured):
             text = f"it does not speak TLS ({error}): write nats:// in the URL, without options of TLS, to do without"
             return StoreUnavailable(self.name, text)
+        if isinstance(error, (InvalidUse, MissingExtra)):
+            return StoreUnavailable(self.name, f"we cannot sign in: {error}")
         text = str(error).removeprefix("nats: ") or type(error).__name__
         if "authorization" in text.lower() or "authentication" in text.lower():
             text = f"it refuses our credentials ({text.strip()}): check user, password, token or credentials"
@@ -182,6 +187,12 @@ class ClientConnector(Connector):
         if not self._client.is_connected:
             raise StoreUnavailable(self.name, "the client is not connected")
         link = Link(self._client, self.name, is_own=False)
-        async with asyncio.timeout(self._timeout_s):
-            await link.open()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await link.open()
+        except BaseException as error:
+            link.close()  # else it would listen for as long as their client lives
+            if not isinstance(error, Exception):
+                raise
+            raise self.outage(error) from error
         return link

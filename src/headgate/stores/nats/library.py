@@ -126,6 +126,12 @@ def write_of(client: NatsClient) -> Callable[[bytes], object] | None:
     return getattr(getattr(client, "_transport", None), "write", None)
 
 
+def size_of(message: Message) -> int:
+    """The size of a message, with its headers, as the server counts it."""
+    headers = message.headers
+    return len(message.data) + (sum(map(len, headers)) + sum(map(len, headers.values())) + 4 * len(headers) + 12)
+
+
 def packed(message: Message, reply: str) -> bytes:
     """A message to be published, in the protocol. `reply` is where the answer goes; empty if there is none."""
     subject, headers, data = message

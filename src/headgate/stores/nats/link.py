@@ -17,7 +17,7 @@ from nats.aio.client import Client as NatsClient
 
 from headgate.errors import StoreOutage, StoreUnavailable
 from headgate.runtime.loops import start
-from headgate.stores.nats.library import Message, Reply, hand_over, packed, public_reply, write_of
+from headgate.stores.nats.library import Message, Reply, hand_over, packed, public_reply, size_of, write_of
 from headgate.stores.remote.connections import anew
 
 CLOSES_AFTER_S: Final = 10.0
@@ -49,13 +49,17 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._inbox = f"{client.new_inbox()}."
         self._numbers = itertools.count(1)
-        self._pending: dict[str, tuple[Replied, str]] = {}
-        """The requests that are not answered, by where their replies go, each with its subject."""
+        self._pending: dict[str, tuple[Replied, Sequence[Message]]] = {}
+        """The requests that are not answered, by where their replies go, each with its messages."""
         self._collecting: dict[str, list[Reply]] = {}
         """The replies so far to requests that have several."""
         self._subscription: Any = None
         self._write: Any = None
+        self.max_message = client.max_payload
+        """The size of what the bucket takes in a message, with its headers."""
         self._is_retired = False
+        self._deaf = ""
+        """Why the server does not let us listen."""
         self.closing: asyncio.Future[None] | None = None
         """Done when it is closed; None while it is not being closed."""
 
@@ -65,15 +69,22 @@ class Link:
         return not self._is_retired and self.client.is_connected
 
     async def open(self) -> None:
-        """Listen for replies."""
+        """Listen for replies.
+
+        :raises StoreUnavailable: if the server says that we must not.
+        """
 
         async def came(message: Any) -> None:
             self._received(message.subject, public_reply(message))
 
         self._subscription = await self.client.subscribe(f"{self._inbox}*", cb=came)
         hand_over(self.client, self._subscription, self._received)
-        await self.client.flush()  # the server has heard of it
-        self._write = write_of(self.client)
+        if self._is_own:  # what is written at once comes behind what nats-py has kept so far
+            await self.client.flush()
+            self._write = write_of(self.client)
+        # A flush that is cancelled ends the reading of nats-py when the server answers it: never on a client of theirs.
+        if self._deaf:
+            raise StoreUnavailable(self._name, f"we have no right to do that: {self._deaf}")
 
     def send(self, requests: Sequence[Request]) -> list[str]:
         """Send requests, in their order and in one write. Returns by what they can be given up. Nothing is replied
@@ -84,7 +95,7 @@ class Link:
         for messages, replied in requests:
             inbox = f"{self._inbox}{next(self._numbers)}"
             *first, last = messages
-            self._pending[inbox] = replied, last.subject
+            self._pending[inbox] = replied, messages
             asked.append(inbox)
             sent += [(message, "") for message in first]
             sent.append((last, inbox))
@@ -100,14 +111,19 @@ class Link:
         return asked
 
     def _too_large(self, requests: Sequence[Request], asked: list[str]) -> dict[str, int]:
-        """The requests that the server would hang up for, with their sizes."""
-        most = self.client.max_payload - 1_024
-        sizes = [max([len(message.data) for message in request.messages]) for request in requests]
+        """The requests that the server would hang up for, or the bucket refuse, with their sizes. Of a batch, only the
+        last message is replied to.
+        """
+        most = min(self.client.max_payload, self.max_message)
+        sizes = [max([size_of(message) for message in request.messages]) for request in requests]
         return {inbox: size for inbox, size in zip(asked, sizes, strict=True) if size > most}
 
     def _refuse_large(self, too_large: dict[str, int]) -> None:
+        limits = "max_payload, or the bucket's max_msg_size"
         for inbox, size in too_large.items():
-            outage = StoreUnavailable(self._name, f"a state of {size} bytes is more than it takes in a message")
+            outage = StoreUnavailable(
+                self._name, f"a state of {size} bytes is more than it takes in a message ({limits})"
+            )
             outage.is_of_server = False
             self.fail(outage, [inbox])
 
@@ -183,9 +199,15 @@ class Link:
             self._loop.call_exception_handler({"message": "headgate: a reply was not taken", "exception": error})
 
     def refused(self, text: str) -> None:
-        """The server has said that we must not publish somewhere: it does not reply to that."""
+        """The server has said that we must not publish somewhere, or listen: it does not reply to that."""
         words = text.lower()
-        refused = [inbox for inbox, (_, subject) in self._pending.items() if f'"{subject.lower()}"' in words]
+        if f'"{self._inbox.lower()}*"' in words:  # which may be heard before or after the answer to the flush
+            self._deaf = text
+        refused = [
+            inbox
+            for inbox, (_, messages) in self._pending.items()
+            if self._deaf or any(f'"{message.subject.lower()}"' in words for message in messages)
+        ]
         self.fail(StoreUnavailable(self._name, f"we have no right to do that: {text}"), refused)
 
     def fail(self, outage: StoreOutage, asked: Iterable[str] | None = None) -> None:

@@ -223,7 +223,12 @@ class Session:
             raise buckets.outage_of(info, self.name)
         if not self._clock.is_known:
             raise StoreUnavailable(self.name, "it does not tell the time: it takes nats-server 2.11 or later")
-        return buckets.check(info["config"], self._bucket, self.name)
+        return self._checked(link, info["config"])
+
+    def _checked(self, link: Link, config: dict[str, Any]) -> Ready:
+        largest = config.get("max_msg_size", -1)
+        link.max_message = largest if largest > 0 else link.client.max_payload
+        return buckets.check(config, self._bucket, self.name)
 
     async def _api(self, link: Link, subject: str, data: bytes) -> dict[str, Any] | Refused:
         asked_us = monotonic_us()
@@ -251,7 +256,7 @@ class Session:
             self._clock.learn(time_us(told["ts"]), asked_us, monotonic_us())
 
     def _ask_clock(self, link: Link) -> None:
-        """Ask for the server's clock again, if it is time. Nobody waits for it."""
+        """Ask for the server's clock again, if it is time, and see if the bucket will still do. Nobody waits for it."""
         asked_us = monotonic_us()
         if not self._clock.is_due(asked_us) or self._given() is not None:
             return
@@ -259,9 +264,19 @@ class Session:
 
         def replied(reply: Reply | StoreOutage) -> None:
             with suppress(StoreOutage):
-                self._learn_clock(told_of(reply, self.name)[0], asked_us)
+                told, refused = told_of(reply, self.name)
+                self._learn_clock(told, asked_us)
+                if refused is None and self._link is link:
+                    self._look_again(link, told["config"])
 
         link.send([Request([Message(f"{API}.STREAM.INFO.{self._bucket.stream}", {}, b"")], replied)])
+
+    def _look_again(self, link: Link, config: dict[str, Any]) -> None:
+        """Somebody may have changed the bucket."""
+        try:
+            self._ready = self._checked(link, config)
+        except StoreOutage:  # whoever asks next is told
+            self.doubt(link)
 
     def doubt(self, link: Link) -> None:
         """The bucket may be gone, or others have taken over: look again the next time."""

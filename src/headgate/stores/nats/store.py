@@ -164,7 +164,7 @@ class NatsStore(RemoteStore):
             before = len(seen)
             seen.update(place for place, _ in listed)
             yield page
-            if len(seen) == before:  # these are all written again and again
+            if listed and len(seen) == before:  # these are all written again and again
                 break
 
 
