@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from headgate.runtime import names as module
 from headgate.runtime.names import MAX_UNDER_WAY, NameOverdue, Names
 from tests.servers import eventually
 from tests.silent_names import SilentNames
+from tests.striking import Struck, code_of, each_point, strike
 
 PATIENT = 20.0
 BRIEF = 0.02
@@ -99,7 +101,7 @@ def test_what_was_found_is_not_kept(names: Names, silent_names: SilentNames) -> 
 def test_after_a_while_another_lookup_is_begun_for_those_who_come_later(
     names: Names, silent_names: SilentNames, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SHARED_FOR_S", 0.0)
+    monkeypatch.setattr(module, "SHARED_FOR_S", -1.0)
     for count in range(1, MAX_UNDER_WAY + 1):
         with pytest.raises(NameOverdue):
             find(names, "a.example", 0)
@@ -122,11 +124,11 @@ def test_a_signals_handler_may_ask_while_its_thread_waits(names: Names, silent_n
 
     before = signal.signal(signal.SIGUSR1, handle)
 
-    def strike() -> None:
+    def strike_once() -> None:
         eventually(lambda: silent_names.asked != [], "it is looked up")
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
 
-    striker = threading.Thread(target=strike)
+    striker = threading.Thread(target=strike_once)
     striker.start()
     try:
         found.append(names.find("a.example", PATIENT))
@@ -134,6 +136,16 @@ def test_a_signals_handler_may_ask_while_its_thread_waits(names: Names, silent_n
         striker.join()
         signal.signal(signal.SIGUSR1, before)
     assert found == [["127.0.0.1"]] * 2
+
+
+def test_wherever_a_call_is_interrupted_the_next_one_finds(silent_names: SilentNames) -> None:
+    silent_names.speak()
+    for point in each_point():
+        names = Names()
+        with suppress(Struck):
+            point.striking(lambda: names.find("a.example", PATIENT), code_of(module), strike)  # noqa: B023  # called here
+        assert names.find("a.example", PATIENT) == ["127.0.0.1"], point
+        eventually(lambda: not names._under_way and not names._latest, "all are done")  # noqa: B023  # called here
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")

@@ -43,20 +43,37 @@ class NameOverdue(TimeoutError):
 
 
 class _Lookup:
-    """A lookup under way, and who waits for it."""
+    """A lookup, and who waits for it."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, ended: Callable[[_Lookup], object]) -> None:
         self.began_s: Final = time.monotonic()
         self.host: Final = host
+        self._ended = ended
+        self._thread = Daemon("headgate-names", self._run)
+        self._running: dict[str, object] = {}
+        """Not empty once a thread looks up. Taken in one step: there must be no two."""
         self._found: list[list[str] | OSError] = []
         self._waiting: deque[Callable[[], object]] = deque()
 
-    def run(self) -> None:
+    def begin(self) -> None:
+        """Begin, unless somebody has. Whoever wants to wait begins: who was to do it may have been interrupted."""
+        if self._running:
+            return
+        self._thread.start()
+        if not self._thread.is_alive and not self.is_done:  # there can be no threads here: better late than never
+            self._run()
+
+    def _run(self) -> None:
+        own = object()
+        if self._running.setdefault("by", own) is not own:
+            return
         try:
             infos = socket.getaddrinfo(self.host, None, type=socket.SOCK_STREAM)
             self._found.append(list(dict.fromkeys(str(info[4][0]) for info in infos)))
         except (OSError, UnicodeError) as error:  # a label of a name may be too long
             self._found.append(error if isinstance(error, OSError) else OSError(str(error)))
+        finally:
+            self._ended(self)
         self._tell()
 
     def call_when_done(self, call: Callable[[], object]) -> None:
@@ -94,6 +111,8 @@ class Names:
 
     def _begin(self) -> None:
         self._under_way: dict[int, _Lookup] = {}
+        self._latest: dict[str, _Lookup] = {}
+        """The one that was begun last for each name, of those under way."""
 
     def find(self, host: str, left_s: float) -> list[str]:
         """Find the addresses of a host, blocking; of an address, itself.
@@ -133,27 +152,21 @@ class Names:
 
         :raises NameOverdue: if there are too many.
         """
-        same = [lookup for lookup in list(self._under_way.values()) if lookup.host == host]
-        latest = max(same, key=lambda lookup: lookup.began_s, default=None)
+        own = _Lookup(host, self._ended)
+        latest = self._latest.setdefault(host, own)
         is_full = len(self._under_way) >= MAX_UNDER_WAY
-        if latest is not None and (is_full or time.monotonic() - latest.began_s < SHARED_FOR_S):
-            return latest
-        if is_full:
+        if latest is own and is_full:
+            self._ended(own)
             raise NameOverdue(host)
-        lookup, under_way = _Lookup(host), self._under_way
+        if latest is own or (own.began_s - latest.began_s > SHARED_FOR_S and not is_full):
+            self._under_way[id(own)] = latest = self._latest[host] = own
+        latest.begin()
+        return latest
 
-        def run() -> None:
-            under_way[id(lookup)] = lookup  # here, since nobody is to wait for one that is not under way
-            try:
-                lookup.run()
-            finally:
-                under_way.pop(id(lookup), None)
-
-        thread = Daemon("headgate-names", run)
-        thread.start()
-        if not thread.is_alive and not lookup.is_done:  # there can be no threads here: better late than never
-            run()
-        return lookup
+    def _ended(self, lookup: _Lookup) -> None:
+        self._under_way.pop(id(lookup), None)
+        if self._latest.get(lookup.host) is lookup:
+            self._latest.pop(lookup.host, None)
 
 
 def is_address(host: str) -> bool:
