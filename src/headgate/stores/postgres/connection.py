@@ -26,6 +26,10 @@ class Slot(Protocol):
         ...
 
 
+class Busy(Exception):
+    """No connection was free in time. Its text says whose there are."""
+
+
 READ: Final = 1
 WRITE: Final = 2
 _READ_ONLY: Final = b"25006"

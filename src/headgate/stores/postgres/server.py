@@ -23,10 +23,10 @@ from headgate.plans.postgres import Install, Query, SchemaMissing
 from headgate.plans.postgres.packing import Terms as CallTerms
 from headgate.plans.postgres.schema import TYPES
 from headgate.stores.postgres.address import Parameters
-from headgate.stores.postgres.connection import Statement, run_blocking
+from headgate.stores.postgres.connection import Busy, Statement, run_blocking
 from headgate.stores.postgres.failures import MISSING, OF_KEYS, SCHEMA_HINT, problem_of
 from headgate.stores.postgres.tasks import LoopConnections
-from headgate.stores.postgres.threads import Busy, Connections
+from headgate.stores.postgres.threads import Connections
 from headgate.stores.remote import Endpoint, Terms
 from headgate.stores.remote.endpoint import begin_task
 
@@ -149,7 +149,7 @@ class Server(Endpoint):
                 result = await connections.run(connection.asking(self._statement(command)))
             finally:
                 connections.put(connection)
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, OSError, Busy) as error:
             raise self.outage(error) from error
         return self._meaning(command, result)
 
@@ -190,14 +190,14 @@ class Server(Endpoint):
     def outage(self, error: Exception) -> StoreOutage:
         """The outage that an error on connecting, sending or receiving means."""
         if isinstance(error, Busy):
-            return self.refused("no connection was free in time: its pool is too small, or somebody holds them")
+            return self.refused(f"no connection was free in time: {error}")
         if isinstance(error, TimeoutError):
             return self.overdue()
         sqlstate = error.sqlstate if isinstance(error, psycopg.Error) else None
         return self.refused(problem_of(sqlstate, str(error)))
 
     def open_in_loop(self) -> LoopConnections:
-        return LoopConnections(self._parameters, self._max_connections, self._pool)
+        return LoopConnections(self._parameters, self._max_connections, self._pool, self._lock_ms / 1_000)
 
     def close_idle(self) -> None:
         self._threads_connections.close_idle()

@@ -25,8 +25,9 @@ from headgate.stores.contract import Entry
 from headgate.stores.postgres import scanning
 from headgate.stores.postgres.address import Parameters, describe, parameters_of, parse
 from headgate.stores.postgres.connection import Statement
+from headgate.stores.postgres.pools import NoConnections, PoolConnections
 from headgate.stores.postgres.server import Server
-from headgate.stores.postgres.threads import Connections, NoConnections, OwnConnections, PoolConnections
+from headgate.stores.postgres.threads import Connections, OwnConnections
 from headgate.stores.remote import RemoteStore, Terms
 
 DEFAULT_CONNECTIONS: Final = 4

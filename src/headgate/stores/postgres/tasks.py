@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 from headgate.runtime.loops import calls_here, start
 from headgate.stores.postgres.address import Parameters, conninfo, resolved
 from headgate.stores.postgres.connection import READ, WRITE, Connection, Steps, connecting
+from headgate.stores.postgres.pools import lent_by_pool, of_pool
 
 T = TypeVar("T")
 
@@ -16,13 +17,15 @@ class LoopConnections:
     """The connections of one event loop. To be made in that loop, and used in no other.
 
     :param pool: a user's `psycopg_pool.AsyncConnectionPool`; without it, they are our own, at most so many.
+    :param pool_timeout_s: how long its connections are waited for.
     """
 
-    def __init__(self, parameters: Parameters, most: int, pool: Any = None) -> None:
+    def __init__(self, parameters: Parameters, most: int, pool: Any = None, pool_timeout_s: float = 0) -> None:
         self._loop = asyncio.get_running_loop()
         self._call_here = calls_here()
         self._parameters: Final = parameters
         self._pool: Final = pool
+        self._pool_timeout_s: Final = pool_timeout_s
         self._free: Final = asyncio.Semaphore(most)
         self._idle: list[Connection] = []
         self._waiting: set[asyncio.Future[None]] = set()
@@ -32,8 +35,7 @@ class LoopConnections:
     async def take(self) -> Connection:
         """Take a connection, which is the caller's alone until it is put back."""
         if self._pool is not None:
-            lent = await self._pool.getconn()
-            return Connection(lent.pgconn, lent)
+            return await self._take_from_pool()
         await self._free.acquire()
         try:
             while self._idle:
@@ -45,6 +47,21 @@ class LoopConnections:
         except BaseException:
             self._free.release()
             raise
+
+    async def _take_from_pool(self) -> Connection:
+        while True:
+            try:
+                lent = await self._pool.getconn(timeout=self._pool_timeout_s)
+            except Exception as error:
+                raise of_pool(error) from None
+            connection = None
+            try:
+                connection = lent_by_pool(lent)
+            finally:
+                if connection is None:
+                    start(self._pool.putconn(lent))
+            if connection is not None:
+                return connection
 
     def put(self, connection: Connection) -> None:
         """Put a connection back. One that is of no use any more is closed."""

@@ -1,4 +1,4 @@
-"""The connections of threads: a few, opened when they are needed. Or those of a user's pool."""
+"""The connections of threads: a few, opened when they are needed."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ import queue
 import time
 import weakref
 from collections import deque
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from headgate.errors import InvalidUse
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.stores.postgres.address import Parameters, conninfo
-from headgate.stores.postgres.connection import Connection, connecting, run_blocking
+from headgate.stores.postgres.connection import Busy, Connection, connecting, run_blocking
 from headgate.stores.remote.connections import take_last
 
 LOOK_AGAIN_S: Final = 0.005
-
-
-class Busy(Exception):
-    """All connections are in use, and none was free in time."""
 
 
 class Connections(Protocol):
@@ -91,7 +86,7 @@ class OwnConnections:
     def _wait(self, deadline: float) -> None:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise Busy
+            raise Busy("all of max_connections are in use")
         self._waiting += 1
         try:
             self._freed.get(timeout=min(left_s, LOOK_AGAIN_S))
@@ -111,45 +106,3 @@ class OwnConnections:
     def close_idle(self) -> None:
         while (connection := take_last(self._idle)) is not None:
             connection.close()
-
-
-class PoolConnections:
-    """The connections of a `psycopg_pool.ConnectionPool` of the user's."""
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-
-    def take(self, deadline: float) -> Connection:
-        timeout_s = deadline - time.monotonic()
-        if timeout_s <= 0:
-            raise Busy
-        try:
-            lent = self._pool.getconn(timeout=timeout_s)
-        except TimeoutError:
-            raise Busy from None
-        except Exception as error:
-            if type(error).__name__ == "PoolTimeout":  # psycopg_pool may not be installed
-                raise Busy from None
-            raise
-        return Connection(lent.pgconn, lent)
-
-    def put(self, connection: Connection) -> None:
-        if not connection.is_usable:
-            connection.close()
-        self._pool.putconn(connection.lent)
-
-    def close_idle(self) -> None:
-        """They are the user's."""
-
-
-class NoConnections:
-    """Of a store that was made from an asyncio pool."""
-
-    def take(self, deadline: float) -> Connection:
-        raise InvalidUse("this store was made from an asyncio pool: it serves AsyncLimiter only")
-
-    def put(self, connection: Connection) -> None:
-        """There are none."""
-
-    def close_idle(self) -> None:
-        """There are none."""
