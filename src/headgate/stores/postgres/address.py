@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import re
 import socket
 from typing import Any, Final
@@ -21,6 +22,7 @@ from headgate.stores.registry import POSTGRES_SCHEMES as SCHEMES
 from headgate.stores.remote.urls import check_marks, not_understood, shown, split_scheme, unknown_option, unsecret
 
 DEFAULT_PORT: Final = 5432
+_VARIABLES: Final = {"port": "PGPORT", "dbname": "PGDATABASE", "host": "PGHOST", "hostaddr": "PGHOSTADDR"}
 
 Parameters = dict[str, Any]
 """The parameters of a connection, as libpq names them."""
@@ -83,15 +85,60 @@ def parameters_of(pool: Any) -> Parameters:
     return known
 
 
+def with_environment(parameters: Parameters) -> Parameters:
+    """The same, with the place that libpq would take from the environment."""
+    if "service" in parameters or "PGSERVICE" in os.environ:  # its file goes before
+        return parameters
+    names = ["port", "dbname"]
+    if not parameters.get("host") and not parameters.get("hostaddr"):
+        names += ["host", "hostaddr"]
+    found = {name: os.environ.get(_VARIABLES[name]) for name in names}
+    return {**{name: value for name, value in found.items() if value}, **parameters}
+
+
+class Hosts:
+    """The hosts of a database, in the order in which they are tried. Safe to share between threads and event loops.
+
+    libpq stays with a host that is silent until the deadline, and with a standby that answers. So whoever was that is
+    tried last from then on.
+    """
+
+    def __init__(self) -> None:
+        self._late: list[tuple[str, str]] = []
+
+    def avoid(self, host: str, port: str) -> None:
+        """Try a host last."""
+        self._late = [*(place for place in self._late if place != (host, port)), (host, port)]
+
+    def in_order(self, parameters: Parameters) -> Parameters:
+        """The parameters, with their hosts in this order."""
+        late = self._late
+        what = [name for name in ("host", "hostaddr") if parameters.get(name)]
+        if not late or not what:
+            return parameters
+        columns = [str(parameters[name]).split(",") for name in what]
+        ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
+        columns.append(ports * len(columns[0]) if len(ports) == 1 else ports)
+
+        def lateness(places: tuple[str, ...]) -> int:
+            place = (places[0], places[-1] or str(DEFAULT_PORT))
+            return late.index(place) if place in late else -1
+
+        rows = sorted(zip(*columns, strict=False), key=lateness)
+        ordered = (",".join(column) for column in zip(*rows, strict=True))
+        return {**parameters, **dict(zip([*what, "port"], ordered, strict=True))}
+
+
 def conninfo(parameters: Parameters) -> bytes:
     """The parameters as libpq takes them."""
     return make_conninfo(**{"application_name": "headgate", **parameters, "client_encoding": "UTF8"}).encode()
 
 
 async def resolved(parameters: Parameters) -> Parameters:
-    """The same, with the addresses of its hosts: libpq would block the event loop while it asks for them.
+    """The same, with the addresses of those of its hosts that are known: libpq would block the event loop while it asks
+    for them.
 
-    :raises OSError: if a host is not known.
+    :raises OSError: if no host is known.
     """
     if parameters.get("hostaddr") or not parameters.get("host"):
         return parameters
@@ -99,10 +146,18 @@ async def resolved(parameters: Parameters) -> Parameters:
     ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
     ports = ports * len(hosts) if len(ports) == 1 else ports
     found: list[tuple[str, str, str]] = []
+    unknown = OSError("there is no host")
     for host, port in zip(hosts, ports, strict=False):
         if host.startswith("/") or not host:
             return parameters
-        found += [(host, address, port) for address in await _addresses(host)]
+        try:
+            found += [(host, address, port) for address in await _addresses(host)]
+        except OSError as error:
+            unknown = error
+        except UnicodeError as error:  # no name can be like this
+            unknown = OSError(f"{host}: {error}")
+    if not found:
+        raise unknown
     host, addresses, port = (",".join(parts) for parts in zip(*found, strict=True))
     return {**parameters, "host": host, "hostaddr": addresses, "port": port}
 

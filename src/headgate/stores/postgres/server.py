@@ -22,7 +22,7 @@ from headgate.plans import postgres as plans
 from headgate.plans.postgres import Install, Query, SchemaMissing
 from headgate.plans.postgres.packing import Terms as CallTerms
 from headgate.plans.postgres.schema import TYPES
-from headgate.stores.postgres.address import Parameters
+from headgate.stores.postgres.address import Hosts, Parameters
 from headgate.stores.postgres.connection import Busy, Statement, run_blocking
 from headgate.stores.postgres.failures import MISSING, OF_KEYS, SCHEMA_HINT, problem_of
 from headgate.stores.postgres.tasks import LoopConnections
@@ -35,6 +35,7 @@ class Server(Endpoint):
     """A database, or a pooler of one.
 
     :param parameters: how to connect.
+    :param hosts: the order in which its hosts are tried.
     :param connections: those of threads.
     :param pool: a user's asyncio pool, if there is one.
     """
@@ -45,6 +46,7 @@ class Server(Endpoint):
         terms: Terms,
         *,
         parameters: Parameters,
+        hosts: Hosts,
         connections: Connections,
         pool: Any,
         prefix: str,
@@ -53,6 +55,7 @@ class Server(Endpoint):
         max_connections: int,
     ) -> None:
         self._parameters: Final = parameters
+        self._hosts: Final = hosts
         self._threads_connections: Final = connections
         self._pool: Final = pool
         self.prefix: Final = prefix
@@ -197,7 +200,8 @@ class Server(Endpoint):
         return self.refused(problem_of(sqlstate, str(error)))
 
     def open_in_loop(self) -> LoopConnections:
-        return LoopConnections(self._parameters, self._max_connections, self._pool, self._lock_ms / 1_000)
+        most, pool_timeout_s = self._max_connections, self._lock_ms / 1_000
+        return LoopConnections(self._parameters, most, self._hosts, self._pool, pool_timeout_s)
 
     def close_idle(self) -> None:
         self._threads_connections.close_idle()

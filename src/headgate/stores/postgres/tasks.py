@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Final, TypeVar
 
 from headgate.runtime.loops import calls_here, start
-from headgate.stores.postgres.address import Parameters, conninfo, resolved
+from headgate.stores.postgres.address import Hosts, Parameters, conninfo, resolved
 from headgate.stores.postgres.connection import READ, WRITE, Connection, Steps, connecting
 from headgate.stores.postgres.pools import lent_by_pool, of_pool
 
@@ -20,10 +20,13 @@ class LoopConnections:
     :param pool_timeout_s: how long its connections are waited for.
     """
 
-    def __init__(self, parameters: Parameters, most: int, pool: Any = None, pool_timeout_s: float = 0) -> None:
+    def __init__(
+        self, parameters: Parameters, most: int, hosts: Hosts, pool: Any = None, pool_timeout_s: float = 0
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._call_here = calls_here()
         self._parameters: Final = parameters
+        self._hosts: Final = hosts
         self._pool: Final = pool
         self._pool_timeout_s: Final = pool_timeout_s
         self._free: Final = asyncio.Semaphore(most)
@@ -43,7 +46,8 @@ class LoopConnections:
                 if connection.is_quiet():
                     return connection
                 connection.close()
-            return await self.run(connecting(conninfo(await resolved(self._parameters))))
+            parameters = self._hosts.in_order(await resolved(self._parameters))
+            return await self.run(connecting(conninfo(parameters), self._hosts.avoid))
         except BaseException:
             self._free.release()
             raise

@@ -9,7 +9,7 @@ from collections import deque
 from typing import Final, Protocol
 
 from headgate.runtime.forks import begin_afresh_in_child
-from headgate.stores.postgres.address import Parameters, conninfo
+from headgate.stores.postgres.address import Hosts, Parameters, conninfo
 from headgate.stores.postgres.connection import Busy, Connection, connecting, run_blocking
 from headgate.stores.remote.connections import take_last
 
@@ -54,8 +54,9 @@ class _Slot:
 class OwnConnections:
     """At most so many connections of our own. No lock: a signal's handler may ask in the middle of a call."""
 
-    def __init__(self, parameters: Parameters, most: int) -> None:
-        self._conninfo: Final = conninfo(parameters)
+    def __init__(self, parameters: Parameters, most: int, hosts: Hosts) -> None:
+        self._parameters: Final = parameters
+        self._hosts: Final = hosts
         self._most: Final = most
         self._begin()
         begin_afresh_in_child(self, OwnConnections._begin_afresh)
@@ -79,7 +80,8 @@ class OwnConnections:
                 connection.close()
             slot = _Slot(self._slots)
             if len(self._slots) <= self._most:
-                return run_blocking(connecting(self._conninfo, slot), deadline)
+                text = conninfo(self._hosts.in_order(self._parameters))
+                return run_blocking(connecting(text, self._hosts.avoid, slot), deadline)
             slot.free()
             self._wait(deadline)
 
