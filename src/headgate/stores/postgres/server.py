@@ -176,7 +176,8 @@ class Server(Endpoint):
             return SchemaMissing()
         if isinstance(command, Install) and sqlstate == "42501":
             words = _field(result, pq.DiagnosticField.MESSAGE_PRIMARY)
-            raise self.refused(f"its schema is missing, and this role may not make it ({words}): {SCHEMA_HINT}")
+            missing = f"its schema, or version {plans.VERSION} of the functions there, is missing"
+            raise self.refused(f"{missing}, and this role may not make it ({words}): {SCHEMA_HINT}")
         raise self._failure(result)
 
     def _failure(self, result: Any) -> StoreOutage:
