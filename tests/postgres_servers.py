@@ -132,7 +132,8 @@ class OwnPostgres:
         """Let it hang, with all its processes."""
         self._frozen = [self.pid, *_children(self.pid)]
         for pid in self._frozen:
-            os.kill(pid, signal.SIGSTOP)
+            with suppress(ProcessLookupError):  # a backend that has just ended
+                os.kill(pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         for pid in self._frozen:

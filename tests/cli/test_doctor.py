@@ -14,6 +14,8 @@ import pytest
 from headgate import MemoryStore
 from headgate.cli.doctor import code_of, examined
 from headgate.cli.findings import Finding
+from headgate.errors import StoreOutage
+from headgate.plans.postgres import VERSION, schema_text
 from headgate.stores import ScannableStore
 from headgate.stores.registry import open_store
 from tests.cli.stored import in_terminal, limiter_of, told
@@ -155,6 +157,21 @@ def test_a_cluster_and_sentinels_name_their_servers(cluster_url: str, sentinel_u
     assert sum(what.startswith("version of ") for what in found) == 3
     assert [one.level for what, one in found.items() if what.startswith("cluster by ")] == ["ok"] * 3
     assert "primary, 1 replica connected" in examine(sentinel_url)["role"].found
+
+
+def test_functions_are_made_by_whoever_may_create_in_the_schema_that_is_there() -> None:
+    with own_postgres() as server, server.admin() as admin:
+        admin.execute("create role owner login; create role other login; grant create on database postgres to other")
+        admin.execute(schema_text().replace(f"_v{VERSION}", "_v1"))
+        admin.execute("alter schema headgate owner to owner; alter table headgate.state owner to owner")
+        admin.execute("grant usage on schema headgate to other")
+        found = examine(server.url_of("other"))["schema"]
+        assert found.level == "fault"
+        assert f"version {VERSION} of its functions is not there, and this role may not make it" in found.found
+        with pytest.raises(StoreOutage, match=f"version {VERSION} of the functions there, is missing"):
+            limiter_of(server.url_of("other"), "headgate").try_acquire("k")
+        assert "the first decision makes it" in examine(server.url_of("owner"))["schema"].found
+        assert examine(server.url_of("owner"))["schema"].level == "ok"
 
 
 def test_a_schema_that_is_not_there_and_may_not_be_made() -> None:

@@ -31,6 +31,7 @@ from headgate import (
     config,
     configure,
 )
+from headgate.cli import main
 from headgate.errors import StoreOutage
 from headgate.hits import Group, Hit, Once
 from headgate.plans.postgres import VERSION, grants_text, schema_text
@@ -150,7 +151,9 @@ def test_a_registered_url_takes_no_unknown_option() -> None:
         open_store("postgresql://localhost", hash_tag="x")
 
 
-async def test_a_configuration_file_names_a_database_and_who_logs_in(server: OwnPostgres, tmp_path: Path) -> None:
+async def test_a_configuration_file_names_a_database_and_who_logs_in(
+    server: OwnPostgres, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = tmp_path / "headgate.toml"
     file.write_text(
         f"""
@@ -159,6 +162,8 @@ async def test_a_configuration_file_names_a_database_and_who_logs_in(server: Own
         username = "postgres"
         password = "any"
         key_prefix = "configured"
+        schema = "limits"
+        unlogged = true
         timeout = "10s"
         [limiters.api]
         limit = "10/day"
@@ -171,6 +176,11 @@ async def test_a_configuration_file_names_a_database_and_who_logs_in(server: Own
     await config.aclose()
     config.close()
     assert decision.remaining == 9
+    assert main(["keys", "--config", str(file)]) == 0
+    assert "1 in postgresql://" in capsys.readouterr().out
+    with server.admin() as admin:
+        kept = admin.execute("select relpersistence from pg_class where oid = 'limits.state'::regclass").fetchone()
+    assert kept == ("u",)
 
 
 def test_no_two_places_are_the_same() -> None:

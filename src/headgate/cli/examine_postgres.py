@@ -50,7 +50,8 @@ def _schema(store: PostgresStore) -> Iterator[Finding]:
         f"where n.nspname = '{schema}' and c.relname = 'state'), "
         "exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace "
         f"where n.nspname = '{schema}' and p.proname = 'decide_v{VERSION}'), "
-        "has_database_privilege(current_database(), 'create'), "
+        f"coalesce((select has_schema_privilege(oid, 'create') from pg_namespace where nspname = '{schema}'), "
+        "has_database_privilege(current_database(), 'create')), "
         f"(select has_schema_privilege(oid, 'usage') from pg_namespace where nspname = '{schema}')"
     )
     printed = "headgate schema postgres --grant ROLE | psql, as a role that may"

@@ -63,6 +63,8 @@ STORE: Final = Table(
         "prefix": Key(Text(), "The first part of every key; headgate by default."),
         "key_prefix": Key(Text(), "", "prefix"),
         "hash_tag": Key(Text(), "Puts all keys into one slot of a cluster."),
+        "schema": Key(Text(), "The schema of a PostgreSQL database that has the table; headgate by default."),
+        "unlogged": Key(Flag(), "Is that table made UNLOGGED: quicker, and emptied by a crash?"),
         "timeout": Key(_DURATION, "The deadline of a call; 250ms by default."),
         "coalesce": Key(Flag(), "Do calls that come during a round trip go together in the next one?"),
         "remember_denials": Key(_DURATION, "For how long at most a denial is repeated without asking; 0 for never."),

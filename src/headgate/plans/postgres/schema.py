@@ -18,6 +18,7 @@ VERSION: Final = 3
 """To be raised whenever a function changes."""
 DEFAULT_SCHEMA: Final = "headgate"
 _NAME: Final = re.compile("[A-Za-z_][A-Za-z0-9_]{0,62}")
+_ROLE: Final = re.compile(r'[^"\x00-\x1f]{1,63}')
 
 FILES: Final = (
     "cells.sql",
@@ -91,8 +92,8 @@ def grants_text(schema: str, role: str) -> str:
 
     :raises InvalidUse: if that is no usable name.
     """
-    if not _NAME.fullmatch(role):
-        raise InvalidUse(f"a role is a name of at most 63 letters, digits and underscores, not {role!r}")
+    if not _ROLE.fullmatch(role):
+        raise InvalidUse(f"a role is a name of at most 63 characters, without quotes, not {role!r}")
     return f"""grant usage on schema {quoted(schema)} to {quoted(role)};
 grant select, insert, update, delete on {table(schema)} to {quoted(role)};
 grant execute on all functions in schema {quoted(schema)} to {quoted(role)};

@@ -1,5 +1,5 @@
 """The PostgreSQL store. `store.py` is what limiters ask, `server.py` answers batches, `threads.py` and `tasks.py` have
-the connections, `connection.py` is one, and `scanning.py` is for operators.
+the connections, `pools.py` has those of a user's pool, `connection.py` is one, and `scanning.py` is for operators.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ This module must not know how to connect.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Generator
 from typing import Any, Final
@@ -19,6 +20,7 @@ from headgate.stores.registry import POSTGRES_SCHEMES as SCHEMES
 from headgate.stores.remote.urls import check_marks, not_understood, shown, split_scheme, unknown_option, unsecret
 
 DEFAULT_PORT: Final = 5432
+_VARIABLES: Final = {"port": "PGPORT", "dbname": "PGDATABASE", "host": "PGHOST", "hostaddr": "PGHOSTADDR"}
 
 Parameters = dict[str, Any]
 """The parameters of a connection, as libpq names them."""
@@ -79,6 +81,50 @@ def parameters_of(pool: Any) -> Parameters:
     if isinstance(given, dict):
         known.update({name: given[name] for name in ("host", "hostaddr", "port", "dbname", "user") if name in given})
     return known
+
+
+def with_environment(parameters: Parameters) -> Parameters:
+    """The same, with the place that libpq would take from the environment."""
+    if "service" in parameters or "PGSERVICE" in os.environ:  # its file goes before
+        return parameters
+    names = ["port", "dbname"]
+    if not parameters.get("host") and not parameters.get("hostaddr"):
+        names += ["host", "hostaddr"]
+    found = {name: os.environ.get(_VARIABLES[name]) for name in names}
+    return {**{name: value for name, value in found.items() if value}, **parameters}
+
+
+class Hosts:
+    """The hosts of a database, in the order in which they are tried. Safe to share between threads and event loops.
+
+    libpq stays with a host that is silent until the deadline, and with a standby that answers. So whoever was that is
+    tried last from then on.
+    """
+
+    def __init__(self) -> None:
+        self._late: list[tuple[str, str]] = []
+
+    def avoid(self, host: str, port: str) -> None:
+        """Try a host last."""
+        self._late = [*(place for place in self._late if place != (host, port)), (host, port)]
+
+    def in_order(self, parameters: Parameters) -> Parameters:
+        """The parameters, with their hosts in this order."""
+        late = self._late
+        what = [name for name in ("host", "hostaddr") if parameters.get(name)]
+        if not late or not what:
+            return parameters
+        columns = [str(parameters[name]).split(",") for name in what]
+        ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
+        columns.append(ports * len(columns[0]) if len(ports) == 1 else ports)
+
+        def lateness(places: tuple[str, ...]) -> int:
+            place = (places[0], places[-1] or str(DEFAULT_PORT))
+            return late.index(place) if place in late else -1
+
+        rows = sorted(zip(*columns, strict=False), key=lateness)
+        ordered = (",".join(column) for column in zip(*rows, strict=True))
+        return {**parameters, **dict(zip([*what, "port"], ordered, strict=True))}
 
 
 def conninfo(parameters: Parameters) -> bytes:

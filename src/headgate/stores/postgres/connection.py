@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -26,11 +26,17 @@ class Slot(Protocol):
         ...
 
 
+class Busy(Exception):
+    """No connection was free in time. Its text says whose there are."""
+
+
 READ: Final = 1
 WRITE: Final = 2
 _READ_ONLY: Final = b"25006"
 """The error of a server that is a standby by now: the next connection may lead to the primary."""
 
+Avoid = Callable[[str, str], None]
+"""Is told the host and the port of a server that is of no use now."""
 Steps = Generator[tuple[int, int], None, T]
 """Work that yields `(socket, READ | WRITE)` wherever it has to wait for that."""
 
@@ -49,12 +55,14 @@ class Connection:
 
     :param lent: the connection of a user's pool, if it is one.
     :param slot: kept until this is closed, or nobody has it any more.
+    :param avoid: told of its host, where that is a standby.
     """
 
-    def __init__(self, pgconn: Any, lent: Any = None, slot: Slot | None = None) -> None:
+    def __init__(self, pgconn: Any, lent: Any = None, slot: Slot | None = None, avoid: Avoid | None = None) -> None:
         self.pgconn: Final = pgconn
         self.lent: Final = lent
         self._slot = slot
+        self._avoid = avoid
         self.is_usable = True
         self._pid: Final = os.getpid()
 
@@ -94,6 +102,8 @@ class Connection:
             raise OperationalError("the server closed the connection")
         is_standby = last.error_field(pq.DiagnosticField.SQLSTATE) == _READ_ONLY
         self.is_usable = pgconn.status == pq.ConnStatus.OK and not is_standby
+        if is_standby and self._avoid is not None:
+            self._avoid(*_place_of(pgconn))
         return last
 
     def close(self) -> None:
@@ -108,9 +118,10 @@ class Connection:
                 os.close(self.pgconn.socket)
 
 
-def connecting(conninfo: bytes, slot: Slot | None = None) -> Steps[Connection]:
+def connecting(conninfo: bytes, avoid: Avoid, slot: Slot | None = None) -> Steps[Connection]:
     """Open a connection.
 
+    :param avoid: as `Connection` takes it; told of a host that did not answer by the deadline, too.
     :param slot: as `Connection` takes it.
     :raises OperationalError: if that fails.
     """
@@ -120,16 +131,23 @@ def connecting(conninfo: bytes, slot: Slot | None = None) -> Steps[Connection]:
             status = pgconn.connect_poll()
             if status == pq.PollingStatus.OK:
                 pgconn.nonblocking = 1
-                return Connection(pgconn, None, slot)
+                return Connection(pgconn, None, slot, avoid)
             if status == pq.PollingStatus.FAILED:
                 break
             yield pgconn.socket, READ if status == pq.PollingStatus.READING else WRITE
         raise OperationalError(pgconn.get_error_message())
-    except BaseException:  # the deadline's, too
+    except BaseException as ending:  # the deadline's, too
+        if isinstance(ending, GeneratorExit):
+            avoid(*_place_of(pgconn))
         if slot is not None:
             slot.free()
         pgconn.finish()
         raise
+
+
+def _place_of(pgconn: Any) -> tuple[str, str]:
+    """The host and the port that it is connected with, or to be."""
+    return pgconn.host.decode(errors="replace"), pgconn.port.decode()
 
 
 def run_blocking(steps: Steps[T], deadline: float) -> T:

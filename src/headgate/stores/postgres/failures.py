@@ -31,7 +31,11 @@ _PROBLEMS: Final = {
     "40P01": "it broke a deadlock: does somebody else write to headgate's table?",
     "40001": "a transaction could not be serialized: headgate needs the isolation level READ COMMITTED",
     "25000": "headgate needs the isolation level READ COMMITTED: see default_transaction_isolation",
-    "25006": "it is read-only: is it a standby, since a failover?",
+    "25001": (
+        "its pool hands out connections in the middle of a transaction, with which every spend would be rolled back: "
+        "what the pool's check does has to commit"
+    ),
+    "25006": "it is read-only: is it a standby, since a failover, or is default_transaction_read_only on?",
     "57P01": "the connection was terminated by an administrator's command, or the server shuts down",
     "57P02": "the server has crashed, and recovers",
     "57P03": "it does not take connections now: it starts, recovers or shuts down",

@@ -23,11 +23,11 @@ from headgate.plans.postgres import Install, Query, SchemaMissing
 from headgate.plans.postgres.packing import Terms as CallTerms
 from headgate.plans.postgres.schema import TYPES
 from headgate.runtime.names import NameOverdue
-from headgate.stores.postgres.address import Parameters
-from headgate.stores.postgres.connection import Statement, run_blocking
+from headgate.stores.postgres.address import Hosts, Parameters
+from headgate.stores.postgres.connection import Busy, Statement, run_blocking
 from headgate.stores.postgres.failures import MISSING, OF_KEYS, SCHEMA_HINT, problem_of
 from headgate.stores.postgres.tasks import LoopConnections
-from headgate.stores.postgres.threads import Busy, Connections
+from headgate.stores.postgres.threads import Connections
 from headgate.stores.remote import Endpoint, Terms
 from headgate.stores.remote.endpoint import begin_task
 
@@ -36,6 +36,7 @@ class Server(Endpoint):
     """A database, or a pooler of one.
 
     :param parameters: how to connect.
+    :param hosts: the order in which its hosts are tried.
     :param connections: those of threads.
     :param pool: a user's asyncio pool, if there is one.
     """
@@ -46,6 +47,7 @@ class Server(Endpoint):
         terms: Terms,
         *,
         parameters: Parameters,
+        hosts: Hosts,
         connections: Connections,
         pool: Any,
         prefix: str,
@@ -54,6 +56,7 @@ class Server(Endpoint):
         max_connections: int,
     ) -> None:
         self._parameters: Final = parameters
+        self._hosts: Final = hosts
         self._threads_connections: Final = connections
         self._pool: Final = pool
         self.prefix: Final = prefix
@@ -150,7 +153,7 @@ class Server(Endpoint):
                 result = await connections.run(connection.asking(self._statement(command)))
             finally:
                 connections.put(connection)
-        except (psycopg.Error, OSError) as error:
+        except (psycopg.Error, OSError, Busy) as error:
             raise self.outage(error) from error
         return self._meaning(command, result)
 
@@ -174,7 +177,8 @@ class Server(Endpoint):
             return SchemaMissing()
         if isinstance(command, Install) and sqlstate == "42501":
             words = _field(result, pq.DiagnosticField.MESSAGE_PRIMARY)
-            raise self.refused(f"its schema is missing, and this role may not make it ({words}): {SCHEMA_HINT}")
+            missing = f"its schema, or version {plans.VERSION} of the functions there, is missing"
+            raise self.refused(f"{missing}, and this role may not make it ({words}): {SCHEMA_HINT}")
         raise self._failure(result)
 
     def _failure(self, result: Any) -> StoreOutage:
@@ -191,7 +195,7 @@ class Server(Endpoint):
     def outage(self, error: Exception) -> StoreOutage:
         """The outage that an error on connecting, sending or receiving means."""
         if isinstance(error, Busy):
-            return self.refused("no connection was free in time: its pool is too small, or somebody holds them")
+            return self.refused(f"no connection was free in time: {error}")
         if isinstance(error, NameOverdue):
             return StoreTimeout(self.name, str(error))
         if isinstance(error, TimeoutError):
@@ -200,7 +204,8 @@ class Server(Endpoint):
         return self.refused(problem_of(sqlstate, str(error)))
 
     def open_in_loop(self) -> LoopConnections:
-        return LoopConnections(self._parameters, self._max_connections, self.timeout_s, self._pool)
+        most, pool_timeout_s = self._max_connections, self._lock_ms / 1_000
+        return LoopConnections(self._parameters, most, self._hosts, self.timeout_s, self._pool, pool_timeout_s)
 
     def close_idle(self) -> None:
         self._threads_connections.close_idle()

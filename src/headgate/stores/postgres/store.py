@@ -23,10 +23,11 @@ from headgate.keys import check_prefix
 from headgate.plans.postgres import DEFAULT_SCHEMA, check_schema
 from headgate.stores.contract import Entry
 from headgate.stores.postgres import scanning
-from headgate.stores.postgres.address import Parameters, describe, parameters_of, parse
+from headgate.stores.postgres.address import Hosts, Parameters, describe, parameters_of, parse, with_environment
 from headgate.stores.postgres.connection import Statement
+from headgate.stores.postgres.pools import NoConnections, PoolConnections
 from headgate.stores.postgres.server import Server
-from headgate.stores.postgres.threads import Connections, NoConnections, OwnConnections, PoolConnections
+from headgate.stores.postgres.threads import Connections, OwnConnections
 from headgate.stores.remote import RemoteStore, Terms
 
 DEFAULT_CONNECTIONS: Final = 4
@@ -97,9 +98,10 @@ class PostgresStore(RemoteStore):
             "max_connections": max_connections,
         }
         awaited: Any = None
+        hosts = Hosts()
         if pool is None:
-            parameters = {**parse("postgresql://" if url is None else url), **login}
-            connections: Connections = OwnConnections(parameters, max_connections)
+            parameters = with_environment({**parse("postgresql://" if url is None else url), **login})
+            connections: Connections = OwnConnections(parameters, max_connections, hosts)
         else:
             parameters = _parameters_of(pool)
             if iscoroutinefunction(pool.getconn):
@@ -111,6 +113,7 @@ class PostgresStore(RemoteStore):
             describe(parameters),
             terms,
             parameters=parameters,
+            hosts=hosts,
             connections=connections,
             pool=awaited,
             **own,  # type: ignore[arg-type]  # checked above

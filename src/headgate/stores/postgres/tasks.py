@@ -8,8 +8,9 @@ from typing import Any, Final, TypeVar
 from headgate.drive import drive_async
 from headgate.runtime.loops import calls_here, start
 from headgate.runtime.names import names
-from headgate.stores.postgres.address import Parameters, conninfo, resolving
+from headgate.stores.postgres.address import Hosts, Parameters, conninfo, resolving
 from headgate.stores.postgres.connection import READ, WRITE, Connection, Steps, connecting
+from headgate.stores.postgres.pools import lent_by_pool, of_pool
 
 T = TypeVar("T")
 
@@ -19,14 +20,25 @@ class LoopConnections:
 
     :param timeout_s: how long the lookup of a host's name may take; a call's deadline is the caller's to keep.
     :param pool: a user's `psycopg_pool.AsyncConnectionPool`; without it, they are our own, at most so many.
+    :param pool_timeout_s: how long its connections are waited for.
     """
 
-    def __init__(self, parameters: Parameters, most: int, timeout_s: float, pool: Any = None) -> None:
+    def __init__(
+        self,
+        parameters: Parameters,
+        most: int,
+        hosts: Hosts,
+        timeout_s: float,
+        pool: Any = None,
+        pool_timeout_s: float = 0,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._call_here = calls_here()
         self._parameters: Final = parameters
+        self._hosts: Final = hosts
         self._timeout_s: Final = timeout_s
         self._pool: Final = pool
+        self._pool_timeout_s: Final = pool_timeout_s
         self._free: Final = asyncio.Semaphore(most)
         self._idle: list[Connection] = []
         self._waiting: set[asyncio.Future[None]] = set()
@@ -36,8 +48,7 @@ class LoopConnections:
     async def take(self) -> Connection:
         """Take a connection, which is the caller's alone until it is put back."""
         if self._pool is not None:
-            lent = await self._pool.getconn()
-            return Connection(lent.pgconn, lent)
+            return await self._take_from_pool()
         await self._free.acquire()
         try:
             while self._idle:
@@ -48,10 +59,25 @@ class LoopConnections:
             resolved = await drive_async(
                 resolving(self._parameters), lambda host: names.find_async(host, self._timeout_s)
             )
-            return await self.run(connecting(conninfo(resolved)))
+            return await self.run(connecting(conninfo(self._hosts.in_order(resolved)), self._hosts.avoid))
         except BaseException:
             self._free.release()
             raise
+
+    async def _take_from_pool(self) -> Connection:
+        while True:
+            try:
+                lent = await self._pool.getconn(timeout=self._pool_timeout_s)
+            except Exception as error:
+                raise of_pool(error) from None
+            connection = None
+            try:
+                connection = lent_by_pool(lent)
+            finally:
+                if connection is None:
+                    start(self._pool.putconn(lent))
+            if connection is not None:
+                return connection
 
     def put(self, connection: Connection) -> None:
         """Put a connection back. One that is of no use any more is closed."""

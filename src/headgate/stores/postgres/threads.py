@@ -1,4 +1,4 @@
-"""The connections of threads: a few, opened when they are needed. Or those of a user's pool."""
+"""The connections of threads: a few, opened when they are needed."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ import queue
 import time
 import weakref
 from collections import deque
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from headgate.drive import drive
-from headgate.errors import InvalidUse
 from headgate.runtime.forks import begin_afresh_in_child
 from headgate.runtime.names import names
-from headgate.stores.postgres.address import Parameters, conninfo, resolving
-from headgate.stores.postgres.connection import Connection, connecting, run_blocking
+from headgate.stores.postgres.address import Hosts, Parameters, conninfo, resolving
+from headgate.stores.postgres.connection import Busy, Connection, connecting, run_blocking
 from headgate.stores.remote.connections import take_last
 
 LOOK_AGAIN_S: Final = 0.005
-
-
-class Busy(Exception):
-    """All connections are in use, and none was free in time."""
 
 
 class Connections(Protocol):
@@ -61,8 +56,9 @@ class _Slot:
 class OwnConnections:
     """At most so many connections of our own. No lock: a signal's handler may ask in the middle of a call."""
 
-    def __init__(self, parameters: Parameters, most: int) -> None:
+    def __init__(self, parameters: Parameters, most: int, hosts: Hosts) -> None:
         self._parameters: Final = parameters
+        self._hosts: Final = hosts
         self._most: Final = most
         self._begin()
         begin_afresh_in_child(self, OwnConnections._begin_afresh)
@@ -96,12 +92,13 @@ class OwnConnections:
         except BaseException:
             slot.free()
             raise
-        return run_blocking(connecting(conninfo(resolved), slot), deadline)
+        text = conninfo(self._hosts.in_order(resolved))
+        return run_blocking(connecting(text, self._hosts.avoid, slot), deadline)
 
     def _wait(self, deadline: float) -> None:
         left_s = deadline - time.monotonic()
         if left_s <= 0:
-            raise Busy
+            raise Busy("all of max_connections are in use")
         self._waiting += 1
         try:
             self._freed.get(timeout=min(left_s, LOOK_AGAIN_S))
@@ -121,45 +118,3 @@ class OwnConnections:
     def close_idle(self) -> None:
         while (connection := take_last(self._idle)) is not None:
             connection.close()
-
-
-class PoolConnections:
-    """The connections of a `psycopg_pool.ConnectionPool` of the user's."""
-
-    def __init__(self, pool: Any) -> None:
-        self._pool = pool
-
-    def take(self, deadline: float) -> Connection:
-        timeout_s = deadline - time.monotonic()
-        if timeout_s <= 0:
-            raise Busy
-        try:
-            lent = self._pool.getconn(timeout=timeout_s)
-        except TimeoutError:
-            raise Busy from None
-        except Exception as error:
-            if type(error).__name__ == "PoolTimeout":  # psycopg_pool may not be installed
-                raise Busy from None
-            raise
-        return Connection(lent.pgconn, lent)
-
-    def put(self, connection: Connection) -> None:
-        if not connection.is_usable:
-            connection.close()
-        self._pool.putconn(connection.lent)
-
-    def close_idle(self) -> None:
-        """They are the user's."""
-
-
-class NoConnections:
-    """Of a store that was made from an asyncio pool."""
-
-    def take(self, deadline: float) -> Connection:
-        raise InvalidUse("this store was made from an asyncio pool: it serves AsyncLimiter only")
-
-    def put(self, connection: Connection) -> None:
-        """There are none."""
-
-    def close_idle(self) -> None:
-        """There are none."""
