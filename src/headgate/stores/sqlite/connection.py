@@ -336,6 +336,8 @@ class Connection:
         """List the next entries behind one, those included that say nothing any more; and say whether there may be
         more.
         """
+        if name is not None and not name.startswith(name_prefix):
+            return [], False
         begin = name_prefix if name is None else name
         end = None if not self._is_ordered else _behind(name_prefix) if name is None else f"{name}\x01"
         start = (begin, "", "") if after is None else after[:3]
