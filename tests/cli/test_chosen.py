@@ -108,6 +108,29 @@ def test_blocks_are_carried_to_another_store(
         assert not found["login"].try_acquire("mallory")
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [("keys",), ("top", "--once"), ("peek", "k"), ("reset", "k"), ("reset", "--all", "--yes")],
+    ids=" ".join,
+)
+def test_a_file_that_is_not_there_is_said_and_not_made(
+    arguments: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = told(capsys, *arguments, "--store", f"sqlite:///{tmp_path}/slip.db")
+    assert (code, out) == (2, "")
+    assert err.startswith(f"headgate: there is no file '{tmp_path}/slip.db': check the path")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_carried_from_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = told(
+        capsys, "copy", "--from", f"sqlite:///{tmp_path}/slip.db", "--to", f"sqlite:///{tmp_path}/new.db"
+    )
+    assert (code, out) == (2, "")
+    assert f"there is no file '{tmp_path}/slip.db'" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_the_file_says_to_be_another_limiters_is_left_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -136,5 +159,6 @@ def test_what_the_file_says_to_be_another_limiters_is_left_alone(
 
 def test_it_asks_of_a_limiter(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/limits.db"
+    (tmp_path / "limits.db").touch()
     printed = in_terminal("reset", "--all", "--limiter", "web", "--store", url, answer="n\n")
     assert "Forget all keys of the limiter 'web' in sqlite:///" in printed

@@ -221,6 +221,15 @@ def test_a_file_that_is_damaged_or_not_there(tmp_path: Path) -> None:
     assert "remove it" in file.remedy
 
 
+def test_a_file_of_several_names(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    assert "name" not in {**examine(url), **examine(url)}
+    (tmp_path / "b.db").hardlink_to(tmp_path / "a.db")
+    name = examine(url)["name"]
+    assert name.level == "fault"
+    assert "2 names" in name.found
+
+
 def test_a_folder_that_may_not_be_written() -> None:
     with tempfile.TemporaryDirectory(prefix="headgate-locked-") as folder:
         Path(folder).chmod(0o555)

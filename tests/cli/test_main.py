@@ -91,6 +91,7 @@ def test_without_click_it_says_what_to_install(arguments: list[str]) -> None:
 def test_without_rich_tables_say_what_to_install_and_json_needs_none(tmp_path: Path) -> None:
     hide = "import sys; sys.modules['rich'] = None; from headgate.cli import main;"
     named = ["--store", f"sqlite:///{tmp_path}/a.db"]
+    (tmp_path / "a.db").touch()
     for argv, code in ((["keys", *named], 2), (["keys", "--json", *named], 0)):
         run = f"{hide} sys.exit(main({argv!r}))"
         done = subprocess.run([sys.executable, "-c", run], capture_output=True, text=True, timeout=30, check=False)

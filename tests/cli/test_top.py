@@ -273,6 +273,7 @@ def struck(store, inner=top.clock_ahead_s):
 
 top.clock_ahead_s = struck
 """
+    (tmp_path / "limits.db").touch()
     for argv, code in (((), 0), (("--once",), 130)):
         with terminal("top", *argv, "--store", f"sqlite:///{tmp_path}/limits.db", before=before) as one:
             assert one.end() == code

@@ -109,7 +109,7 @@ def asked(key: str, which: LimitAsked, at: StoreAt) -> Iterator[Asked]:
     if limiter is None:
         if tier is not None:
             raise InvalidUse("--tier goes with --limiter")
-        with opened(*at) as store, _told_once():
+        with opened(*at, makes=True) as store, _told_once():
             made = Limiter(list(limits) if len(limits) > 1 else limits[0], store=store, name=name, on_outage="raise")
             yield Asked(made, key, None, name_of(store))
         return
@@ -120,7 +120,7 @@ def asked(key: str, which: LimitAsked, at: StoreAt) -> Iterator[Asked]:
         there = ", ".join(settings.tiers) or "none"
         raise InvalidUse(f"the limiter {limiter!r} has no tier {tier!r}: there are {there}")
     named = at.named if at.named is not None else _store_of(settings)
-    with opened(named, at.config, at.prefix) as store, _told_once():
+    with opened(named, at.config, at.prefix, makes=True) as store, _told_once():
         # Neither leases nor shares: this process asks once, and the store answers.
         options = {"penalty": settings.options["penalty"]} if "penalty" in settings.options else {}
         made = Limiter(settings.limits, store=store, name=settings.name, on_outage="raise", **options)

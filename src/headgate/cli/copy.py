@@ -59,7 +59,7 @@ def command(
     chosen = Chosen(prefix, limiter, config)
     with (
         opened(source_named, config, from_prefix) as source,
-        opened(target_named, config, to_prefix) as target,
+        opened(target_named, config, to_prefix, makes=True) as target,
     ):
         entries = _counted(chosen.scan(source))
         if is_dry:

@@ -41,7 +41,7 @@ def command(*, at: StoreAt, is_json: bool) -> int:
 
     It decides once by each algorithm, for the key headgate-doctor, and has that forgotten again.
     """
-    with opened(*at) as there:
+    with opened(*at, makes=True) as there:
         found = examined(there)
         place = name_of(there)
     if is_json:

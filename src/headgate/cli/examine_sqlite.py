@@ -54,6 +54,13 @@ def _look(path: Path) -> Iterator[Finding]:
     if not _may(path, os.W_OK):
         yield Finding("fault", "file", "it cannot be written", "let the app's user write it, and its -wal and -shm")
         return
+    if (names := path.stat().st_nlink) > 1:
+        yield Finding(
+            "fault",
+            "name",
+            f"the file has {names} names (hard links): whoever opens it by another counts apart, and damages it",
+            "leave one; a symbolic link does no harm",
+        )
     yield from _file(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -100,12 +101,15 @@ def _named(context: click.Context, table: str, incomplete: str) -> list[str]:
 
 
 @contextmanager
-def opened(named: str | None, config: str | None, prefix: str | None) -> Iterator[ScannableStore]:
+def opened(
+    named: str | None, config: str | None, prefix: str | None, *, makes: bool = False
+) -> Iterator[ScannableStore]:
     """Open the store that arguments name, and close it in the end.
 
+    :param makes: is a file made that is not there yet?
     :raises ConfigError: if the file is not understood.
     :raises StoreURLError: if a URL is not understood.
-    :raises InvalidUse: if it is not clear which store that is, or the store cannot be listed.
+    :raises InvalidUse: if it is not clear which store that is, or the store cannot be listed, or is not there.
     """
     from headgate.stores import ScannableStore
     from headgate.stores.registry import open_store
@@ -123,6 +127,9 @@ def opened(named: str | None, config: str | None, prefix: str | None) -> Iterato
     try:
         if not isinstance(store, ScannableStore):
             raise InvalidUse(f"a store of this kind cannot be listed: {type(store).__name__}")
+        path = getattr(store, "path", None)
+        if path is not None and not makes and not os.path.lexists(path):  # a slip, and nothing would be owed in it
+            raise InvalidUse(f"there is no file {str(path)!r}: check the path; an app makes it by its first decision")
         yield store
     finally:
         store.close()

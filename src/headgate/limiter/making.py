@@ -30,7 +30,7 @@ from headgate.plans import requests, waiting
 from headgate.plans.commands import Ask, Command, IsTold
 from headgate.stores.contract import SingleHitStore, Store
 from headgate.stores.memory import MemoryStore
-from headgate.stores.registry import share_store
+from headgate.stores.registry import anchored, share_store
 from headgate.stores.sharing import Share
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ class AnyLimiter:
             outage_rule.local.check(list(policy.limits.values()))
         share = None
         if isinstance(store, str):
+            store = anchored(store)  # a copy of this limiter may be in another folder
             share = share_store(store, asks_in_loops=self._asks_in_loops, **given)
             found = share.store
         elif given:

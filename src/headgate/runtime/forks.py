@@ -7,6 +7,7 @@ away in the parent before it forks.
 from __future__ import annotations
 
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -51,3 +52,19 @@ def _go_on() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_put_all_away, after_in_parent=_go_on, after_in_child=_begin_all)
+
+
+def _hear_of_forks_by(uwsgi: Any) -> None:
+    """Begin afresh where uWSGI has forked. It calls Python's hooks only if it is told to, and one of its own anyway."""
+    before = getattr(uwsgi, "post_fork_hook", None)
+
+    def forked() -> None:
+        _begin_all()
+        if before is not None:
+            before()
+
+    uwsgi.post_fork_hook = forked
+
+
+if "uwsgi" in sys.modules:
+    _hear_of_forks_by(sys.modules["uwsgi"])

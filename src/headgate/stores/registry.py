@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from inspect import Parameter, signature
+from pathlib import Path
 from typing import Any, Final
 
 from headgate.errors import InvalidUse, StoreURLError
@@ -78,7 +79,16 @@ def share_store(url: str, *, asks_in_loops: bool, **options: Any) -> Share:
     :param asks_in_loops: is it for an asyncio limiter?
     :raises StoreURLError, InvalidUse, MissingExtra: as `open_store` does.
     """
+    url = anchored(url)
     return Share(key_of(url, options), lambda: open_store(url, **options), asks_in_loops=asks_in_loops)
+
+
+def anchored(url: str) -> str:
+    """The URL of the same store for whoever is in another folder: the path of a file is absolute."""
+    scheme, _, path = url.partition(":///")
+    if scheme.lower() != "sqlite" or not path or path[0] in "/:" or "\0" in path:  # whoever opens it says what is wrong
+        return url
+    return f"{scheme}:///{Path(path).absolute()}"
 
 
 def open_store(url: str, **options: Any) -> Store:

@@ -5,9 +5,12 @@ This module must not know who waits for whom: it is asked when it is its turn.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from random import randrange
 from typing import Any, Final, TypeVar
 
 from headgate.clock import Clock
@@ -51,6 +54,7 @@ _LIST: Final = """SELECT name, code, key, text, until_us FROM headgate_state_1
     AND substr(key, 1, ?) = ?
     ORDER BY name, code, key LIMIT ?"""
 _START: Final = ("", "", "", "")
+"""Before all entries, for no prefix is empty. An entry there says how far the table has been swept, by whomever."""
 
 _REMEDIES: Final = {
     "SQLITE_BUSY": "another program has it locked: no other should keep a transaction open in it",
@@ -108,8 +112,8 @@ class Connection:
         """The entries as single groups wrote them here last. Others may have written since: see `_replace`."""
         self._is_alone = True
         """Was the last that was looked for there as it was known? If not, it takes less time to read first."""
-        self._sweep_at = SWEEP_EVERY
-        self._swept: tuple[Any, ...] = _START
+        # One that writes less than that sweeps now and then, too.
+        self._sweep_at = 1 + randrange(SWEEP_EVERY)  # noqa: S311 - no secret
         self._busy_timeout_s = busy_timeout_s
         self._database: sqlite3.Connection | None = None
         self._look_at_ns = 0
@@ -126,11 +130,13 @@ class Connection:
             database.execute("PRAGMA synchronous = NORMAL")
             database.execute("PRAGMA wal_autocheckpoint = 0")  # see `checkpoint`
             database.execute(_CREATE)
-            found = self._path.stat()
+            ((encoding,),) = database.execute("PRAGMA encoding")
+            self._files = self._found()
         except BaseException:
             database.close()
             raise
-        self._file = found.st_ino, found.st_dev
+        self._is_ordered = encoding == "UTF-8"
+        """Are texts in the order of their characters? In an app's file, they may be in that of their UTF-16."""
         self._database = database
         self._execute, self._executemany = database.execute, database.executemany
         return database
@@ -174,21 +180,36 @@ class Connection:
                 raise
         except StoreOutage:  # which is an OSError
             raise
-        except FileNotFoundError as error:
-            raise StoreUnavailable(
-                self._name, "its file was deleted: what was owed is forgotten, and counting begins anew"
-            ) from error
         except (sqlite3.Error, OSError) as error:
-            raise self._outage(error) from error
+            outage = self._outage(error)
+            if self._database is not None and not isinstance(outage, Busy):  # it may be so since it is another's
+                self._look()
+            raise outage from error
         return answer
 
-    def _look(self) -> None:
-        """See that what is open is still what is found there."""
+    def _found(self) -> tuple[tuple[int, int], int]:
+        """Find the file that is there, and the log beside it (0, if there is none)."""
         found = self._path.stat()
-        if (found.st_ino, found.st_dev) != self._file:
-            raise StoreUnavailable(
-                self._name, "another file has taken its place: what was owed is forgotten, and counting begins anew"
-            )
+        try:
+            log = Path(f"{self._path.resolve()}-wal").stat().st_ino
+        except FileNotFoundError:
+            log = 0
+        return (found.st_ino, found.st_dev), log
+
+    def _look(self) -> None:
+        """See that what is open is still what is found there.
+
+        :raises StoreUnavailable: if it is not.
+        """
+        try:
+            file, log = self._found()
+        except FileNotFoundError:
+            problem = "its file was deleted"
+        else:
+            if (file, log) == self._files:
+                return
+            problem = "another file has taken its place" if file != self._files[0] else "its log (-wal) was deleted"
+        raise StoreUnavailable(self._name, f"{problem}: what was owed is forgotten, and counting begins anew")
 
     def decide(self, groups: Sequence[Group], clock: Clock) -> list[Answer]:
         """Judge groups, as part of `work`."""
@@ -279,8 +300,11 @@ class Connection:
         """Look at the next few entries, and remove what says nothing any more. So the whole table is seen before it has
         grown by half, and no index of times has to be written with each entry.
         """
-        rows = self._execute(_LOOK, (*self._swept, SWEEP_ROWS)).fetchall()
-        self._swept = rows[-1][:4] if len(rows) == SWEEP_ROWS else _START
+        swept = self._execute(_READ, _START).fetchone()
+        after = _START if swept is None else json.loads(swept[0])
+        rows = self._execute(_LOOK, (*after, SWEEP_ROWS)).fetchall()
+        after = rows[-1][:4] if len(rows) == SWEEP_ROWS else _START
+        self._execute(_WRITE, (*_START, json.dumps(after), 0))
         gone = [row[:4] for row in rows if row[4] <= now_us]
         self._executemany(_DELETE, gone)
         for entry in gone:
@@ -297,15 +321,28 @@ class Connection:
         except sqlite3.Error as error:
             raise self._outage(error) from error
 
+    def finish(self) -> None:
+        """Carry what was written into the file, and close it. SQLite does so by itself where nobody else has the file
+        open; where somebody has, the log would grow by what each of many short-lived processes wrote.
+        """
+        if self.written:
+            with suppress(StoreUnavailable):
+                self.checkpoint()
+        self.close()
+
     def entries(
         self, after: Entry | None, key_prefix: str, name: str | None, name_prefix: str
     ) -> tuple[list[Entry], bool]:
         """List the next entries behind one, those included that say nothing any more; and say whether there may be
         more.
         """
-        first, end = (name, f"{name}\x01") if name is not None else (name_prefix, _behind(name_prefix))
-        start = (first, "", "") if after is None else after[:3]
-        begins = (len(name_prefix), name_prefix, len(key_prefix), key_prefix)
+        if name is not None and not name.startswith(name_prefix):
+            return [], False
+        begin = name_prefix if name is None else name
+        end = None if not self._is_ordered else _behind(name_prefix) if name is None else f"{name}\x01"
+        start = (begin, "", "") if after is None else after[:3]
+        # A name that begins with so many characters and one more is itself.
+        begins = (len(begin) + (name is not None), begin, len(key_prefix), key_prefix)
         arguments = (self._prefix, *start, end, *begins, _PER_BITE)
         rows = [Entry(*row) for row in self._execute(_LIST, arguments)]
         return rows, len(rows) == _PER_BITE
@@ -329,6 +366,7 @@ class Connection:
     def close(self) -> None:
         """Close it."""
         if self._database is not None:
+            self.written = 0
             self._database.close()
 
-    __del__ = close  # when the interpreter ends, of a store that nobody has closed
+    __del__ = finish  # when the interpreter ends, of a store that nobody has closed

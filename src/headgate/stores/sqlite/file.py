@@ -26,7 +26,7 @@ from typing import Any, Final, Generic, TypeVar
 from headgate.batching import Arrive
 from headgate.clock import system_clock
 from headgate.decision import Answer
-from headgate.errors import StoreOutage, StoreUnavailable
+from headgate.errors import StoreOutage, StoreTimeout, StoreUnavailable
 from headgate.hits import Group
 from headgate.runtime.daemons import Daemon
 from headgate.runtime.forks import begin_afresh_in_child, put_away_before_fork
@@ -124,6 +124,8 @@ class File(Endpoint):
     def _leave_parent(self) -> None:
         for turns in self._turns:
             turns.close()
+        for connection in (*self._idle, *self._patient):  # whoever forked us has not called what goes before
+            self._close(connection)
         self._set_up()
         self._is_lost = bool(self._open)  # in the midst of these we were forked: SQLite is of no use here any more
 
@@ -180,6 +182,13 @@ class File(Endpoint):
 
         go_on()
         return give_up
+
+    def overdue(self) -> StoreOutage:
+        return StoreTimeout(
+            self.name,
+            f"it could not be written within {self.timeout_s:g} s: does another program keep it locked, or does its "
+            "disk hang?",
+        )
 
     def close_idle(self) -> None:
         self._closings += 1
@@ -296,7 +305,8 @@ class File(Endpoint):
 
     def _close_all(self, idle: deque[Connection]) -> None:
         while (connection := take_last(idle)) is not None:
-            self._close(connection)
+            connection.finish()
+            self._open.discard(connection)
 
     def _make_turns(self) -> Turns:
         try:
@@ -380,4 +390,4 @@ class File(Endpoint):
 
 def _close_dropped(connections: set[Connection]) -> None:
     for connection in connections:
-        connection.close()
+        connection.finish()

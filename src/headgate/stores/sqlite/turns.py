@@ -22,6 +22,8 @@ from typing import Final
 
 MAX_HELD_NS: Final = 2_000_000
 """Whoever has had its turn for so long in all lets those go first who wait."""
+LOOK_EVERY_NS: Final = 100_000_000
+"""After so long, it is looked whether others take turns by the same files."""
 
 if sys.platform == "win32":  # pragma: no cover - the suite has no Windows
     import msvcrt
@@ -75,22 +77,43 @@ class Turns:
     :raises OSError: if the files cannot be made.
     """
 
-    _is_open = False
+    _files: tuple[int, ...] = ()
 
     def __init__(self, path: Path, spell: Spell | None = None) -> None:
         self._spell = spell or Spell()
-        flags = os.O_RDWR | os.O_CREAT
-        self._writing = os.open(f"{path}-turn", flags, 0o666)
-        """Locked by whoever has its turn."""
-        try:
-            self._next = os.open(f"{path}-next", flags, 0o666)
-            """Locked by whoever goes next, while it waits."""
-        except OSError:
-            os.close(self._writing)
-            raise
-        self._is_open = True
+        self._path = path
+        self._open()
+        self._look_at_ns = 0
         self.began_ns = 0
         """When the turn was taken, by `perf_counter_ns`."""
+
+    def _open(self) -> None:
+        writing, following = self._paths()
+        opened = _open_to_lock(writing)
+        try:
+            self._files = opened, _open_to_lock(following)
+        except OSError:
+            os.close(opened)
+            raise
+        self._writing, self._next = self._files
+        """One is locked by whoever has its turn, and the other by whoever goes next, while it waits."""
+
+    def _paths(self) -> tuple[Path, Path]:
+        real = self._path.resolve()  # whoever names the file by a link takes turns with all others
+        return Path(f"{real}-turn"), Path(f"{real}-next")
+
+    def _look(self) -> None:
+        """Open the files that are there now, if ours were removed: others take turns by those."""
+        ours = self._files
+        try:
+            found = [
+                os.path.samestat(os.fstat(file), path.stat()) for file, path in zip(ours, self._paths(), strict=True)
+            ]
+        except FileNotFoundError:
+            found = []
+        if not found or not all(found):
+            self._open()
+            _close(ours)
 
     def try_take(self) -> bool:
         """Take a turn if nobody has it, nor waits for it longer than we."""
@@ -116,14 +139,27 @@ class Turns:
     def end(self) -> None:
         """End the turn."""
         _unlock(self._writing)
-        self._spell.held_ns += perf_counter_ns() - self.began_ns
+        now_ns = perf_counter_ns()
+        self._spell.held_ns += now_ns - self.began_ns
+        if now_ns > self._look_at_ns:
+            self._look_at_ns = now_ns + LOOK_EVERY_NS
+            with suppress(OSError):  # the folder has gone, say: whoever opens the file is told
+                self._look()
 
     def close(self) -> None:
         """Give up whatever is held."""
-        if self._is_open:
-            self._is_open = False
-            for file in (self._writing, self._next):
-                with suppress(OSError):
-                    os.close(file)
+        files, self._files = self._files, ()
+        _close(files)
 
     __del__ = close  # if its thread was interrupted while it had the turn
+
+
+def _open_to_lock(path: Path) -> int:
+    # For reading: another user, who may write the file, may not write what one of us has made beside it.
+    return os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
+
+
+def _close(files: tuple[int, ...]) -> None:
+    for file in files:
+        with suppress(OSError):
+            os.close(file)
