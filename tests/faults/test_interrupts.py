@@ -16,6 +16,7 @@ from headgate.stores.nats import NatsStore
 from headgate.stores.postgres import PostgresStore
 from headgate.stores.redis import RedisStore
 from headgate.stores.sqlite import SqliteStore
+from tests.alarms import beating
 from tests.faults.workers import PATIENT
 from tests.servers import eventually
 
@@ -202,23 +203,19 @@ def test_a_handler_asks_while_its_thread_travels_with_others(valkey_url: str, pr
 
     beats = 0
 
-    def beat(*_: object) -> None:
+    def beat() -> None:
         nonlocal beats
         beats += limiter.try_acquire("k").allowed
-        signal.setitimer(signal.ITIMER_REAL, 0.001)
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    former = signal.signal(signal.SIGALRM, beat)
     began = time.monotonic()
     try:
         for thread in threads:
             thread.start()
-        signal.setitimer(signal.ITIMER_REAL, 0.001)
-        while beats < 200 and time.monotonic() - began < 60:
-            spent[8] += limiter.try_acquire("k").allowed
+        with beating(beat, 0.001):
+            while beats < 200 and time.monotonic() - began < 60:
+                spent[8] += limiter.try_acquire("k").allowed
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
         is_over.set()
         for thread in threads:
             thread.join()

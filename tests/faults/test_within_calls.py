@@ -5,7 +5,6 @@ ends the call there. At each point where the interpreter lets such in: nothing h
 from __future__ import annotations
 
 import gc
-import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +26,7 @@ from headgate import (
     TokenBucket,
 )
 from headgate.decision import copies
+from tests.alarms import beating
 from tests.striking import Struck, code_of, each_point, strike
 
 WITHIN = code_of(headgate)
@@ -180,22 +180,16 @@ def test_a_handler_that_asks_ends_and_is_counted(limit: str | list[str]) -> None
     limiter = Limiter(limit, name="n")
     beats = 0
 
-    def beat(*_: object) -> None:
+    def beat() -> None:
         nonlocal beats
         limiter.try_acquire("beat")
         limiter.peek("work", 0)
         beats += 1
-        signal.setitimer(signal.ITIMER_REAL, 0.0005)
 
-    former = signal.signal(signal.SIGALRM, beat)
-    signal.setitimer(signal.ITIMER_REAL, 0.0005)
-    try:
+    with beating(beat, 0.0005):
         until = time.monotonic() + 30
         while beats < 200 and time.monotonic() < until:
             limiter.try_acquire("work")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
     assert beats >= 200
 
 
@@ -203,20 +197,14 @@ def test_a_handler_that_spends_from_the_same_bucket_admits_exactly_what_there_is
     limiter = Limiter(TokenBucket(20_000, per=10_000_000))
     admitted = 0
 
-    def beat(*_: object) -> None:
+    def beat() -> None:
         nonlocal admitted
         admitted += limiter.try_acquire("k").allowed
-        signal.setitimer(signal.ITIMER_REAL, 0.0001)
 
-    former = signal.signal(signal.SIGALRM, beat)
-    signal.setitimer(signal.ITIMER_REAL, 0.0001)
     mine = 0
-    try:
+    with beating(beat, 0.0001):
         while limiter.try_acquire("k"):
             mine += 1
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
     assert admitted > 0
     assert admitted + mine == 20_000
 

@@ -7,7 +7,6 @@ import gc
 import itertools
 import os
 import random
-import signal
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from headgate.stores import sharing
 from headgate.stores.redis import RedisStore
 from headgate.stores.registry import share_store
 from headgate.stores.sharing import key_of
+from tests.alarms import beating
 from tests.faults.processes import run_in_processes
 from tests.servers import PATIENCE, OwnValkey, eventually, own_valkey, soon
 from tests.striking import code_of, each_point
@@ -462,22 +462,16 @@ print(blocking.try_acquire("k").source, asyncio.run(ask()), flush=True)
 def test_a_signals_handler_makes_and_closes_limiters(url: str, connections: Any) -> None:
     made = 0
 
-    def beat(*_: object) -> None:
+    def beat() -> None:
         nonlocal made
         with Limiter(PLENTY, store=url, timeout=PATIENCE, name="beat") as limiter:
             limiter.try_acquire("k")
         made += 1
-        signal.setitimer(signal.ITIMER_REAL, 0.002)
 
-    former = signal.signal(signal.SIGALRM, beat)
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.002)
+    with beating(beat, 0.002):
         for number in range(300):
             with Limiter(PLENTY, store=url, timeout=PATIENCE, name=f"n{number % 3}") as limiter:
                 limiter.try_acquire("k")
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, former)
     assert made > 10
     with Limiter(PLENTY, store=url, timeout=PATIENCE, name="beat", on_outage="raise") as limiter:
         assert limiter.peek("k", 0).remaining == 10_000 - made
