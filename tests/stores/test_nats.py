@@ -20,7 +20,6 @@ import traceback
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import nats
@@ -37,7 +36,6 @@ from headgate.stores.nats.server_clock import FIRST, ServerClock
 from headgate.stores.registry import open_store
 from headgate.testing import use_clock
 from tests.nats_servers import OwnNats, make_bucket, own_nats, request
-from tests.parts import lacks
 from tests.servers import eventually
 
 PATIENT = 20.0
@@ -482,9 +480,8 @@ eyJ0.eyJh.x
     ],
 )
 def test_files_of_credentials_that_cannot_be_used_are_refused(
-    tmp_path: Path, option: str, text: str | None, problem: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, option: str, text: str | None, problem: str
 ) -> None:
-    monkeypatch.setitem(sys.modules, "nkeys", ModuleType("nkeys"))
     path = tmp_path / "file"
     if text is not None:
         path.write_text(text)
@@ -515,10 +512,7 @@ def test_what_signs_is_said_to_be_missing(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_user_signs_in_with_a_seed(tmp_path: Path, prefix: str) -> None:
-    try:
-        nkeys = importlib.import_module("nkeys")
-    except ImportError:
-        lacks("nkeys", "`pip install nkeys` installs it")
+    nkeys = importlib.import_module("nkeys")
     seed = nkeys.encode_seed(b"32 bytes that are as good as any", nkeys.PREFIX_BYTE_USER)
     user = nkeys.from_seed(bytearray(seed)).public_key.decode()
     (tmp_path / "seed").write_bytes(seed)

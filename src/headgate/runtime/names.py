@@ -49,7 +49,7 @@ class _Lookup:
         self.began_s: Final = time.monotonic()
         self.host: Final = host
         self._ended = ended
-        self._thread = Daemon("headgate-names", self._run)
+        self._thread: Daemon | None = None
         self._running: dict[str, object] = {}
         """Not empty once a thread looks up. Taken in one step: there must be no two."""
         self._found: list[list[str] | OSError] = []
@@ -59,8 +59,9 @@ class _Lookup:
         """Begin, unless somebody has. Whoever wants to wait begins: who was to do it may have been interrupted."""
         if self._running:
             return
-        self._thread.start()
-        if not self._thread.is_alive and not self.is_done:  # there can be no threads here: better late than never
+        thread = self._thread = Daemon("headgate-names", self._run)
+        thread.start()
+        if not thread.is_alive and not self.is_done:  # there can be no threads here: better late than never
             self._run()
 
     def _run(self) -> None:
@@ -121,7 +122,7 @@ class Names:
         :raises NameOverdue: if they are not found by then.
         :raises OSError: if there are none.
         """
-        if is_address(host):
+        if _is_address(host):
             return [host]
         lookup = self._lookup(host)
         is_done = threading.Lock()
@@ -132,7 +133,7 @@ class Names:
 
     async def find_async(self, host: str, left_s: float) -> list[str]:
         """As `find`."""
-        if is_address(host):
+        if _is_address(host):
             return [host]
         lookup = self._lookup(host)
         loop, is_done = asyncio.get_running_loop(), asyncio.Event()
@@ -169,7 +170,7 @@ class Names:
             self._latest.pop(lookup.host, None)
 
 
-def is_address(host: str) -> bool:
+def _is_address(host: str) -> bool:
     """Is this an address, rather than a name that has to be looked up?"""
     try:
         ipaddress.ip_address(host)

@@ -56,13 +56,17 @@ def parse(url: str) -> Parameters:
 def describe(parameters: Parameters) -> str:
     """Say where a database is, as a URL without user and password."""
     hosts = str(parameters.get("host") or parameters.get("hostaddr") or "localhost").split(",")
-    ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
-    ports = ports * len(hosts) if len(ports) == 1 else ports
     places = [
         host if host.startswith("/") else str(Address(host, int(port) if port.isdecimal() else DEFAULT_PORT))
-        for host, port in zip(hosts, ports, strict=False)
+        for host, port in zip(hosts, _ports(parameters, len(hosts)), strict=False)
     ]
     return f"postgresql://{','.join(places)}/{parameters.get('dbname') or parameters.get('user') or ''}"
+
+
+def _ports(parameters: Parameters, count: int) -> list[str]:
+    """The ports of so many hosts: one each, or one for all."""
+    ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
+    return ports * count if len(ports) == 1 else ports
 
 
 def parameters_of(pool: Any) -> Parameters:
@@ -115,8 +119,7 @@ class Hosts:
         if not late or not what:
             return parameters
         columns = [str(parameters[name]).split(",") for name in what]
-        ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
-        columns.append(ports * len(columns[0]) if len(ports) == 1 else ports)
+        columns.append(_ports(parameters, len(columns[0])))
 
         def lateness(places: tuple[str, ...]) -> int:
             place = (places[0], places[-1] or str(DEFAULT_PORT))
@@ -141,13 +144,11 @@ def resolving(parameters: Parameters) -> Generator[str, list[str], Parameters]:
     if parameters.get("hostaddr") or not parameters.get("host"):
         return parameters
     hosts = str(parameters["host"]).split(",")
-    ports = str(parameters.get("port") or DEFAULT_PORT).split(",")
-    ports = ports * len(hosts) if len(ports) == 1 else ports
     if any(host.startswith("/") or not host for host in hosts):
         return parameters
     found: list[tuple[str, str, str]] = []
     problem: OSError | None = None
-    for host, port in zip(hosts, ports, strict=False):
+    for host, port in zip(hosts, _ports(parameters, len(hosts)), strict=False):
         try:
             found += [(host, address, port) for address in (yield host)]
         except OSError as error:  # another one may be known

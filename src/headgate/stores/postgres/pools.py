@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from psycopg import errors, pq
 
+from headgate.drive import Plan, drive
 from headgate.errors import InvalidUse
 from headgate.runtime.daemons import Daemon
 from headgate.stores.postgres.connection import Busy, Connection
@@ -20,11 +21,26 @@ _ITS_OWN_S: Final = 0.01
 """A pool that keeps its timeout is given so long to say so."""
 
 
-def lent_by_pool(lent: Any) -> Connection | None:
-    """A connection that a pool handed out; None if it has ended meanwhile: it is to be put back, and another taken.
+def taking() -> Plan[Any, Connection]:
+    """Take a connection of a pool that is of use. Yields None, and is sent what the pool hands out; and yields what is
+    to be put back.
 
     :raises ActiveSqlTransaction: if it is in a transaction, with which all that is spent would be rolled back.
     """
+    while True:
+        lent = yield None
+        connection = None
+        try:
+            connection = _lent_by_pool(lent)
+        finally:
+            if connection is None:
+                yield lent
+        if connection is not None:
+            return connection
+
+
+def _lent_by_pool(lent: Any) -> Connection | None:
+    """A connection that a pool handed out; None if it has ended meanwhile."""
     connection = Connection(lent.pgconn, lent)
     if not connection.is_quiet():
         connection.close()
@@ -49,19 +65,16 @@ class PoolConnections:
         self._keeps_deadline = type(pool).__name__ == "ConnectionPool" and getattr(pool, "_check", pool) is None
 
     def take(self, deadline: float) -> Connection:
-        while True:
-            timeout_s = deadline - time.monotonic()
-            if timeout_s <= 0:
-                raise Busy(_EXHAUSTED)
-            lent = self._get(timeout_s) if self._keeps_deadline else self._get_in_thread(timeout_s)
-            connection = None
-            try:
-                connection = lent_by_pool(lent)
-            finally:
-                if connection is None:
-                    self._pool.putconn(lent)
-            if connection is not None:
-                return connection
+        def send(back: Any) -> Any:
+            return self._lend(deadline) if back is None else self._pool.putconn(back)
+
+        return drive(taking(), send)
+
+    def _lend(self, deadline: float) -> Any:
+        timeout_s = deadline - time.monotonic()
+        if timeout_s <= 0:
+            raise Busy(_EXHAUSTED)
+        return self._get(timeout_s) if self._keeps_deadline else self._get_in_thread(timeout_s)
 
     def _get(self, timeout_s: float) -> Any:
         try:

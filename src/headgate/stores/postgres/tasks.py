@@ -10,7 +10,7 @@ from headgate.runtime.loops import calls_here, start
 from headgate.runtime.names import names
 from headgate.stores.postgres.address import Hosts, Parameters, conninfo, resolving
 from headgate.stores.postgres.connection import READ, WRITE, Connection, Steps, connecting
-from headgate.stores.postgres.pools import lent_by_pool, of_pool
+from headgate.stores.postgres.pools import of_pool, taking
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ class LoopConnections:
     async def take(self) -> Connection:
         """Take a connection, which is the caller's alone until it is put back."""
         if self._pool is not None:
-            return await self._take_from_pool()
+            return await drive_async(taking(), self._ask_pool)
         await self._free.acquire()
         try:
             while self._idle:
@@ -64,20 +64,15 @@ class LoopConnections:
             self._free.release()
             raise
 
-    async def _take_from_pool(self) -> Connection:
-        while True:
-            try:
-                lent = await self._pool.getconn(timeout=self._pool_timeout_s)
-            except Exception as error:
-                raise of_pool(error) from None
-            connection = None
-            try:
-                connection = lent_by_pool(lent)
-            finally:
-                if connection is None:
-                    start(self._pool.putconn(lent))
-            if connection is not None:
-                return connection
+    async def _ask_pool(self, back: Any) -> Any:
+        """Put a connection back, or take another one."""
+        if back is not None:
+            start(self._pool.putconn(back))
+            return None
+        try:
+            return await self._pool.getconn(timeout=self._pool_timeout_s)
+        except Exception as error:
+            raise of_pool(error) from None
 
     def put(self, connection: Connection) -> None:
         """Put a connection back. One that is of no use any more is closed."""

@@ -18,7 +18,8 @@ from typing import Any, Final, Protocol
 import hiredis
 from redis import exceptions
 
-from headgate.runtime.names import is_address, names
+from headgate.drive import Plan, drive, drive_async
+from headgate.runtime.names import names
 
 Opener = partial[Any]
 """Makes a connection of redis-py's, which is yet to connect."""
@@ -89,20 +90,12 @@ def connect(connection: Any, left_s: float) -> None:
     :raises NameOverdue: if its host's name was not looked up in time.
     """
     until_s = time.monotonic() + left_s
-    host = _name_of(connection)
+    host = _host_of(connection)
     addresses = None if host is None else names.find(host, left_s)
-    for address, in_s, is_last in _turns(addresses, until_s):
-        try:
-            with _at(connection, address):
-                _connect_in_time(connection, in_s)
-        except _UNREACHABLE as error:
-            if is_last or isinstance(error, exceptions.AuthenticationError):
-                raise
-        else:
-            return
+    drive(_trying(addresses, until_s), lambda turn: _connect_in_time(connection, *turn))
 
 
-def _connect_in_time(connection: Any, left_s: float) -> None:
+def _connect_in_time(connection: Any, address: str | None, left_s: float) -> None:
     until_s = time.monotonic() + left_s
     usual_s, read_response = connection.socket_timeout, connection.read_response
 
@@ -121,7 +114,8 @@ def _connect_in_time(connection: Any, left_s: float) -> None:
     connection.socket_timeout = min(usual_s, left_s)  # which is that of a TLS handshake
     connection.read_response = read_in_time
     try:
-        connection.connect()
+        with _at(connection, address):
+            connection.connect()
     except BaseException:  # redis-py does not hang up after each
         connection.disconnect()
         raise
@@ -138,38 +132,41 @@ def _connect_in_time(connection: Any, left_s: float) -> None:
 async def connect_async(connection: Any, left_s: float) -> None:
     """As `connect`, an asyncio connection."""
     until_s = time.monotonic() + left_s
-    host = _name_of(connection)
+    host = _host_of(connection)
     addresses = None if host is None else await names.find_async(host, left_s)
-    for address, in_s, is_last in _turns(addresses, until_s):
-        try:
-            with _at(connection, address):
-                async with asyncio.timeout(in_s):
-                    await connection.connect()
-        except _UNREACHABLE as error:
-            await connection.disconnect(nowait=True)
-            if is_last or isinstance(error, exceptions.AuthenticationError):
-                raise
-        except BaseException:  # redis-py does not hang up after each
-            await connection.disconnect(nowait=True)
-            raise
-        else:
-            return
+    await drive_async(_trying(addresses, until_s), lambda turn: _connect_in_time_async(connection, *turn))
 
 
-def _turns(addresses: list[str] | None, until_s: float) -> Iterator[tuple[str | None, float, bool]]:
-    """The addresses to be tried, each with the seconds that it may take, an equal share of what is left, and whether it
-    is the last. None: where it is told otherwise.
+async def _connect_in_time_async(connection: Any, address: str | None, left_s: float) -> None:
+    try:
+        with _at(connection, address):
+            async with asyncio.timeout(left_s):
+                await connection.connect()
+    except BaseException:  # redis-py does not hang up after each
+        await connection.disconnect(nowait=True)
+        raise
+
+
+def _trying(addresses: list[str] | None, until_s: float) -> Plan[tuple[str | None, float], None]:
+    """Yield each address until one is connected to, with the seconds that it may take, an equal share of what is left.
+    None: where it is told otherwise.
     """
     tried: list[str | None] = [None] if addresses is None else [*addresses]
     while tried:
         address, *tried = tried
-        yield address, max(_LEAST_S, (until_s - time.monotonic()) / (len(tried) + 1)), not tried
+        try:
+            yield address, max(_LEAST_S, (until_s - time.monotonic()) / (len(tried) + 1))
+        except _UNREACHABLE as error:
+            if not tried or isinstance(error, exceptions.AuthenticationError):
+                raise
+        else:
+            return
 
 
-def _name_of(connection: Any) -> str | None:
-    """The name of the host that a connection leads to, if it is one to be looked up."""
+def _host_of(connection: Any) -> str | None:
+    """The host that a connection leads to, unless that is a Unix socket."""
     host = getattr(connection, "host", None)
-    return host if isinstance(host, str) and not is_address(host) else None
+    return host if isinstance(host, str) else None
 
 
 @contextmanager
@@ -178,9 +175,8 @@ def _at(connection: Any, address: str | None) -> Iterator[None]:
     cannot be done, it looks the name up again.
     """
     is_secure = "SSL" in type(connection).__name__
-    if address is None or not (
-        hasattr(connection, "_wrap_socket_with_ssl") or hasattr(connection, "_connection_arguments") or not is_secure
-    ):
+    can_name = hasattr(connection, "_wrap_socket_with_ssl") or hasattr(connection, "_connection_arguments")
+    if address is None or (is_secure and not can_name):
         yield
         return
     name = connection.host
